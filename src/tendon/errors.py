@@ -1,0 +1,129 @@
+"""What the user sees when something fails: four lines and an exit code that means something.
+
+Every layer raises a TendonError (or lets a foreign error pass, re-raised with the episode, shard or key that caused it);
+cli.py and components/ wrap a step in ``reported``, the only place that prints an error and leaves the process.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+EXIT_CODES = {
+    0: "done",
+    1: "a bug in tendon or in a library: the traceback is in a file",
+    2: "configuration: a key, a value or an argument is wrong; retrying does not help",
+    3: "data: a file, an episode or a shard is missing or broken; retrying does not help",
+    4: "storage or credentials: the store cannot be reached or refuses; retrying may help",
+    5: "a dependency, an extra or a simulator is not installed",
+    6: "the promotion gate said no",
+    75: "interrupted and resumable: run the same command again",
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, in the four lines a user reads."""
+
+    what: str
+    where: str
+    why: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"error: {self.what}\nwhere: {self.where}\nwhy:   {self.why}\nfix:   {self.fix}"
+
+
+class TendonError(Exception):
+    """A failure that has a name; carries one problem, or several found at once."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str, why: str, fix: str) -> None:
+        self.problems: tuple[Problem, ...] = (Problem(what, where, why, fix),)
+        super().__init__(str(self.problems[0]))
+
+    @classmethod
+    def of(cls, problems: Sequence[Problem]) -> TendonError:
+        """One error that reports all the problems at once."""
+        first = problems[0]
+        error = cls(first.what, where=first.where, why=first.why, fix=first.fix)
+        error.problems = tuple(problems)
+        return error
+
+    def __str__(self) -> str:
+        return "\n\n".join(str(problem) for problem in self.problems)
+
+
+class ConfigError(TendonError):
+    """A key, a value or an argument is wrong."""
+
+    exit_code = 2
+
+
+class DataError(TendonError):
+    """A file, an episode or a shard is missing or broken."""
+
+    exit_code = 3
+
+
+class StorageError(TendonError):
+    """The store cannot be reached, refuses the credentials, or is full."""
+
+    exit_code = 4
+
+
+class MissingDependency(TendonError):  # noqa: N818 - reads better where it is raised
+    """A package, an extra or a simulator is not installed."""
+
+    exit_code = 5
+
+
+class GateRefused(TendonError):  # noqa: N818
+    """The promotion gate said no."""
+
+    exit_code = 6
+
+
+class Interrupted(TendonError):  # noqa: N818
+    """Stopped by a signal after saving: the same command resumes."""
+
+    exit_code = 75
+
+
+@contextmanager
+def reported(step: str, *, debug: bool = False) -> Iterator[None]:
+    """Print a failure of ``step`` as four lines and leave with its exit code; an unknown error also leaves a traceback file."""
+    try:
+        yield
+    except TendonError as error:
+        if debug:
+            traceback.print_exc()
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        stopped = Problem(f"{step} was stopped", "this terminal", "Ctrl-C", "run the same command again: it continues")
+        sys.stderr.write(f"{stopped}\n")
+        raise SystemExit(75) from None
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        sys.stderr.write(f"{unexpected(step, error)}\n")
+        raise SystemExit(1) from None
+
+
+def unexpected(step: str, error: Exception) -> Problem:
+    """The four lines of an error nobody foresaw; its traceback is kept in a file."""
+    with tempfile.NamedTemporaryFile("w", prefix=f"tendon-{step}-", suffix=".log", delete=False) as file:
+        file.write("".join(traceback.format_exception(error)))
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return Problem(
+        f"{step} failed in a way nobody foresaw",
+        f"{frame.filename}:{frame.lineno}",
+        f"{type(error).__name__}: {error}".splitlines()[0],
+        f"report it with the traceback in {file.name}, or run again with --debug",
+    )

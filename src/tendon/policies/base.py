@@ -1,0 +1,56 @@
+"""What a policy is: a module with a loss, an action, and a declared window.
+
+Legend of shapes: B batch, T time (the window), D features of a key.
+The loop and the rollout know nothing else of a policy. Memory is passed, not kept: one module serves many episodes at once,
+and a checkpoint of the loop can hold the carry.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Batch = dict[str, Tensor]
+Memory = Any  # a tree of tensors with a leading batch axis, or None
+
+
+@dataclass(frozen=True)
+class Window:
+    """The time steps a policy reads and predicts, in steps relative to now (0)."""
+
+    observation_keys: tuple[str, ...]
+    action_key: str
+    observation_deltas: tuple[int, ...]  # e.g. (-1, 0)
+    action_deltas: tuple[int, ...]  # e.g. (0, 1, ..., 15)
+    num_actions: int  # how many of the predicted actions are executed before the policy is asked again
+
+    def deltas(self) -> dict[str, tuple[int, ...]]:
+        """Deltas per feature, as the loader wants them."""
+        return {key: self.observation_deltas for key in self.observation_keys} | {self.action_key: self.action_deltas}
+
+
+@dataclass(frozen=True)
+class LossOutput:
+    """What ``loss`` returns: the scalar to minimise, numbers for the log, and the carry of a recurrent policy."""
+
+    loss: Tensor
+    metrics: dict[str, float]
+    memory: Memory = None
+
+
+class Policy(nn.Module):
+    """Base of every policy. Normalisers are sub-modules with buffers, so they travel with the weights."""
+
+    window: Window
+
+    def loss(self, batch: Batch, memory: Memory = None) -> LossOutput:
+        """Loss of a batch of raw (not normalised) windows: ``{key: [B, T, D]}`` and ``{key}_is_pad: [B, T]``."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def act(self, observation: Batch, memory: Memory = None) -> tuple[Tensor, Memory]:
+        """Raw actions ``[B, num_actions, D]`` for raw observations ``{key: [B, T, D]}``, and the next memory."""
+        raise NotImplementedError

@@ -1,0 +1,52 @@
+"""One way to touch bytes that outlive a process: a Store over a folder or an S3 prefix.
+
+Keys are relative, ``/``-separated. Every write is atomic: a reader sees the old object, the new one, or none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """What a listing or a HEAD says of one object; ``etag`` changes when the bytes change."""
+
+    key: str
+    size: int
+    etag: str
+
+
+class Store(Protocol):
+    """A prefix of an object store, or a folder that behaves like one."""
+
+    uri: str
+
+    def read(self, key: str) -> bytes:
+        """The whole object; a DataError when it does not exist."""
+
+    def read_range(self, key: str, start: int, length: int) -> bytes:
+        """``length`` bytes from ``start``; a DataError when the object is shorter."""
+
+    def write(self, key: str, data: bytes) -> None:
+        """Put the object, replacing what was there."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Put the object unless one is there; False when one was."""
+
+    def replace(self, key: str, data: bytes, etag: str | None) -> bool:
+        """Compare and swap: put only if the object still has ``etag`` (None: does not exist); False when it has not."""
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """What is known of the object, None when it does not exist."""
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Every object under ``prefix``, in key order, however many."""
+
+    def delete(self, key: str) -> None:
+        """Remove the object; no error when it is gone already."""
+
+    def at(self, prefix: str) -> Store:
+        """The same store, rooted deeper."""
