@@ -10,6 +10,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tendon.config.compose import from_dict
+from tendon.config.schema import TrainConfig
 from tendon.errors import DataError
 from tendon.storage import join, open_store
 
@@ -60,6 +62,10 @@ class RunPlan:
     def trial_uri(self, name: str) -> str:
         """Where the work of a trial is kept; the same for every run that plans the same trial."""
         return join(self.store_uri, "trials", self.trial(name).run_key)
+
+    def config_of(self, name: str) -> TrainConfig:
+        """The configuration of a trial, typed."""
+        return from_dict(self.trial(name).config)
 
     def to_json(self) -> str:
         """The plan as text."""
