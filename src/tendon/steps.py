@@ -21,6 +21,7 @@ from tendon.storage import join, open_store
 
 if TYPE_CHECKING:
     from tendon.config.schema import TrainConfig
+    from tendon.evaluate.confidence import TrialScore
     from tendon.evaluate.table import Evaluation
     from tendon.train.status import TrainResult
 
@@ -181,6 +182,14 @@ class TrialOutcome:
         """The outcome as a string."""
         return json.dumps(asdict(self))
 
+    def score(self) -> TrialScore:
+        """The outcome as the selection rule sees it."""
+        from tendon.evaluate.confidence import TrialScore
+
+        counts = {name: int(self.metrics.get(name, 0)) for name in ("successes", "n", "crashed")}
+        steps = self.metrics.get("mean_steps", 0.0)
+        return TrialScore(self.trial, **counts, mean_steps=steps, failed_step=self.failed_step, error=self.error)
+
     @classmethod
     def from_json(cls, text: str) -> TrialOutcome:
         """The outcome from its string."""
@@ -256,16 +265,22 @@ def _evaluate(run: RunPlan, outcome: TrialOutcome) -> TrialOutcome:
 
 def evaluate(*, bundle_uri: str, config: TrainConfig, block: str, run_id: str, evaluations_uri: str = "") -> Evaluation:
     """The table of a bundle on a block of seeds, rolled out or found."""
-    from tendon.evaluate.confidence import describe_rate
     from tendon.evaluate.seeds import seed_block
     from tendon.evaluate.table import evaluate_bundle
 
     seeds = seed_block(block, config.eval.n_episodes, run_id)
     where = evaluations_uri or join(bundle_uri.rstrip("/").rsplit("/", 1)[0], "evaluations")
     table = evaluate_bundle(bundle_uri, config.env, config.eval, block=block, seeds=seeds, evaluations_uri=where)
-    found = table.summary
-    log.info("evaluate: %s", describe_rate(found["successes"], found["n"], found["crashed"], block))
+    log.info("evaluate: %s", rate_of(table))
     return table
+
+
+def rate_of(table: Evaluation) -> str:
+    """A success rate as it may be shown: with counts, interval, crashes and block."""
+    from tendon.evaluate.confidence import describe_rate
+
+    found = table.summary
+    return describe_rate(found["successes"], found["n"], found["crashed"], found["block"])
 
 
 def _soft(step: str, outcome: TrialOutcome, work: Callable[[TrialOutcome], TrialOutcome]) -> str:
@@ -299,17 +314,16 @@ class SelectionResult:
 
 def select(*, run_uri: str, outcomes: list[str]) -> SelectionResult:
     """Rank the trials on the selection seeds; dead trials are listed last, with what killed them."""
-    from tendon.registry.selection import rank
+    from tendon.evaluate.confidence import rank_trials
 
-    trials = [TrialOutcome.from_json(outcome) for outcome in outcomes]
-    board = rank([asdict(trial) for trial in trials])
-    winner = board[0].trial if board and board[0].status == "ok" else ""
+    trials = {trial.trial: trial for trial in map(TrialOutcome.from_json, outcomes)}
+    board = rank_trials([trial.score() for trial in trials.values()])
+    winner = board[0].name if board and board[0].rank else ""
     rows = [asdict(row) for row in board]
-    alive = {trial.trial: trial for trial in trials}
-    saved = {"winner": winner, "leaderboard": rows, "outcomes": [asdict(trial) for trial in trials]}
+    saved = {"winner": winner, "leaderboard": rows, "outcomes": [asdict(trial) for trial in trials.values()]}
     open_store(run_uri).write("selection.json", json.dumps(saved, indent=1).encode())
     log.info("select: %s of %d trial(s)", f"winner is {winner}" if winner else "nothing to choose", len(trials))
-    return SelectionResult(winner, rows, dict(alive[winner].metrics) if winner else {})
+    return SelectionResult(winner, rows, dict(trials[winner].metrics) if winner else {})
 
 
 @dataclass(frozen=True)
