@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +126,7 @@ def convert(
     dataset_uri = join(store_uri, prefix)
     manifest = conversion.find_converted(dataset_uri)
     if manifest is None:
-        with tempfile.TemporaryDirectory() as folder:
+        with _timed(dataset_uri, "convert"), tempfile.TemporaryDirectory() as folder:
             path = fetch_demos(source_uri, store_uri, folder) if is_demo(source_uri) else source_uri
             with Progress("convert", 0, "frames") as progress:
                 manifest = conversion.convert(
@@ -152,7 +154,8 @@ def stats(*, dataset_uri: str, split: str = "train") -> StatsResult:
 
     store, key = open_store(dataset_uri), f"stats/{split}.json"
     if store.head(key) is None:
-        result = compute_stats(open_dataset(dataset_uri), split)
+        with _timed(dataset_uri, "stats"):
+            result = compute_stats(open_dataset(dataset_uri), split)
         for finding in result.findings:
             log.warning("stats: %s", finding)
         store.create(key, result.to_json().encode())
@@ -223,7 +226,8 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
     from tendon.train.loop import train as train_policy
 
     statistics = stats(dataset_uri=dataset_uri, split=config.data.split)
-    return train_policy(config, dataset_uri, DatasetStats.from_json(json.dumps(statistics.stats)), trial_uri)
+    with _timed(trial_uri, "train"):
+        return train_policy(config, dataset_uri, DatasetStats.from_json(json.dumps(statistics.stats)), trial_uri)
 
 
 def export_trial(*, run_uri: str, outcome: str) -> str:
@@ -246,7 +250,8 @@ def export(*, checkpoint_uri: str, bundle_uri: str) -> str:
     else:
         from tendon.export.bundle import export_bundle
 
-        export_bundle(checkpoint_uri, bundle_uri)
+        with _timed(bundle_uri.rstrip("/").rsplit("/", 1)[0], "export"):
+            export_bundle(checkpoint_uri, bundle_uri)
     return bundle_digest(bundle_uri)
 
 
@@ -281,6 +286,15 @@ def rate_of(table: Evaluation) -> str:
 
     found = table.summary
     return describe_rate(found["successes"], found["n"], found["crashed"], found["block"])
+
+
+@contextmanager
+def _timed(uri: str, step: str) -> Iterator[None]:
+    """Keep how long real work took, beside what it made; a later attempt that finds it finished does not overwrite it."""
+    started = time.monotonic()
+    yield
+    seconds = round(time.monotonic() - started, 3)
+    open_store(uri).write(f"timings/{step}.json", json.dumps({"step": step, "seconds": seconds}).encode())
 
 
 def _soft(step: str, outcome: TrialOutcome, work: Callable[[TrialOutcome], TrialOutcome]) -> str:
