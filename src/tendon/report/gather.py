@@ -64,7 +64,7 @@ def gather(run: RunPlan) -> ReportInputs:
         data=_sanity(run),
         endings=tuple(Ending(row["seed"], row["status"], row["steps"]) for row in winner.rows) if winner else (),
         clips=tuple(_clips(winner)) if winner else (),
-        timings=tuple(_timings(run)),
+        timings=tuple(_timings(run, selection, tables)),
         feeds=tuple(feed for trial in run.trials if (feed := _feed(run, trial.name))),
         provenance=_provenance(run, winner),
         videos_uri=join(winner.uri, "videos") if winner else "",
@@ -147,15 +147,19 @@ def _clips(table: Evaluation) -> Iterator[Clip]:
         yield Clip(row["status"], row["seed"], row["steps"], store.read(row["video"]))
 
 
-def _timings(run: RunPlan) -> Iterator[Timing]:
+def _timings(run: RunPlan, selection: dict[str, Any], tables: dict[str, Evaluation]) -> Iterator[Timing]:
     places = [(run.dataset_uri, "convert", ""), (run.dataset_uri, "stats", "")]
-    places += [(run.trial_uri(t.name), step, t.name) for t in run.trials for step in ("train", "export", "evaluate")]
-    places += [(run.run_uri, "confirm", "")]
+    places += [(run.trial_uri(t.name), step, t.name) for t in run.trials for step in ("train", "export")]
     for uri, step, trial in places:
         store = open_store(uri)
         if store.head(f"timings/{step}.json") is not None:
             found = json.loads(store.read(f"timings/{step}.json"))
-            yield Timing(step, trial, found["seconds"], int(found.get("gpus", 0)))
+            yield Timing(step, trial, found["seconds"])
+    for outcome in selection["outcomes"]:
+        if outcome["evaluation_uri"]:
+            yield Timing("evaluate", outcome["trial"], load_evaluation(outcome["evaluation_uri"]).summary["wall_s"])
+    for role, table in tables.items():
+        yield Timing("confirm", role, table.summary["wall_s"])
 
 
 def _provenance(run: RunPlan, winner: Evaluation | None) -> Provenance:
