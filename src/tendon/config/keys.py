@@ -56,7 +56,7 @@ def hint_of(key: str, policy: str | None = None) -> Any | None:
             hint = POLICIES[policy or next(iter(POLICIES))]
         if is_free(hint):
             return Any
-        if not is_dataclass(hint):
+        if not (isinstance(hint, type) and is_dataclass(hint)):
             return None
         hint = fields_of(hint).get(part)
         if hint is None:

@@ -161,6 +161,11 @@ def _set(tree: dict[str, Any], path: Sequence[str], value: Any) -> Any:
     return old
 
 
+def is_word(name: object) -> bool:
+    """Whether a text can be a key of a mapping inside an override."""
+    return isinstance(name, str) and re.fullmatch(r"[A-Za-z_]\w*", name) is not None and name.lower() not in _WORDS
+
+
 def quote(value: Any) -> str:
     """A value as the right-hand side of an override that reads back as the same value."""
     if value is None or isinstance(value, bool):
@@ -172,6 +177,8 @@ def quote(value: Any) -> str:
             return value
         return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value) + "'"
     if isinstance(value, Mapping):
+        if not all(is_word(name) for name in value):
+            raise TypeError("Hydra takes no quotes around the keys of a mapping")
         return "{" + ",".join(f"{name}:{quote(one)}" for name, one in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(quote(one) for one in value) + "]"

@@ -193,7 +193,7 @@ class _Reader:
 
 
 def _scalar(kind: Any, value: Any) -> Any:
-    """The value as int, float, bool, str or an optional one; 3.0 is an int too, since KFP sends every int as a float."""
+    """The value as int, float, bool, str or an optional one; 3.0 is an int too: KFP sends every int as a float."""
     if kind is Any:
         return value
     if get_origin(kind) in (Union, types.UnionType):
