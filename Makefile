@@ -1,2 +1,63 @@
-help:
-	@echo later
+# `make` alone explains itself. Everything runs in .venv, made on first use.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+SIMS ?= robosuite
+STORE ?= outputs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help setup sims system demo test test-all lint format types compile bench parity faults doctor clean
+
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[train,kubeflow,dev]' --constraint constraints.txt
+	@touch $@
+
+setup: $(INSTALLED) ## the virtual environment with everything but simulators
+
+system: ## the libraries that a simulator needs to draw (Debian; only as root, only when missing)
+	@if ! ldconfig -p | grep -q libEGL.so.1 || ! ldconfig -p | grep -q libOSMesa; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "installing libegl1 libosmesa6 libgl1 (a simulator draws with them)"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libegl1 libosmesa6 libgl1 >/dev/null; \
+	  else echo "no drawing libraries: the report will have no clips. sudo apt-get install -y libegl1 libosmesa6 libgl1"; fi; fi
+
+sims: $(INSTALLED) system ## the simulators, each in an environment of its own (SIMS="robosuite ...")
+	@for sim in $(SIMS); do $(BIN)/tendon sims install $$sim || exit $$?; done
+
+demo: sims ## demonstrations -> policy -> defended success rate, on this machine (about 4 minutes after installation)
+	@$(BIN)/tendon demo --store-uri $(STORE)
+
+test: $(INSTALLED) ## every test that runs anywhere: unit, rules, the whole DAG on a toy task
+	$(BIN)/python -m pytest -q
+
+test-sim: sims ## the tests that need a real simulator
+	$(BIN)/python -m pytest -q -m sim
+
+lint: $(INSTALLED) ## style, types, freshness of what is generated
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python pipelines/compile.py --check
+
+format: $(INSTALLED) ## let ruff write the style
+	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+compile: $(INSTALLED) ## pipelines/compiled/*.yaml and the DAG pictures
+	$(BIN)/python pipelines/compile.py
+
+bench: $(INSTALLED) ## speed beside the peers: build/bench.json (ROWS="loader step")
+	$(BIN)/python -m tests.benchmarks bench $(ROWS)
+
+parity: $(INSTALLED) ## numbers beside a peer in a scratch environment: build/parity.json (PEER=robomimic)
+	$(BIN)/python -m tests.benchmarks parity $(PEER)
+
+faults: $(INSTALLED) ## kill, cut and resume: build/faults.json
+	$(BIN)/python -m tests.benchmarks faults $(ROWS)
+
+doctor: $(INSTALLED) ## what this machine has and what it lacks
+	@$(BIN)/tendon doctor
+
+clean: ## forget builds and caches; keeps outputs and the environment
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache src/*.egg-info

@@ -1,0 +1,139 @@
+"""The ``tendon`` command: parses, calls one function of steps.py (or a tool), sets the exit code. Imports nothing heavy until a verb is known."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from tendon import __version__
+from tendon.errors import EXIT_CODES, reported
+
+EPILOG = "exit codes:\n" + "\n".join(f"  {code:<3} {meaning}" for code, meaning in EXIT_CODES.items())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the process exit code."""
+    arguments = parser().parse_args(argv)
+    if not arguments.verb:
+        parser().print_help()
+        return 0
+    with reported(arguments.verb, debug=arguments.debug):
+        from tendon import commands, logs
+
+        logs.setup(arguments.verb, quiet=arguments.quiet)
+        return int(getattr(commands, arguments.verb.replace("-", "_"))(arguments) or 0)
+    return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every verb and flag."""
+    root = argparse.ArgumentParser(
+        prog="tendon",
+        description="From robot demonstrations to a policy whose success rate can be defended.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    root.add_argument("--version", action="version", version=f"tendon {__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    common.add_argument("--quiet", action="store_true", help="warnings and results only")
+    verbs = root.add_subparsers(dest="verb", metavar="VERB")
+
+    def verb(name: str, help: str) -> argparse.ArgumentParser:
+        return verbs.add_parser(name, help=help, description=help, parents=[common])
+
+    _run_verbs(verb)
+    _step_verbs(verb)
+    _tool_verbs(verb)
+    return root
+
+
+def _run_verbs(verb) -> None:  # type: ignore[no-untyped-def]
+    for name, help in (
+        ("demo", "the whole line on one machine: scripted demonstrations of robosuite Lift to a report"),
+        ("run", "the whole DAG on one machine: `tendon run experiment=reach_bc --source-uri demo://reach`"),
+    ):
+        run = verb(name, help)
+        run.add_argument("overrides", nargs="*", help="configuration, e.g. policy=bc training.lr=1e-3")
+        run.add_argument("--source-uri", help="demonstrations: a file, s3://..., or demo://ENV?episodes=N&seed=S")
+        run.add_argument("--store-uri", help="where everything is kept: a folder or s3://bucket/prefix (default outputs/run)")
+        run.add_argument("--dataset-name", help="folder name of the converted dataset")
+        run.add_argument("--sweep", help="YAML or JSON file: a list of {key, name, group, values, value_names}")
+        run.add_argument("--episodes", type=int, help="rollouts per trial on the selection seeds")
+        run.add_argument("--confirm-episodes", type=int, help="rollouts of the winner on fresh seeds")
+        run.add_argument("--champion", help="name of the champion to compare with")
+        run.add_argument("--promote", action="store_true", default=None, help="let the gate move the champion pointer")
+        run.add_argument("--fresh", action="store_true", help="forget cached steps (finished work in the store is still found)")
+        run.add_argument("--plan", action="store_true", help="print the trials and what would run; create nothing")
+        run.add_argument("--pipeline", help="compiled YAML to run (default: the one in pipelines/compiled)")
+
+
+def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
+    step = verb("convert", "demonstrations to a sharded dataset")
+    step.add_argument("--source-uri", required=True)
+    step.add_argument("--store-uri", required=True)
+    step.add_argument("--dataset-name", default="demos")
+    step.add_argument("--skip-episodes", nargs="*", default=[], metavar="EPISODE")
+    step.add_argument("--workers", type=int, default=1)
+
+    step = verb("stats", "statistics and findings of a dataset's train split")
+    step.add_argument("--dataset-uri", required=True)
+
+    step = verb("train", "train one policy: `tendon train policy=bc env=lift data.uri=... training.offline_steps=...`")
+    step.add_argument("overrides", nargs="*", help="configuration, e.g. policy=bc env=lift training.lr=1e-3")
+    step.add_argument("--config-dir", help="folder of a saved configuration, e.g. .../checkpoints/002000/pretrained_model")
+    step.add_argument("--config-name", help="its name without .yaml, e.g. config")
+    step.add_argument("--store-uri", default="outputs/train", help="the trial is kept in STORE/trials/RUN_KEY")
+    step.add_argument("--run-uri", help="repeat a trial of a run: its folder ...")
+    step.add_argument("--trial", help="... and the trial's name")
+
+    step = verb("export", "checkpoint to policy bundle, proven equal")
+    step.add_argument("--checkpoint-uri", required=True)
+    step.add_argument("--bundle-uri", required=True)
+
+    step = verb("evaluate", "roll a bundle out in its simulator; success rate with interval")
+    step.add_argument("overrides", nargs="*", help="changes to the bundle's configuration, e.g. eval.n_episodes=100")
+    step.add_argument("--bundle-uri", required=True)
+    step.add_argument("--block", choices=["selection", "confirmation"], default="selection")
+    step.add_argument("--output-uri", help="default: beside the bundle")
+
+    step = verb("compare", "two bundles on the same fresh seeds: which one is better, and how sure")
+    step.add_argument("challenger", help="bundle URI")
+    step.add_argument("champion", help="bundle URI")
+    step.add_argument("overrides", nargs="*", help="e.g. eval.n_episodes=200")
+
+    for name, help in (
+        ("select", "rank the trials of a run"),
+        ("confirm", "the winner on fresh seeds, paired with the champion"),
+        ("report", "one HTML page and record.json of a run"),
+        ("promote", "move the champion pointer if the gate agrees; exit 6 if it does not"),
+    ):
+        step = verb(name, help)
+        step.add_argument("--run-uri", required=True)
+
+
+def _tool_verbs(verb) -> None:  # type: ignore[no-untyped-def]
+    tool = verb("demo-data", "record a scripted expert as a robomimic HDF5: `tendon demo-data env=lift --episodes 200 -o lift.hdf5`")
+    tool.add_argument("overrides", nargs="*", help="e.g. env=lift")
+    tool.add_argument("--episodes", type=int, default=100)
+    tool.add_argument("--seed", type=int, default=1)
+    tool.add_argument("--noise", type=float, default=-1.0, help="noise in the executed action (default: the expert's own)")
+    tool.add_argument("--images", action="store_true", help="camera images too")
+    tool.add_argument("-o", "--output", required=True, help="the HDF5 file to write")
+
+    tool = verb("sweep", "the trials a sweep file makes, by name")
+    tool.add_argument("sweep", help="YAML or JSON file")
+    tool.add_argument("overrides", nargs="*", help="the configuration they vary")
+
+    tool = verb("sims", "simulators: `tendon sims list`, `tendon sims install robosuite`")
+    tool.add_argument("action", choices=["list", "install"])
+    tool.add_argument("name", nargs="?")
+
+    tool = verb("doctor", "what this machine has, what it lacks, and the command that repairs it")
+    tool.add_argument("--store-uri", default="outputs")
+    tool.add_argument("--kfp-host", help="endpoint of Kubeflow Pipelines")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

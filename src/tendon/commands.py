@@ -1,0 +1,280 @@
+"""What each verb of the command line does: arguments to one call, and an end card with the next command. Called by cli.main only."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from argparse import Namespace
+
+from pathlib import Path
+from typing import Any
+
+from tendon import steps
+from tendon.errors import ConfigError, GateRefused
+from tendon.logs import end_card
+from tendon.storage import join, open_store
+
+DEMO = {
+    "source_uri": "demo://lift?episodes=150&seed=1",
+    "store_uri": "outputs/demo",
+    "dataset_name": "lift",
+    "config": "experiment=lift_bc",
+    "sweep": [{"key": "training.lr", "name": "lr", "group": 0, "values": [1e-3, 1e-4]}],
+    "episodes": 50,
+    "confirm_episodes": 50,
+}
+
+
+def demo(arguments: Namespace) -> int:
+    """The whole line with defaults that show something."""
+    return _run(arguments, DEMO)
+
+
+def run(arguments: Namespace) -> int:
+    """The whole line with the caller's parameters."""
+    return _run(arguments, {"store_uri": "outputs/run"})
+
+
+def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
+    from tendon.runner import default_arguments, default_yaml, run_local
+
+    yaml_path = Path(arguments.pipeline) if arguments.pipeline else default_yaml()
+    given = {
+        name: getattr(arguments, name)
+        for name in ("source_uri", "store_uri", "dataset_name", "episodes", "confirm_episodes", "champion", "promote")
+        if getattr(arguments, name) is not None
+    }
+    parameters = default_arguments(yaml_path) | defaults | given
+    if arguments.overrides:
+        parameters["config"] = shlex.join([*shlex.split(defaults.get("config", "")), *arguments.overrides])
+    if arguments.sweep:
+        parameters["sweep"] = load_sweep(arguments.sweep)
+    if "://" not in parameters["store_uri"]:
+        parameters["store_uri"] = str(Path(parameters["store_uri"]).resolve())
+    if "://" not in parameters["source_uri"]:
+        parameters["source_uri"] = str(Path(parameters["source_uri"]).resolve())
+    if arguments.plan:
+        return _print_plan(parameters)
+    result = run_local(yaml_path, parameters, store_uri=parameters["store_uri"], fresh=arguments.fresh)
+    selection = json.loads(open_store(result.run_uri).read("selection.json"))
+    confirmation = json.loads(open_store(result.run_uri).read("confirmation.json"))
+    rows = {
+        "verdict": confirmation["verdict"]["sentence"],
+        "winner": f"{selection['winner']} of {len(selection['leaderboard'])} trial(s)",
+        "run": result.run_uri,
+        "report": result.report_path,
+    }
+    print(end_card("done", rows, f"tendon promote --run-uri {shlex.quote(result.run_uri)}"))
+    return 0
+
+
+def _print_plan(parameters: dict[str, Any]) -> int:
+    from tendon.registry.planner import make_plan
+
+    plan = make_plan(**parameters)
+    print(f"run      {plan.run_uri}\nsource   {plan.source_uri} ({plan.source_digest})\ndataset  {plan.dataset_uri}")
+    for trial in plan.trials:
+        print(f"trial    {trial.name:<40} {trial.run_key}  {' '.join(trial.overrides)}")
+    print(f"rollouts {len(plan.trials)} x {plan.episodes} to select, {plan.confirm_episodes} to confirm. Nothing was created.")
+    return 0
+
+
+def load_sweep(path: str) -> list[dict[str, Any]]:
+    """The sweep in a YAML or JSON file."""
+    from omegaconf import OmegaConf
+
+    try:
+        loaded = OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            "the sweep file cannot be read", where=path, why=str(error), fix="a list of {key, name, group, values, value_names}"
+        ) from None
+    return loaded if isinstance(loaded, list) else [loaded]  # type: ignore[list-item]
+
+
+def convert(arguments: Namespace) -> int:
+    """Demonstrations to shards."""
+    from tendon.registry.planner import source_digest
+
+    result = steps.convert(
+        source_uri=arguments.source_uri,
+        source_digest=source_digest(arguments.source_uri),
+        store_uri=arguments.store_uri,
+        dataset_name=arguments.dataset_name,
+        skip_episodes=tuple(arguments.skip_episodes),
+        workers=arguments.workers,
+    )
+    rows = {"dataset": result.dataset_uri, "episodes": result.num_episodes, "frames": result.num_frames}
+    print(end_card("converted", rows, f"tendon stats --dataset-uri {shlex.quote(result.dataset_uri)}"))
+    return 0
+
+
+def stats(arguments: Namespace) -> int:
+    """Statistics of a dataset."""
+    result = steps.stats(dataset_uri=arguments.dataset_uri)
+    print(end_card("statistics", {"stats": result.stats_uri}, f"tendon train data.uri={shlex.quote(arguments.dataset_uri)}"))
+    return 0
+
+
+def train(arguments: Namespace) -> int:
+    """Train one policy, alone or as a trial of a run."""
+    from tendon.config.compose import compose, describe
+    from tendon.registry.plan import load_plan
+    from tendon.registry.planner import run_key
+
+    if arguments.run_uri:
+        run = load_plan(arguments.run_uri)
+        config, trial_uri = run.config_of(arguments.trial), run.trial_uri(arguments.trial)
+    else:
+        config = compose(arguments.overrides, config_dir=arguments.config_dir, config_name=arguments.config_name)
+        trial_uri = join(arguments.store_uri, "trials", run_key(config))
+    sys.stderr.write(describe(config) + "\n")
+    result = steps.train(config=config, dataset_uri=config.data.uri, trial_uri=trial_uri)
+    rows = {"checkpoint": result.checkpoint_uri, "step": result.step, "weights": result.weights_sha256[:16]}
+    bundle = join(trial_uri, "bundle")
+    following = f"tendon export --checkpoint-uri {shlex.quote(result.checkpoint_uri)} --bundle-uri {shlex.quote(bundle)}"
+    print(end_card("trained", rows, following))
+    return 0
+
+
+def export(arguments: Namespace) -> int:
+    """Checkpoint to bundle."""
+    digest = steps.export(checkpoint_uri=arguments.checkpoint_uri, bundle_uri=arguments.bundle_uri)
+    rows = {"bundle": arguments.bundle_uri, "digest": digest}
+    print(end_card("exported", rows, f"tendon evaluate --bundle-uri {shlex.quote(arguments.bundle_uri)}"))
+    return 0
+
+
+def evaluate(arguments: Namespace) -> int:
+    """Roll a bundle out."""
+    from tendon.config.digest import digest
+
+    config = bundle_config(arguments.bundle_uri, arguments.overrides)
+    table = steps.evaluate(
+        bundle_uri=arguments.bundle_uri,
+        config=config,
+        block=arguments.block,
+        run_id=digest("evaluate", arguments.bundle_uri),
+        evaluations_uri=arguments.output_uri or "",
+    )
+    print(end_card("evaluated", {"rate": steps.rate_of(table), "table": table.uri}, ""))
+    return 0
+
+
+def compare(arguments: Namespace) -> int:
+    """Two bundles on the same fresh seeds."""
+    from tendon.config.digest import digest
+    from tendon.registry.confirmation import compare_tables
+
+    config = bundle_config(arguments.challenger, arguments.overrides)
+    run_id = digest("compare", arguments.challenger, arguments.champion)
+    tables = [
+        steps.evaluate(bundle_uri=uri, config=config, block="confirmation", run_id=run_id)
+        for uri in (arguments.challenger, arguments.champion)
+    ]
+    verdict = compare_tables(*tables)
+    rows = {"challenger": steps.rate_of(tables[0]), "champion": steps.rate_of(tables[1]), "verdict": verdict.sentence}
+    print(end_card("compared", rows, ""))
+    return 0
+
+
+def bundle_config(bundle_uri: str, overrides: list[str]) -> Any:
+    """The configuration inside a bundle, with changes."""
+    import tempfile
+
+    from tendon.config.compose import compose
+
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.yaml").write_bytes(open_store(bundle_uri).read("config.yaml"))
+        return compose(overrides, config_dir=folder, config_name="config")
+
+
+def select(arguments: Namespace) -> int:
+    """Rank the trials of a run again from what the run recorded."""
+    saved = json.loads(open_store(arguments.run_uri).read("selection.json"))
+    result = steps.select(run_uri=arguments.run_uri, outcomes=[json.dumps(outcome) for outcome in saved["outcomes"]])
+    print(end_card("selected", {"winner": result.winner or "none"}, f"tendon confirm --run-uri {shlex.quote(arguments.run_uri)}"))
+    return 0
+
+
+def confirm(arguments: Namespace) -> int:
+    """The winner on fresh seeds."""
+    result = steps.confirm(run_uri=arguments.run_uri)
+    print(end_card("confirmed", {"verdict": result.verdict}, f"tendon report --run-uri {shlex.quote(arguments.run_uri)}"))
+    return 0
+
+
+def report(arguments: Namespace) -> int:
+    """The page of a run."""
+    result = steps.report(run_uri=arguments.run_uri)
+    print(end_card("reported", {"report": result.report_uri, "record": result.record_uri}, ""))
+    return 0
+
+
+def promote(arguments: Namespace) -> int:
+    """Move the champion pointer, or say why not (exit 6)."""
+    result = steps.promote(run_uri=arguments.run_uri, force=True)
+    if not result.promoted:
+        raise GateRefused(
+            "the champion stays", where=arguments.run_uri, why=result.reason, fix="train a better challenger, or confirm on more episodes"
+        )
+    print(end_card("promoted", {"why": result.reason}, ""))
+    return 0
+
+
+def demo_data(arguments: Namespace) -> int:
+    """Record a scripted expert."""
+    from tendon.config.compose import compose
+    from tendon.evaluate.demos import record_demos
+    from tendon.logs import Progress
+
+    env = compose([*arguments.overrides, "data.uri=unused"]).env
+    noise = None if arguments.noise < 0 else arguments.noise
+    with Progress("demo-data", arguments.episodes, "episodes") as progress:
+        record_demos(
+            env,
+            arguments.episodes,
+            arguments.seed,
+            Path(arguments.output),
+            noise=noise,
+            images=arguments.images,
+            progress=progress.update,
+        )
+    rows = {"file": arguments.output, "episodes": arguments.episodes}
+    following = f"tendon run env={env.name} --source-uri {shlex.quote(arguments.output)}"
+    print(end_card("recorded", rows, following))
+    return 0
+
+
+def sweep(arguments: Namespace) -> int:
+    """The trials of a sweep file."""
+    from tendon.config.sweep import expand, parse_sweep
+
+    for trial in expand(parse_sweep(load_sweep(arguments.sweep)), ""):
+        print(f"{trial.name:<50} {' '.join(trial.overrides)}")
+    return 0
+
+
+def sims(arguments: Namespace) -> int:
+    """List or install simulators."""
+    from tendon.evaluate import sims as simulators
+
+    if arguments.action == "install":
+        if not arguments.name:
+            raise ConfigError("no simulator is named", where="tendon sims install", why="NAME is missing", fix="tendon sims list")
+        simulators.install(arguments.name)
+    for line in simulators.describe():
+        print(line)
+    return 0
+
+
+def doctor(arguments: Namespace) -> int:
+    """Check this machine."""
+    from tendon.doctor import render, run_checks
+
+    checks = run_checks(store_uri=arguments.store_uri, kfp_host=arguments.kfp_host)
+    print(render(checks))
+    return 1 if any(check.status == "FAIL" for check in checks) else 0
+
+

@@ -1,0 +1,69 @@
+"""``demo://lift?episodes=200&seed=1``: a source of demonstrations that the environment's scripted expert makes.
+
+Read by steps.plan (its digest decides whether anything changed) and steps.convert (which records it once, into the store).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from urllib.parse import parse_qsl, urlsplit
+
+from tendon.config.compose import compose
+from tendon.config.digest import code_version, digest
+from tendon.config.schema import EnvConfig
+from tendon.errors import ConfigError
+
+SCHEME = "demo://"
+
+
+@dataclass(frozen=True)
+class DemoSource:
+    """Which expert, how many episodes, from which seed, how noisy, with pictures or without."""
+
+    env: EnvConfig
+    episodes: int
+    seed: int
+    noise: float
+    images: bool
+
+    @property
+    def digest(self) -> str:
+        """Changes when the demonstrations would."""
+        return digest("demonstrations", asdict(self), code_version("sim"))
+
+    @property
+    def key(self) -> str:
+        """Where the recorded file lies, relative to the store."""
+        return f"demos/{self.env.name}-{self.digest}.hdf5"
+
+
+def is_demo(uri: str) -> bool:
+    """Whether the source is made by a scripted expert."""
+    return uri.startswith(SCHEME)
+
+
+def parse_demo(uri: str) -> DemoSource:
+    """The parts of a ``demo://`` URI; unknown parts are an error."""
+    parts = urlsplit(uri)
+    query = dict(parse_qsl(parts.query))
+    unknown = sorted(set(query) - {"episodes", "seed", "noise", "images"})
+    try:
+        if unknown:
+            raise ValueError(f"it has no option {unknown[0]!r}")
+        source = DemoSource(
+            env=compose([f"env={parts.netloc or parts.path}", "data.uri=unused"]).env,
+            episodes=int(query.get("episodes", "100")),
+            seed=int(query.get("seed", "1")),
+            noise=float(query.get("noise", "-1")),
+            images=query.get("images", "0") in ("1", "true"),
+        )
+        if source.episodes < 1:
+            raise ValueError("episodes must be at least 1")
+    except ValueError as error:
+        raise ConfigError(
+            "the demonstration source cannot be read",
+            where=uri,
+            why=str(error),
+            fix="write it like demo://lift?episodes=200&seed=1 (options: episodes, seed, noise, images)",
+        ) from None
+    return source

@@ -1,0 +1,133 @@
+"""A bundle on a block of seeds: rolled out once, kept as a committed table, found again by whoever asks the same question.
+
+In: bundle URI, environment, seeds. Out: an Evaluation (rows, summary, clips) under ``<evaluations>/<block>-<digest>/``. Called by steps.evaluate_trial,
+steps.confirm and ``tendon compare``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tendon.config.digest import code_version, digest
+from tendon.config.schema import EnvConfig, EvalConfig
+from tendon.errors import DataError
+from tendon.evaluate.confidence import wilson_interval
+from tendon.storage import join, open_store
+from tendon.storage.trees import has_tree, put_tree
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The table of one bundle on one block of seeds."""
+
+    uri: str
+    summary: dict[str, Any]
+    rows: tuple[dict[str, Any], ...]
+    reused: bool
+
+    @property
+    def outcomes(self) -> dict[int, bool | None]:
+        """Success per seed; None where the simulator crashed."""
+        return {row["seed"]: None if row["status"] == "crashed" else row["status"] == "success" for row in self.rows}
+
+
+def evaluate_bundle(
+    bundle_uri: str, env: EnvConfig, eval: EvalConfig, *, block: str, seeds: range, evaluations_uri: str
+) -> Evaluation:
+    """Roll the bundle out on ``seeds``, or return the table that is there already."""
+    from tendon.export.bundle import bundle_digest
+
+    policy_digest = bundle_digest(bundle_uri)
+    question = (policy_digest, env, eval.videos, [seeds.start, len(seeds)], code_version("sim", "evaluate", "policies"))
+    uri = join(evaluations_uri, f"{block}-{digest(*question)}")
+    if has_tree(open_store(evaluations_uri), uri.rsplit("/", 1)[-1]):
+        log.info("evaluate: found finished in %s", uri)
+        return load_evaluation(uri, reused=True)
+    with tempfile.TemporaryDirectory() as folder:
+        _roll_out(Path(folder), bundle_uri, policy_digest, env, eval, block, seeds)
+        put_tree(open_store(evaluations_uri), uri.rsplit("/", 1)[-1], Path(folder))
+    return load_evaluation(uri)
+
+
+def load_evaluation(uri: str, *, reused: bool = False) -> Evaluation:
+    """The committed table at ``uri``."""
+    store = open_store(uri)
+    rows = tuple(json.loads(line) for line in store.read("episodes.jsonl").splitlines())
+    return Evaluation(uri, json.loads(store.read("summary.json")), rows, reused)
+
+
+def summarise(rows: list[dict[str, Any]], *, block: str, env: EnvConfig, seeds: range, wall_s: float) -> dict[str, Any]:
+    """The numbers of a table. A crash is not a failure: it leaves n and is shown beside it."""
+    counts = {status: sum(row["status"] == status for row in rows) for status in ("success", "failure", "crashed")}
+    n = counts["success"] + counts["failure"]
+    counted = [row for row in rows if row["status"] != "crashed"]
+    return {
+        "block": block,
+        "env": asdict(env),
+        "seeds": {"first": seeds.start, "count": len(seeds)},
+        "n": n,
+        "successes": counts["success"],
+        "failures": counts["failure"],
+        "crashed": counts["crashed"],
+        "success_rate": counts["success"] / n,
+        "interval_95": list(wilson_interval(counts["success"], n)),
+        "mean_sum_reward": sum(row["sum_reward"] for row in counted) / n,
+        "mean_steps": sum(row["steps"] for row in counted) / n,
+        "wall_s": wall_s,
+        "steps_per_s": sum(row["steps"] for row in rows) / max(wall_s, 1e-9),
+    }
+
+
+def _roll_out(
+    folder: Path, bundle_uri: str, policy_digest: str, env: EnvConfig, eval: EvalConfig, block: str, seeds: range
+) -> None:
+    from tendon.evaluate.rollout import evaluate_policy
+    from tendon.export.bundle import load_policy
+    from tendon.logs import Progress
+
+    policy, _ = load_policy(bundle_uri)
+    started = time.monotonic()
+    with Progress(f"evaluate {block}", len(seeds), "episodes") as progress:
+        results = evaluate_policy(policy, env, eval, seeds, progress=progress.update)
+    wall_s = time.monotonic() - started
+    crashed = [result for result in results if result.status == "crashed"]
+    if len(crashed) > eval.max_crashed * len(results):
+        raise DataError(
+            f"the simulator crashed in {len(crashed)} of {len(results)} episodes",
+            where=f"{env.simulator}/{env.task}, seeds {', '.join(str(r.seed) for r in crashed[:5])}{' ...' if len(crashed) > 5 else ''}",
+            why=crashed[0].error.strip().splitlines()[-1] if crashed[0].error.strip() else "it gave no reason",
+            fix=f"repair the simulator, or raise eval.max_crashed (now {eval.max_crashed:g}) if these seeds may be left out",
+        )
+    clips = _clips(folder, env, eval, results)
+    rows = [result.row() | {"video": clips.get(result.seed, "")} for result in results]
+    (folder / "episodes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    summary = summarise(rows, block=block, env=env, seeds=seeds, wall_s=wall_s) | {"policy_digest": policy_digest}
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1))
+
+
+def _clips(folder: Path, env: EnvConfig, eval: EvalConfig, results: list[Any]) -> dict[int, str]:
+    """Videos of the first few successes and failures, replayed from their recorded actions."""
+    from tendon.evaluate.rollout import render_episode
+    from tendon.evaluate.video import encode_h264
+
+    chosen = [r for status in ("success", "failure") for r in [r for r in results if r.status == status][: eval.videos]]
+    clips: dict[int, str] = {}
+    for result in chosen:
+        try:
+            frames = render_episode(env, eval, result)
+        except DataError as error:
+            log.warning("evaluate: no clips: %s", error.problems[0].why)
+            break
+        name = f"videos/seed_{result.seed}.mp4"
+        (folder / "videos").mkdir(exist_ok=True)
+        (folder / name).write_bytes(encode_h264(frames, fps=env.fps))
+        clips[result.seed] = name
+    return clips

@@ -1,0 +1,138 @@
+"""From the parameters of a run to its plan: every trial composed, checked and keyed, every problem reported at once.
+
+Called by steps.plan and by ``tendon run --plan``; touches nothing but the source's digest.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from tendon.config.compose import compose, to_dict
+from tendon.config.digest import code_version, digest
+from tendon.config.schema import TrainConfig
+from tendon.config.sweep import Trial, expand, parse_sweep
+from tendon.data.convert import ConvertOptions, dataset_prefix
+from tendon.errors import ConfigError, Problem, TendonError
+from tendon.evaluate.demo_uri import is_demo, parse_demo
+from tendon.registry.plan import PlannedTrial, RunPlan
+from tendon.storage import join
+
+SHARED = ("data.", "env.", "eval.")  # one dataset, one task, one yardstick per run
+
+
+def make_plan(
+    *,
+    source_uri: str,
+    store_uri: str,
+    dataset_name: str,
+    config: str,
+    sweep: Sequence[dict[str, Any]],
+    episodes: int,
+    confirm_episodes: int,
+    champion: str,
+    promote: bool,
+) -> RunPlan:
+    """The plan of a run; a ConfigError with every problem of every trial, or the source's own error."""
+    problems = _check_parameters(dataset_name, champion, episodes, confirm_episodes)
+    overrides = shlex.split(config)
+    base = _composed([*overrides, "data.uri=pending", f"eval.n_episodes={max(episodes, 1)}"], "config", problems)
+    trials = _expanded(sweep, problems)
+    if problems or base is None:
+        raise ConfigError.of(problems)
+    digest_of_source = source_digest(source_uri)
+    skip = base.data.skip_episodes
+    dataset_uri = join(store_uri, dataset_prefix(dataset_name, digest_of_source, ConvertOptions(skip_episodes=skip)))
+    fixed = [*overrides, f"eval.n_episodes={episodes}", f"data.uri={_quoted(dataset_uri)}"]
+    planned = [_planned(trial, fixed, problems) for trial in trials]
+    if problems:
+        raise ConfigError.of(problems)
+    run = RunPlan(
+        run_id="",
+        store_uri=store_uri,
+        source_uri=source_uri,
+        source_digest=digest_of_source,
+        dataset_name=dataset_name,
+        dataset_uri=dataset_uri,
+        skip_episodes=skip,
+        config=config,
+        episodes=episodes,
+        confirm_episodes=confirm_episodes,
+        champion=champion,
+        promote=promote,
+        trials=tuple(trial for trial in planned if trial is not None),
+    )
+    return replace(run, run_id=digest(run, code_version("evaluate", "sim", "report", "registry")))
+
+
+def source_digest(source_uri: str) -> str:
+    """Changes when the demonstrations do."""
+    if is_demo(source_uri):
+        return parse_demo(source_uri).digest
+    from tendon.data.sources import open_source
+
+    return open_source(source_uri).describe().digest
+
+
+def run_key(config: TrainConfig) -> str:
+    """The key of a trial's work: the data (its prefix is a digest), what training reads of the configuration, and the code that trains."""
+    effective = to_dict(config)
+    effective.pop("eval")
+    effective["env"] = {"observation": effective["env"]["observation"]}
+    effective["data"]["uri"] = effective["data"]["uri"].rstrip("/").rsplit("/", 1)[-1]
+    return digest("trial", effective, code_version("data", "loader", "policies", "train"))
+
+
+def _planned(trial: Trial, fixed: Sequence[str], problems: list[Problem]) -> PlannedTrial | None:
+    config = _composed([*fixed, *trial.overrides], f"trial {trial.name}", problems)
+    if config is None:
+        return None
+    return PlannedTrial(trial.name, trial.overrides, to_dict(config), run_key(config))
+
+
+def _composed(overrides: Sequence[str], where: str, problems: list[Problem]) -> TrainConfig | None:
+    try:
+        return compose(overrides)
+    except ConfigError as error:
+        known = {problem.what for problem in problems}
+        problems += [replace(p, where=f"{where}: {p.where}") for p in error.problems if p.what not in known]
+        return None
+
+
+def _expanded(sweep: Sequence[dict[str, Any]], problems: list[Problem]) -> tuple[Trial, ...]:
+    try:
+        parameters = parse_sweep(list(sweep))
+        trials = expand(parameters, "base" if not parameters else "")
+    except TendonError as error:
+        problems += error.problems
+        return ()
+    for parameter in parameters:
+        if parameter.key.startswith(SHARED):
+            problems.append(
+                Problem(
+                    f"{parameter.key} cannot be swept",
+                    "sweep",
+                    "trials of one run share the data, the task and the seeds, or their scores could not be compared",
+                    "start one run per value",
+                )
+            )
+    return trials
+
+
+def _check_parameters(dataset_name: str, champion: str, episodes: int, confirm_episodes: int) -> list[Problem]:
+    problems = []
+    for name, count in (("episodes", episodes), ("confirm_episodes", confirm_episodes)):
+        if count < 1:
+            problems.append(Problem(f"{name} is {count}", "parameters", "a rate needs at least one episode", f"{name}=50"))
+    for name, text in (("dataset_name", dataset_name), ("champion", champion)):
+        if not text or not text.replace("-", "").replace("_", "").isalnum():
+            problems.append(
+                Problem(f"{name} is {text!r}", "parameters", "it becomes a folder name", "use letters, digits, - and _")
+            )
+    return problems
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,0 +1,382 @@
+"""The table of contents: one function per step of the DAG, in the order in which they run.
+
+    plan -> convert -> stats -> [train_trial -> export_trial -> evaluate_trial] per trial -> select -> confirm -> report -> promote
+
+Primitives in, frozen dataclasses (or an outcome string) out; everything else is in the store. Each step finds its own finished
+work there and returns at once, so that a second attempt, in the same run or another, costs nothing. components/ and cli call only this.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from tendon.errors import ConfigError, DataError, Interrupted, TendonError, unexpected
+from tendon.registry.plan import RunPlan, load_plan
+from tendon.storage import join, open_store
+
+if TYPE_CHECKING:
+    from tendon.config.schema import TrainConfig
+    from tendon.evaluate.table import Evaluation
+    from tendon.train.status import TrainResult
+
+log = logging.getLogger(__name__)
+
+
+# ------------------------------------------------------------------------------------------------------------------ plan
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """What the other steps need to find each other."""
+
+    run_uri: str
+    store_uri: str
+    source_digest: str
+    dataset_uri: str
+    skip_episodes: list[str]
+    trials: list[dict[str, str]]
+
+
+def plan(
+    *,
+    source_uri: str,
+    store_uri: str,
+    dataset_name: str,
+    config: str,
+    sweep: list[dict[str, Any]],
+    episodes: int,
+    confirm_episodes: int,
+    champion: str,
+    promote: bool,
+    artifact_uri: str = "",
+) -> PlanResult:
+    """Turn parameters into trials; every configuration error of every trial is found here, before anything costs a GPU second."""
+    from tendon.registry.plan import save_plan
+    from tendon.registry.planner import make_plan
+
+    run = make_plan(
+        source_uri=source_uri,
+        store_uri=store_uri or _store_beside(artifact_uri),
+        dataset_name=dataset_name,
+        config=config,
+        sweep=sweep,
+        episodes=episodes,
+        confirm_episodes=confirm_episodes,
+        champion=champion,
+        promote=promote,
+    )
+    save_plan(run)
+    log.info("plan: %d trial(s) on %s, run %s", len(run.trials), run.source_uri, run.run_uri)
+    for trial in run.trials:
+        log.info("plan: trial %s (%s) %s", trial.name, trial.run_key, " ".join(trial.overrides))
+    trials = [{"name": trial.name, "overrides": " ".join(trial.overrides)} for trial in run.trials]
+    return PlanResult(run.run_uri, run.store_uri, run.source_digest, run.dataset_uri, list(run.skip_episodes), trials)
+
+
+def _store_beside(artifact_uri: str) -> str:
+    """The store of a run that names none: a folder beside the pipeline root of the engine."""
+    if not artifact_uri:
+        raise ConfigError(
+            "no store is given", where="store_uri", why="it is empty", fix="store_uri=outputs/run or store_uri=s3://bucket/prefix"
+        )
+    root = artifact_uri.replace("minio://", "s3://", 1)
+    return join(root.split("/v2/artifacts/")[0] if "/v2/artifacts/" in root else root.rsplit("/", 4)[0], "tendon")
+
+
+# -------------------------------------------------------------------------------------------------------- convert, stats
+
+
+@dataclass(frozen=True)
+class DatasetResult:
+    """A converted dataset."""
+
+    dataset_uri: str
+    digest: str
+    num_episodes: int
+    num_frames: int
+    manifest: dict[str, Any]
+
+
+def convert(
+    *,
+    source_uri: str,
+    source_digest: str,
+    store_uri: str,
+    dataset_name: str,
+    skip_episodes: Sequence[str] = (),
+    workers: int = 1,
+) -> DatasetResult:
+    """Convert demonstrations to shards under a prefix that is known from the digests alone; resumable, manifest last."""
+    from tendon.data import convert as conversion
+    from tendon.data.sources import open_source
+    from tendon.evaluate.demos import fetch_demos
+    from tendon.evaluate.demo_uri import is_demo
+    from tendon.logs import Progress
+
+    options = conversion.ConvertOptions(skip_episodes=tuple(skip_episodes))
+    prefix = conversion.dataset_prefix(dataset_name, source_digest, options)
+    dataset_uri = join(store_uri, prefix)
+    manifest = conversion.find_converted(dataset_uri)
+    if manifest is None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = fetch_demos(source_uri, store_uri, folder) if is_demo(source_uri) else source_uri
+            with Progress("convert", 0, "frames") as progress:
+                manifest = conversion.convert(
+                    open_source(path), source_digest, store_uri, dataset_name, options, workers=workers, progress=progress.update
+                )
+    else:
+        log.info("convert: found finished in %s", dataset_uri)
+    totals = manifest.totals
+    log.info("convert: %s holds %d episodes, %d frames", dataset_uri, totals["episodes"], totals["steps"])
+    return DatasetResult(dataset_uri, manifest.digest, totals["episodes"], totals["steps"], json.loads(manifest.to_json()))
+
+
+@dataclass(frozen=True)
+class StatsResult:
+    """Statistics of the train split."""
+
+    stats_uri: str
+    stats: dict[str, Any]
+
+
+def stats(*, dataset_uri: str, split: str = "train") -> StatsResult:
+    """Mean, deviation, range and quantiles per feature, and what is odd about the data."""
+    from tendon.data.dataset import open_dataset
+    from tendon.data.stats import compute_stats
+
+    store, key = open_store(dataset_uri), f"stats/{split}.json"
+    if store.head(key) is None:
+        result = compute_stats(open_dataset(dataset_uri), split)
+        for finding in result.findings:
+            log.warning("stats: %s", finding)
+        store.create(key, result.to_json().encode())
+    else:
+        log.info("stats: found finished in %s", join(dataset_uri, key))
+    return StatsResult(join(dataset_uri, key), json.loads(store.read(key)))
+
+
+# ------------------------------------------------------------------------------------------------- one trial of the sweep
+
+
+@dataclass(frozen=True)
+class TrialOutcome:
+    """What travels from step to step inside the fan-out, as one JSON string."""
+
+    trial: str
+    run_key: str
+    status: str = "ok"
+    failed_step: str = ""
+    error: str = ""
+    checkpoint_uri: str = ""
+    bundle_uri: str = ""
+    evaluation_uri: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The outcome as a string."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> TrialOutcome:
+        """The outcome from its string."""
+        return cls(**json.loads(text))
+
+
+def train_trial(*, run_uri: str, trial: str, dataset_uri: str) -> str:
+    """Train one trial, continuing where an earlier attempt stopped; a failure is an outcome, not the end of its siblings."""
+    run = load_plan(run_uri)
+    planned = run.trial(trial)
+    return _soft("train", TrialOutcome(trial, planned.run_key), lambda outcome: _train(run, outcome, dataset_uri))
+
+
+def _train(run: RunPlan, outcome: TrialOutcome, dataset_uri: str) -> TrialOutcome:
+    from tendon.config.compose import from_dict
+
+    config = from_dict(run.trial(outcome.trial).config)
+    result = train(config=config, dataset_uri=dataset_uri, trial_uri=run.trial_uri(outcome.trial))
+    return replace(outcome, checkpoint_uri=result.checkpoint_uri, metrics={k: v for k, v in result.metrics.items()})
+
+
+def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResult:
+    """Train one configuration into ``trial_uri``: resume first, and nothing to do when it is finished."""
+    from tendon.train.status import find_finished
+
+    finished = find_finished(trial_uri)
+    if finished is not None:
+        log.info("train: found finished in %s", finished.checkpoint_uri)
+        return finished
+    from tendon.data.stats import DatasetStats
+    from tendon.train.loop import train as train_policy
+
+    statistics = stats(dataset_uri=dataset_uri, split=config.data.split)
+    return train_policy(config, dataset_uri, DatasetStats.from_json(json.dumps(statistics.stats)), trial_uri)
+
+
+def export_trial(*, run_uri: str, outcome: str) -> str:
+    """Turn the trial's checkpoint into a bundle whose actions are proven equal."""
+    return _soft("export", TrialOutcome.from_json(outcome), lambda done: _export(load_plan(run_uri), done))
+
+
+def _export(run: RunPlan, outcome: TrialOutcome) -> TrialOutcome:
+    bundle_uri = join(run.trial_uri(outcome.trial), "bundle")
+    export(checkpoint_uri=outcome.checkpoint_uri, bundle_uri=bundle_uri)
+    return replace(outcome, bundle_uri=bundle_uri)
+
+
+def export(*, checkpoint_uri: str, bundle_uri: str) -> str:
+    """Write the bundle of a checkpoint with its parity record; the bundle's digest."""
+    from tendon.export.bundle import bundle_digest, find_bundle
+
+    if find_bundle(bundle_uri, checkpoint_uri):
+        log.info("export: found finished in %s", bundle_uri)
+    else:
+        from tendon.export.bundle import export_bundle
+
+        export_bundle(checkpoint_uri, bundle_uri)
+    return bundle_digest(bundle_uri)
+
+
+def evaluate_trial(*, run_uri: str, outcome: str) -> str:
+    """Roll the trial's bundle out on the selection seeds."""
+    return _soft("evaluate", TrialOutcome.from_json(outcome), lambda done: _evaluate(load_plan(run_uri), done))
+
+
+def _evaluate(run: RunPlan, outcome: TrialOutcome) -> TrialOutcome:
+    table = evaluate(bundle_uri=outcome.bundle_uri, config=run.config_of(outcome.trial), block="selection", run_id=run.run_id)
+    numbers = ("success_rate", "n", "successes", "crashed", "mean_steps", "mean_sum_reward")
+    metrics = outcome.metrics | {name: float(table.summary[name]) for name in numbers}
+    metrics["success_low"], metrics["success_high"] = table.summary["interval_95"]
+    return replace(outcome, evaluation_uri=table.uri, metrics=metrics)
+
+
+def evaluate(*, bundle_uri: str, config: TrainConfig, block: str, run_id: str, evaluations_uri: str = "") -> Evaluation:
+    """The table of a bundle on a block of seeds, rolled out or found."""
+    from tendon.evaluate.confidence import describe_rate
+    from tendon.evaluate.seeds import seed_block
+    from tendon.evaluate.table import evaluate_bundle
+
+    seeds = seed_block(block, config.eval.n_episodes, run_id)
+    where = evaluations_uri or join(bundle_uri.rstrip("/").rsplit("/", 1)[0], "evaluations")
+    table = evaluate_bundle(bundle_uri, config.env, config.eval, block=block, seeds=seeds, evaluations_uri=where)
+    found = table.summary
+    log.info("evaluate: %s", describe_rate(found["successes"], found["n"], found["crashed"], block))
+    return table
+
+
+def _soft(step: str, outcome: TrialOutcome, work: Callable[[TrialOutcome], TrialOutcome]) -> str:
+    """Run a step of a trial. What fails is written into the outcome; only an interruption leaves, so that it is retried."""
+    if outcome.status != "ok":
+        log.warning("%s: skipped, %s of trial %s failed", step, outcome.failed_step, outcome.trial)
+        return outcome.to_json()
+    try:
+        return work(outcome).to_json()
+    except Interrupted:
+        raise
+    except TendonError as error:
+        text = str(error)
+    except Exception as error:
+        text = str(unexpected(step, error))
+    log.error("%s: trial %s failed; its siblings go on\n%s", step, outcome.trial, text)
+    return replace(outcome, status="failed", failed_step=step, error=text).to_json()
+
+
+# ------------------------------------------------------------------------------------------------------- select, confirm
+
+
+@dataclass(frozen=True)
+class SelectionResult:
+    """Which trial won, and how all of them did."""
+
+    winner: str
+    leaderboard: list[dict[str, Any]]
+    metrics: dict[str, float]
+
+
+def select(*, run_uri: str, outcomes: list[str]) -> SelectionResult:
+    """Rank the trials on the selection seeds; dead trials are listed last, with what killed them."""
+    from tendon.registry.selection import rank
+
+    trials = [TrialOutcome.from_json(outcome) for outcome in outcomes]
+    board = rank([asdict(trial) for trial in trials])
+    winner = board[0].trial if board and board[0].status == "ok" else ""
+    rows = [asdict(row) for row in board]
+    alive = {trial.trial: trial for trial in trials}
+    saved = {"winner": winner, "leaderboard": rows, "outcomes": [asdict(trial) for trial in trials]}
+    open_store(run_uri).write("selection.json", json.dumps(saved, indent=1).encode())
+    log.info("select: %s of %d trial(s)", f"winner is {winner}" if winner else "nothing to choose", len(trials))
+    return SelectionResult(winner, rows, dict(alive[winner].metrics) if winner else {})
+
+
+@dataclass(frozen=True)
+class ConfirmationResult:
+    """The winner's rate on seeds that chose nothing, and what it means beside the champion's."""
+
+    metrics: dict[str, float]
+    verdict: str
+
+
+def confirm(*, run_uri: str) -> ConfirmationResult:
+    """Roll out winner and champion on the same fresh seeds and say which is better, or that it cannot be told."""
+    from tendon.registry.confirmation import confirm_winner
+
+    confirmation = confirm_winner(load_plan(run_uri), evaluate)
+    open_store(run_uri).write("confirmation.json", confirmation.to_json().encode())
+    log.info("confirm: %s", confirmation.verdict.sentence)
+    return ConfirmationResult(confirmation.metrics(), confirmation.verdict.sentence)
+
+
+# -------------------------------------------------------------------------------------------------------- report, promote
+
+
+@dataclass(frozen=True)
+class ReportResult:
+    """The page itself and where it is kept."""
+
+    html: str
+    report_uri: str
+    record_uri: str
+
+
+def report(*, run_uri: str) -> ReportResult:
+    """One page that opens offline, and the record that says where every number comes from."""
+    from tendon.report.gather import gather
+    from tendon.report.page import render
+
+    store = open_store(run_uri)
+    inputs = gather(load_plan(run_uri))
+    html = render(inputs)
+    store.write("record.json", inputs.record_json.encode())
+    store.write("report.html", html.encode())
+    log.info("report: %s (%.1f MB)", join(run_uri, "report.html"), len(html) / 1e6)
+    return ReportResult(html, join(run_uri, "report.html"), join(run_uri, "record.json"))
+
+
+@dataclass(frozen=True)
+class PromotionResult:
+    """Whether the champion pointer moved, and why."""
+
+    promoted: bool
+    reason: str
+
+
+def promote(*, run_uri: str, force: bool = False) -> PromotionResult:
+    """Move the champion pointer if that was asked for and the gate agrees; the last step, so a run without any winner fails here."""
+    from tendon.registry.confirmation import load_confirmation
+    from tendon.registry.promotion import promote_winner
+
+    run = load_plan(run_uri)
+    confirmation = load_confirmation(run_uri)
+    if not confirmation.winner:
+        raise DataError(
+            "no trial finished", where=run_uri, why=confirmation.verdict.sentence, fix="read the errors of the trials in the report"
+        )
+    if not (run.promote or force):
+        return PromotionResult(False, "promotion is off (promote=true, or `tendon promote`)")
+    result = promote_winner(run, confirmation)
+    log.info("promote: %s", result.reason)
+    return PromotionResult(result.promoted, result.reason)

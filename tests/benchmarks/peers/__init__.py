@@ -1,0 +1,74 @@
+"""Peers, each in a scratch environment of its own under build/peers: installed once, never imported by us."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.rows import Skip
+
+HERE = Path(__file__).parent
+
+# torchvision's wheel is built for CUDA; beside a CPU torch its import stops at two operators that nobody declared. This declares them (schema only).
+TORCHVISION_SCHEMA = '''
+import sys
+
+
+class _Once:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torchvision":
+            sys.meta_path.remove(self)
+            import torch
+
+            for op in ("nms", "qnms"):
+                torch.library.define(f"torchvision::{op}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        return None
+
+
+sys.meta_path.insert(0, _Once())
+'''
+
+
+def environment(name: str, *installs: list[str]) -> Path:
+    """The interpreter of a peer's environment; made on first use."""
+    folder = Path("build/peers") / name
+    python = (folder / "bin" / "python").absolute()
+    if not (folder / ".installed").exists():
+        print(f"installing {name} into {folder} ...", file=sys.stderr, flush=True)
+        try:
+            subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+            for packages in installs:
+                subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+        except subprocess.CalledProcessError as error:
+            raise Skip(f"{name} could not be installed: {error}") from None
+        site = next((folder / "lib").glob("python*/site-packages"))
+        (site / "_torchvision_schema.py").write_text(textwrap.dedent(TORCHVISION_SCHEMA))
+        (site / "_torchvision_schema.pth").write_text("import _torchvision_schema\n")
+        (folder / ".installed").touch()
+    return python
+
+
+def robomimic() -> Path:
+    """robomimic 0.3.0, the newest release on the package index, without its simulators."""
+    return environment(
+        "robomimic-0.3.0",
+        ["torch==2.13.0", "numpy<2.4"],
+        ["--no-deps", "torchvision==0.28.0", "robomimic==0.3.0"],
+        ["h5py", "psutil", "tqdm", "termcolor", "tensorboard", "tensorboardX", "imageio", "imageio-ffmpeg", "matplotlib", "six", "pillow"],
+    )
+
+
+def ask(python: Path, script: str, *arguments: str, timeout_s: float = 900) -> dict[str, Any]:
+    """Run one of the scripts beside this file in a peer's interpreter; its last line is a JSON answer."""
+    done = subprocess.run(
+        [python, "-W", "ignore", HERE / script, *arguments], capture_output=True, text=True, timeout=timeout_s, check=False
+    )
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        raise RuntimeError(f"{script} failed in the peer:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    answer: dict[str, Any] = json.loads(lines[-1])
+    return answer

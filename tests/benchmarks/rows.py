@@ -1,0 +1,92 @@
+"""One form for every long check: a row measures one thing, says its bound, and whether it holds.
+
+A row is a function registered with ``@row``; it returns the value, or raises Skip with the reason. ``python -m tests.benchmarks bench|parity|faults [id ...]``
+prints the table and writes build/<suite>.json, a list of {id, what, value, bound, holds}.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+BUILD = Path("build")
+
+
+class Skip(Exception):  # noqa: N818 - reads better where it is raised
+    """The row cannot be measured here; the text says why."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. ``bound`` reads like "<= 0.3 s" or ">= 150 x"; the unit is that of the value."""
+
+    id: str
+    what: str
+    bound: str
+    measure: Callable[[], float]
+
+    def holds(self, value: float) -> bool:
+        """Whether the value keeps the bound."""
+        relation, limit = self.bound.split()[:2]
+        return {"<=": value <= float(limit), ">=": value >= float(limit), "==": value == float(limit)}[relation]
+
+
+SUITES: dict[str, list[Row]] = {"bench": [], "parity": [], "faults": []}
+
+
+def row(suite: str, id: str, what: str, bound: str) -> Callable[[Callable[[], float]], Callable[[], float]]:
+    """Register a measurement."""
+
+    def register(measure: Callable[[], float]) -> Callable[[], float]:
+        if any(known.id == id for known in SUITES[suite]):
+            raise ValueError(f"{suite} has two rows called {id}")
+        SUITES[suite].append(Row(id, what, bound, measure))
+        return measure
+
+    return register
+
+
+def run_suite(suite: str, chosen: list[str]) -> int:
+    """Measure the chosen rows (all when none is named; a prefix chooses too); 0 when every measured bound holds."""
+    rows = [r for r in SUITES[suite] if not chosen or any(r.id.startswith(name) for name in chosen)]
+    if not rows:
+        print(f"no row of {suite} starts with {' '.join(chosen)}; known: {' '.join(r.id for r in SUITES[suite])}")
+        return 2
+    results = []
+    print(f"{'id':<28} {'value':>12}  {'bound':<14} {'holds':<6} what")
+    for r in rows:
+        started = time.monotonic()
+        result: dict[str, object] = {"id": r.id, "what": r.what, "value": None, "bound": r.bound, "holds": None}
+        try:
+            value = float(r.measure())
+            result |= {"value": value, "holds": r.holds(value)}
+        except Skip as reason:
+            result["skipped"] = str(reason)
+        except Exception as error:
+            traceback.print_exc()
+            result |= {"holds": False, "error": f"{type(error).__name__}: {error}"}
+        result["seconds"] = round(time.monotonic() - started, 1)
+        results.append(result)
+        shown = "-" if result["value"] is None else f"{result['value']:.4g}"
+        word = {True: "yes", False: "NO", None: "skip"}[result["holds"]]  # type: ignore[index]
+        print(f"{r.id:<28} {shown:>12}  {r.bound:<14} {word:<6} {r.what} {result.get('skipped', '')}", flush=True)
+    BUILD.mkdir(exist_ok=True)
+    (BUILD / f"{suite}.json").write_text(json.dumps(results, indent=1) + "\n")
+    print(f"written: {BUILD / f'{suite}.json'}")
+    return 1 if any(result["holds"] is False for result in results) else 0
+
+
+def main() -> int:
+    """Command line of the suites."""
+    from tests.benchmarks import bench, faults, parity
+
+    assert bench and faults and parity
+    if len(sys.argv) < 2 or sys.argv[1] not in SUITES:
+        print(f"usage: python -m tests.benchmarks {'|'.join(SUITES)} [row ...]")
+        return 2
+    return run_suite(sys.argv[1], sys.argv[2:])
