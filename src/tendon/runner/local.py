@@ -186,16 +186,15 @@ def _forget_stale_entries(cache: Path, *, everything: bool) -> str:
             outputs = json.loads(text) if entry.suffix == ".json" else None
         except (OSError, ValueError):
             outputs = None
-        if isinstance(outputs, dict) and not everything and all(_still_there(name, value) for name, value in outputs.items()):
+        if isinstance(outputs, dict) and not everything and all(map(_still_there, outputs.values())):
             kept.append(text)
         elif entry.suffix == ".json" or time.time() - entry.stat().st_mtime > STALE_S:
             entry.unlink(missing_ok=True)
     return "\n".join(kept)
 
 
-def _still_there(name: str, value: Any) -> bool:
-    local_uri = name.endswith("_uri") and isinstance(value, str) and "://" not in value
-    return not local_uri or os.path.exists(value)
+def _still_there(value: Any) -> bool:
+    return not (isinstance(value, str) and os.path.isabs(value)) or os.path.exists(value)
 
 
 def _forget_old_runs(runs: Path, kept_entries: str) -> None:
