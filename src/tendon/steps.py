@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ from tendon.storage import join, open_store
 
 if TYPE_CHECKING:
     from tendon.config.schema import TrainConfig
+    from tendon.evaluate.confidence import TrialScore
     from tendon.evaluate.table import Evaluation
     from tendon.train.status import TrainResult
 
@@ -123,7 +126,7 @@ def convert(
     dataset_uri = join(store_uri, prefix)
     manifest = conversion.find_converted(dataset_uri)
     if manifest is None:
-        with tempfile.TemporaryDirectory() as folder:
+        with _timed(dataset_uri, "convert"), tempfile.TemporaryDirectory() as folder:
             path = fetch_demos(source_uri, store_uri, folder) if is_demo(source_uri) else source_uri
             with Progress("convert", 0, "frames") as progress:
                 manifest = conversion.convert(
@@ -151,7 +154,8 @@ def stats(*, dataset_uri: str, split: str = "train") -> StatsResult:
 
     store, key = open_store(dataset_uri), f"stats/{split}.json"
     if store.head(key) is None:
-        result = compute_stats(open_dataset(dataset_uri), split)
+        with _timed(dataset_uri, "stats"):
+            result = compute_stats(open_dataset(dataset_uri), split)
         for finding in result.findings:
             log.warning("stats: %s", finding)
         store.create(key, result.to_json().encode())
@@ -180,6 +184,14 @@ class TrialOutcome:
     def to_json(self) -> str:
         """The outcome as a string."""
         return json.dumps(asdict(self))
+
+    def score(self) -> TrialScore:
+        """The outcome as the selection rule sees it."""
+        from tendon.evaluate.confidence import TrialScore
+
+        counts = {name: int(self.metrics.get(name, 0)) for name in ("successes", "n", "crashed")}
+        steps = self.metrics.get("mean_steps", 0.0)
+        return TrialScore(self.trial, **counts, mean_steps=steps, failed_step=self.failed_step, error=self.error)
 
     @classmethod
     def from_json(cls, text: str) -> TrialOutcome:
@@ -214,7 +226,8 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
     from tendon.train.loop import train as train_policy
 
     statistics = stats(dataset_uri=dataset_uri, split=config.data.split)
-    return train_policy(config, dataset_uri, DatasetStats.from_json(json.dumps(statistics.stats)), trial_uri)
+    with _timed(trial_uri, "train"):
+        return train_policy(config, dataset_uri, DatasetStats.from_json(json.dumps(statistics.stats)), trial_uri)
 
 
 def export_trial(*, run_uri: str, outcome: str) -> str:
@@ -237,7 +250,8 @@ def export(*, checkpoint_uri: str, bundle_uri: str) -> str:
     else:
         from tendon.export.bundle import export_bundle
 
-        export_bundle(checkpoint_uri, bundle_uri)
+        with _timed(bundle_uri.rstrip("/").rsplit("/", 1)[0], "export"):
+            export_bundle(checkpoint_uri, bundle_uri)
     return bundle_digest(bundle_uri)
 
 
@@ -256,16 +270,31 @@ def _evaluate(run: RunPlan, outcome: TrialOutcome) -> TrialOutcome:
 
 def evaluate(*, bundle_uri: str, config: TrainConfig, block: str, run_id: str, evaluations_uri: str = "") -> Evaluation:
     """The table of a bundle on a block of seeds, rolled out or found."""
-    from tendon.evaluate.confidence import describe_rate
     from tendon.evaluate.seeds import seed_block
     from tendon.evaluate.table import evaluate_bundle
 
     seeds = seed_block(block, config.eval.n_episodes, run_id)
     where = evaluations_uri or join(bundle_uri.rstrip("/").rsplit("/", 1)[0], "evaluations")
     table = evaluate_bundle(bundle_uri, config.env, config.eval, block=block, seeds=seeds, evaluations_uri=where)
-    found = table.summary
-    log.info("evaluate: %s", describe_rate(found["successes"], found["n"], found["crashed"], block))
+    log.info("evaluate: %s", rate_of(table))
     return table
+
+
+def rate_of(table: Evaluation) -> str:
+    """A success rate as it may be shown: with counts, interval, crashes and block."""
+    from tendon.evaluate.confidence import describe_rate
+
+    found = table.summary
+    return describe_rate(found["successes"], found["n"], found["crashed"], found["block"])
+
+
+@contextmanager
+def _timed(uri: str, step: str) -> Iterator[None]:
+    """Keep how long real work took, beside what it made; a later attempt that finds it finished does not overwrite it."""
+    started = time.monotonic()
+    yield
+    seconds = round(time.monotonic() - started, 3)
+    open_store(uri).write(f"timings/{step}.json", json.dumps({"step": step, "seconds": seconds}).encode())
 
 
 def _soft(step: str, outcome: TrialOutcome, work: Callable[[TrialOutcome], TrialOutcome]) -> str:
@@ -299,17 +328,16 @@ class SelectionResult:
 
 def select(*, run_uri: str, outcomes: list[str]) -> SelectionResult:
     """Rank the trials on the selection seeds; dead trials are listed last, with what killed them."""
-    from tendon.registry.selection import rank
+    from tendon.evaluate.confidence import rank_trials
 
-    trials = [TrialOutcome.from_json(outcome) for outcome in outcomes]
-    board = rank([asdict(trial) for trial in trials])
-    winner = board[0].trial if board and board[0].status == "ok" else ""
+    trials = {trial.trial: trial for trial in map(TrialOutcome.from_json, outcomes)}
+    board = rank_trials([trial.score() for trial in trials.values()])
+    winner = board[0].name if board and board[0].rank else ""
     rows = [asdict(row) for row in board]
-    alive = {trial.trial: trial for trial in trials}
-    saved = {"winner": winner, "leaderboard": rows, "outcomes": [asdict(trial) for trial in trials]}
+    saved = {"winner": winner, "leaderboard": rows, "outcomes": [asdict(trial) for trial in trials.values()]}
     open_store(run_uri).write("selection.json", json.dumps(saved, indent=1).encode())
     log.info("select: %s of %d trial(s)", f"winner is {winner}" if winner else "nothing to choose", len(trials))
-    return SelectionResult(winner, rows, dict(alive[winner].metrics) if winner else {})
+    return SelectionResult(winner, rows, dict(trials[winner].metrics) if winner else {})
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any
 from tendon.config.digest import code_version, digest
 from tendon.config.schema import EnvConfig, EvalConfig
 from tendon.errors import DataError
-from tendon.evaluate.confidence import wilson_interval
+from tendon.evaluate.confidence import wilson
 from tendon.storage import join, open_store
 from tendon.storage.trees import has_tree, put_tree
 
@@ -78,7 +78,7 @@ def summarise(rows: list[dict[str, Any]], *, block: str, env: EnvConfig, seeds: 
         "failures": counts["failure"],
         "crashed": counts["crashed"],
         "success_rate": counts["success"] / n,
-        "interval_95": list(wilson_interval(counts["success"], n)),
+        "interval_95": list(wilson(counts["success"], n)),
         "mean_sum_reward": sum(row["sum_reward"] for row in counted) / n,
         "mean_steps": sum(row["steps"] for row in counted) / n,
         "wall_s": wall_s,

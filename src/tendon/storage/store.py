@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from tendon.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class ObjectInfo:
@@ -50,3 +52,16 @@ class Store(Protocol):
 
     def at(self, prefix: str) -> Store:
         """The same store, rooted deeper."""
+
+
+def checked_key(key: str) -> str:
+    """``key`` itself, or a ConfigError when it would leave the store or has no name."""
+    parts = key.split("/")
+    if not key or any(part in ("", ".", "..") for part in parts) or "\0" in key:
+        raise ConfigError(
+            "a storage key is not allowed",
+            where=repr(key),
+            why="a key is relative, has no empty part and never goes up with '..'",
+            fix="use names joined by single slashes, such as shards/000001.tar",
+        )
+    return key

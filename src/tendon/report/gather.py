@@ -1,0 +1,234 @@
+"""From the files of a run to the values of its report. Called by steps.report; reads the store, draws nothing.
+
+However far the run got, what is there is gathered and what is not stays empty.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any
+
+from tendon import __version__
+from tendon.config.digest import code_version, digest
+from tendon.data.dataset import Dataset, open_dataset
+from tendon.errors import DataError
+from tendon.evaluate.confidence import LeaderboardRow
+from tendon.evaluate.table import Evaluation, load_evaluation
+from tendon.registry.confirmation import Confirmation, load_confirmation
+from tendon.registry.plan import RunPlan
+from tendon.registry.record import Record
+from tendon.report.repeat import commands
+from tendon.report.summary import (
+    Clip,
+    Curve,
+    DataSanity,
+    Difference,
+    Dimension,
+    Ending,
+    Feed,
+    LineageRow,
+    Provenance,
+    Rate,
+    ReportInputs,
+    Timing,
+    dimension,
+    pick_clips,
+)
+from tendon.storage import join, open_store
+
+MAX_ROWS_IN_HISTOGRAM = 200_000
+
+
+def gather(run: RunPlan) -> ReportInputs:
+    """Everything the page shows about ``run``."""
+    selection = json.loads(open_store(run.run_uri).read("selection.json"))
+    confirmation = load_confirmation(run.run_uri)
+    tables = _tables(confirmation)
+    winner = tables.get("winner")
+    numbers = confirmation.verdict.numbers
+    pairs = int(numbers.get("pairs", 0))
+    inputs = ReportInputs(
+        title=f"{run.dataset_name}: {_task(run)}",
+        run_id=run.run_id,
+        when=datetime.now(timezone.utc).isoformat(timespec="minutes"),
+        verdict=confirmation.verdict.sentence,
+        decision=confirmation.verdict.decision if confirmation.winner else "",
+        rule=confirmation.verdict.rule,
+        rates=tuple(_rate(role, run, confirmation, table) for role, table in tables.items()),
+        difference=Difference(numbers["difference"], (numbers["low"], numbers["high"]), pairs) if pairs else None,  # type: ignore[arg-type]
+        leaderboard=tuple(LeaderboardRow.from_dict(row) for row in selection["leaderboard"]),
+        curves=tuple(curve for trial in run.trials if (curve := _curve(run, trial.name))),
+        data=_sanity(run),
+        endings=tuple(Ending(row["seed"], row["status"], row["steps"]) for row in winner.rows) if winner else (),
+        clips=tuple(_clips(winner)) if winner else (),
+        timings=tuple(_timings(run, selection, tables)),
+        feeds=tuple(feed for trial in run.trials if (feed := _feed(run, trial.name))),
+        provenance=_provenance(run, winner),
+        videos_uri=join(winner.uri, "videos") if winner else "",
+    )
+    record = _record(run, confirmation, tables, inputs)
+    return replace(inputs, record_json=record.to_json(), lineage=tuple(_lineage(run, record, tables)))
+
+
+def _task(run: RunPlan) -> str:
+    env = run.trials[0].config["env"]
+    return f"{env['task']} ({env['simulator']})"
+
+
+def _tables(confirmation: Confirmation) -> dict[str, Evaluation]:
+    uris = {"winner": confirmation.winner_uri, "champion": confirmation.champion_uri}
+    return {role: load_evaluation(uri) for role, uri in uris.items() if uri}
+
+
+def _rate(role: str, run: RunPlan, confirmation: Confirmation, table: Evaluation) -> Rate:
+    found = table.summary
+    name = confirmation.winner if role == "winner" else run.champion
+    return Rate(role, name, found["successes"], found["n"], found["crashed"], found["block"])
+
+
+def _metrics(run: RunPlan, trial: str) -> list[dict[str, Any]]:
+    store = open_store(run.trial_uri(trial))
+    return [json.loads(line) for line in store.read("metrics.jsonl").splitlines()] if store.head("metrics.jsonl") else []
+
+
+def _curve(run: RunPlan, trial: str) -> Curve | None:
+    lines = _metrics(run, trial)
+    train = tuple((line["step"], line["train/loss"]) for line in lines if "train/loss" in line)
+    valid = tuple((line["step"], line["valid/loss"]) for line in lines if "valid/loss" in line)
+    return Curve(trial, train, valid) if train or valid else None
+
+
+def _feed(run: RunPlan, trial: str) -> Feed | None:
+    lines = [line for line in _metrics(run, trial) if "train/update_s" in line][1:]  # the first step warms up
+    if not lines:
+        return None
+    mean = {key: sum(line[f"train/{key}"] for line in lines) / len(lines) for key in ("dataloading_s", "update_s")}
+    return Feed(trial, str(run.trial(trial).config["device"]), mean["dataloading_s"], mean["update_s"])
+
+
+def _sanity(run: RunPlan) -> DataSanity | None:
+    try:
+        dataset = open_dataset(run.dataset_uri)
+    except DataError:
+        return None
+    store = open_store(run.dataset_uri)
+    stats = json.loads(store.read("stats/train.json")) if store.head("stats/train.json") else {}
+    findings = tuple(str(finding) for finding in stats.get("findings", ()))
+    rows = dataset.episodes("train")
+    return DataSanity(
+        episode_lengths=tuple(row.length for row in rows),
+        num_frames=sum(row.length for row in rows),
+        actions=tuple(_actions(dataset)),
+        findings=findings,
+    )
+
+
+def _actions(dataset: Dataset) -> Iterator[Dimension]:
+    import numpy as np
+
+    parts, seen = [], 0
+    for row in dataset.episodes("train"):
+        parts.append(np.asarray(dataset.lowdim(row)["action"], dtype=np.float64))
+        seen += len(parts[-1])
+        if seen >= MAX_ROWS_IN_HISTOGRAM:
+            break
+    if parts:
+        actions_ND = np.concatenate(parts)
+        for d in range(actions_ND.shape[1]):
+            yield dimension(f"action[{d}]", actions_ND[:, d])  # type: ignore[arg-type]
+
+
+def _clips(table: Evaluation) -> Iterator[Clip]:
+    store = open_store(table.uri)
+    for row in pick_clips(table.rows):
+        yield Clip(row["status"], row["seed"], row["steps"], store.read(row["video"]))
+
+
+def _timings(run: RunPlan, selection: dict[str, Any], tables: dict[str, Evaluation]) -> Iterator[Timing]:
+    places = [(run.dataset_uri, "convert", ""), (run.dataset_uri, "stats", "")]
+    places += [(run.trial_uri(t.name), step, t.name) for t in run.trials for step in ("train", "export")]
+    for uri, step, trial in places:
+        store = open_store(uri)
+        if store.head(f"timings/{step}.json") is not None:
+            found = json.loads(store.read(f"timings/{step}.json"))
+            yield Timing(step, trial, found["seconds"])
+    for outcome in selection["outcomes"]:
+        if outcome["evaluation_uri"]:
+            yield Timing("evaluate", outcome["trial"], load_evaluation(outcome["evaluation_uri"]).summary["wall_s"])
+    for role, table in tables.items():
+        yield Timing("confirm", role, table.summary["wall_s"])
+
+
+def _provenance(run: RunPlan, winner: Evaluation | None) -> Provenance:
+    selection = run.trials[0].config["eval"]["n_episodes"]
+    return Provenance(
+        dataset=run.dataset_uri,
+        episodes=_episode_list(run),
+        training_seed=", ".join(sorted({str(trial.config["seed"]) for trial in run.trials})),
+        selection_seeds=f"{selection} episodes per trial",
+        confirmation_seeds=f"{winner.summary['seeds']['first']} + {winner.summary['seeds']['count']}" if winner else "",
+        policy=winner.summary["policy_digest"] if winner else "",
+        code=f"tendon {__version__}, {code_version('data', 'loader', 'policies', 'train', 'sim', 'evaluate')}",
+    )
+
+
+def _episode_list(run: RunPlan) -> str:
+    try:
+        return digest([row.id for row in open_dataset(run.dataset_uri).episodes("train")])
+    except DataError:
+        return ""
+
+
+def _record(run: RunPlan, confirmation: Confirmation, tables: dict[str, Evaluation], inputs: ReportInputs) -> Record:
+    winner = tables.get("winner")
+    scores = {
+        f"{role}.{name}": float(table.summary[name])
+        for role, table in tables.items()
+        for name in ("success_rate", "successes", "n", "crashed", "mean_steps", "mean_sum_reward")
+    }
+    scores |= {f"gate.{name}": float(value) for name, value in confirmation.verdict.numbers.items()}
+    seeds = {"training": sorted({int(trial.config["seed"]) for trial in run.trials})}
+    if winner:
+        seeds["confirmation"] = [winner.summary["seeds"]["first"], winner.summary["seeds"]["count"]]
+    return Record(
+        run_id=run.run_id,
+        when=inputs.when,
+        source_uri=run.source_uri,
+        source_digest=run.source_digest,
+        dataset_uri=run.dataset_uri,
+        dataset_digest=_dataset_digest(run),
+        episode_list_digest=inputs.provenance.episodes,
+        code_version=inputs.provenance.code,
+        images={},
+        configs={trial.name: trial.config for trial in run.trials},
+        seeds=seeds,
+        winner=confirmation.winner,
+        policy_digest=winner.summary["policy_digest"] if winner else "",
+        scores=scores,
+        timings={"/".join(filter(None, (t.step, t.trial))): t.seconds for t in inputs.timings},
+        commands=commands(run),
+        verdict=confirmation.verdict.sentence,
+    )
+
+
+def _dataset_digest(run: RunPlan) -> str:
+    try:
+        return open_dataset(run.dataset_uri).manifest.digest
+    except DataError:
+        return ""
+
+
+def _lineage(run: RunPlan, record: Record, tables: dict[str, Evaluation]) -> Iterator[LineageRow]:
+    winner = record.winner
+    yield LineageRow("demonstrations", f"{run.source_uri} ({run.source_digest})")
+    yield LineageRow("dataset", record.dataset_digest or run.dataset_uri, record.commands["convert"])
+    yield LineageRow("statistics", join(run.dataset_uri, "stats/train.json"), record.commands["stats"])
+    if winner:
+        yield LineageRow(f"policy {winner}", run.trial_uri(winner), record.commands[f"train/{winner}"])
+        yield LineageRow("bundle", record.policy_digest, record.commands[f"export/{winner}"])
+        yield LineageRow("selection table", run.trial(winner).run_key, record.commands[f"evaluate/{winner}"])
+        yield LineageRow("confirmation table", tables["winner"].uri, record.commands["confirm"])
+    yield LineageRow("this report", run.run_uri, record.commands["report"])

@@ -1,0 +1,224 @@
+"""A folder that behaves like an object store: atomic writes, create-once, compare-and-swap.
+
+Called through ``open_store``. Every write goes to a hidden temporary name in the same folder, is synced, and renamed or
+linked into place. A killed process may leave such a temporary; no listing shows it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from time import time_ns
+
+from tendon.errors import DataError, StorageError, TendonError
+from tendon.storage.store import ObjectInfo, checked_key
+
+HIDDEN = ".tendon-"  # temporaries and locks; never listed
+FULL = {errno.ENOSPC, errno.EDQUOT}
+REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+
+
+class LocalStore:
+    """A Store over a folder, which need not exist before the first write."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.uri = str(root)
+
+    def at(self, prefix: str) -> LocalStore:
+        """The same store, rooted deeper."""
+        return LocalStore(self._path(prefix.strip("/"))) if prefix.strip("/") else self
+
+    def read(self, key: str) -> bytes:
+        """The whole object; a DataError when it does not exist."""
+        path = self._path(key)
+        with _named(path, "read"), open(path, "rb") as file:
+            return file.read()
+
+    def read_range(self, key: str, start: int, length: int) -> bytes:
+        """``length`` bytes from ``start``; a DataError when the object is shorter."""
+        path = self._path(key)
+        with _named(path, "read"), open(path, "rb", buffering=0) as file:
+            data = os.pread(file.fileno(), length, start)
+            while len(data) < length and (more := os.pread(file.fileno(), length - len(data), start + len(data))):
+                data += more
+        if len(data) < length:
+            raise too_short(str(path), start, length, start + len(data))
+        return data
+
+    def write(self, key: str, data: bytes) -> None:
+        """Put the object, replacing what was there."""
+        path = self._path(key)
+        with _named(path, "write"), _temporary(path, data) as temporary:
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Put the object unless one is there; False when one was."""
+        path = self._path(key)
+        if path.exists():
+            return False
+        with _named(path, "write"), _temporary(path, data) as temporary:
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                with _lock(path):  # a file system without hard links
+                    if path.exists():
+                        return False
+                    os.replace(temporary, path)
+            _sync_folder(path.parent)
+        return True
+
+    def replace(self, key: str, data: bytes, etag: str | None) -> bool:
+        """Compare and swap: put only if the object still has ``etag`` (None: does not exist); False when it has not."""
+        if etag is None:
+            return self.create(key, data)
+        path = self._path(key)
+        with _named(path, "write"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _lock(path):
+                there = self.head(key)
+                if there is None or there.etag != etag:
+                    return False
+                self.write(key, data)
+        return True
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """What is known of the object, None when it does not exist."""
+        path = self._path(key)
+        with _named(path, "read"):
+            try:
+                status = path.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        return ObjectInfo(key, status.st_size, _etag(status)) if path.is_file() else None
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Every object under ``prefix``, in key order, however many."""
+        start = self.root / prefix.rpartition("/")[0]
+        found: list[ObjectInfo] = []
+        with _named(start, "read"):
+            for folder, _, names in os.walk(start, onerror=_reraise):
+                base = Path(folder).relative_to(self.root).as_posix()
+                for name in names:
+                    key = name if base == "." else f"{base}/{name}"
+                    if key.startswith(prefix) and not name.startswith(HIDDEN):
+                        with suppress(FileNotFoundError):  # deleted while we walk
+                            status = os.stat(os.path.join(folder, name))
+                            found.append(ObjectInfo(key, status.st_size, _etag(status)))
+        yield from sorted(found, key=lambda info: info.key)
+
+    def delete(self, key: str) -> None:
+        """Remove the object; no error when it is gone already."""
+        path = self._path(key)
+        with _named(path, "delete"), suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
+
+    def _path(self, key: str) -> Path:
+        return self.root / checked_key(key)
+
+
+def too_short(where: str, start: int, length: int, size: int) -> DataError:
+    """The error of a range that ends behind the object; both stores raise it."""
+    return DataError(
+        "a stored object is shorter than it should be",
+        where=where,
+        why=f"bytes {start} to {start + length} were asked for, it ends at {size}",
+        fix="it was cut or replaced after it was written: make it again with the step that wrote it",
+    )
+
+
+@contextmanager
+def _temporary(path: Path, data: bytes) -> Iterator[Path]:
+    """A synced file with ``data`` beside ``path``; gone afterwards unless it was renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{HIDDEN}{uuid.uuid4().hex}"
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        now = time_ns()  # finer than the kernel's clock tick: two quick writes never share an etag
+        os.utime(temporary, ns=(now, now))
+        yield temporary
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """One process at a time swaps ``path``; the lock dies with its holder."""
+    import fcntl
+
+    with open(path.parent / f"{HIDDEN}lock-{path.name}"[:250], "ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut, where the file system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _etag(status: os.stat_result) -> str:
+    return f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"
+
+
+def _reraise(error: OSError) -> None:
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise error
+
+
+@contextmanager
+def _named(path: Path, doing: str) -> Iterator[None]:
+    """Turn an OSError into four lines."""
+    try:
+        yield
+    except OSError as error:
+        raise _explained(error, path, doing) from error
+
+
+def _explained(error: OSError, path: Path, doing: str) -> TendonError:
+    reason = f"{os.strerror(error.errno)} (errno {error.errno})" if error.errno else str(error)
+    if error.errno in FULL:
+        return StorageError(
+            "the disk is full",
+            where=str(path),
+            why=f"{reason} while writing; nothing half-written was left",
+            fix="free some space or name a store on another disk, then run the same command again",
+        )
+    if error.errno in REFUSED:
+        return StorageError(
+            f"not allowed to {doing} in this folder",
+            where=str(path),
+            why=f"{reason}: the folder is read-only or belongs to another user",
+            fix="change its permissions, or name a store that this user may write",
+        )
+    if error.errno == errno.ENOENT and doing == "read":
+        return DataError(
+            "a file does not exist",
+            where=str(path),
+            why="nothing was ever written there, or it was deleted",
+            fix="check the address, or run the step that makes it",
+        )
+    return StorageError(
+        f"could not {doing} a file",
+        where=str(path),
+        why=reason,
+        fix="check the address and the disk, then run the same command again",
+    )
