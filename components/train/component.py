@@ -1,0 +1,32 @@
+"""The component of the step ``train``; the work is in tendon.steps.train_trial."""
+
+from kfp import dsl
+
+from components.images import IMAGES
+
+
+@dsl.component(base_image=IMAGES["train"], install_kfp_package=False)
+def train(run_uri: str, trial: str, dataset_uri: str, checkpoint: dsl.Output[dsl.Model]) -> str:
+    """Train one trial, continuing where an earlier attempt stopped; a failure is an outcome, not the end of its siblings.
+
+    Args:
+        run_uri: The run that plan made.
+        trial: Name of the trial.
+        dataset_uri: The converted dataset, with statistics.
+        checkpoint: Where the checkpoint is and how training went.
+
+    Returns:
+        The trial's outcome as JSON.
+    """
+    import json
+
+    from tendon import errors, logs, steps
+
+    logs.setup("train")
+    with errors.reported("train"):
+        outcome = steps.train_trial(run_uri=run_uri, trial=trial, dataset_uri=dataset_uri)
+    fields = json.loads(outcome)
+    checkpoint.metadata |= {name: fields[name] for name in ("trial", "run_key", "status", "checkpoint_uri")}
+    with open(checkpoint.path, "w", encoding="utf-8") as file:
+        file.write(outcome)
+    return outcome

@@ -1,0 +1,92 @@
+"""Pictures of a compiled pipeline: read from the YAML, so that they cannot show what is not there.
+
+In: the pipeline spec as a dict. Out: Mermaid text, or plain text. Pure; called by pages.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+ARROW = " ──► "
+Spec = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Node:
+    """A step, or a loop around the steps inside it."""
+
+    name: str
+    after: tuple[str, ...]  # only those it directly follows
+    image: str = ""
+    cached: bool = False
+    inside: tuple[Node, ...] = ()
+    parallelism: int = 0
+
+
+def read_nodes(spec: Spec) -> tuple[Node, ...]:
+    """The root of a pipeline spec as nodes, in the order of their dependencies."""
+    return tuple(_nodes(spec, spec["root"]["dag"]["tasks"]))
+
+
+def _nodes(spec: Spec, tasks: Spec) -> Iterator[Node]:
+    needs = {name: set(task.get("dependentTasks", [])) for name, task in tasks.items()}
+    done: list[str] = []
+    while len(done) < len(tasks):
+        name = next(name for name in sorted(tasks) if name not in done and needs[name] <= set(done))
+        done.append(name)
+        implied = {far for near in needs[name] for far in _ancestors(near, needs)}
+        component = spec["components"][tasks[name]["componentRef"]["name"]]
+        direct = tuple(sorted(needs[name] - implied))
+        if "dag" in component:
+            inside = tuple(_nodes(spec, component["dag"]["tasks"]))
+            limit = tasks[name].get("iteratorPolicy", {}).get("parallelismLimit", 0)
+            yield Node(name, direct, inside=inside, parallelism=limit)
+        else:
+            image = spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]["image"]
+            yield Node(name, direct, image, bool(tasks[name].get("cachingOptions", {}).get("enableCache")))
+
+
+def _ancestors(name: str, needs: dict[str, set[str]]) -> set[str]:
+    return needs[name] | {far for near in needs[name] for far in _ancestors(near, needs)}
+
+
+def text(nodes: tuple[Node, ...]) -> str:
+    """Stages from left to right; steps of one stage are joined by ``+``, a loop stands in corners."""
+    stages: dict[int, list[str]] = {}
+    depth: dict[str, int] = {}
+    for node in nodes:
+        depth[node.name] = 1 + max((depth[name] for name in node.after), default=0)
+        stages.setdefault(depth[node.name], []).append(f"┌ {text(node.inside)} ┐" if node.inside else node.name)
+    return ARROW.join(" + ".join(stage) for stage in stages.values())
+
+
+def mermaid(nodes: tuple[Node, ...]) -> str:
+    """A Mermaid graph; each step names its image, cached ones have round corners."""
+    lines = ["graph LR"]
+    ends = {node.name: node for node in nodes}
+    for node in nodes:
+        if node.inside:
+            limit = f", {node.parallelism} at once" if node.parallelism else ""
+            lines.append(f'  subgraph {_id(node.name)} ["per trial{limit}"]')
+            lines += [f"    {_box(inner)}" for inner in node.inside]
+            lines += [f"    {_id(before)} --> {_id(inner.name)}" for inner in node.inside for before in inner.after]
+            lines.append("  end")
+        else:
+            lines.append(f"  {_box(node)}")
+    for node in nodes:
+        first = _id(node.inside[0].name if node.inside else node.name)
+        for before in node.after:
+            source = ends[before]
+            lines.append(f"  {_id(source.inside[-1].name if source.inside else before)} --> {first}")
+    return "\n".join(lines)
+
+
+def _box(node: Node) -> str:
+    label = f"{node.name}<br/><small>{node.image.rsplit('/', 1)[-1].split(':')[0]}{', cached' if node.cached else ''}</small>"
+    return f'{_id(node.name)}(["{label}"])' if node.cached else f'{_id(node.name)}["{label}"]'
+
+
+def _id(name: str) -> str:
+    return f"step_{name.replace('-', '_')}"  # some plain names, such as end, mean something to Mermaid

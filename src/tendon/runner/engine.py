@@ -1,0 +1,280 @@
+"""The one place that reaches into kfp: watch its tasks, start their processes ourselves, undo its limits.
+
+kfp.local 2.17 hides a failing task's exit code, caps every loop at two workers, indents print() once more after each loop
+and leaves its temporary components behind. ``hooked`` replaces five of its functions while a run lasts, and refuses a kfp whose
+functions are not those it knows. Called by local.py.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import logging
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tendon.errors import MissingDependency, Problem
+from tendon.runner.processes import Finished, Processes
+from tendon.runner.progress import Kind, OnEvent, StepEvent
+
+KFP_SERIES = "2.17."
+EXTRA = "pip install 'tendon[kubeflow]'"
+# module, attribute, its parameters: what kfp must look like for our replacements to fit
+TARGETS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    (
+        "kfp.local.orchestrator.task_executor",
+        "execute_single_task",
+        (
+            *("task_name", "task_spec", "pipeline_resource_name", "components", "executors"),
+            *("io_store", "pipeline_root", "runner", "unique_pipeline_id", "fail_stack"),
+        ),
+    ),
+    ("kfp.local.subprocess_task_handler", "run_local_subprocess", ("full_command", "env_vars")),
+    ("kfp.local.orchestrator.enhanced_dag_orchestrator", "ParallelExecutor", ("max_workers",)),
+    ("kfp.local.logging_utils", "indented_print", ("num_spaces",)),
+    ("kfp.local.logging_utils", "local_logger_context", ()),
+    ("kfp.local.logging_utils", "print_horizontal_line", ()),
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A step that ended the run: its exit code and the problems it reported."""
+
+    step: str
+    exit_code: int
+    problems: tuple[Problem, ...]
+
+
+@dataclass
+class Task:
+    """One execution of a step, while it runs."""
+
+    step: str
+    trial: str
+    started_s: float = field(default_factory=time.monotonic)
+    finished: Finished | None = None  # None at the end: kfp took the outputs from its cache
+
+    @property
+    def name(self) -> str:
+        """``train lr_0.001``."""
+        return f"{self.step} {self.trial}".strip()
+
+
+class Watch:
+    """What one run learns of its tasks; written by kfp's threads."""
+
+    def __init__(self, steps: Sequence[str], on_event: OnEvent, processes: Processes) -> None:
+        self.seconds: dict[str, float] = {}
+        self.cached: list[str] = []
+        self.failures: list[Failure] = []
+        self.outputs: dict[str, dict[str, Any]] = {}
+        self.processes = processes
+        self._steps = list(steps)
+        self._on_event = on_event
+        self._local = threading.local()
+
+    def execute(self, original: Callable[..., Any], task_name: str, arguments: dict[str, Any], run: Callable[[], Any]) -> Any:
+        """Around one task of kfp: events, times, exit codes. ``run`` executes it; kfp's (outputs, status) pair comes back."""
+        from kfp.local.status import Status
+
+        if self.processes.stopping:
+            return {}, Status.FAILURE
+        task = self._local.task = Task(task_name, _trial_of(arguments))
+        self._tell("started", task)
+        try:
+            outputs, status = run()
+        except Exception as error:  # outputs that kfp cannot read; a component it cannot start
+            self._fail(task, (Problem(f"{task.name} gave kfp nothing to go on with", task.name, str(error), "see its log"),))
+            return {}, Status.FAILURE
+        if status != Status.SUCCESS:
+            self._fail(task, ())
+            return outputs, status
+        self._end(task, outputs)
+        return outputs, status
+
+    def run_process(self, full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
+        """Stands in for kfp's own way of running a command."""
+        task: Task = self._local.task
+        task.finished = self.processes.run(full_command, env_vars or {}, lambda text: self._tell("line", task, text))
+        return task.finished.exit_code
+
+    def _end(self, task: Task, outputs: dict[str, Any]) -> None:
+        self.outputs[task.name] = outputs
+        self.seconds[task.name] = time.monotonic() - task.started_s
+        if task.finished is None:
+            self.cached.append(task.name)
+            self._tell("cached", task)
+            return
+        outcome = _outcome_of(outputs.get("Output"))
+        if outcome.get("status", "ok") == "ok":
+            self._tell("done", task)
+        elif outcome.get("failed_step") == task.step:
+            self._tell("trial_failed", task, str(outcome.get("error", "")).split("\n")[0].removeprefix("error: "))
+        else:
+            self._tell("trial_skipped", task)
+
+    def _fail(self, task: Task, problems: tuple[Problem, ...]) -> None:
+        code, log = (task.finished.exit_code, task.finished.log) if task.finished else (1, Path())
+        if task.finished and not problems:
+            problems = problems_in(task.finished.words) or (_silent_end(task, code, log),)
+        self.failures.append(Failure(task.name, 75 if code < 0 else code or 1, problems))
+        self.seconds[task.name] = time.monotonic() - task.started_s
+        if not self.processes.stopping:
+            self._tell("failed", task, f"exit code {code}, log {log}" if code > 0 else f"signal {-code}, log {log}")
+
+    def _tell(self, kind: Kind, task: Task, text: str = "") -> None:
+        index = self._steps.index(task.step) + 1 if task.step in self._steps else 0
+        seconds = time.monotonic() - task.started_s
+        self._on_event(StepEvent(kind, task.step, task.trial, index, len(self._steps), seconds, text))
+
+
+@contextmanager
+def hooked(watch: Watch, max_parallel: int, log: Path) -> Iterator[None]:
+    """Within: kfp reports to ``watch``, runs ``max_parallel`` iterations at once, and keeps its own words to the log file."""
+    modules = check_kfp()
+    executor, handler = modules["kfp.local.orchestrator.task_executor"], modules["kfp.local.subprocess_task_handler"]
+    dag, words = modules["kfp.local.orchestrator.enhanced_dag_orchestrator"], modules["kfp.local.logging_utils"]
+    execute_single_task, parallel_executor = executor.execute_single_task, dag.ParallelExecutor
+
+    def execute(**kwargs: Any) -> Any:
+        from kfp.local.orchestrator.orchestrator_utils import OrchestratorUtils
+
+        spec = type(kwargs["task_spec"])()
+        spec.CopyFrom(kwargs["task_spec"])
+        spec.ClearField("retry_policy")  # a cluster retries a lost node; here a failure is the user's to see at once
+        kwargs["task_spec"] = spec
+        arguments = OrchestratorUtils.make_task_arguments(spec.inputs, kwargs["io_store"])
+        return watch.execute(execute_single_task, kwargs["task_name"], arguments, lambda: execute_single_task(**kwargs))
+
+    class Parallel(parallel_executor):  # type: ignore[misc, valid-type]
+        def __init__(self, max_workers: int | None = None) -> None:
+            super().__init__(max_workers)
+            self.conservative_max = self.max_workers = max_parallel
+
+    replacements: list[tuple[Any, str, Any]] = [
+        (executor, "execute_single_task", execute),
+        (handler, "run_local_subprocess", watch.run_process),
+        (dag, "ParallelExecutor", Parallel),
+        (words, "indented_print", nullcontext),
+        (words, "local_logger_context", nullcontext),
+        (words, "print_horizontal_line", lambda: None),
+    ]
+    before = [(module, name, getattr(module, name)) for module, name, _ in replacements]
+    with _kfp_logs_to(log), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"kfp\.")
+        try:
+            for module, name, value in replacements:
+                setattr(module, name, value)
+            yield
+        finally:
+            for module, name, value in before:
+                setattr(module, name, value)
+
+
+def check_kfp() -> dict[str, Any]:
+    """kfp's modules by name; MissingDependency when kfp is absent, of another series, or not shaped as our replacements need."""
+    try:
+        import kfp
+    except ImportError:
+        raise MissingDependency(
+            "the DAG cannot run: Kubeflow Pipelines' SDK is not installed", where=sys.executable, why="no module kfp", fix=EXTRA
+        ) from None
+    if not kfp.__version__.startswith(KFP_SERIES):
+        raise MissingDependency(
+            f"kfp {kfp.__version__} is installed",
+            where=str(Path(kfp.__file__).parent),
+            why=f"the local runner is made for kfp {KFP_SERIES}x, whose limits it works around",
+            fix=EXTRA,
+        )
+    modules = {name: importlib.import_module(name) for name, _, _ in TARGETS}
+    for name, attribute, parameters in TARGETS:
+        target = getattr(modules[name], attribute, None)
+        found = tuple(inspect.signature(target).parameters) if target is not None else ()
+        if target is None or found != parameters:
+            raise MissingDependency(
+                f"kfp {kfp.__version__} has changed inside",
+                where=f"{name}.{attribute}",
+                why=f"its parameters are {found}, not {parameters}",
+                fix=EXTRA,
+            )
+    return modules
+
+
+def problems_in(words: Sequence[str]) -> tuple[Problem, ...]:
+    """The four-line errors among the lines of a process."""
+    found: list[dict[str, str]] = []
+    key = ""
+    for word in words:
+        for start in ("error", "where", "why", "fix"):
+            if word.startswith(f"{start}:"):
+                key = start
+                if start == "error":
+                    found.append({})
+                if found:
+                    found[-1][start] = word.partition(":")[2].strip()
+                break
+        else:
+            if key and found and word.strip() and key != "fix":
+                found[-1][key] = found[-1].get(key, "") + "\n" + word
+            else:
+                key = ""
+    whole = [item for item in found if len(item) == 4]
+    return tuple(Problem(item["error"], item["where"], item["why"], item["fix"]) for item in whole)
+
+
+def _silent_end(task: Task, code: int, log: Path) -> Problem:
+    assert task.finished is not None
+    last = next((word for word in reversed(task.finished.words) if word.strip()), "it said nothing")
+    if code < 0:
+        why = f"its process got signal {-code} (out of memory, or somebody stopped it)"
+        return Problem(f"{task.name} was killed", str(log), why, "run the same command again: it continues")
+    return Problem(f"{task.name} ended with exit code {code}", str(log), last, "read the log named above")
+
+
+def _trial_of(arguments: dict[str, Any]) -> str:
+    outcome = _outcome_of(arguments.get("outcome"))
+    return str(arguments.get("trial") or outcome.get("trial") or "")
+
+
+def _outcome_of(value: Any) -> dict[str, Any]:
+    """The trial outcome in an output string, {} when it is something else."""
+    if not isinstance(value, str) or not value.startswith("{"):
+        return {}
+    try:
+        outcome = json.loads(value)
+    except ValueError:
+        return {}
+    return outcome if isinstance(outcome, dict) else {}
+
+
+@contextmanager
+def _kfp_logs_to(path: Path) -> Iterator[None]:
+    """kfp logs through the root logger: keep those records in a file, and out of the user's sight."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+
+    def keep(record: logging.LogRecord) -> bool:
+        if f"{Path('kfp', 'local')}" not in record.pathname:
+            return True
+        handler.handle(record)
+        return False
+
+    root = logging.getLogger()
+    level = root.level
+    root.addFilter(keep)
+    root.setLevel(min(level, logging.INFO) if level else logging.INFO)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.removeFilter(keep)
+        handler.close()

@@ -1,0 +1,232 @@
+"""run_local: the compiled pipeline from its first step to its last, on this machine, or the error that ended it.
+
+In: the YAML, arguments, a store. Out: RunResult. Everything kfp needs lies in ``<store>/.kfp`` (cache/ of convert and stats, runs/ with one
+log per task) and may be deleted at any time; what was achieved lies in the store itself, so a killed run is continued by the next one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tendon
+from tendon.errors import (
+    ConfigError,
+    DataError,
+    GateRefused,
+    Interrupted,
+    MissingDependency,
+    Problem,
+    StorageError,
+    TendonError,
+)
+from tendon.runner.engine import Failure, Watch, check_kfp, hooked
+from tendon.runner.processes import Processes, signals_stop
+from tendon.runner.progress import Console, OnEvent
+
+KEPT_RUNS = 5
+STALE_S = 3600.0
+ERROR_OF = {kind.exit_code: kind for kind in (ConfigError, DataError, StorageError, MissingDependency, GateRefused, Interrupted)}
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A run that reached its end."""
+
+    run_uri: str
+    report_path: str
+    seconds: dict[str, float]  # per task: "convert", "train lr_0.001"
+    cached: tuple[str, ...]  # the tasks whose outputs came from an earlier run
+
+
+def run_local(
+    yaml_path: str | Path,
+    arguments: dict[str, Any],
+    *,
+    store_uri: str,
+    fresh: bool = False,
+    max_parallel: int = 2,
+    on_event: OnEvent | None = None,
+) -> RunResult:
+    """Execute the compiled pipeline itself through kfp's subprocess runner.
+
+    Args:
+        yaml_path: The compiled pipeline.
+        arguments: Values of its parameters; what is left out has the default of the YAML.
+        store_uri: Where everything is kept; also the pipeline's ``store_uri`` when that is not given.
+        fresh: Forget what kfp cached of earlier runs (what the steps finished stays in the store).
+        max_parallel: How many trials run at once.
+        on_event: Watches the steps; a console on standard output when left out.
+
+    Raises:
+        TendonError: The problems and the exit code of the step that failed; Interrupted after Ctrl-C.
+    """
+    check_kfp()
+    from kfp import components, local
+
+    component = components.load_component_from_file(str(yaml_path))
+    spec = component.pipeline_spec
+    names = list(spec.root.input_definitions.parameters)
+    _check_names(arguments, names, str(yaml_path))
+    if "store_uri" in names:
+        arguments = {"store_uri": store_uri, **arguments}
+    home = kfp_home(store_uri)
+    processes = Processes()
+    watch = Watch(steps_in_order(spec), on_event or Console(sys.stdout), processes)
+    with _home(home, fresh=fresh) as workspace, signals_stop(processes), hooked(watch, max_parallel, home / "kfp.log"):
+        local.init(
+            runner=local.SubprocessRunner(use_venv=False),
+            pipeline_root=str(home / "runs"),
+            workspace_root=str(workspace),
+            raise_on_error=False,
+            enable_caching=True,
+            cache_root=str(home / "cache"),
+        )
+        component(**arguments)
+    if processes.stopping:
+        raise Interrupted(
+            "the run was stopped", where=store_uri, why="Ctrl-C or a termination signal", fix="run the same command again: it continues"
+        )
+    if watch.failures:
+        raise _error_of(watch.failures[0], home)
+    return RunResult(
+        _output(watch, "run_uri"), _output(watch, "report_uri"), dict(sorted(watch.seconds.items())), tuple(sorted(watch.cached))
+    )
+
+
+def default_yaml() -> Path:
+    """The committed pipeline of this checkout."""
+    name = Path("pipelines", "compiled", "policy_pipeline.yaml")
+    for root in (*Path(tendon.__file__).resolve().parents, Path.cwd()):
+        if (root / name).is_file():
+            return root / name
+    raise MissingDependency(
+        "the compiled pipeline is not here",
+        where=str(name),
+        why="tendon was installed without its checkout",
+        fix="run inside a checkout of tendon, or give the file with --pipeline",
+    )
+
+
+def default_arguments(yaml_path: str | Path) -> dict[str, Any]:
+    """The pipeline's parameters with their defaults, as the YAML has them."""
+    check_kfp()
+    from google.protobuf import json_format
+    from kfp import components
+    from kfp.pipeline_spec import pipeline_spec_pb2
+
+    integer = pipeline_spec_pb2.ParameterType.NUMBER_INTEGER
+    parameters = components.load_component_from_file(str(yaml_path)).pipeline_spec.root.input_definitions.parameters
+    values = {name: json_format.MessageToDict(parameter.default_value) for name, parameter in parameters.items()}
+    return {name: int(value) if parameters[name].parameter_type == integer else value for name, value in values.items()}
+
+
+def steps_in_order(spec: Any) -> list[str]:
+    """Names of the steps of a pipeline spec in the order of their dependencies, those of a loop in its place."""
+
+    def walk(dag: Any) -> Iterator[str]:
+        waiting = dict(dag.tasks)
+        while waiting:
+            ready = [name for name, task in waiting.items() if not set(task.dependent_tasks) & set(waiting)]
+            for name in ready:
+                inner = spec.components[waiting.pop(name).component_ref.name]
+                if inner.WhichOneof("implementation") == "dag":
+                    yield from walk(inner.dag)
+                else:
+                    yield name
+
+    return list(walk(spec.root.dag))
+
+
+def kfp_home(store_uri: str) -> Path:
+    """Where kfp's own files of a store go: inside it, or, for a remote store, in a cache folder named after it."""
+    scheme, separator, rest = store_uri.partition("://")
+    if not separator or scheme == "file":
+        return Path(rest if separator else store_uri).expanduser().resolve() / ".kfp"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "tendon" / "kfp" / hashlib.sha256(store_uri.encode()).hexdigest()[:16]
+
+
+@contextmanager
+def _home(home: Path, *, fresh: bool) -> Iterator[Path]:
+    """kfp's folders, tidied up after runs that were killed; yields a throw-away workspace (kfp deletes it at its end)."""
+    try:
+        for folder in ("cache", "runs"):
+            (home / folder).mkdir(parents=True, exist_ok=True)
+        kept = _forget_stale_entries(home / "cache", everything=fresh)
+        _forget_old_runs(home / "runs", kept)
+        workspace = Path(tempfile.mkdtemp(prefix="workspace-", dir=home))
+    except OSError as error:
+        raise StorageError(
+            "the store cannot be written", where=str(home), why=str(error), fix="give another store_uri, or make room there"
+        ) from None
+    try:
+        yield workspace
+    finally:
+        shutil.rmtree(workspace, ignore_errors=True)
+
+
+def _forget_stale_entries(cache: Path, *, everything: bool) -> str:
+    """Drop cache entries that point to data which is gone; the text of the others."""
+    kept = []
+    for entry in cache.iterdir():
+        try:
+            text = entry.read_text(encoding="utf-8")
+            outputs = json.loads(text) if entry.suffix == ".json" else None
+        except (OSError, ValueError):
+            outputs = None
+        if isinstance(outputs, dict) and not everything and all(map(_still_there, outputs.values())):
+            kept.append(text)
+        elif entry.suffix == ".json" or time.time() - entry.stat().st_mtime > STALE_S:
+            entry.unlink(missing_ok=True)
+    return "\n".join(kept)
+
+
+def _still_there(value: Any) -> bool:
+    return not (isinstance(value, str) and os.path.isabs(value)) or os.path.exists(value)
+
+
+def _forget_old_runs(runs: Path, kept_entries: str) -> None:
+    """Keep the newest runs, and those whose small artifacts the cache still points to."""
+    folders = sorted((folder for folder in runs.iterdir() if folder.is_dir()), key=lambda folder: folder.stat().st_mtime)
+    for folder in folders[: -KEPT_RUNS + 1]:
+        if str(folder) not in kept_entries:
+            shutil.rmtree(folder, ignore_errors=True)
+    for workspace in runs.parent.glob("workspace-*"):
+        with suppress(OSError):
+            if time.time() - workspace.stat().st_mtime > STALE_S:
+                shutil.rmtree(workspace, ignore_errors=True)
+
+
+def _check_names(arguments: dict[str, Any], names: list[str], where: str) -> None:
+    problems = []
+    for unknown in sorted(set(arguments) - set(names)):
+        near = difflib.get_close_matches(unknown, names, n=1)
+        fix = f"did you mean {near[0]}?" if near else f"one of {', '.join(names)}"
+        problems.append(Problem(f"the pipeline has no parameter {unknown!r}", where, "it is not among its inputs", fix))
+    if problems:
+        raise ConfigError.of(problems)
+
+
+def _error_of(failure: Failure, home: Path) -> TendonError:
+    """The error of the failed step, as if it had happened here."""
+    kind = ERROR_OF.get(failure.exit_code, TendonError)
+    problems = failure.problems or (Problem(f"{failure.step} failed", str(home), "kfp did not say why", "see kfp.log there"),)
+    error = kind.of(problems)
+    error.exit_code = failure.exit_code
+    return error
+
+
+def _output(watch: Watch, name: str) -> str:
+    return next((str(outputs[name]) for outputs in watch.outputs.values() if name in outputs), "")

@@ -1,0 +1,167 @@
+"""The processes of the steps: started in a session of their own, listened to, stopped with one signal each.
+
+In: the command kfp made for a task. Out: its exit code and what it said. Called by engine.py from one thread per task.
+Being in another session, a step does not get the terminal's Ctrl-C: the run forwards exactly one SIGTERM, on which a step saves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+import tendon
+
+GRACE_S = 60.0
+ERROR_LINE = "error: "
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a step process ended; ``words`` are the lines it wrote to standard error."""
+
+    exit_code: int
+    words: tuple[str, ...]
+    log: Path
+
+
+class Processes:
+    """The step processes that run now, and the wish to stop them."""
+
+    def __init__(self) -> None:
+        self.stopping = False
+        self._running: set[subprocess.Popen[str]] = set()
+        self._lock = threading.Lock()
+
+    def run(self, command: Sequence[str], environment: dict[str, str], say: Callable[[str], None]) -> Finished:
+        """Run kfp's command for one task to its end; ``say`` gets every progress line as it comes."""
+        folder = _task_folder(command)
+        folder.mkdir(parents=True, exist_ok=True)
+        words: list[str] = []
+        with (folder / "log.txt").open("w", encoding="utf-8") as log:
+            process = self._start(_direct(command, folder), environment)
+            assert process.stdout is not None
+            assert process.stderr is not None
+            readers = [
+                threading.Thread(target=_listen, args=(process.stdout, log, None), daemon=True),
+                threading.Thread(target=_listen, args=(process.stderr, log, _forward(words, say)), daemon=True),
+            ]
+            for reader in readers:
+                reader.start()
+            exit_code = process.wait()
+            with self._lock:
+                self._running.discard(process)
+            _kill_group(process)  # what the step left behind would keep our pipes open
+            for reader in readers:
+                reader.join(timeout=5)
+        return Finished(exit_code, tuple(words), folder / "log.txt")
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """Ask every running step to save and leave; ``at_once`` does not ask."""
+        self.stopping = True
+        with self._lock:
+            running = list(self._running)
+        for process in running:
+            if at_once:
+                _kill_group(process)
+            else:
+                process.terminate()
+
+    def _start(self, command: Sequence[str], environment: dict[str, str]) -> subprocess.Popen[str]:
+        with self._lock:
+            process = subprocess.Popen(
+                command,
+                env=_environment(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
+            self._running.add(process)
+        if self.stopping:
+            process.terminate()
+        return process
+
+
+@contextmanager
+def signals_stop(processes: Processes) -> Iterator[None]:
+    """Within: the first Ctrl-C or SIGTERM lets the steps save, the second (or a minute) ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        again = processes.stopping
+        processes.stop(at_once=again)
+        if not again:
+            os.write(2, b"stopping: the running steps save their work (Ctrl-C again to end them at once)\n")
+            timer = threading.Timer(GRACE_S, processes.stop, kwargs={"at_once": True})
+            timer.daemon = True
+            timer.start()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _direct(command: Sequence[str], folder: Path) -> list[str]:
+    """kfp's command without its shell: the component goes to the task folder instead of a left-over temporary one."""
+    if not (list(command[:2]) == ["sh", "-ec"] and "kfp.dsl.executor_main" in command[2]):
+        return list(command)
+    component = folder / "ephemeral_component.py"
+    component.write_text(command[3], encoding="utf-8")
+    request = {"parent": os.getpid(), "component": str(component), "arguments": list(command[4:])}
+    (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
+    return [sys.executable, "-m", "tendon.runner.child", str(folder / "request.json")]
+
+
+def _task_folder(command: Sequence[str]) -> Path:
+    executor_input = json.loads(command[list(command).index("--executor_input") + 1])
+    return Path(executor_input["outputs"]["outputFile"]).parent
+
+
+def _environment(extra: dict[str, str]) -> dict[str, str]:
+    """Our own environment, with this very tendon first on the path of the step."""
+    source = str(Path(tendon.__file__).resolve().parents[1])
+    path = [source, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {**os.environ, "PYTHONUNBUFFERED": "1", **extra, "PYTHONPATH": os.pathsep.join(dict.fromkeys(path))}
+
+
+def _listen(stream: IO[str], log: IO[str], hear: Callable[[str], None] | None) -> None:
+    for line in stream:
+        with suppress(ValueError):  # the log is closed: a process that was left behind still talks
+            log.write(line)
+            log.flush()
+        if hear is not None:
+            hear(line.rstrip("\n"))
+
+
+def _forward(words: list[str], say: Callable[[str], None]) -> Callable[[str], None]:
+    """Keep every line; pass the progress on, but not the four lines of an error: the run shows those at its end."""
+
+    def hear(line: str) -> None:
+        words.append(line)
+        in_error = any(word.startswith(ERROR_LINE) for word in words[-12:])
+        if line.strip() and not in_error:
+            say(line)
+
+    return hear
+
+
+def _kill_group(process: subprocess.Popen[str]) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)

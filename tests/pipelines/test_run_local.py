@@ -1,0 +1,140 @@
+"""The compiled pipeline, run by kfp's subprocess runner on this machine, with steps that do nothing."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+
+SWEEP = {"sweep": [{"values": 3}], "config": "dead=t1"}
+
+
+def wait_for(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def train_pid(fake):
+    return next((call["pid"] for call in fake.calls() if call["step"] == "train"), 0)
+
+
+def test_a_sweep_with_a_dead_trial_runs_to_its_end_and_again_for_free(fake):
+    first = fake.run(arguments=SWEEP)
+    assert first.exit_code == 0, first.err
+    assert first.result["report_path"] == f"{fake.store}/runs/r1/report.html"
+    assert first.result["run_uri"] == f"{fake.store}/runs/r1"
+    assert len(first.result["seconds"]) == 7 + 3 * 3
+    assert first.result["cached"] == []
+    outcomes = [json.loads(text) for text in next(c for c in fake.calls() if c["step"] == "select")["outcomes"]]
+    assert [(outcome["trial"], outcome["status"]) for outcome in outcomes] == [("t0", "ok"), ("t1", "failed"), ("t2", "ok")]
+    assert "train t1 ... trial failed after" in first.out
+    assert "the sweep goes on: the loss is not a number" in first.out
+    assert "export t1 ... skipped" in first.out
+    assert "[1/10] plan ... done in" in first.out
+    assert "train t0 | train: working" in first.out
+    assert "KFP Executor" not in first.out + first.err, "kfp's chatter belongs in the log"
+
+    again = fake.run(arguments=SWEEP)
+    assert again.exit_code == 0, again.err
+    assert again.result["cached"] == ["convert", "stats"]
+    assert "[2/10] convert ... cached (0.0 s)" in again.out
+    assert max(again.result["seconds"].values()) < 1.0
+
+    fresh = fake.run(arguments=SWEEP, fresh=True)
+    assert fresh.result["cached"] == []
+
+
+def test_ints_of_a_sweep_stay_ints(fake):
+    fake.run(arguments={"sweep": [{"values": 1, "seeds": [0, 1], "rates": [0.5, 2.0]}], "config": "fail=convert:3"})
+    (call,) = [call for call in fake.calls() if call["step"] == "plan"]
+    assert str(call["sweep"]) == "[{'values': 1, 'rates': [0.5, 2], 'seeds': [0, 1]}]"
+
+
+def test_a_dataset_that_is_gone_is_converted_again(fake):
+    fake.run(arguments=SWEEP)
+    (fake.store / "dataset" / "stats.json").unlink()
+    (fake.store / "dataset").rmdir()
+    again = fake.run(arguments=SWEEP)
+    assert again.exit_code == 0, again.err
+    assert again.result["cached"] == []
+
+
+@pytest.mark.parametrize(("step", "code"), [("plan", 2), ("train", 4)])
+def test_a_failing_step_ends_the_run_with_its_exit_code_and_four_lines(fake, step, code):
+    ran = fake.run(arguments={"config": f"fail={step}:{code}"})
+    assert ran.exit_code == code
+    lines = [line for line in ran.err.splitlines() if line.startswith(("error:", "where:", "why:", "fix:"))]
+    assert lines == [f"error: {step} does not like this", "where: here", "why:   it was told so", "fix:   tell it otherwise"]
+    assert " FAILED after " in ran.out
+    assert "report" not in [call["step"] for call in fake.calls()]
+
+
+def test_unknown_parameters_are_named_with_the_nearest_before_anything_starts(fake):
+    ran = fake.run(arguments={"episods": 3, "champ": "x"})
+    assert ran.exit_code == 2
+    assert "did you mean episodes?" in ran.err
+    assert "did you mean champion?" in ran.err
+    assert fake.calls() == []
+
+
+def test_ctrl_c_lets_the_step_save_and_leaves_nothing_behind(fake):
+    run = fake.start(arguments={"config": "sleep=train:60"})
+    wait_for(lambda: train_pid(fake))
+    time.sleep(0.3)
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate(timeout=20)
+    assert run.returncode == 75, err
+    assert "stopping: the running steps save their work" in err
+    assert "fix:   run the same command again: it continues" in err
+    assert not alive(train_pid(fake))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="watches processes through /proc, which only Linux has")
+def test_a_killed_run_takes_its_steps_along_and_the_next_one_works(fake):
+    run = fake.start(arguments={"config": "sleep=train:60"})
+    wait_for(lambda: train_pid(fake))
+    time.sleep(0.3)
+    run.kill()
+    run.communicate(timeout=20)
+    wait_for(lambda: not alive(train_pid(fake)))
+    cache = fake.store / ".kfp" / "cache"
+    (cache / "half.json").write_text('{"dataset_uri": "/no')
+    (cache / "odd.json").write_text("[]")
+    for entry in cache.glob("*.json"):
+        if entry.name not in ("half.json", "odd.json"):
+            entry.write_text(entry.read_text()[:20])
+    again = fake.run()
+    assert again.exit_code == 0, again.err
+    assert not list((fake.store / ".kfp").glob("workspace-*/*"))
+
+
+def test_a_killed_step_is_told_as_such(fake):
+    run = fake.start(arguments={"config": "sleep=train:60"})
+    wait_for(lambda: train_pid(fake))
+    os.kill(train_pid(fake), signal.SIGKILL)
+    _, err = run.communicate(timeout=20)
+    assert run.returncode == 75
+    assert "error: train t0 was killed" in err
+
+
+def test_old_runs_are_forgotten_but_not_what_the_cache_points_to(fake):
+    fake.run()
+    runs = fake.store / ".kfp" / "runs"
+    (first,) = runs.iterdir()
+    for number in range(7):
+        (runs / f"old-{number}").mkdir()
+    ran = fake.run()
+    assert ran.result["cached"] == ["convert", "stats"]
+    assert first.exists()
+    assert len(list(runs.iterdir())) <= 6
