@@ -1,13 +1,13 @@
 """What a policy is: a module with a loss, an action, and a declared window.
 
 Legend of shapes: B batch, T time (the window), D features of a key.
-The loop and the rollout know nothing else of a policy. Memory is passed, not kept: one module serves many episodes at once,
-and a checkpoint of the loop can hold the carry.
+The loop and the rollout know nothing else of a policy. Memory is passed, not kept: one module serves many episodes
+at once, and a checkpoint of the loop can hold the carry.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -34,10 +34,13 @@ class Window:
 
 @dataclass(frozen=True)
 class LossOutput:
-    """What ``loss`` returns: the scalar to minimise, numbers for the log, and the carry of a recurrent policy."""
+    """What ``loss`` returns: the scalar to minimise, scalars for the log, and the carry of a recurrent policy.
+
+    Metrics are detached tensors, not floats: reading a float waits for the device; the loop does so at log steps only.
+    """
 
     loss: Tensor
-    metrics: dict[str, float]
+    metrics: dict[str, Tensor] = field(default_factory=dict)
     memory: Memory = None
 
 
@@ -49,6 +52,10 @@ class Policy(nn.Module):
     def loss(self, batch: Batch, memory: Memory = None) -> LossOutput:
         """Loss of a batch of raw (not normalised) windows: ``{key: [B, T, D]}`` and ``{key}_is_pad: [B, T]``."""
         raise NotImplementedError
+
+    def start(self, *seeds: int) -> Memory:
+        """The memory of ``len(seeds)`` fresh episodes; all chance in their actions comes from these seeds."""
+        return None
 
     @torch.no_grad()
     def act(self, observation: Batch, memory: Memory = None) -> tuple[Tensor, Memory]:

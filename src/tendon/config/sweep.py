@@ -1,0 +1,291 @@
+"""A sweep as data: parameters in, named trials with Hydra overrides out. Called by plan and by ``tendon sweep``.
+
+Keys of one group move together, groups multiply; names and order are those of robomimic's hyperparameter helper:
+groups in order of first appearance, the first one slowest, ``base_name_value_name_value``. What would silently go wrong
+there (one name for two trials, a slash in a name, no values) is refused here, all of it at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from tendon.config.keys import hint_of, nearest, plain
+from tendon.config.overrides import is_word, quote
+from tendon.config.yaml_text import read_yaml
+from tendon.errors import ConfigError, Problem
+
+MAX_TRIALS = 150
+MAX_NAME = 200
+_SAFE_NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.,=+-]*$")
+_FIELDS = ("key", "name", "group", "values", "value_names", "hidename")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One key of the configuration and the values it takes; an empty ``name`` keeps it out of the trial's name."""
+
+    key: str
+    name: str
+    group: int | str
+    values: tuple[Any, ...]
+    value_names: tuple[str | None, ...] | None = None
+    hidename: bool = False
+
+    def text(self, index: int) -> str:
+        """What the name of a trial says of the value at ``index``."""
+        given = self.value_names[index] if self.value_names is not None else None
+        value = self.values[index]
+        if given is not None:
+            return given
+        return "_".join(str(one) for one in value) if isinstance(value, (list, tuple)) else str(value)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of the sweep."""
+
+    name: str
+    overrides: tuple[str, ...]
+
+
+def parse_sweep(sweep: Sequence[Mapping[str, Any]] | str | Path) -> tuple[Parameter, ...]:
+    """The parameters of a sweep, from a list of mappings or from a YAML or JSON file that holds one.
+
+    Only ``key`` and ``values`` are needed: ``name`` is the last part of the key, ``group`` one of its own.
+
+    Raises:
+        ConfigError: with everything that is wrong.
+    """
+    if isinstance(sweep, (str, Path)):
+        place, entries = str(sweep), _from_file(Path(sweep))
+    else:
+        place, entries = "sweep", sweep
+    if isinstance(entries, (str, bytes, Mapping)) or not isinstance(entries, Sequence):
+        why = "it is not a list"
+        raise ConfigError("this is not a sweep", where=place, why=why, fix="write a list of {key, name, group, values}")
+    problems: list[Problem] = []
+    parameters = [_parameter(entry, f"{place}[{index}]", problems) for index, entry in enumerate(entries)]
+    found = tuple(one for one in parameters if one is not None)
+    problems += _repeated_keys(found, place)
+    problems += _unequal_groups(found, place)
+    if problems:
+        raise ConfigError.of(problems)
+    return found
+
+
+def expand(parameters: Sequence[Parameter], base_name: str) -> tuple[Trial, ...]:
+    """Every trial of the sweep in robomimic's order; one trial named ``base_name`` when there is nothing to vary.
+
+    Raises:
+        ConfigError: for names that collide or are no file name, trials that are equal, and too many trials.
+    """
+    problems = [*_repeated_keys(parameters, "sweep"), *_unequal_groups(parameters, "sweep")]
+    if problems:
+        raise ConfigError.of(problems)
+    groups = _groups(parameters)
+    lengths = [len(members[0].values) for members in groups.values()]
+    if math.prod(lengths) > MAX_TRIALS:
+        raise ConfigError.of([_too_many(groups, lengths)])
+    trials, points = [], []
+    for indices in itertools.product(*(range(length) for length in lengths)):
+        index_of = dict(zip(groups, indices, strict=True))
+        name = _name(base_name, [(one, index_of[one.group]) for one in parameters])
+        overrides = tuple(f"{one.key}={quote(one.values[index_of[one.group]])}" for one in parameters)
+        trials.append(Trial(name, overrides))
+        points.append(quote([_comparable(one.values[index_of[one.group]]) for one in parameters]))
+    problems = [*_bad_names(trials), *_equal_trials(trials, points)]
+    if problems:
+        raise ConfigError.of(problems)
+    return tuple(trials)
+
+
+def _name(base_name: str, chosen: Sequence[tuple[Parameter, int]]) -> str:
+    pieces = [base_name] if base_name else []
+    for parameter, index in chosen:
+        if parameter.name and not parameter.hidename:
+            pieces.append(parameter.name)
+            pieces += [text] if (text := parameter.text(index)) else []
+    return "_".join(pieces)
+
+
+def _groups(parameters: Sequence[Parameter]) -> dict[int | str, list[Parameter]]:
+    groups: dict[int | str, list[Parameter]] = {}
+    for parameter in parameters:
+        groups.setdefault(parameter.group, []).append(parameter)
+    return groups
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+def _from_file(path: Path) -> Any:
+    if not path.is_file():
+        near = nearest(path.name, [one.name for one in path.parent.glob("*")]) if path.parent.is_dir() else None
+        fix = f"{path.parent / near} (the nearest)" if near else "check the path"
+        raise ConfigError(f"there is no sweep file {path.name}", where=str(path), why="no such file", fix=fix)
+    if path.suffix == ".json":
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            line = getattr(error, "lineno", 1)
+            raise ConfigError(
+                "this is not JSON", where=f"{path}:{line}", why=str(error), fix="mend that line"
+            ) from None
+    file = read_yaml(path)
+    if file.problems:
+        raise ConfigError.of(file.problems)
+    return [] if file.tree is None else file.tree
+
+
+def _parameter(entry: Any, place: str, problems: list[Problem]) -> Parameter | None:
+    before = len(problems)
+
+    def wrong(what: str, why: str, fix: str) -> None:
+        problems.append(Problem(what, place, why, fix))
+
+    if not isinstance(entry, Mapping):
+        wrong(f"{entry!r} is not a parameter", "each one is a mapping", "{key: training.lr, values: [1e-3, 1e-4]}")
+        return None
+    for field in entry:
+        if field not in _FIELDS:
+            near = nearest(str(field), _FIELDS)
+            fix = f"{near} (the nearest)" if near else "leave it out"
+            wrong(f"unknown field {field}", f"a parameter has {', '.join(_FIELDS)}", fix)
+    key, values, names = entry.get("key"), entry.get("values"), entry.get("value_names")
+    if not isinstance(key, str) or not key:
+        wrong("a parameter has no key", "key names what is varied", "key: training.lr")
+        return None
+    group = _whole(entry.get("group", f"group of {key}"))
+    if not isinstance(group, (int, str)) or isinstance(group, bool):
+        wrong(f"group of {key} is {group!r}", "a group is called by a whole number or by text", "group: 1")
+    name = entry.get("name", key.replace("/", ".").rsplit(".", 1)[-1])
+    if not isinstance(name, str):
+        wrong(f"name of {key} is {name!r}", "a name is text", f"name: {str(name)!r}")
+    if not isinstance(entry.get("hidename", False), bool):
+        wrong(f"hidename of {key} is {entry['hidename']!r}", "it is true or false", "hidename: true")
+    if not isinstance(values, (list, tuple)) or not values:
+        wrong(f"values of {key} are {values!r}", "a sweep needs a list with at least one value", "values: [1e-3, 1e-4]")
+    elif names is not None and (not isinstance(names, (list, tuple)) or len(names) != len(values)):
+        why = f"there are {len(values)} values"
+        wrong(f"value_names of {key} are {names!r}", why, f"a list of {len(values)} names")
+    if len(problems) > before:
+        return None
+    assert isinstance(values, (list, tuple))
+    dotted = key.replace("/", ".")  # robomimic writes both
+    hint = hint_of(dotted)
+    typed = tuple(_as_typed(value, Any if hint is None else hint) for value in values)
+    for value in typed:
+        if not _is_plain(value):
+            wrong(
+                f"a value of {key} is {value!r}", "values are text, finite numbers, true, false, null, lists", "mend it"
+            )
+            return None
+    texts = None if names is None else tuple(None if one is None else str(_whole(one)) for one in names)
+    return Parameter(dotted, name, group, typed, texts, entry.get("hidename", False))
+
+
+def _as_typed(value: Any, hint: Any) -> Any:
+    """A value with the type of its key: KFP sends 3 as 3.0, and names and overrides must not differ for it."""
+    kind = plain(hint)
+    if isinstance(value, (list, tuple)):
+        item = get_args(kind)[0] if get_origin(kind) is tuple else Any
+        return [_as_typed(one, item) for one in value]
+    if isinstance(value, Mapping):
+        return {name: _as_typed(one, Any) for name, one in value.items()}
+    return value if kind is float else _whole(value)
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(_is_plain(one) for one in value)
+    if isinstance(value, Mapping):
+        return all(is_word(name) and _is_plain(one) for name, one in value.items())
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, (str, int, bool))
+
+
+# ------------------------------------------------------------------------------------------------------------ refusals
+
+
+def _repeated_keys(parameters: Sequence[Parameter], place: str) -> list[Problem]:
+    keys = [one.key for one in parameters]
+    why, fix = "the later would replace the earlier", "one parameter per key"
+    return [Problem(f"{key} is varied twice", place, why, fix) for key in dict.fromkeys(keys) if keys.count(key) > 1]
+
+
+def _unequal_groups(parameters: Sequence[Parameter], place: str) -> list[Problem]:
+    problems = []
+    for group, members in _groups(parameters).items():
+        counts = {member.key: len(member.values) for member in members}
+        if len(set(counts.values())) > 1:
+            why = "keys of one group move together: " + ", ".join(f"{key} has {count}" for key, count in counts.items())
+            fix = "as many values for each, or groups of their own"
+            problems.append(Problem(f"group {group} has unequal numbers of values", place, why, fix))
+        if 0 in counts.values():
+            empty = ", ".join(key for key, count in counts.items() if not count)
+            problems.append(Problem(f"{empty} has no values", place, "there would be no trial", "give a value"))
+    return problems
+
+
+def _too_many(groups: Mapping[int | str, Sequence[Parameter]], lengths: Sequence[int]) -> Problem:
+    total = math.prod(lengths)
+    largest, members = max(groups.items(), key=lambda item: len(item[1][0].values))
+    runs = math.ceil(total / MAX_TRIALS)
+    keys = ", ".join(member.key for member in members)
+    return Problem(
+        f"the sweep has {total} trials",
+        "sweep",
+        f"one run fans out at most {MAX_TRIALS}: {' x '.join(map(str, lengths))} values",
+        f"{runs} or more runs, each with a part of the values of {keys} (the largest group, {largest})",
+    )
+
+
+def _bad_names(trials: Sequence[Trial]) -> list[Problem]:
+    problems = []
+    by_name: dict[str, list[int]] = {}
+    for index, trial in enumerate(trials):
+        by_name.setdefault(trial.name, []).append(index)
+        if len(trials) > 1 and not trial.name:
+            continue  # reported below, as a collision
+        if not _SAFE_NAME.match(trial.name) or len(trial.name) > MAX_NAME:
+            why = f"a name becomes a folder: letters, digits and _ . , = + -, from 1 to {MAX_NAME} of them"
+            fix = "give the value a value_names entry" if trial.name else "give a parameter a name"
+            problems.append(Problem(f"{trial.name!r} cannot name a trial", "sweep", why, fix))
+    for name, indices in by_name.items():
+        if len(indices) > 1:
+            examples = " and ".join(" ".join(trials[index].overrides) for index in indices[:2])
+            why = f"their results would be mixed up: {examples}"
+            fix = "a name for each parameter that varies, and different value_names"
+            problems.append(Problem(f"{len(indices)} trials are called {name!r}", "sweep", why, fix))
+    return problems
+
+
+def _comparable(value: Any) -> Any:
+    """1 and 1.0 are the same learning rate."""
+    if isinstance(value, (list, tuple)):
+        return [_comparable(one) for one in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _equal_trials(trials: Sequence[Trial], points: Sequence[str]) -> list[Problem]:
+    first: dict[str, str] = {}
+    problems = []
+    for trial, point in zip(trials, points, strict=True):
+        other = first.setdefault(point, trial.name)
+        if other != trial.name:
+            why = "both would do the same work in the same place"
+            what = f"{other} and {trial.name} are the same trial"
+            problems.append(Problem(what, "sweep", why, "drop the repeated value"))
+    return problems

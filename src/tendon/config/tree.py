@@ -1,0 +1,175 @@
+"""The Hydra tree conf/ (and a folder of the user's before it): groups, options, and the chosen files composed.
+
+Hydra does the composing (defaults lists, packages, override); this file adds what it lacks: all wrong choices at once,
+and the file and line of every key.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tendon.config.keys import COMMAND_LINE, nearest
+from tendon.config.overrides import Change, quote
+from tendon.config.places import Places
+from tendon.config.yaml_text import YamlFile, read_yaml
+from tendon.errors import ConfigError, Problem
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+ROOT = "train"
+_HYDRA_IS_GLOBAL = threading.Lock()
+_PACKAGE = re.compile(r"^#\s*@package\s+(\S+)", re.MULTILINE)
+
+
+@dataclass
+class Composed:
+    """A tree of plain values and the place of each key."""
+
+    values: dict[str, Any]
+    places: Places
+    problems: list[Problem] = field(default_factory=list)
+
+    def copy(self) -> Composed:
+        """One that can be changed."""
+        return Composed(copy.deepcopy(self.values), self.places.copy(), list(self.problems))
+
+
+@dataclass(frozen=True)
+class SearchPath:
+    """The folders of a tree, the user's first."""
+
+    folders: tuple[Path, ...]
+
+    def groups(self) -> dict[str, list[str]]:
+        """Group to the options it has."""
+        found: dict[str, set[str]] = {}
+        for folder in self.folders:
+            for file in folder.glob("*/*.yaml"):
+                found.setdefault(file.parent.name, set()).add(file.stem)
+        return {group: sorted(found[group]) for group in sorted(found)}
+
+    def roots(self) -> list[str]:
+        """The names that can stand at the root of a composition."""
+        return sorted({file.stem for folder in self.folders for file in folder.glob("*.yaml")})
+
+    def file(self, name: str) -> Path | None:
+        """The first folder's file of that name."""
+        return next((path for folder in self.folders if (path := folder / f"{name}.yaml").is_file()), None)
+
+
+def search_path(config_dir: Path | None) -> SearchPath:
+    """Tendon's own tree, behind a folder of the user's if there is one."""
+    return SearchPath((CONF,) if config_dir is None else (config_dir, CONF))
+
+
+def label(path: Path) -> str:
+    """How a message calls a file: conf/... for our own, its path otherwise."""
+    return f"conf/{path.relative_to(CONF).as_posix()}" if path.is_relative_to(CONF) else str(path)
+
+
+def choose(changes: Sequence[Change], groups: Mapping[str, list[str]]) -> tuple[dict[str, str], list[Problem]]:
+    """Group to option; a wrong option is a problem and its nearest is taken, so that other problems can be found."""
+    choices: dict[str, str] = {}
+    problems = []
+    for change in changes:
+        group, options = change.key, groups[change.key]
+        option = "null" if change.value is None else str(change.value)
+        if change.kind != "set":
+            why = f"{group} is a group of files: it is neither appended nor removed, one of its options is chosen"
+            fix = change.text.lstrip("+") if change.kind == "add" else f"{group}={options[0]}"
+            problems.append(Problem(f"{change.text} cannot be", COMMAND_LINE, why, fix))
+        elif option in options or (option == "null" and group == "experiment"):
+            choices[group] = option  # the last one wins
+        else:
+            near = nearest(option, options, 0.5)
+            why = f"the options are {', '.join(options)}"
+            fix = f"{group}={near} (the nearest)" if near else " or ".join(f"{group}={one}" for one in options)
+            problems.append(Problem(f"unknown {group} {option!r}", COMMAND_LINE, why, fix))
+            if near:
+                choices[group] = near
+    return choices, problems
+
+
+def compose_tree(config_dir: Path | None, root: str, choices: Mapping[str, str]) -> Composed:
+    """The files of the chosen options, merged by Hydra."""
+    chosen = tuple(sorted(choices.items()))
+    if config_dir is None:
+        return _compose_own(root, chosen).copy()
+    return _compose(search_path(config_dir), root, chosen)
+
+
+@cache
+def _compose_own(root: str, chosen: tuple[tuple[str, str], ...]) -> Composed:
+    return _compose(search_path(None), root, chosen)
+
+
+def _compose(path: SearchPath, root: str, chosen: tuple[tuple[str, str], ...]) -> Composed:
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    first, *others = path.folders
+    overrides = [f"{group}={quote(option) if option != 'null' else 'null'}" for group, option in chosen]
+    if others:
+        overrides.append(f"hydra.searchpath={quote([f'file://{one}' for one in others])}")
+    try:
+        with _HYDRA_IS_GLOBAL, initialize_config_dir(str(first.resolve()), version_base="1.3"):
+            made = compose(root, overrides=overrides, return_hydra_config=True)
+            options = {str(group): str(option) for group, option in made.hydra.runtime.choices.items()}
+            values = OmegaConf.to_container(OmegaConf.masked_copy(made, [str(key) for key in made if key != "hydra"]))
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise ConfigError.of(_broken_tree(path, root, error)) from None
+    assert isinstance(values, dict)
+    places = Places(label(path.file(root) or first))
+    problems: list[Problem] = []
+    for prefix, file in _files(path, root, options):
+        places.put_file(label(file.path), file.marks, prefix)
+        problems += file.problems
+    return Composed({str(key): value for key, value in values.items()}, places, problems)
+
+
+def _broken_tree(path: SearchPath, root: str, error: Exception) -> list[Problem]:
+    """Why Hydra could not compose: the files that are not YAML, else its own words."""
+    unreadable = [
+        problem
+        for folder in path.folders
+        if folder != CONF
+        for file in sorted([*folder.glob("*.yaml"), *folder.glob("*/*.yaml")])
+        for problem in read_yaml(file, label(file)).problems
+    ]
+    if unreadable:
+        return unreadable
+    why = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    place = label(path.file(root) or path.folders[0])
+    return [Problem("the configuration tree does not compose", place, why, "mend the defaults list that names it")]
+
+
+def _files(path: SearchPath, name: str, options: Mapping[str, str]) -> Iterator[tuple[str, YamlFile]]:
+    """The files of a composition with the prefix of their keys, later ones winning."""
+    found = path.file(name)
+    if found is None:
+        return
+    file = read_yaml(found, label(found))
+    tree = file.tree if isinstance(file.tree, dict) else {}
+    package = _PACKAGE.search("\n".join(file.lines[:5]))
+    group = name.rpartition("/")[0]
+    prefix = "" if (package and package[1] == "_global_") or not group else f"{group.replace('/', '.')}."
+    entries = tree.get("defaults") or []
+    for entry in entries if "_self_" in entries else [*entries, "_self_"]:
+        if entry == "_self_":
+            yield prefix, file
+        elif isinstance(entry, str):
+            yield from _files(path, entry.removeprefix("optional ").strip("/"), options)
+        elif isinstance(entry, dict):
+            for key, option in entry.items():
+                words = str(key).split()
+                if "override" not in words:
+                    chosen = options.get(words[-1].strip("/"), option)
+                    yield from _files(path, f"{words[-1].strip('/')}/{chosen}", options)

@@ -1,0 +1,101 @@
+"""The one shape a demonstration has in memory, whatever file it came from, and the schema of many.
+
+Sources make episodes, convert writes them, the schema travels in the manifest. Axes: T steps; H, W, C of an image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One low-dimensional quantity per step; ``shape`` without the time axis, () for a scalar."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    source_dtype: str  # what the source held; differs from dtype where values were cast
+
+    @property
+    def dim(self) -> int:
+        """How many numbers a step has."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One image per step. ``member`` is its lower-case name inside a shard."""
+
+    name: str
+    member: str
+    height: int
+    width: int
+    channels: int
+    codec: str = "mjpeg"
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What every episode of a dataset holds; features in the order of their bytes in a row."""
+
+    features: tuple[Feature, ...]
+    cameras: tuple[Camera, ...]
+    fps: float
+
+    @property
+    def row_dtype(self) -> np.dtype[np.void]:
+        """The structured dtype of one step, packed."""
+        import numpy as np
+
+        return np.dtype([(each.name, np.dtype(each.dtype).newbyteorder("<"), each.shape) for each in self.features])
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """Numbers per step of every feature."""
+        return {each.name: each.dim for each in self.features}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON file; the byte offset of every feature in a row is added for other readers."""
+        dtype = self.row_dtype
+        offsets = {name: entry[1] for name, entry in (dtype.fields or {}).items()}
+        return {
+            "fps": self.fps,
+            "row_bytes": dtype.itemsize,
+            "features": [
+                asdict(each) | {"shape": list(each.shape), "offset": offsets[each.name]} for each in self.features
+            ],
+            "cameras": [asdict(each) for each in self.cameras],
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Schema:
+        """The schema that ``to_json`` described."""
+        features = tuple(
+            Feature(each["name"], each["dtype"], tuple(each["shape"]), each["source_dtype"])
+            for each in values["features"]
+        )
+        return cls(features, tuple(Camera(**each) for each in values["cameras"]), values["fps"])
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One demonstration.
+
+    ``features`` holds ``[T, ...]`` arrays by feature name; ``images`` by camera name either raw ``uint8 [T, H, W, C]``
+    or T encoded images.
+    """
+
+    episode_id: str
+    length: int
+    features: Mapping[str, np.ndarray]
+    images: Mapping[str, np.ndarray | tuple[bytes, ...]] = field(default_factory=dict)
+    task: str = ""
+    success: bool | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,118 @@
+"""An HDF5 file of demonstrations, opened at the first look; every failure names file, demo and key.
+
+robomimic.py reads through it. Shapes and attributes are read without touching values.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tendon.errors import DataError
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What is known of one demonstration: array shapes (with the time axis) and dtypes by path."""
+
+    name: str
+    num_samples: int
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, np.dtype[Any]]
+
+
+class Hdf5File:
+    """Reads from one open file; not for several threads."""
+
+    def __init__(self, path: Path, uri: str) -> None:
+        self.path, self.uri = path, uri
+
+    def demos(self) -> list[Demo]:
+        """Every demonstration, in numeric order of its name."""
+        data = self._handle["data"]
+        return [self._demo(name, data[name]) for name in sorted(data, key=_numeric) if hasattr(data[name], "keys")]
+
+    def masks(self) -> dict[str, list[str]]:
+        """Names of demonstrations per mask."""
+        masks = self._handle.get("mask", {})
+        return {
+            name: [each.decode() if isinstance(each, bytes) else str(each) for each in np.ravel(masks[name][()])]
+            for name in masks
+        }
+
+    def attributes(self, group: str) -> dict[str, Any]:
+        """The attributes of a group."""
+        return dict(self._handle[group].attrs)
+
+    def length(self, base: str) -> int:
+        """How many steps the demonstration ``base`` has."""
+        if base not in self._handle:
+            raise self._broken("a demonstration does not exist", base, "the file has no such group")
+        return self._demo(base.rpartition("/")[2], self._handle[base]).num_samples
+
+    def read(self, path: str, length: int) -> np.ndarray:
+        """The first ``length`` steps of an array."""
+        try:
+            values: np.ndarray = self._handle[path][:length]
+        except (OSError, RuntimeError, KeyError) as error:
+            raise self._broken("an array cannot be read", path, f"{error}".splitlines()[0]) from error
+        return values
+
+    def _demo(self, name: str, group: Any) -> Demo:
+        import h5py
+
+        arrays: dict[str, Any] = {key: each for key, each in group.items() if isinstance(each, h5py.Dataset)}
+        for folder in ("obs", "action_dict"):
+            if folder in group:
+                inside = group[folder].items()
+                arrays |= {f"{folder}/{key}": each for key, each in inside if isinstance(each, h5py.Dataset)}
+        num = group.attrs.get("num_samples")
+        if num is None:
+            num = arrays["actions"].shape[0] if "actions" in arrays else 0
+        return Demo(
+            name,
+            int(num),
+            {key: tuple(each.shape) for key, each in arrays.items()},
+            {key: each.dtype for key, each in arrays.items()},
+        )
+
+    @cached_property
+    def _handle(self) -> Any:
+        import h5py
+
+        if not self.path.is_file():
+            raise self._broken(
+                "the file of demonstrations does not exist", "", "there is no such file", "check the path"
+            )
+        try:
+            file = h5py.File(self.path, "r", locking=False)
+        except OSError as error:
+            with open(self.path, "rb") as raw:
+                whole = raw.read(8) == b"\x89HDF\r\n\x1a\n"
+            size = self.path.stat().st_size
+            if whole:
+                what, why = "the HDF5 file is cut off or damaged", f"{size} bytes: {error}".splitlines()[0]
+                fix = "copy or record it again: a download or a writer was interrupted"
+            else:
+                what, why = "the file is not HDF5", f"its {size} bytes do not start with the HDF5 signature"
+                fix = "name a robomimic .hdf5 file (a Git LFS pointer or a web page has the wrong content)"
+            raise self._broken(what, "", why, fix) from error
+        if "data" not in file:
+            there = ", ".join(sorted(file)) or "nothing"
+            raise self._broken("the HDF5 file has no group named data", "", f"it holds {there}: not a robomimic file")
+        return file
+
+    def _broken(self, what: str, path: str, why: str, fix: str = "") -> DataError:
+        demo = path.removeprefix("data/").partition("/")[0]
+        skip = f"data.skip_episodes=[{demo}], or record it again" if demo else "name a file that robomimic can read"
+        return DataError(what, where=f"{self.uri}, {path}" if path else self.uri, why=why, fix=fix or skip)
+
+
+def _numeric(name: str) -> tuple[int, str]:
+    digits = re.search(r"(\d+)$", name)
+    return (int(digits.group(1)) if digits else 1 << 62, name)

@@ -1,0 +1,138 @@
+"""robomimic HDF5 in: one file of demonstrations -> SourceInfo and Episodes.
+
+Lengths come from the attribute ``num_samples``, order is numeric on the demo name, masks become splits. ``next_obs`` is
+not read: it is ``obs`` one step later. float64 becomes float32, and the schema says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tendon.data.episode import Episode, Schema
+from tendon.data.sources.hdf5_file import Hdf5File
+from tendon.data.sources.robomimic_layout import Layout, common_layout, done_or_cast, episode_infos, json_attribute
+from tendon.data.sources.source import SourceInfo
+from tendon.errors import DataError
+from tendon.storage.trees import PART_BYTES, download
+from tendon.storage.uri import local_path, open_store, scheme_of
+
+log = logging.getLogger(__name__)
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+DEFAULT_FPS = 20.0  # robosuite's control frequency when the file does not say
+
+
+def sniff(uri: str) -> bool:
+    """Whether ``uri`` looks like an HDF5 file, by name or by its first bytes."""
+    if uri.lower().endswith((".hdf5", ".h5")):
+        return True
+    if scheme_of(uri) == "s3":
+        return False
+    path = local_path(uri)
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(SIGNATURE)) == SIGNATURE
+
+
+def open_uri(uri: str) -> RobomimicSource:
+    """The reader of a local or S3 file; an S3 file is copied to a temporary one, which lives as long as the reader."""
+    if scheme_of(uri) != "s3":
+        return RobomimicSource(uri, local_path(uri))
+    folder = tempfile.TemporaryDirectory(prefix="tendon-source-")
+    parent, _, name = uri.rpartition("/")
+    target = Path(folder.name) / name
+    log.info("convert: downloading %s", uri)
+    download(open_store(parent), name, target)
+    return RobomimicSource(uri, target, folder)
+
+
+class RobomimicSource:
+    """A Source over one HDF5 file."""
+
+    def __init__(self, uri: str, path: Path, keep_alive: object = None) -> None:
+        self.uri = uri
+        self.path = path
+        self._keep_alive = keep_alive
+        self._file = Hdf5File(path, uri)
+        self._info: SourceInfo | None = None
+        self._layout: Layout | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"uri": self.uri, "path": self.path, "info": self._info, "layout": self._layout}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["uri"], state["path"])  # type: ignore[misc]
+        self._info, self._layout = state["info"], state["layout"]
+
+    def describe(self) -> SourceInfo:
+        """Everything but the values; the digest is the sha256 of the file."""
+        if self._info is None:
+            self._info = self._describe()
+        return self._info
+
+    def read(self, episode_id: str, images: bool = True) -> Episode:
+        """One episode; without ``images`` only its low-dimensional features.
+
+        Raises:
+            DataError: the file, the demo or one of its arrays is missing or unreadable.
+        """
+        if self._layout is None:
+            self._layout, _ = self._look()
+        layout = self._layout
+        base = f"data/{episode_id}"
+        length = self._file.length(base)
+        read = {each.feature.name: self._file.read(f"{base}/{each.path}", length) for each in layout.arrays}
+        frames = {each.camera.name: self._file.read(f"{base}/{each.path}", length) for each in layout.cameras if images}
+        features = {name: done_or_cast(values, layout.feature(name)) for name, values in read.items()}
+        attributes = self._file.attributes(base)
+        meta = json_attribute(attributes.get("ep_meta"))
+        task = str(meta.get("lang") or layout.env_args.get("env_name") or "")
+        provenance = {"group": base} | ({"ep_meta": meta} if meta else {})
+        return Episode(episode_id, length, features, frames, task, _success(read.get("next.reward")), provenance)
+
+    def _describe(self) -> SourceInfo:
+        self._layout, episodes = self._look()
+        if not any(episode.length for episode in episodes):
+            raise DataError(
+                "the dataset is empty",
+                where=f"{self.uri}, group data",
+                why=f"it has {len(episodes)} demonstrations and no step",
+                fix="record demonstrations into it, or name another file",
+            )
+        layout = self._layout
+        kwargs = layout.env_args.get("env_kwargs")
+        fps = float((kwargs if isinstance(kwargs, dict) else {}).get("control_freq") or DEFAULT_FPS)
+        schema = Schema(layout.features, tuple(each.camera for each in layout.cameras), fps)
+        for key, reason in layout.left_out.items():
+            log.info("convert: %s of %s is left out: %s", key, self.uri, reason)
+        return SourceInfo(
+            "robomimic", self.uri, _sha256(self.path), self.path.stat().st_size, schema, episodes,
+            {"env_args": layout.env_args}, layout.left_out,
+        )  # fmt: skip
+
+    def _look(self) -> tuple[Layout, Any]:
+        demos = self._file.demos()
+        layout = common_layout(demos, json_attribute(self._file.attributes("data").get("env_args")))
+        return layout, episode_infos(demos, layout, self._file.masks(), self.uri)
+
+
+def _success(rewards: np.ndarray | None) -> bool | None:
+    """Whether a sparse reward was ever earned; None where rewards are absent or shaped."""
+    if rewards is None or not np.isin(rewards, (0.0, 1.0)).all():
+        return None
+    return bool((rewards == 1.0).any())
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(PART_BYTES):
+            digest.update(part)
+    return digest.hexdigest()

@@ -1,0 +1,185 @@
+"""Which arrays of a robomimic file become features and cameras, and which demonstrations do not fit. Pure.
+
+The layout is what most demonstrations have; one that differs carries a problem that names it and the width elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tendon.data.episode import Camera, Feature
+from tendon.data.sources.hdf5_file import Demo
+from tendon.data.sources.source import EpisodeInfo
+from tendon.errors import DataError, Problem
+
+log = logging.getLogger(__name__)
+
+MAX_VALUES = 4096  # per step; more than this is no low-dimensional feature
+FIXED = {"actions": "action", "rewards": "next.reward", "dones": "next.done"}
+
+
+@dataclass(frozen=True)
+class ArrayAt:
+    """A feature and the path of its array inside a demonstration."""
+
+    feature: Feature
+    path: str
+
+
+@dataclass(frozen=True)
+class CameraAt:
+    """A camera and the path of its array inside a demonstration."""
+
+    camera: Camera
+    path: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is read from every demonstration."""
+
+    arrays: tuple[ArrayAt, ...]
+    cameras: tuple[CameraAt, ...]
+    env_args: Mapping[str, Any]
+    left_out: Mapping[str, str]
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """The features alone."""
+        return tuple(each.feature for each in self.arrays)
+
+    def feature(self, name: str) -> Feature:
+        """The feature of that name."""
+        return next(each.feature for each in self.arrays if each.feature.name == name)
+
+
+def common_layout(demos: Sequence[Demo], env_args: Mapping[str, Any]) -> Layout:
+    """The layout that most demonstrations share."""
+    left_out = {"next_obs": "obs one step later"}
+    arrays: list[ArrayAt] = []
+    cameras: list[CameraAt] = []
+    for path in sorted({path for demo in demos for path in demo.shapes}):
+        having = [demo for demo in demos if path in demo.shapes]
+        shape = Counter(demo.shapes[path][1:] for demo in having).most_common(1)[0][0]
+        dtype = next(demo.dtypes[path] for demo in having if demo.shapes[path][1:] == shape)
+        reason = _reason_to_leave_out(path, shape, dtype, len(having), len(demos))
+        if reason:
+            left_out[path] = reason
+        elif _is_image(shape, dtype):
+            cameras.append(CameraAt(_camera(path, shape, [each.camera.member for each in cameras]), path))
+        else:
+            arrays.append(ArrayAt(_feature(path, shape, dtype), path))
+    rank = {"action": 1, "next.reward": 2, "next.done": 3}
+    arrays.sort(key=lambda each: (rank.get(each.feature.name, 0), each.feature.name))
+    return Layout(tuple(arrays), tuple(cameras), env_args, left_out)
+
+
+def episode_infos(
+    demos: Sequence[Demo], layout: Layout, masks: Mapping[str, Sequence[str]], uri: str
+) -> tuple[EpisodeInfo, ...]:
+    """Length, splits and problems of every demonstration; without a train mask, what is not in valid is train."""
+    names = {demo.name for demo in demos}
+    for mask, members in masks.items():
+        unknown = [name for name in members if name not in names]
+        if unknown:
+            log.warning("convert: mask %s of %s names demonstrations that do not exist: %s", mask, uri, unknown[:5])
+    split_of: dict[str, list[str]] = {name: [] for name in names}
+    for mask in sorted(masks):
+        for name in dict.fromkeys(masks[mask]):
+            split_of.get(name, []).append(mask)
+    if "train" not in masks:
+        for splits in split_of.values():
+            if "valid" not in splits:
+                splits.insert(0, "train")
+    return tuple(
+        EpisodeInfo(demo.name, demo.num_samples, tuple(split_of[demo.name]), tuple(_problems(demo, layout, uri)))
+        for demo in demos
+    )
+
+
+def json_attribute(value: Any) -> dict[str, Any]:
+    """The object in a JSON attribute; empty when absent or not JSON."""
+    try:
+        found = json.loads(value) if value is not None else {}
+    except (TypeError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def done_or_cast(values: np.ndarray, feature: Feature) -> np.ndarray:
+    """Values in the dtype of their feature."""
+    return values != 0 if feature.dtype == "bool" else values.astype(feature.dtype, copy=False)
+
+
+def _problems(demo: Demo, layout: Layout, uri: str) -> list[Problem]:
+    skip = f"data.skip_episodes=[{demo.name}], or record it again"
+    found = []
+    if demo.num_samples <= 0:
+        why = f"num_samples is {demo.num_samples}"
+        found.append(Problem(f"{demo.name} has no steps", f"{uri}, data/{demo.name}", why, skip))
+    wanted = [(each.path, each.feature.name, each.feature.shape) for each in layout.arrays]
+    wanted += [(at.path, at.camera.name, _hwc(at.camera)) for at in layout.cameras]
+    for path, name, shape in wanted:
+        where = f"{uri}, data/{demo.name}/{path}"
+        if path not in demo.shapes:
+            found.append(Problem(f"{name} is missing in {demo.name}", where, "the other demonstrations have it", skip))
+        elif demo.shapes[path][1:] != shape:
+            what = f"{name} has {_values(demo.shapes[path][1:])} in {demo.name}, {_values(shape)} elsewhere"
+            found.append(Problem(what, where, "every step of a dataset must have the same shape", skip))
+        elif demo.shapes[path][0] != demo.num_samples:
+            what = f"{name} has {demo.shapes[path][0]} steps in {demo.name}, num_samples says {demo.num_samples}"
+            found.append(Problem(what, where, "arrays of one demonstration must have the same length", skip))
+    return found
+
+
+def _reason_to_leave_out(path: str, shape: tuple[int, ...], dtype: np.dtype[Any], having: int, total: int) -> str:
+    if not (path in FIXED or path.startswith("obs/")):
+        return "not an observation, action, reward or done"
+    if path in ("rewards", "dones") and having < total:
+        return f"only {having} of {total} demonstrations have it"
+    if having * 2 <= total:
+        return f"only {having} of {total} demonstrations have it"
+    if dtype.kind not in "fiub":
+        return f"values of type {dtype} are not numbers"
+    if not _is_image(shape, dtype) and int(np.prod(shape)) > MAX_VALUES:
+        return f"{int(np.prod(shape))} values per step of type {dtype}: neither an image nor low-dimensional"
+    return ""
+
+
+def _is_image(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    return dtype == np.uint8 and len(shape) == 3 and shape[2] in (1, 3)
+
+
+def _hwc(camera: Camera) -> tuple[int, ...]:
+    return (camera.height, camera.width, camera.channels)
+
+
+def _feature(path: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Feature:
+    name = FIXED.get(path) or f"observation.{path.removeprefix('obs/')}"
+    stored = "bool" if path == "dones" else "float32" if dtype.kind == "f" else dtype.name
+    return Feature(name, stored, shape, dtype.name)
+
+
+def _camera(path: str, shape: tuple[int, ...], taken: Sequence[str]) -> Camera:
+    key = path.removeprefix("obs/")
+    member = re.sub(r"[^a-z0-9_]", "_", key.lower())[:60]
+    if member in taken:
+        raise DataError(
+            "two cameras have the same name",
+            where=path,
+            why=f"both would be called {member} inside a shard, where names are lower case",
+            fix="rename one of them in the source file",
+        )
+    return Camera(f"observation.images.{key}", member, height=shape[0], width=shape[1], channels=shape[2])
+
+
+def _values(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]} values" if len(shape) == 1 else f"shape {shape}"

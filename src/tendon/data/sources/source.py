@@ -1,0 +1,91 @@
+"""What a source of demonstrations offers, and how one is found for a URI.
+
+A format is one module of this folder with ``sniff(uri) -> bool`` and ``open_uri(uri) -> Source``, named in FORMATS.
+convert and the plan step call ``open_source``; nothing is read before ``describe``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Protocol
+
+from tendon.data.episode import Episode, Schema
+from tendon.errors import ConfigError, DataError, Problem
+
+FORMATS = {"robomimic": "tendon.data.sources.robomimic"}
+
+
+@dataclass(frozen=True)
+class EpisodeInfo:
+    """What is known of an episode without reading its values."""
+
+    episode_id: str
+    length: int
+    splits: tuple[str, ...]
+    problems: tuple[Problem, ...] = ()  # why it cannot be converted
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What is known of a source without reading its values; ``digest`` is the sha256 of its bytes."""
+
+    format: str
+    uri: str
+    digest: str
+    num_bytes: int
+    schema: Schema
+    episodes: tuple[EpisodeInfo, ...]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)  # what is not converted, and why
+
+    @property
+    def splits(self) -> dict[str, tuple[str, ...]]:
+        """Episode ids of every split."""
+        found: dict[str, list[str]] = {}
+        for episode in self.episodes:
+            for split in episode.splits:
+                found.setdefault(split, []).append(episode.episode_id)
+        return {split: tuple(ids) for split, ids in found.items()}
+
+
+class Source(Protocol):
+    """A set of demonstrations in a foreign format. Can be pickled, so that processes share the reading."""
+
+    uri: str
+
+    def describe(self) -> SourceInfo:
+        """Everything but the values; reads the whole file once for the digest."""
+
+    def read(self, episode_id: str, images: bool = True) -> Episode:
+        """One episode; without ``images`` only its low-dimensional features."""
+
+
+def open_source(uri: str, format: str | None = None) -> Source:
+    """The reader for ``uri``, by the name of its format or by looking at it.
+
+    Raises:
+        ConfigError: no format has that name.
+        DataError: nothing is there, or no format recognises it.
+    """
+    if format is not None and format not in FORMATS:
+        near = difflib.get_close_matches(format, FORMATS, 1, 0.4)
+        raise ConfigError(
+            f"there is no source format named {format}",
+            where=uri,
+            why=f"the formats are {', '.join(sorted(FORMATS))}",
+            fix=f"write {near[0]}" if near else "leave the format away to have it recognised",
+        )
+    for name in [format] if format else FORMATS:
+        module = import_module(FORMATS[name])
+        if format or module.sniff(uri):
+            source: Source = module.open_uri(uri)
+            return source
+    raise DataError(
+        "the format of the demonstrations is not recognised",
+        where=uri,
+        why=f"it does not look like any of: {', '.join(sorted(FORMATS))}",
+        fix="check the address: a robomimic source is one .hdf5 file",
+    )

@@ -1,0 +1,309 @@
+"""The host's end of one simulator process: start it, ask it with a time limit, kill it, replace it.
+
+Comes in: an EnvConfig; goes out: observations by bare simulator names. Whatever goes wrong in the guest (an exception,
+a hang, a death) is a GuestCrash with the end of the guest's output. Called by rollout.py, demos.py and sims.install.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tendon.config.schema import EnvConfig
+from tendon.errors import ConfigError, MissingDependency, TendonError
+from tendon.evaluate import sims
+from tendon.sim.protocol import Array, Message, ProtocolError, ProtocolTimeout, SharedPixels, receive, send
+
+IMAGE_SUFFIX = "_image"
+IMAGE_SIZE = 84  # robomimic's; env.options.image_size changes it
+TAIL_LINES = 12
+LOG_BYTES = 4 << 20  # a guest's output is cut back when it grows beyond
+CLOSE_S = 3.0
+BOOTSTRAP = """
+import importlib.util, sys
+folder = sys.argv[1]
+sys.path = [entry for entry in sys.path if entry]
+from_file = importlib.util.spec_from_file_location
+spec = from_file("tendon_sim", folder + "/__init__.py", submodule_search_locations=[folder])
+sys.modules["tendon_sim"] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+from tendon_sim.guest import main
+main(sys.argv[2:])
+"""
+
+
+class GuestCrash(TendonError):  # noqa: N818 - reads better where it is raised
+    """The simulator raised, hung or died; ``why`` is one line, ``tail`` the end of what it printed."""
+
+    def __init__(self, simulator: str, op: str, why: str, tail: str) -> None:
+        self.why, self.tail = why, tail
+        last = f"; it printed last: {tail.splitlines()[-1]}" if tail else ""
+        super().__init__(
+            f"the simulator {simulator} crashed",
+            where=f"in its operation {op}",
+            why=why + last,
+            fix="run the same seed alone with eval.batch_size=1; raise eval.step_timeout_s if it only was slow",
+        )
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """What one executed action led to."""
+
+    observation: dict[str, Array]
+    reward: float
+    success: bool
+    done: bool
+
+
+@dataclass(frozen=True)
+class SimState:
+    """What a demonstration file keeps of the simulator beside observations."""
+
+    states: Array
+    model_file: str
+    env_args: str
+
+
+class Guest:
+    """One simulator process. Start it with ``start`` or ``with``; not shared between threads, except ``kill``."""
+
+    def __init__(
+        self,
+        env: EnvConfig,
+        *,
+        cameras: tuple[str, ...] | None = None,
+        start_timeout_s: float = 120.0,
+        step_timeout_s: float = 20.0,
+        draws: bool = False,
+        python: Path | None = None,
+    ) -> None:
+        """``cameras`` None: those that ``env.observation`` names; ``draws``: render will be called."""
+        self.env = env
+        self.cameras = cameras_of(env) if cameras is None else cameras
+        self.start_timeout_s, self.step_timeout_s = start_timeout_s, step_timeout_s
+        self.draws = draws or bool(self.cameras)
+        self.python = python
+        self.action_dim = 0
+        self.offered_cameras: tuple[str, ...] = ()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Guest:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.kill()
+        self.close()
+
+    def start(self) -> None:
+        """Start the process and build the task; ConfigError for a task or an option that does not exist."""
+        python = self.python or sims.interpreter(self.env.simulator)
+        self._open(python)
+        self._ask("hello", timeout_s=self.start_timeout_s)
+        options = {name: value for name, value in self.env.options.items() if name != "image_size"}
+        size = int(self.env.options.get("image_size", IMAGE_SIZE))
+        fields = {"task": self.env.task, "options": options, "fps": self.env.fps, "cameras": list(self.cameras)}
+        reply = self._ask("make", {**fields, "height": size, "width": size}, timeout_s=self.start_timeout_s)
+        self.action_dim = int(reply.fields["action_dim"])
+        self.offered_cameras = tuple(reply.fields.get("cameras", ()))
+
+    def replace(self) -> None:
+        """Kill the process and start another one."""
+        self.kill()
+        self.start()
+
+    def reset(self, seed: int) -> dict[str, Array]:
+        """The first observation of the episode of this seed."""
+        self._trim_log()
+        reply = self._ask("reset", {"seed": seed}, timeout_s=max(self.start_timeout_s, self.step_timeout_s))
+        return {**reply.arrays, **reply.images}
+
+    def step(self, action: NDArray[np.float64]) -> Stepped:
+        """Execute one action."""
+        reply = self._ask("step", arrays={"action": action})
+        fields = reply.fields
+        return Stepped(
+            {**reply.arrays, **reply.images}, float(fields["reward"]), bool(fields["success"]), bool(fields["done"])
+        )
+
+    def render(self, width: int, height: int, camera: str = "") -> Array:
+        """One frame, uint8 ``[H, W, 3]``."""
+        return self._ask("render", {"width": width, "height": height, "camera": camera}).images["frame"]
+
+    def reset_expert(self, seed: int, noise: float) -> None:
+        """Prepare the scripted expert for the episode that was just reset; ConfigError where there is none."""
+        self._ask("reset_expert", {"seed": seed, "noise": noise})
+
+    def expert(self) -> NDArray[np.float64]:
+        """The scripted expert's next action."""
+        return self._ask("expert").arrays["action"]
+
+    def state(self, *, texts: bool) -> SimState:
+        """The simulator's state now; the model and the environment's description only with ``texts``."""
+        reply = self._ask("state", {"texts": texts})
+        return SimState(reply.arrays["states"], reply.fields["model_file"], reply.fields["env_args"])
+
+    def close(self) -> None:
+        """Ask the simulator to end, make sure of it, and let go of everything."""
+        if self._process is not None and self._process.poll() is None:
+            with contextlib.suppress(TendonError):
+                self._ask("close", timeout_s=CLOSE_S)
+        self.kill()
+        self._release()
+
+    def kill(self) -> None:
+        """End the process and everything it started, at once; safe from any thread and when nothing runs."""
+        process = self._process
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)  # what it may have started in between
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The process id of the guest, which leads a process group of its own."""
+        assert self._process is not None
+        return self._process.pid
+
+    def tail(self) -> str:
+        """The last lines that the guest printed."""
+        self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, self._log.tell() - 8192))
+        lines = self._log.read().decode(errors="replace").splitlines()
+        return "\n".join([line for line in lines if line.strip()][-TAIL_LINES:])
+
+    def _open(self, python: Path) -> None:
+        self._release()
+        memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - an unnamed file, seen by nobody else
+        self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - lives as long as the guest
+        self._pixel_file = tempfile.TemporaryFile("w+b", dir=memory)  # noqa: SIM115
+        self._pixels = SharedPixels(self._pixel_file.fileno())
+        requests, self._request_fd = os.pipe()
+        self._reply_fd, replies = os.pipe()
+        lifeline, self._lifeline_fd = os.pipe()  # we never write: its end of file tells the guest that we are gone
+        fds = (requests, replies, self._pixel_file.fileno(), lifeline)
+        simulator = str(Path(self.env.simulator).resolve()) if sims.is_file(self.env.simulator) else self.env.simulator
+        isolated = [] if python == Path(sys.executable) else ["-I"]
+        command = [str(python), *isolated, "-c", BOOTSTRAP, str(sims.GUEST_FOLDER), simulator, *map(str, fds)]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                pass_fds=fds,
+                env=self._environ(python),
+                start_new_session=True,
+            )
+        finally:
+            for fd in (requests, replies, lifeline):
+                os.close(fd)
+
+    def _environ(self, python: Path) -> dict[str, str]:
+        environ = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **os.environ, "PYTHONUNBUFFERED": "1"}
+        if sims.needs_graphics(self.env.simulator):
+            backend = sims.graphics(python) if self.draws else "disabled"
+            if not backend:
+                raise MissingDependency(
+                    f"the simulator {self.env.simulator} cannot draw on this machine",
+                    where="its OpenGL library",
+                    why="neither EGL nor OSMesa gives a picture without a screen",
+                    fix=f"apt-get install -y {sims.GL_PACKAGES}   (eval.videos=0 and no images need none of it)",
+                )
+            environ["MUJOCO_GL"] = backend
+        return environ
+
+    def _ask(
+        self,
+        op: str,
+        fields: dict[str, Any] | None = None,
+        *,
+        arrays: dict[str, Array] | None = None,
+        timeout_s: float | None = None,
+    ) -> Message:
+        limit_s = self.step_timeout_s if timeout_s is None else timeout_s
+        try:
+            send(self._request_fd, Message({"op": op, **(fields or {})}, arrays or {}))
+            reply = receive(self._reply_fd, self._pixels, limit_s)
+        except ProtocolTimeout:
+            self.kill()
+            raise GuestCrash(self.env.simulator, op, f"no answer within {limit_s:g} s", self.tail()) from None
+        except (ProtocolError, ValueError) as error:
+            why = self._death(error)
+            self.kill()
+            raise GuestCrash(self.env.simulator, op, why, self.tail()) from None
+        if "error" in reply.fields:
+            self._raise(op, reply.fields)
+        return reply
+
+    def _death(self, error: Exception) -> str:
+        assert self._process is not None
+        try:
+            code = self._process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            return str(error)
+        return f"the process died: {signal.Signals(-code).name if code < 0 else f'exit status {code}'}"
+
+    def _raise(self, op: str, fields: dict[str, Any]) -> NoReturn:
+        if fields["error"] == "refused":
+            where = f"env.simulator={self.env.simulator} env.task={self.env.task}"
+            raise ConfigError(
+                "the simulator cannot do what is asked", where=where, why=fields["why"], fix=fields["fix"]
+            )
+        if fields["error"] == "missing" and op in ("hello", "make"):
+            raise MissingDependency(
+                f"the simulator {self.env.simulator} cannot be imported",
+                where=str(self.python or sims.interpreter(self.env.simulator)),
+                why=fields["why"],
+                fix="install what is missing into that interpreter, or use the sim image",
+            )
+        raise GuestCrash(self.env.simulator, op, fields["why"], self.tail())
+
+    def _trim_log(self) -> None:
+        if os.fstat(self._log.fileno()).st_size > LOG_BYTES:
+            os.ftruncate(self._log.fileno(), 0)
+
+    def _release(self) -> None:
+        """Let go of the descriptors of the process before."""
+        if self._process is not None:
+            for fd in (self._request_fd, self._reply_fd, self._lifeline_fd):
+                os.close(fd)
+            self._log.close()
+            self._pixel_file.close()
+            self._process = None
+
+
+def cameras_of(env: EnvConfig) -> tuple[str, ...]:
+    """The cameras whose images are part of the observation."""
+    return tuple(name[: -len(IMAGE_SUFFIX)] for name in env.observation if name.endswith(IMAGE_SUFFIX))
+
+
+def check(name: str, task: str, python: Path) -> None:
+    """Build a task and run one step: the proof of an installation, which also fills the simulator's own caches."""
+    env = EnvConfig(name=name, simulator=name, task=task, fps=20, episode_length=1, observation=(), options={})
+    with Guest(env, start_timeout_s=300, step_timeout_s=120, python=python) as guest:
+        guest.reset(1)
+        guest.step(np.zeros(guest.action_dim))

@@ -1,0 +1,255 @@
+"""Which simulators there are, where their interpreters are, and how one is installed.
+
+A simulator is a file in sim/adapters/; one with a list in sim/requirements/ has a virtual environment of its own under
+the user's cache, the others and a user's own file run in this interpreter. Called by cli.py, steps.py and guest.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from tendon.errors import ConfigError, MissingDependency, StorageError
+
+logger = logging.getLogger(__name__)
+
+GUEST_FOLDER = Path(__file__).resolve().parent.parent / "sim"
+MARKER = ".installed.json"
+GL_PACKAGES = "libegl1 libosmesa6 libgl1"
+DRAW = """
+import mujoco
+context = mujoco.GLContext(64, 64)
+context.make_current()
+mujoco.MjrContext(mujoco.MjModel.from_xml_string("<mujoco/>"), 100)
+"""
+
+
+@dataclass(frozen=True)
+class SimInfo:
+    """One line of ``tendon sims list``."""
+
+    name: str
+    installed: bool
+    interpreter: str
+    needs: str  # what is installed, "" where nothing has to be
+
+
+def list_sims() -> tuple[SimInfo, ...]:
+    """Every simulator this version has an adapter for."""
+    names = sorted(path.stem for path in (GUEST_FOLDER / "adapters").glob("*.py") if not path.stem.startswith("_"))
+    return tuple(
+        SimInfo(
+            name,
+            installed(name),
+            str(_python(environment(name))) if _pins(name) else sys.executable,
+            " ".join(_pins(name)[:2]),
+        )
+        for name in names
+    )
+
+
+def is_file(name: str) -> bool:
+    """Whether a simulator's name is the path of a user's own adapter."""
+    return name.endswith(".py")
+
+
+def installed(name: str) -> bool:
+    """Whether the simulator can be started; a half-made installation cannot."""
+    if is_file(name):
+        return Path(name).is_file()
+    return not _pins(name) or (environment(name) / MARKER).is_file()
+
+
+def interpreter(name: str) -> Path:
+    """The Python that runs this simulator; MissingDependency when it is not installed."""
+    if is_file(name):
+        if not Path(name).is_file():
+            raise ConfigError(
+                "the simulator file does not exist",
+                where=f"env.simulator={name}",
+                why=f"no file at {name}",
+                fix="give its right path",
+            )
+        return Path(sys.executable)
+    if not _pins(name):
+        return Path(sys.executable)
+    if not installed(name):
+        raise MissingDependency(
+            f"the simulator {name} is not installed",
+            where=f"env.simulator={name}",
+            why=f"no finished installation in {environment(name)}",
+            fix=f"tendon sims install {name}   (or use the sim image, which contains it)",
+        )
+    return _python(environment(name))
+
+
+def environment(name: str) -> Path:
+    """Where the virtual environment of this list of requirements belongs."""
+    content = _requirements(name).read_bytes()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "tendon" / "sims" / f"{name}-{hashlib.sha256(content).hexdigest()[:16]}"
+
+
+def install(name: str, progress: Callable[[str], None] | None = None) -> Path:
+    """Make the simulator's virtual environment unless it is there, and return its interpreter.
+
+    It is made beside its place and renamed when it has run one step, so a half-made one is never taken for finished; a
+    second installation at the same time waits for the first and finds its work.
+    """
+    say = progress or (lambda line: logger.info("sims: %s", line))
+    if not _pins(name):
+        say(f"{name}: nothing to install")
+        return Path(sys.executable)
+    target = environment(name)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(target.parent / f".{target.name}.lock"):
+            if not installed(name):
+                _make(name, target, say)
+    except OSError as error:
+        raise StorageError(
+            f"cannot install {name}",
+            where=str(target),
+            why=f"{type(error).__name__}: {error}",
+            fix="free the disk or set XDG_CACHE_HOME",
+        ) from error
+    say(f"{name}: installed in {target}")
+    return _python(target)
+
+
+def _make(name: str, target: Path, say: Callable[[str], None]) -> None:
+    from tendon.evaluate.guest import check  # it needs interpreter() of this file
+
+    shutil.rmtree(target, ignore_errors=True)  # ours alone: we hold the lock, and without a marker it is debris
+    for debris in target.parent.glob(f".{target.name}.making-*"):
+        shutil.rmtree(debris, ignore_errors=True)
+    making = Path(tempfile.mkdtemp(prefix=f".{target.name}.making-", dir=target.parent))
+    try:
+        say(f"{name}: creating a virtual environment")
+        _run(
+            name,
+            [str(_base_python(name)), "-m", "venv", str(making)],
+            "install the venv module (apt-get install python3-venv)",
+        )
+        say(f"{name}: downloading {', '.join(_pins(name)[:3])} and {len(_pins(name)) - 3} more")
+        pip = [
+            str(_python(making)),
+            "-m",
+            "pip",
+            "install",
+            "--no-deps",
+            "--no-input",
+            "--quiet",
+            "-r",
+            str(_requirements(name)),
+        ]
+        _run(name, pip, "check the network and pip's index settings, then run the same command again")
+        say(f"{name}: running one step")
+        check(name, _header(name, "check"), _python(making))
+        (making / MARKER).write_text(json.dumps({"name": name, "requirements": _pins(name)}, indent=1))
+        making.rename(target)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+
+
+def _run(name: str, command: list[str], fix: str) -> None:
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False
+    )
+    if done.returncode:
+        errors = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+        worst = [line for line in errors if line.startswith("ERROR")] or errors or [f"exit status {done.returncode}"]
+        raise MissingDependency(f"cannot install {name}", where=" ".join(command[:4]), why=worst[-1][:300], fix=fix)
+
+
+def _base_python(name: str) -> Path:
+    """An interpreter of a version that the pinned packages exist for: this one if possible."""
+    versions = _header(name, "python").split()
+    if f"{sys.version_info[0]}.{sys.version_info[1]}" in versions:
+        return Path(sys.executable)
+    for version in reversed(versions):
+        found = shutil.which(f"python{version}")
+        if found and not subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode:
+            return Path(found)
+    raise MissingDependency(
+        f"cannot install {name}: it needs Python {' or '.join(versions)}",
+        where=f"this is Python {sys.version.split()[0]}, and PATH has none of them",
+        why=f"the packages that {name} is pinned to have no wheels for other versions",
+        fix=f"install python{versions[-1]} so that PATH finds it, then run the same command again",
+    )
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _python(folder: Path) -> Path:
+    return folder / "bin" / "python"
+
+
+def _requirements(name: str) -> Path:
+    return GUEST_FOLDER / "requirements" / f"{name}.txt"
+
+
+def _pins(name: str) -> tuple[str, ...]:
+    """The pinned packages of a known simulator, () when it runs in this interpreter."""
+    if not (GUEST_FOLDER / "adapters" / f"{name}.py").is_file():
+        known = sorted(path.stem for path in (GUEST_FOLDER / "adapters").glob("[!_]*.py"))
+        near = difflib.get_close_matches(name, known, 1)
+        raise ConfigError(
+            f"no simulator is called {name!r}",
+            where="env.simulator",
+            why=f"known are {', '.join(known)}, and the path of a .py file with a class Adapter",
+            fix=f"env.simulator={near[0]}" if near else f"env.simulator={known[0]}",
+        )
+    if not _requirements(name).is_file():
+        return ()
+    lines = [line.split("#")[0].strip() for line in _requirements(name).read_text().splitlines()]
+    return tuple(line for line in lines if line)
+
+
+def _header(name: str, key: str) -> str:
+    """The value of a ``# key: value`` line of the requirements."""
+    for line in _requirements(name).read_text().splitlines():
+        if line.startswith(f"# {key}:"):
+            return line.split(":", 1)[1].strip()
+    return ""
+
+
+def needs_graphics(name: str) -> bool:
+    """Whether the simulator draws through MuJoCo, which must be told how before it starts."""
+    return not is_file(name) and bool(_pins(name)) and _header(name, "draws") == "mujoco"
+
+
+def graphics(python: Path) -> str:
+    """The MUJOCO_GL with which this interpreter's MuJoCo draws without a screen: yours, egl, osmesa, or "" for none."""
+    return os.environ.get("MUJOCO_GL") or _working_backend(python)
+
+
+@lru_cache(maxsize=8)
+def _working_backend(python: Path) -> str:
+    for backend in ("egl", "osmesa"):
+        env = {**os.environ, "MUJOCO_GL": backend, "PYOPENGL_PLATFORM": backend}
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            tried = subprocess.run(
+                [str(python), "-I", "-c", DRAW], env=env, capture_output=True, timeout=60, check=False
+            )
+            if tried.returncode == 0:
+                return backend
+    return ""

@@ -1,0 +1,130 @@
+"""robosuite 1.5: one arm, its default composite controller, low-dimensional observations named as robomimic names them.
+
+Frames are drawn by this adapter and not by robosuite's camera sensors, so a task without images needs no OpenGL library.
+``options``: ``robot`` (Panda), ``hard_reset`` (false; true rebuilds the model at every reset as robosuite does by
+default: 0.2 s more an episode, and Lift draws the cube's size anew).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from typing import Any
+
+import numpy as np
+
+from ..experts.lift import LiftExpert
+from ..protocol import Array, Refused
+
+OPTIONS = {"robot": "Panda", "hard_reset": False}
+CAMERAS = ("agentview", "robot0_eye_in_hand")
+MAKE_SEED = 0  # what robosuite draws when a model is built (the size of Lift's cube) is the same in every guest
+
+
+class Adapter:
+    """See sim/guest.py for what each method is asked."""
+
+    def make(
+        self, task: str, options: dict[str, Any], fps: float, cameras: tuple[str, ...], size: tuple[int, int]
+    ) -> dict[str, Any]:
+        """Build one environment; ``fps`` is its control frequency."""
+        import robosuite
+
+        known = sorted(robosuite.ALL_ENVIRONMENTS)
+        if task not in known:
+            near = difflib.get_close_matches(task, known, 1, 0.3)
+            raise Refused(
+                f"robosuite has no task {task!r}", f"env.task={near[0]}" if near else f"one of {', '.join(known)}"
+            )
+        unknown = sorted(set(options) - set(OPTIONS))
+        if unknown:
+            raise Refused(f"unknown option {unknown[0]!r}", f"env.options knows {', '.join(sorted(OPTIONS))}")
+        self.task, self.cameras, self.size = task, cameras, size
+        self.env_kwargs = self._env_kwargs({**OPTIONS, **options}, fps)
+        self.env = robosuite.make(task, **self.env_kwargs, seed=MAKE_SEED)
+        names = list(self.env.sim.model.camera_names)
+        for camera in cameras:
+            if camera not in names:
+                raise Refused(f"{task} has no camera {camera!r}", f"one of {', '.join(names)}")
+        return {"action_dim": int(self.env.action_dim), "cameras": [name for name in CAMERAS if name in names]}
+
+    def reset(self, seed: int) -> dict[str, Array]:
+        """The episode of this seed, whatever ran before in this process."""
+        self.env.rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
+        self.raw = self.env.reset()
+        return self._observe()
+
+    def step(self, action: Array) -> tuple[dict[str, Array], float, bool, bool]:
+        """One control step; the task never says done by itself."""
+        self.raw, reward, done, _ = self.env.step(np.asarray(action, np.float64))
+        return self._observe(), float(reward), bool(self.env._check_success()), bool(done)
+
+    def render(self, width: int, height: int, camera: str) -> Array:
+        """The view of a camera, upright."""
+        from robosuite.utils.binding_utils import MjRenderContextOffscreen
+
+        sim = self.env.sim
+        if sim._render_context_offscreen is None:
+            context = MjRenderContextOffscreen(sim, device_id=-1, max_width=width, max_height=height)
+            context.vopt.geomgroup[0], context.vopt.geomgroup[1] = 0, 1  # visual meshes, not the collision ones
+        frame: Array = sim.render(width=width, height=height, camera_name=camera or CAMERAS[0])[::-1]
+        return frame
+
+    def reset_expert(self, seed: int, noise: float) -> None:
+        """Only Lift has a scripted expert."""
+        if self.task != "Lift":
+            raise Refused(f"there is no scripted expert for {self.task}", "use recorded demonstrations, or env=lift")
+        self.lift_expert = LiftExpert(seed, noise)
+
+    def expert(self) -> Array:
+        """The expert's action for what was observed last."""
+        return self.lift_expert.act(self.raw["cube_pos"], self.raw["robot0_eef_pos"], self.raw["robot0_gripper_qpos"])
+
+    def state(self, texts: bool) -> tuple[Array, str, str]:
+        """Flattened MuJoCo state; the model with paths from robosuite on, which robosuite completes when it loads one."""
+        states = self.env.sim.get_state().flatten()
+        if not texts:
+            return states, "", ""
+        import robosuite
+
+        env_args = {
+            "env_name": self.task,
+            "env_version": robosuite.__version__,
+            "type": 1,
+            "env_kwargs": self.env_kwargs,
+        }
+        model = self.env.sim.model.get_xml().replace(robosuite.__path__[0] + "/", "robosuite/")
+        return states, model, json.dumps(env_args, indent=4, sort_keys=True)
+
+    def close(self) -> None:
+        """Let MuJoCo go."""
+        if hasattr(self, "env"):
+            self.env.close()
+
+    def _env_kwargs(self, options: dict[str, Any], fps: float) -> dict[str, Any]:
+        from robosuite.controllers import load_composite_controller_config
+
+        return {
+            "robots": [options["robot"]],
+            "controller_configs": load_composite_controller_config(robot=options["robot"]),
+            "control_freq": fps,
+            "hard_reset": bool(options["hard_reset"]),
+            "has_renderer": False,
+            "has_offscreen_renderer": False,
+            "use_camera_obs": False,
+            "use_object_obs": True,
+            "reward_shaping": False,
+            "ignore_done": True,
+            "lite_physics": True,
+            "camera_names": list(self.cameras or CAMERAS[:1]),
+            "camera_heights": self.size[0],
+            "camera_widths": self.size[1],
+            "camera_depths": False,
+        }
+
+    def _observe(self) -> dict[str, Array]:
+        """Names as in robomimic: ``object`` is all about the objects, what the robot feels is ``robot0_...``."""
+        robot = {name: value for name, value in self.raw.items() if name.startswith("robot0_") and value.ndim == 1}
+        robot.pop("robot0_proprio-state", None)
+        images = {f"{camera}_image": self.render(self.size[1], self.size[0], camera) for camera in self.cameras}
+        return {"object": self.raw["object-state"], **robot, **images}

@@ -1,0 +1,169 @@
+"""The guest process: reads requests, asks its adapter, answers; lives no longer than its host.
+
+Comes in: four file descriptors and the name or path of an adapter on the command line (evaluate/guest.py builds it).
+The descriptors are apart from stdin, stdout and stderr, so a simulator that prints cannot hurt the stream.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib
+import importlib.util
+import os
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .protocol import VERSION, Array, Message, ProtocolError, Refused, SharedPixels, receive, send
+
+
+def main(arguments: list[str]) -> None:
+    """Serve requests until the host closes the pipe."""
+    adapter_name, *numbers = arguments
+    request_fd, reply_fd, pixels_fd, lifeline_fd = (int(number) for number in numbers)
+    for fd in (request_fd, reply_fd, pixels_fd, lifeline_fd):
+        os.set_inheritable(fd, False)
+    die_with_host(lifeline_fd)
+    pixels = SharedPixels(pixels_fd)
+    try:
+        server = Server(adapter_name)
+        while True:
+            request = receive(request_fd)
+            send(reply_fd, server.answer(request), pixels)
+            if request.fields["op"] == "close":
+                return
+    except ProtocolError:
+        return
+
+
+def die_with_host(lifeline_fd: int) -> None:
+    """End this process group when the host, which alone holds the other end, is gone: also in a hung step.
+
+    The kernel signals the group where it can (a simulator may hold the interpreter lock); a thread does it elsewhere.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        fcntl.fcntl(lifeline_fd, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(lifeline_fd, fcntl.F_SETSIG, signal.SIGKILL)  # type: ignore[attr-defined]
+        fcntl.fcntl(lifeline_fd, fcntl.F_SETFL, fcntl.fcntl(lifeline_fd, fcntl.F_GETFL) | os.O_ASYNC)
+
+    def watch() -> None:
+        os.read(lifeline_fd, 1)  # returns at end of file: nobody writes
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+
+
+def load_adapter(name: str) -> Any:
+    """An instance of class ``Adapter``: of adapters/<name>.py, or of a user's file."""
+    if name.endswith(".py"):
+        path = Path(name).resolve()
+        sys.path.insert(0, str(path.parent))
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module
+        spec.loader.exec_module(module)
+    else:
+        module = importlib.import_module(f".adapters.{name}", __package__)
+    if not hasattr(module, "Adapter"):
+        raise Refused(f"{name} has no class Adapter", "write one: make, reset and step are enough")
+    return module.Adapter()
+
+
+class Server:
+    """Turns requests into calls of the adapter; one method per op."""
+
+    def __init__(self, adapter_name: str) -> None:
+        self.adapter_name = adapter_name
+        self.adapter: Any = None
+
+    def answer(self, request: Message) -> Message:
+        """The reply to one request; what the adapter raises becomes a reply too."""
+        op = str(request.fields["op"])
+        try:
+            method = getattr(self, f"op_{op}", None)
+            if method is None:
+                raise Refused(f"no operation {op}", "use a host and a guest of the same version")
+            reply: Message = method(request)
+            return reply
+        except Exception as error:  # the host decides what it means
+            if isinstance(error, Refused) or type(error).__name__ == "Refused":  # a user's file may bring its own class
+                return Message({"error": "refused", "why": str(error), "fix": getattr(error, "fix", "")})
+            kind = "missing" if isinstance(error, ImportError) else "failed"
+            traceback.print_exc()
+            return Message({"error": kind, "why": f"{type(error).__name__}: {error}"})
+
+    def op_hello(self, request: Message) -> Message:
+        """Import the simulator."""
+        self.adapter = load_adapter(self.adapter_name)
+        return Message({"protocol": VERSION, "pid": os.getpid(), "python": sys.version.split()[0]})
+
+    def op_make(self, request: Message) -> Message:
+        """Build the task; the reply says what its actions are."""
+        fields = request.fields
+        size = (int(fields["height"]), int(fields["width"]))
+        described = self.adapter.make(fields["task"], fields["options"], fields["fps"], tuple(fields["cameras"]), size)
+        return Message(dict(described))
+
+    def op_reset(self, request: Message) -> Message:
+        """Start the episode of a seed."""
+        return observed({}, self.adapter.reset(int(request.fields["seed"])))
+
+    def op_step(self, request: Message) -> Message:
+        """Execute one action."""
+        observation, reward, success, done = self.adapter.step(request.arrays["action"])
+        return observed({"reward": float(reward), "success": bool(success), "done": bool(done)}, observation)
+
+    def op_render(self, request: Message) -> Message:
+        """One frame for people."""
+        fields = request.fields
+        frame = self._optional("render", "it cannot draw")(
+            int(fields["width"]), int(fields["height"]), fields["camera"]
+        )
+        return Message({}, {}, {"frame": np.asarray(frame, np.uint8)})
+
+    def op_reset_expert(self, request: Message) -> Message:
+        """Prepare the scripted expert for the episode that was just reset."""
+        self._optional("reset_expert", "it has no scripted expert")(
+            int(request.fields["seed"]), float(request.fields["noise"])
+        )
+        return Message({})
+
+    def op_expert(self, request: Message) -> Message:
+        """The expert's next action."""
+        action = self._optional("expert", "it has no scripted expert")()
+        return Message({}, {"action": np.asarray(action, np.float64)})
+
+    def op_state(self, request: Message) -> Message:
+        """What a demonstration file needs beside observations; the long texts only when asked for."""
+        states, model_file, env_args = self._optional("state", "it cannot show its state")(
+            bool(request.fields["texts"])
+        )
+        return Message({"model_file": model_file, "env_args": env_args}, {"states": np.asarray(states, np.float64)})
+
+    def op_close(self, request: Message) -> Message:
+        """Let the simulator clean up."""
+        if hasattr(self.adapter, "close"):
+            self.adapter.close()
+        return Message({})
+
+    def _optional(self, method: str, otherwise: str) -> Any:
+        if not hasattr(self.adapter, method):
+            raise Refused(
+                f"{self.adapter_name}: {otherwise}", f"give its Adapter a method {method}, or use another simulator"
+            )
+        return getattr(self.adapter, method)
+
+
+def observed(fields: dict[str, Any], observation: dict[str, Array]) -> Message:
+    """A reply with an observation: images are told by being uint8 ``[H, W, C]``, everything else is an array."""
+    arrays = {name: np.asarray(value) for name, value in observation.items()}
+    images = {name: value for name, value in arrays.items() if value.dtype == np.uint8 and value.ndim == 3}
+    return Message(fields, {name: value for name, value in arrays.items() if name not in images}, images)

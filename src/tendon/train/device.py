@@ -1,0 +1,41 @@
+"""Where the numbers are crunched: the device a configuration names, and how many CPU threads torch may take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from tendon.errors import ConfigError
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` is the first GPU, or the CPU when there is none.
+
+    Raises:
+        ConfigError: the named GPU is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"there is no device {name}",
+            where="device",
+            why=f"torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices here",
+            fix="device=auto, or run where the GPU is",
+        )
+    return device
+
+
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """Give torch ``count`` CPU threads (0: as it is); results on the CPU depend on that number in the last bits."""
+    before = torch.get_num_threads()
+    if count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

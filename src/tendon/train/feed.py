@@ -1,0 +1,90 @@
+"""Batches for the loop: the loader's arrays as tensors on the device. The only file of train that knows the loader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from tendon.config.schema import TrainConfig
+from tendon.policies.base import Batch, Window
+from tendon.policies.parts.normalize import FeatureStats
+from tendon.train.track import Volume
+
+
+class DatasetStats(Protocol):
+    """What train asks of ``tendon.data.stats.DatasetStats``."""
+
+    @property
+    def features(self) -> Mapping[str, FeatureStats]: ...  # noqa: D102
+    def to_json(self) -> dict[str, Any]: ...  # noqa: D102
+
+
+class Batches(Protocol):
+    """What the loop asks of ``tendon.loader.loader.Loader``: batch k of an endless order, a function of the seed."""
+
+    @property
+    def num_windows(self) -> int: ...  # noqa: D102
+    @property
+    def num_episodes(self) -> int: ...  # noqa: D102
+    @property
+    def state(self) -> dict[str, Any]: ...  # noqa: D102
+    def load_state(self, state: Mapping[str, Any]) -> None: ...  # noqa: D102
+    def batch(self, k: int) -> dict[str, np.ndarray]: ...  # noqa: D102
+    def __next__(self) -> dict[str, np.ndarray]: ...
+
+
+@dataclass(frozen=True)
+class Feeds:
+    """The training split, and the validation split when the dataset has one."""
+
+    train: Batches
+    valid: Batches | None
+    batch_size: int
+    num_valid_batches: int
+
+    @property
+    def volume(self) -> Volume:
+        """How much an epoch is."""
+        return Volume(self.train.num_windows, self.train.num_episodes, self.batch_size)
+
+    def valid_batches(self, window: Window, device: torch.device) -> Iterator[Batch]:
+        """The same few validation batches each time."""
+        assert self.valid is not None
+        for k in range(self.num_valid_batches):
+            yield to_tensors(self.valid.batch(k), window, device)
+
+
+class OpenFeeds(Protocol):
+    """How the loop opens its data; tests pass their own."""
+
+    def __call__(self, dataset_uri: str, config: TrainConfig, window: Window) -> Feeds: ...  # noqa: D102
+
+
+def open_feeds(dataset_uri: str, config: TrainConfig, window: Window) -> Feeds:
+    """Loaders over a converted dataset, windows as the policy declares them."""
+    from tendon.data.dataset import open_dataset
+    from tendon.loader.loader import Loader
+
+    dataset = open_dataset(dataset_uri)
+    batch_size, deltas = config.training.batch_size, window.deltas()
+    train = Loader(dataset, config.data.split, deltas, batch_size, config.seed)
+    if not dataset.episodes(config.data.valid_split):
+        return Feeds(train, None, batch_size, 0)
+    valid = Loader(dataset, config.data.valid_split, deltas, 1, config.seed)
+    valid_size = min(batch_size, valid.num_windows)
+    valid = Loader(dataset, config.data.valid_split, deltas, valid_size, config.seed)
+    return Feeds(train, valid, batch_size, min(config.training.valid_batches, valid.num_windows // valid_size))
+
+
+def to_tensors(arrays: Mapping[str, np.ndarray], window: Window, device: torch.device) -> Batch:
+    """The features of the window and their padding masks; on the CPU the tensors share the arrays' memory."""
+    keys = (*window.observation_keys, window.action_key)
+    names = [name for key in keys for name in (key, f"{key}_is_pad") if name in arrays]
+    tensors = {name: torch.from_numpy(arrays[name]) for name in names}
+    if device.type == "cpu":
+        return tensors
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}

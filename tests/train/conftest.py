@@ -1,0 +1,109 @@
+"""A small trial: a dataset in memory behind the loader's face, and a configuration that trains in a second."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tendon.config.schema import BcConfig, DataConfig, EnvConfig, EvalConfig, TrainConfig, TrainingConfig
+from tendon.policies.base import Window
+from tendon.train.feed import Feeds
+
+
+def make_config(**training: Any) -> TrainConfig:
+    """600-step-like configuration, made small."""
+    return TrainConfig(
+        seed=7,
+        device="cpu",
+        data=DataConfig("unused", "train", "valid", ()),
+        training=replace(
+            TrainingConfig(
+                offline_steps=40,
+                batch_size=8,
+                lr=1e-3,
+                optimizer="adam",
+                weight_decay=0.0,
+                grad_clip_norm=0.0,
+                lr_scheduler="cosine",
+                lr_warmup_steps=5,
+                lr_end_factor=0.1,
+                log_freq=10,
+                valid_freq=20,
+                valid_batches=2,
+                save_checkpoint=True,
+                save_freq=10,
+                keep_checkpoints=2,
+                num_threads=1,
+            ),
+            **training,
+        ),
+        eval=EvalConfig(1, 1, 0, 0.1, 1.0, 1.0),
+        env=EnvConfig("reach", "reach", "Reach", 10, 60, ("b_target", "a_agent"), {}),
+        policy=BcConfig("bc", (16, 16), "gmm", 3, 1e-4, True, 1.0, 0.0, 0.0, "mean_std", "min_max"),
+    )
+
+
+class MemoryLoader:
+    """Batches whose content is a function of (seed, k)."""
+
+    def __init__(self, seed: int, batch_size: int, num_windows: int = 400, num_episodes: int = 10) -> None:
+        self.seed, self.batch_size = seed, batch_size
+        self.num_windows, self.num_episodes = num_windows, num_episodes
+        self.next_batch = 0
+        rng = np.random.default_rng(seed)
+        self.a = rng.normal(size=(num_windows, 1, 2)).astype(np.float32)
+        self.b = rng.normal(size=(num_windows, 1, 2)).astype(np.float32)
+        self.action = np.clip(self.b - self.a, -3, 3)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return {"next_batch": self.next_batch}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.next_batch = state["next_batch"]
+
+    def batch(self, k: int) -> dict[str, np.ndarray]:
+        rows = np.random.default_rng((self.seed, k)).integers(0, self.num_windows, self.batch_size)
+        per_episode = self.num_windows // self.num_episodes
+        return {
+            "observation.a_agent": self.a[rows],
+            "observation.b_target": self.b[rows],
+            "action": self.action[rows],
+            "action_is_pad": np.zeros((self.batch_size, 1), bool),
+            "episode_index": rows // per_episode,
+            "frame_index": rows % per_episode,
+        }
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        self.next_batch += 1
+        return self.batch(self.next_batch - 1)
+
+
+@dataclass(frozen=True)
+class MemoryStats:
+    features: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return {key: {"mean": value.mean.tolist()} for key, value in self.features.items()}
+
+
+def make_stats(low: float = -3.0, high: float = 3.0) -> MemoryStats:
+    def two(mean: float, std: float) -> SimpleNamespace:
+        return SimpleNamespace(mean=np.full(2, mean), std=np.full(2, std), min=np.full(2, low), max=np.full(2, high))
+
+    return MemoryStats({"observation.a_agent": two(0.1, 0.9), "observation.b_target": two(0, 1), "action": two(0, 1.4)})
+
+
+def open_memory(dataset_uri: str, config: TrainConfig, window: Window) -> Feeds:
+    size = config.training.batch_size
+    return Feeds(MemoryLoader(1, size), MemoryLoader(2, size), size, config.training.valid_batches)
+
+
+@pytest.fixture
+def config() -> TrainConfig:
+    return make_config()
