@@ -23,11 +23,12 @@ def generated(root: Path, spec: drawing.Spec) -> dict[Path, str]:
     """Every file with generated text, as it should be."""
     nodes = drawing.read_nodes(spec)
     picture = f"{FENCE}text\n{drawing.text(nodes)}\n{FENCE}\n\n{FENCE}mermaid\n{drawing.mermaid(nodes)}\n{FENCE}"
-    pages = {}
-    for page in (root / "README.md", root / "pipelines" / "README.md"):
+    pages: dict[Path, str] = {}
+    tables = {"parameters": parameter_table(), "steps": step_table(spec)}
+    for page, blocks in {root / "README.md": {}, root / "pipelines" / "README.md": tables}.items():
         if page.exists():
             text = page.read_text(encoding="utf-8")
-            for name, block in (("dag", picture), ("parameters", parameter_table()), ("steps", step_table(spec))):
+            for name, block in ({"dag": picture} | blocks).items():
                 text = filled(text, name, block)
             pages[page] = text
     return pages | {root / "components" / step / "README.md": component_page(step) for step in STEPS}

@@ -58,7 +58,8 @@ def test_a_sweep_with_a_dead_trial_runs_to_its_end_and_again_for_free(fake):
 def test_ints_of_a_sweep_stay_ints(fake):
     fake.run(arguments={"sweep": [{"values": 1, "seeds": [0, 1], "rates": [0.5, 2.0]}], "config": "fail=convert:3"})
     (call,) = [call for call in fake.calls() if call["step"] == "plan"]
-    assert str(call["sweep"]) == "[{'values': 1, 'rates': [0.5, 2], 'seeds': [0, 1]}]"
+    assert call["sweep"] == [{"values": 1, "seeds": [0, 1], "rates": [0.5, 2.0]}]
+    assert [type(value) for value in call["sweep"][0]["seeds"]] == [int, int]
 
 
 def test_a_dataset_that_is_gone_is_converted_again(fake):

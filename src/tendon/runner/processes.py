@@ -40,7 +40,7 @@ class Processes:
     def __init__(self) -> None:
         self.stopping = False
         self._running: set[subprocess.Popen[str]] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the signal handler may interrupt the thread that holds it
 
     def run(self, command: Sequence[str], environment: dict[str, str], say: Callable[[str], None]) -> Finished:
         """Run kfp's command for one task to its end; ``say`` gets every progress line as it comes."""
