@@ -65,7 +65,7 @@ def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
         "run": result.run_uri,
         "report": result.report_path,
     }
-    print(end_card("done", rows, f"tendon promote --run-uri {shlex.quote(result.run_uri)}"))
+    print(end_card("done", list(rows.items()), f"tendon promote --run-uri {shlex.quote(result.run_uri)}"))
     return 0
 
 
@@ -106,14 +106,14 @@ def convert(arguments: Namespace) -> int:
         workers=arguments.workers,
     )
     rows = {"dataset": result.dataset_uri, "episodes": result.num_episodes, "frames": result.num_frames}
-    print(end_card("converted", rows, f"tendon stats --dataset-uri {shlex.quote(result.dataset_uri)}"))
+    print(end_card("converted", list(rows.items()), f"tendon stats --dataset-uri {shlex.quote(result.dataset_uri)}"))
     return 0
 
 
 def stats(arguments: Namespace) -> int:
     """Statistics of a dataset."""
     result = steps.stats(dataset_uri=arguments.dataset_uri)
-    print(end_card("statistics", {"stats": result.stats_uri}, f"tendon train data.uri={shlex.quote(arguments.dataset_uri)}"))
+    print(end_card("statistics", list({"stats": result.stats_uri}.items()), f"tendon train data.uri={shlex.quote(arguments.dataset_uri)}"))
     return 0
 
 
@@ -134,7 +134,7 @@ def train(arguments: Namespace) -> int:
     rows = {"checkpoint": result.checkpoint_uri, "step": result.step, "weights": result.weights_sha256[:16]}
     bundle = join(trial_uri, "bundle")
     following = f"tendon export --checkpoint-uri {shlex.quote(result.checkpoint_uri)} --bundle-uri {shlex.quote(bundle)}"
-    print(end_card("trained", rows, following))
+    print(end_card("trained", list(rows.items()), following))
     return 0
 
 
@@ -142,7 +142,7 @@ def export(arguments: Namespace) -> int:
     """Checkpoint to bundle."""
     digest = steps.export(checkpoint_uri=arguments.checkpoint_uri, bundle_uri=arguments.bundle_uri)
     rows = {"bundle": arguments.bundle_uri, "digest": digest}
-    print(end_card("exported", rows, f"tendon evaluate --bundle-uri {shlex.quote(arguments.bundle_uri)}"))
+    print(end_card("exported", list(rows.items()), f"tendon evaluate --bundle-uri {shlex.quote(arguments.bundle_uri)}"))
     return 0
 
 
@@ -158,7 +158,7 @@ def evaluate(arguments: Namespace) -> int:
         run_id=digest("evaluate", arguments.bundle_uri),
         evaluations_uri=arguments.output_uri or "",
     )
-    print(end_card("evaluated", {"rate": steps.rate_of(table), "table": table.uri}, ""))
+    print(end_card("evaluated", list({"rate": steps.rate_of(table), "table": table.uri}.items()), ""))
     return 0
 
 
@@ -175,7 +175,7 @@ def compare(arguments: Namespace) -> int:
     ]
     verdict = compare_tables(*tables)
     rows = {"challenger": steps.rate_of(tables[0]), "champion": steps.rate_of(tables[1]), "verdict": verdict.sentence}
-    print(end_card("compared", rows, ""))
+    print(end_card("compared", list(rows.items()), ""))
     return 0
 
 
@@ -194,21 +194,21 @@ def select(arguments: Namespace) -> int:
     """Rank the trials of a run again from what the run recorded."""
     saved = json.loads(open_store(arguments.run_uri).read("selection.json"))
     result = steps.select(run_uri=arguments.run_uri, outcomes=[json.dumps(outcome) for outcome in saved["outcomes"]])
-    print(end_card("selected", {"winner": result.winner or "none"}, f"tendon confirm --run-uri {shlex.quote(arguments.run_uri)}"))
+    print(end_card("selected", list({"winner": result.winner or "none"}.items()), f"tendon confirm --run-uri {shlex.quote(arguments.run_uri)}"))
     return 0
 
 
 def confirm(arguments: Namespace) -> int:
     """The winner on fresh seeds."""
     result = steps.confirm(run_uri=arguments.run_uri)
-    print(end_card("confirmed", {"verdict": result.verdict}, f"tendon report --run-uri {shlex.quote(arguments.run_uri)}"))
+    print(end_card("confirmed", list({"verdict": result.verdict}.items()), f"tendon report --run-uri {shlex.quote(arguments.run_uri)}"))
     return 0
 
 
 def report(arguments: Namespace) -> int:
     """The page of a run."""
     result = steps.report(run_uri=arguments.run_uri)
-    print(end_card("reported", {"report": result.report_uri, "record": result.record_uri}, ""))
+    print(end_card("reported", list({"report": result.report_uri, "record": result.record_uri}.items()), ""))
     return 0
 
 
@@ -219,7 +219,7 @@ def promote(arguments: Namespace) -> int:
         raise GateRefused(
             "the champion stays", where=arguments.run_uri, why=result.reason, fix="train a better challenger, or confirm on more episodes"
         )
-    print(end_card("promoted", {"why": result.reason}, ""))
+    print(end_card("promoted", list({"why": result.reason}.items()), ""))
     return 0
 
 
@@ -230,20 +230,19 @@ def demo_data(arguments: Namespace) -> int:
     from tendon.logs import Progress
 
     env = compose([*arguments.overrides, "data.uri=unused"]).env
-    noise = None if arguments.noise < 0 else arguments.noise
     with Progress("demo-data", arguments.episodes, "episodes") as progress:
         record_demos(
             env,
             arguments.episodes,
             arguments.seed,
             Path(arguments.output),
-            noise=noise,
+            noise=arguments.noise,
             images=arguments.images,
-            progress=progress.update,
+            progress=progress.follow,
         )
     rows = {"file": arguments.output, "episodes": arguments.episodes}
     following = f"tendon run env={env.name} --source-uri {shlex.quote(arguments.output)}"
-    print(end_card("recorded", rows, following))
+    print(end_card("recorded", list(rows.items()), following))
     return 0
 
 
@@ -264,8 +263,8 @@ def sims(arguments: Namespace) -> int:
         if not arguments.name:
             raise ConfigError("no simulator is named", where="tendon sims install", why="NAME is missing", fix="tendon sims list")
         simulators.install(arguments.name)
-    for line in simulators.describe():
-        print(line)
+    for sim in simulators.list_sims():
+        print(f"{sim.name:<12} {'installed' if sim.installed else 'not installed':<14} {sim.needs or 'nothing to install'}")
     return 0
 
 

@@ -140,6 +140,14 @@ class Progress:
         with self._lock:
             self._update(done, fields)
 
+    def follow(self, done: int, total: int, unit: str = "") -> None:
+        """Take over what a room reports as ``progress(done, total)``; a new unit begins a new count."""
+        with self._lock:
+            if unit and unit != self.unit:
+                self.unit, self._start, self._began = unit, 0, self._clock()
+            self.total = total
+            self._update(done, None)
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:

@@ -18,11 +18,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from tendon.errors import ConfigError, DataError, Interrupted, TendonError, unexpected
+from tendon.logs import Progress
 from tendon.registry.plan import RunPlan, load_plan
 from tendon.storage import join, open_store
 
 if TYPE_CHECKING:
     from tendon.config.schema import TrainConfig
+    from tendon.data.sources import Source
     from tendon.evaluate.confidence import TrialScore
     from tendon.evaluate.table import Evaluation
     from tendon.train.status import TrainResult
@@ -115,28 +117,43 @@ def convert(
     workers: int = 1,
 ) -> DatasetResult:
     """Convert demonstrations to shards under a prefix that is known from the digests alone; resumable, manifest last."""
-    from tendon.data import convert as conversion
-    from tendon.data.sources import open_source
-    from tendon.evaluate.demos import fetch_demos
-    from tendon.evaluate.demo_uri import is_demo
-    from tendon.logs import Progress
+    from tendon.data.convert import ConversionOptions, dataset_uri, plan_digest
+    from tendon.data.convert import convert as convert_episodes
+    from tendon.data.manifest import load_manifest
 
-    options = conversion.ConvertOptions(skip_episodes=tuple(skip_episodes))
-    prefix = conversion.dataset_prefix(dataset_name, source_digest, options)
-    dataset_uri = join(store_uri, prefix)
-    manifest = conversion.find_converted(dataset_uri)
-    if manifest is None:
-        with _timed(dataset_uri, "convert"), tempfile.TemporaryDirectory() as folder:
-            path = fetch_demos(source_uri, store_uri, folder) if is_demo(source_uri) else source_uri
-            with Progress("convert", 0, "frames") as progress:
-                manifest = conversion.convert(
-                    open_source(path), source_digest, store_uri, dataset_name, options, workers=workers, progress=progress.update
-                )
+    options = ConversionOptions(skip_episodes=tuple(skip_episodes))
+    uri = dataset_uri(store_uri, dataset_name, plan_digest(source_digest, options))
+    manifest = load_manifest(open_store(uri))
+    if manifest is not None:
+        log.info("convert: found finished in %s", uri)
     else:
-        log.info("convert: found finished in %s", dataset_uri)
-    totals = manifest.totals
-    log.info("convert: %s holds %d episodes, %d frames", dataset_uri, totals["episodes"], totals["steps"])
-    return DatasetResult(dataset_uri, manifest.digest, totals["episodes"], totals["steps"], json.loads(manifest.to_json()))
+        with _timed(uri, "convert"), _opened(source_uri, source_digest, store_uri) as source, Progress("convert", None, "steps") as bar:
+            manifest = convert_episodes(
+                source, store_uri, dataset_name, options, workers, bar.follow, source_digest=source_digest
+            )
+    log.info("convert: %s holds %d episodes, %d steps", uri, manifest.episodes, manifest.steps)
+    return DatasetResult(uri, manifest.digest, manifest.episodes, manifest.steps, json.loads(manifest.to_json()))
+
+
+@contextmanager
+def _opened(source_uri: str, source_digest: str, store_uri: str) -> Iterator[Source]:
+    """The demonstrations, made first where a scripted expert is the source; a file that changed since it was planned is an error."""
+    from tendon.data.sources import open_source
+    from tendon.evaluate.demo_uri import fetch_demos, is_demo
+
+    if is_demo(source_uri):
+        with tempfile.TemporaryDirectory() as folder:
+            yield open_source(fetch_demos(source_uri, store_uri, folder))
+        return
+    source = open_source(source_uri)
+    if source.describe().digest != source_digest:
+        raise DataError(
+            "the demonstrations changed since the run was planned",
+            where=source_uri,
+            why=f"their digest is {source.describe().digest[:16]}, planned was {source_digest[:16]}",
+            fix="start the run again: it plans anew",
+        )
+    yield source
 
 
 @dataclass(frozen=True)
@@ -226,8 +243,8 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
     from tendon.train.loop import train as train_policy
 
     statistics = stats(dataset_uri=dataset_uri, split=config.data.split)
-    with _timed(trial_uri, "train"):
-        return train_policy(config, dataset_uri, DatasetStats.from_json(json.dumps(statistics.stats)), trial_uri)
+    with _timed(trial_uri, "train"), Progress("train", config.training.offline_steps, "steps") as bar:
+        return train_policy(config, dataset_uri, DatasetStats.from_json(json.dumps(statistics.stats)), trial_uri, bar.follow)
 
 
 def export_trial(*, run_uri: str, outcome: str) -> str:
@@ -270,10 +287,11 @@ def _evaluate(run: RunPlan, outcome: TrialOutcome) -> TrialOutcome:
 
 def evaluate(*, bundle_uri: str, config: TrainConfig, block: str, run_id: str, evaluations_uri: str = "") -> Evaluation:
     """The table of a bundle on a block of seeds, rolled out or found."""
-    from tendon.evaluate.seeds import seed_block
+    from tendon.evaluate.seeds import confirmation, selection
     from tendon.evaluate.table import evaluate_bundle
 
-    seeds = seed_block(block, config.eval.n_episodes, run_id)
+    count = config.eval.n_episodes
+    seeds = selection(count) if block == "selection" else confirmation(run_id).take(count)
     where = evaluations_uri or join(bundle_uri.rstrip("/").rsplit("/", 1)[0], "evaluations")
     table = evaluate_bundle(bundle_uri, config.env, config.eval, block=block, seeds=seeds, evaluations_uri=where)
     log.info("evaluate: %s", rate_of(table))

@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 
@@ -64,14 +64,18 @@ def convert(
     options: ConversionOptions | None = None,
     workers: int = 1,
     progress: Progress | None = None,
+    source_digest: str | None = None,
 ) -> Manifest:
     """Convert ``source`` to ``<store_uri>/datasets/<name>/<plan>/``; what is there already is not made again.
+
+    ``source_digest`` is what the source is known by when that is not its bytes: demonstrations named by how they were made.
 
     Raises:
         DataError: a demonstration has NaN or another shape (all of them at once); nothing has been written then.
         StorageError: the store cannot be written.
     """
     info = source.describe()
+    info = replace(info, digest=source_digest or info.digest)
     store = open_store(dataset_uri(store_uri, name, plan_digest(info.digest, options)))
     committed = load_manifest(store)
     if committed is not None:

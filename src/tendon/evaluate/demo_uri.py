@@ -6,12 +6,14 @@ Read by steps.plan (its digest decides whether anything changed) and steps.conve
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 from tendon.config.compose import compose
 from tendon.config.digest import code_version, digest
 from tendon.config.schema import EnvConfig
 from tendon.errors import ConfigError
+from tendon.storage import open_store
 
 SCHEME = "demo://"
 
@@ -54,7 +56,7 @@ def parse_demo(uri: str) -> DemoSource:
             env=compose([f"env={parts.netloc or parts.path}", "data.uri=unused"]).env,
             episodes=int(query.get("episodes", "100")),
             seed=int(query.get("seed", "1")),
-            noise=float(query.get("noise", "-1")),
+            noise=float(query.get("noise", "0")),
             images=query.get("images", "0") in ("1", "true"),
         )
         if source.episodes < 1:
@@ -67,3 +69,19 @@ def parse_demo(uri: str) -> DemoSource:
             fix="write it like demo://lift?episodes=200&seed=1 (options: episodes, seed, noise, images)",
         ) from None
     return source
+
+
+def fetch_demos(uri: str, store_uri: str, folder: str) -> str:
+    """The recorded demonstrations as a local file; recorded into the store first if they are not there."""
+    from tendon.evaluate.demos import record_demos
+    from tendon.logs import Progress
+
+    demo, store = parse_demo(uri), open_store(store_uri)
+    local = Path(folder) / "demonstrations.hdf5"
+    if store.head(demo.key) is not None:
+        local.write_bytes(store.read(demo.key))
+        return str(local)
+    with Progress("convert", demo.episodes, "episodes recorded") as progress:
+        record_demos(demo.env, demo.episodes, demo.seed, local, noise=demo.noise, images=demo.images, progress=progress.follow)
+    store.create(demo.key, local.read_bytes())
+    return str(local)

@@ -10,16 +10,20 @@ import json
 import logging
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tendon.config.digest import code_version, digest
 from tendon.config.schema import EnvConfig, EvalConfig
-from tendon.errors import DataError
+from tendon.errors import DataError, TendonError
 from tendon.evaluate.confidence import wilson
 from tendon.storage import join, open_store
 from tendon.storage.trees import has_tree, put_tree
+
+if TYPE_CHECKING:
+    from tendon.evaluate.rollout import EpisodeResult
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +44,13 @@ class Evaluation:
 
 
 def evaluate_bundle(
-    bundle_uri: str, env: EnvConfig, eval: EvalConfig, *, block: str, seeds: range, evaluations_uri: str
+    bundle_uri: str, env: EnvConfig, eval: EvalConfig, *, block: str, seeds: Sequence[int], evaluations_uri: str
 ) -> Evaluation:
     """Roll the bundle out on ``seeds``, or return the table that is there already."""
     from tendon.export.bundle import bundle_digest
 
     policy_digest = bundle_digest(bundle_uri)
-    question = (policy_digest, env, eval.videos, [seeds.start, len(seeds)], code_version("sim", "evaluate", "policies"))
+    question = (policy_digest, env, eval.videos, [seeds[0], len(seeds)], code_version("sim", "evaluate", "policies"))
     uri = join(evaluations_uri, f"{block}-{digest(*question)}")
     if has_tree(open_store(evaluations_uri), uri.rsplit("/", 1)[-1]):
         log.info("evaluate: found finished in %s", uri)
@@ -64,7 +68,7 @@ def load_evaluation(uri: str, *, reused: bool = False) -> Evaluation:
     return Evaluation(uri, json.loads(store.read("summary.json")), rows, reused)
 
 
-def summarise(rows: list[dict[str, Any]], *, block: str, env: EnvConfig, seeds: range, wall_s: float) -> dict[str, Any]:
+def summarise(rows: list[dict[str, Any]], *, block: str, env: EnvConfig, seeds: Sequence[int], wall_s: float) -> dict[str, Any]:
     """The numbers of a table. A crash is not a failure: it leaves n and is shown beside it."""
     counts = {status: sum(row["status"] == status for row in rows) for status in ("success", "failure", "crashed")}
     n = counts["success"] + counts["failure"]
@@ -72,7 +76,7 @@ def summarise(rows: list[dict[str, Any]], *, block: str, env: EnvConfig, seeds: 
     return {
         "block": block,
         "env": asdict(env),
-        "seeds": {"first": seeds.start, "count": len(seeds)},
+        "seeds": {"first": seeds[0], "count": len(seeds)},
         "n": n,
         "successes": counts["success"],
         "failures": counts["failure"],
@@ -87,7 +91,7 @@ def summarise(rows: list[dict[str, Any]], *, block: str, env: EnvConfig, seeds: 
 
 
 def _roll_out(
-    folder: Path, bundle_uri: str, policy_digest: str, env: EnvConfig, eval: EvalConfig, block: str, seeds: range
+    folder: Path, bundle_uri: str, policy_digest: str, env: EnvConfig, eval: EvalConfig, block: str, seeds: Sequence[int]
 ) -> None:
     from tendon.evaluate.rollout import evaluate_policy
     from tendon.export.bundle import load_policy
@@ -96,7 +100,7 @@ def _roll_out(
     policy, _ = load_policy(bundle_uri)
     started = time.monotonic()
     with Progress(f"evaluate {block}", len(seeds), "episodes") as progress:
-        results = evaluate_policy(policy, env, eval, seeds, progress=progress.update)
+        results = evaluate_policy(policy, env, eval, seeds, progress=progress.follow)
     wall_s = time.monotonic() - started
     crashed = [result for result in results if result.status == "crashed"]
     if len(crashed) > eval.max_crashed * len(results):
@@ -113,21 +117,25 @@ def _roll_out(
     (folder / "summary.json").write_text(json.dumps(summary, indent=1))
 
 
-def _clips(folder: Path, env: EnvConfig, eval: EvalConfig, results: list[Any]) -> dict[int, str]:
-    """Videos of the first few successes and failures, replayed from their recorded actions."""
-    from tendon.evaluate.rollout import render_episode
-    from tendon.evaluate.video import encode_h264
+def _clips(folder: Path, env: EnvConfig, eval: EvalConfig, results: list[EpisodeResult]) -> dict[int, str]:
+    """Videos of the first few successes and failures, replayed from their recorded actions; none where nothing can draw."""
+    from tendon.evaluate.rollout import drawing_guest, render_episode
+    from tendon.evaluate.video import encode_mp4
 
     chosen = [r for status in ("success", "failure") for r in [r for r in results if r.status == status][: eval.videos]]
     clips: dict[int, str] = {}
-    for result in chosen:
-        try:
-            frames = render_episode(env, eval, result)
-        except DataError as error:
-            log.warning("evaluate: no clips: %s", error.problems[0].why)
-            break
-        name = f"videos/seed_{result.seed}.mp4"
-        (folder / "videos").mkdir(exist_ok=True)
-        (folder / name).write_bytes(encode_h264(frames, fps=env.fps))
-        clips[result.seed] = name
+    if not chosen:
+        return clips
+    (folder / "videos").mkdir()
+    try:
+        with drawing_guest(env, eval) as guest:
+            for result in chosen:
+                replay = render_episode(guest, result.seed, result.actions, recorded=result.status)
+                if not replay.agrees:
+                    log.warning("evaluate: clip of seed %d: %s", result.seed, replay.note)
+                    continue
+                clips[result.seed] = f"videos/seed_{result.seed}.mp4"
+                (folder / clips[result.seed]).write_bytes(encode_mp4(replay.frames, env.fps))
+    except TendonError as error:
+        log.warning("evaluate: no clips: %s; %s", error.problems[0].why, error.problems[0].fix)
     return clips

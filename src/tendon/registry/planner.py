@@ -14,11 +14,10 @@ from tendon.config.compose import compose, to_dict
 from tendon.config.digest import code_version, digest
 from tendon.config.schema import TrainConfig
 from tendon.config.sweep import Trial, expand, parse_sweep
-from tendon.data.convert import ConvertOptions, dataset_prefix
+from tendon.data.plan import ConversionOptions, dataset_uri, plan_digest
 from tendon.errors import ConfigError, Problem, TendonError
 from tendon.evaluate.demo_uri import is_demo, parse_demo
 from tendon.registry.plan import PlannedTrial, RunPlan
-from tendon.storage import join
 
 SHARED = ("data.", "env.", "eval.")  # one dataset, one task, one yardstick per run
 
@@ -44,8 +43,8 @@ def make_plan(
         raise ConfigError.of(problems)
     digest_of_source = source_digest(source_uri)
     skip = base.data.skip_episodes
-    dataset_uri = join(store_uri, dataset_prefix(dataset_name, digest_of_source, ConvertOptions(skip_episodes=skip)))
-    fixed = [*overrides, f"eval.n_episodes={episodes}", f"data.uri={_quoted(dataset_uri)}"]
+    uri = dataset_uri(store_uri, dataset_name, plan_digest(digest_of_source, ConversionOptions(skip_episodes=skip)))
+    fixed = [*overrides, f"eval.n_episodes={episodes}", f"data.uri={_quoted(uri)}"]
     planned = [_planned(trial, fixed, problems) for trial in trials]
     if problems:
         raise ConfigError.of(problems)
@@ -55,7 +54,7 @@ def make_plan(
         source_uri=source_uri,
         source_digest=digest_of_source,
         dataset_name=dataset_name,
-        dataset_uri=dataset_uri,
+        dataset_uri=uri,
         skip_episodes=skip,
         config=config,
         episodes=episodes,

@@ -6,22 +6,20 @@ newest step for people; the code lists instead, so a stale ``last`` does no harm
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from tendon.errors import DataError, StorageError
 from tendon.storage import join, open_store
 from tendon.storage.store import Store
-from tendon.storage.trees import has_tree, put_tree
+from tendon.storage.trees import MARKER, download, has_tree, put_tree
 
 logger = logging.getLogger(__name__)
 FOLDER = "checkpoints"
-MARKER = ".complete.json"
 WEIGHTS = "pretrained_model/model.safetensors"
 
 
@@ -83,7 +81,7 @@ def read_newest(store: Store, folder: Path) -> str | None:
     """Fetch the newest checkpoint that is whole into ``folder`` and say its name; None when there is none."""
     for name in complete(store):
         try:
-            fetch(store, f"{FOLDER}/{name}", folder)
+            fetch(store.at(f"{FOLDER}/{name}"), folder)
         except DataError as error:
             logger.warning("train: checkpoint %s is damaged and passed over: %s", name, error.problems[0].why)
             continue
@@ -91,39 +89,38 @@ def read_newest(store: Store, folder: Path) -> str | None:
     return None
 
 
-def fetch(store: Store, prefix: str, folder: Path, under: str = "") -> None:
-    """Bring a tree, or its part ``under`` a folder, here; every byte is checked against the marker.
+def fetch(tree: Store, folder: Path, under: str = "") -> None:
+    """Bring the files of a tree whose names begin with ``under`` here; every byte is checked against the marker.
 
     Raises:
         DataError: there is no such tree, or a file of it is not what was committed.
     """
-    for name, data in _checked(store, prefix, under):
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+    if not has_tree(tree, ""):
+        raise DataError(
+            "a checkpoint or bundle is missing or incomplete",
+            where=tree.uri,
+            why=f"it has no {MARKER}, or its files do not have the sizes written there",
+            fix="check the address, or run the step that makes it again",
+        )
+    for name, sha256 in digests(tree).items():
+        if name.startswith(under):
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if download(tree, name, target) != sha256:
+                raise DataError(
+                    "a stored file is damaged",
+                    where=f"{tree.uri}/{name}",
+                    why=f"its bytes do not have the sha256 in {MARKER}",
+                    fix="delete that folder; an older checkpoint, or the step that makes it, takes its place",
+                )
 
 
-def digests(store: Store, prefix: str) -> dict[str, str]:
-    """sha256 of every file of a committed tree, by name, as its marker says; a DataError when there is no such tree."""
-    marker = json.loads(store.read(f"{prefix}/{MARKER}" if prefix else MARKER))
-    return {name: entry["sha256"] for name, entry in marker["files"].items()}
+def digests(tree: Store) -> dict[str, str]:
+    """sha256 of every file of a committed tree, by name, as its marker says."""
+    marker = json.loads(tree.read(MARKER))
+    return {name: str(entry.get("sha256")) for name, entry in marker["files"].items()}
 
 
 def weights_sha256(uri: str) -> str:
     """sha256 of the weights of a committed checkpoint."""
-    return digests(open_store(uri), "")[WEIGHTS]
-
-
-def _checked(store: Store, prefix: str, under: str) -> Iterator[tuple[str, bytes]]:
-    for name, sha256 in digests(store, prefix).items():
-        if not name.startswith(under):
-            continue
-        data = store.read(f"{prefix}/{name}")
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise DataError(
-                "a file is not what was committed",
-                where=f"{store.uri}/{prefix}/{name}",
-                why=f"{len(data)} bytes whose sha256 is not the marker's",
-                fix="remove that checkpoint; an older one, or training again, takes its place",
-            )
-        yield name, data
+    return digests(open_store(uri))[WEIGHTS]

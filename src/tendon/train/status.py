@@ -33,11 +33,11 @@ def find_finished(trial_uri: str) -> TrainResult | None:
     if store.head(STATUS) is None:
         return None
     status = json.loads(store.read(STATUS))
-    prefix = f"{FOLDER}/{status['checkpoint']}"
-    if not has_tree(store, prefix) or digests(store, prefix).get(WEIGHTS) != status["weights_sha256"]:
+    tree = store.at(f"{FOLDER}/{status['checkpoint']}")
+    if not has_tree(tree, "") or digests(tree).get(WEIGHTS) != status["weights_sha256"]:
         return None
     return TrainResult(
-        checkpoint_uri=join(trial_uri, prefix),
+        checkpoint_uri=join(trial_uri, FOLDER, status["checkpoint"]),
         step=status["step"],
         metrics=status["metrics"],
         resumed_from=status["resumed_from"],

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pytest
 
 from tendon.config.schema import BcConfig, DataConfig, EnvConfig, EvalConfig, TrainConfig, TrainingConfig
 from tendon.policies.base import Window
 from tendon.train.feed import Feeds
+from tendon.train.loop import train
+from tendon.train.status import TrainResult
 
 
 def make_config(**training: Any) -> TrainConfig:
@@ -55,6 +56,7 @@ class MemoryLoader:
         self.seed, self.batch_size = seed, batch_size
         self.num_windows, self.num_episodes = num_windows, num_episodes
         self.next_batch = 0
+        self.before_batch: Callable[[int], None] = lambda k: None
         rng = np.random.default_rng(seed)
         self.a = rng.normal(size=(num_windows, 1, 2)).astype(np.float32)
         self.b = rng.normal(size=(num_windows, 1, 2)).astype(np.float32)
@@ -80,6 +82,7 @@ class MemoryLoader:
         }
 
     def __next__(self) -> dict[str, np.ndarray]:
+        self.before_batch(self.next_batch)
         self.next_batch += 1
         return self.batch(self.next_batch - 1)
 
@@ -99,11 +102,19 @@ def make_stats(low: float = -3.0, high: float = 3.0) -> MemoryStats:
     return MemoryStats({"observation.a_agent": two(0.1, 0.9), "observation.b_target": two(0, 1), "action": two(0, 1.4)})
 
 
-def open_memory(dataset_uri: str, config: TrainConfig, window: Window) -> Feeds:
-    size = config.training.batch_size
-    return Feeds(MemoryLoader(1, size), MemoryLoader(2, size), size, config.training.valid_batches)
+class OpenMemory:
+    """Opens the same data each time; ``before_batch(k)`` runs when the loop asks for training batch k."""
+
+    def __init__(self, before_batch: Callable[[int], None] = lambda k: None) -> None:
+        self.before_batch = before_batch
+
+    def __call__(self, dataset_uri: str, config: TrainConfig, window: Window) -> Feeds:
+        size = config.training.batch_size
+        train, valid = MemoryLoader(1, size), MemoryLoader(2, size)
+        train.before_batch = self.before_batch
+        return Feeds(train, valid, size, config.training.valid_batches)
 
 
-@pytest.fixture
-def config() -> TrainConfig:
-    return make_config()
+def run(trial_uri: object, before_batch: Callable[[int], None] = lambda k: None, **training: Any) -> TrainResult:
+    """Train the small trial in this process."""
+    return train(make_config(**training), "memory", make_stats(), str(trial_uri), open_data=OpenMemory(before_batch))

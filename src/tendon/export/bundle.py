@@ -1,0 +1,139 @@
+"""The bundle: what evaluation loads and what a champion is. Made from a checkpoint, committed as one tree.
+
+``model.safetensors config.yaml stats.json policy.json card.md parity.json``. Finding a bundle and its digest needs no torch;
+making and loading one does.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tendon.errors import DataError
+from tendon.storage import open_store
+from tendon.storage.trees import has_tree, put_tree
+from tendon.train.checkpoint import digests, fetch
+
+if TYPE_CHECKING:
+    from tendon.policies.base import Policy
+    from tendon.policies.info import PolicyInfo
+
+logger = logging.getLogger(__name__)
+FILES = ("model.safetensors", "config.yaml", "stats.json", "policy.json")
+DECISIVE = ("model.safetensors", "policy.json")  # what an action depends on
+IN_CHECKPOINT = "pretrained_model/"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A committed bundle."""
+
+    uri: str
+    digest: str
+    checkpoint_uri: str
+    parity: Mapping[str, Any]
+
+
+def export_bundle(checkpoint_uri: str, bundle_uri: str) -> Bundle:
+    """Make the bundle of a checkpoint, or find it made.
+
+    Raises:
+        DataError: there is no such checkpoint, or the bundle does not act as the checkpoint's policy does.
+    """
+    found = find_bundle(checkpoint_uri, bundle_uri)
+    if found is not None:
+        logger.info("export: already made: %s", bundle_uri)
+        return found
+    from tendon.export.card import make_card
+    from tendon.export.parity import compare, demand, fixed_inputs
+
+    with tempfile.TemporaryDirectory(prefix="tendon-export-") as scratch:
+        source = _fetch(checkpoint_uri, Path(scratch, "checkpoint"))
+        result = Path(scratch, "bundle")
+        result.mkdir()
+        for name in FILES:
+            shutil.copyfile(source / name, result / name)
+        trained, info = read_policy(source, checkpoint_uri)
+        exported, _ = read_policy(result, bundle_uri)
+        inputs = fixed_inputs(trained, info.features)
+        record = demand(compare("bundle beside its checkpoint", trained, exported, inputs), bundle_uri)
+        parity = {"checkpoint_uri": checkpoint_uri, **record.to_json()}
+        (result / "parity.json").write_text(json.dumps(parity, indent=1) + "\n")
+        (result / "card.md").write_text(make_card(exported, info, checkpoint_uri, record))
+        put_tree(open_store(bundle_uri), "", result)
+    return Bundle(bundle_uri, bundle_digest(bundle_uri), checkpoint_uri, parity)
+
+
+def find_bundle(checkpoint_uri: str, bundle_uri: str) -> Bundle | None:
+    """The bundle at ``bundle_uri`` if it is whole and was made from this checkpoint; no torch."""
+    store = open_store(bundle_uri)
+    if not has_tree(store, ""):
+        return None
+    parity = json.loads(store.read("parity.json"))
+    if parity["checkpoint_uri"] != checkpoint_uri or _decisive(checkpoint_uri) not in ({}, _decisive(bundle_uri)):
+        return None
+    return Bundle(bundle_uri, bundle_digest(bundle_uri), checkpoint_uri, parity)
+
+
+def bundle_digest(uri: str) -> str:
+    """Sixteen hex digits that name what a bundle (or a checkpoint) does: its weights and its description; no torch."""
+    from tendon.config.digest import digest
+
+    return digest(_decisive(uri))
+
+
+def load_policy(uri: str, device: str = "cpu") -> tuple[Policy, PolicyInfo]:
+    """The policy of a bundle or a checkpoint, in evaluation mode, and what it reads and predicts.
+
+    Raises:
+        DataError: nothing whole is there, or its weights do not fit its description.
+    """
+    with tempfile.TemporaryDirectory(prefix="tendon-policy-") as scratch:
+        return read_policy(_fetch(uri, Path(scratch)), uri, device)
+
+
+def read_policy(folder: Path, where: str, device: str = "cpu") -> tuple[Policy, PolicyInfo]:
+    """As ``load_policy``, from a folder on this machine."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from tendon.policies.info import PolicyInfo
+    from tendon.policies.registry import make_policy
+
+    info = PolicyInfo.from_json(json.loads((folder / "policy.json").read_text()), f"{where}/policy.json")
+    with torch.random.fork_rng(devices=[]):
+        policy = make_policy(info.config, info.features)
+    try:
+        policy.load_state_dict(load_file(folder / "model.safetensors"))
+    except (RuntimeError, SafetensorError) as error:
+        raise DataError(
+            "the weights do not fit the policy",
+            where=f"{where}/model.safetensors",
+            why=str(error).splitlines()[0],
+            fix="use the version of tendon that wrote it, or train and export again",
+        ) from error
+    return policy.to(device).eval(), info
+
+
+def _fetch(uri: str, folder: Path) -> Path:
+    """The files that make a policy, checked byte for byte, of a bundle or a checkpoint; the folder that holds them."""
+    store = open_store(uri)
+    inner = IN_CHECKPOINT if store.head(f"{IN_CHECKPOINT}policy.json") else ""
+    fetch(store, folder, under=inner)
+    return folder / inner
+
+
+def _decisive(uri: str) -> dict[str, str]:
+    """sha256 of the files that an action depends on; empty when nothing whole is there."""
+    store = open_store(uri)
+    if not has_tree(store, ""):
+        return {}
+    files = {name.removeprefix(IN_CHECKPOINT): sha256 for name, sha256 in digests(store).items()}
+    return {name: files[name] for name in DECISIVE if name in files}

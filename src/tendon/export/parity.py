@@ -1,0 +1,87 @@
+"""Does a converted policy act as the one it came from: the same fixed inputs through both, and the largest difference.
+
+Every file that export makes carries such a record; one that does not hold is an error of the export, never a footnote.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from tendon.errors import DataError
+from tendon.policies.base import Batch, Policy
+
+NUM_INPUTS = 64  # episodes of the fixed inputs
+NUM_STEPS = 4  # actions asked in a row, so that a policy's memory is compared too
+SEED = 20240725
+
+
+@dataclass(frozen=True)
+class ParityRecord:
+    """Two policies on the same inputs."""
+
+    what: str
+    inputs: str  # sha256 of the inputs' bytes
+    max_abs_difference: float
+    tolerance: float
+    holds: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """As written to parity.json."""
+        return asdict(self)
+
+
+def fixed_inputs(policy: Policy, features: Mapping[str, int], num_inputs: int = NUM_INPUTS) -> list[Batch]:
+    """Observations ``[B, T, D]`` for a few steps, from a fixed seed: a wide normal, some rows far out."""
+    generator = torch.Generator().manual_seed(SEED)
+    times = len(policy.window.observation_deltas)
+    spread_B11 = torch.logspace(-1, 1, num_inputs).view(-1, 1, 1)
+    return [
+        {
+            key: spread_B11 * torch.randn(num_inputs, times, features[key], generator=generator)
+            for key in policy.window.observation_keys
+        }
+        for _ in range(NUM_STEPS)
+    ]
+
+
+def compare(what: str, source: Policy, result: Policy, inputs: Sequence[Batch], tolerance: float = 0.0) -> ParityRecord:
+    """Actions of both policies over the inputs as consecutive steps; a NaN on either side never holds."""
+    difference = 0.0
+    num_inputs = len(next(iter(inputs[0].values())))
+    memories = [policy.start(*range(num_inputs)) for policy in (source, result)]
+    for observation in inputs:
+        expected, memories[0] = source.act(observation, memories[0])
+        got, memories[1] = result.act(observation, memories[1])
+        step = (expected.cpu() - got.cpu()).abs().max().item()
+        difference = max(difference, step) if step == step else float("inf")
+    return ParityRecord(what, _digest(inputs), difference, tolerance, difference <= tolerance)
+
+
+def demand(record: ParityRecord, where: str) -> ParityRecord:
+    """The record, if it holds.
+
+    Raises:
+        DataError: it does not.
+    """
+    if not record.holds:
+        raise DataError(
+            f"{record.what} does not act as the policy it was made from",
+            where=where,
+            why=f"the largest difference of an action is {record.max_abs_difference:g}, allowed {record.tolerance:g}",
+            fix="export again; if it stays, the checkpoint and this version of tendon do not belong together",
+        )
+    return record
+
+
+def _digest(inputs: Sequence[Batch]) -> str:
+    sha256 = hashlib.sha256()
+    for observation in inputs:
+        for key in sorted(observation):
+            sha256.update(key.encode())
+            sha256.update(observation[key].numpy().tobytes())
+    return sha256.hexdigest()

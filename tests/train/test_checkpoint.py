@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tendon.errors import DataError
+from tendon.storage import open_store
+from tendon.train.checkpoint import commit, complete, fetch, read_newest, step_name
+from tests.train.small_trial import run
+
+
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    uri = tmp_path_factory.mktemp("trial")
+    run(uri)
+    return uri
+
+
+def newest(trial: Path, folder: Path) -> str | None:
+    return read_newest(open_store(str(trial)), folder)
+
+
+def files_of(trial: Path) -> list[str]:
+    root = trial / "checkpoints/000040"
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+
+
+def test_layout(trial: Path, tmp_path: Path) -> None:
+    assert files_of(trial) == [
+        ".complete.json",
+        "pretrained_model/config.yaml",
+        "pretrained_model/model.safetensors",
+        "pretrained_model/policy.json",
+        "pretrained_model/stats.json",
+        "training_state/loader_state.json",
+        "training_state/optimizer_param_groups.json",
+        "training_state/optimizer_state.safetensors",
+        "training_state/rng_state.safetensors",
+        "training_state/scheduler_state.json",
+        "training_state/training_step.json",
+    ]
+    assert (trial / "checkpoints/last").read_text() == "000040\n"
+    assert complete(open_store(str(trial))) == ["000040", "000030"]
+    assert newest(trial, tmp_path) == "000040"
+
+
+def test_a_checkpoint_cut_at_any_byte_is_passed_over(trial: Path, tmp_path: Path) -> None:
+    """Each file is cut at many lengths, one byte of it is changed, it is taken away: the older checkpoint is read."""
+    damaged = tmp_path / "damaged"
+    shutil.copytree(trial, damaged)
+    for name in files_of(trial):
+        path = damaged / "checkpoints/000040" / name
+        whole = path.read_bytes()
+        lengths = range(len(whole)) if name == ".complete.json" else {0, 1, len(whole) // 2, len(whole) - 1}
+        for length in lengths:
+            path.write_bytes(whole[:length])
+            assert complete(open_store(str(damaged))) == ["000030"], (name, length)
+        changed = bytearray(whole)
+        changed[len(whole) // 2] ^= 1
+        path.write_bytes(changed)
+        assert newest(damaged, tmp_path / "a") == "000030", name
+        path.unlink()
+        assert newest(damaged, tmp_path / "b") == "000030", name
+        path.write_bytes(whole)
+    assert newest(damaged, tmp_path / "c") == "000040"
+
+
+def test_a_damaged_file_is_named(trial: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(trial, damaged)
+    path = damaged / "checkpoints/000040/pretrained_model/model.safetensors"
+    path.write_bytes(bytes(len(path.read_bytes())))
+    with pytest.raises(DataError, match=r"model\.safetensors"):
+        fetch(open_store(str(damaged / "checkpoints/000040")), tmp_path / "here")
+    with pytest.raises(DataError, match="missing or incomplete"):
+        fetch(open_store(str(damaged / "checkpoints/000035")), tmp_path / "here")
+
+
+def test_a_stale_last_does_no_harm(trial: Path, tmp_path: Path) -> None:
+    stale = tmp_path / "stale"
+    shutil.copytree(trial, stale)
+    (stale / "checkpoints/last").write_text("000010\n")
+    assert newest(stale, tmp_path / "here") == "000040"
+
+
+def test_no_checkpoint_at_all(tmp_path: Path) -> None:
+    assert newest(tmp_path / "nothing", tmp_path / "here") is None
+
+
+def test_names_have_room_for_the_last_step() -> None:
+    assert step_name(600, 2000) == "000600"
+    assert step_name(600, 12_000_000) == "00000600"
+
+
+def test_pruning_keeps_the_newest(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    for step in (10, 20, 30, 40):
+        commit(store, step_name(step, 40), lambda folder: (folder / "x").write_text("x") and None, keep=3)
+    assert complete(store) == ["000040", "000030", "000020"]
+    assert not list((tmp_path / "checkpoints").glob("000010/*"))

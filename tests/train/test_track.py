@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tendon.storage import open_store
+from tendon.train.track import Tracker, Volume, big, latest, read_metrics, train_line
+
+PUSHT = Volume(num_frames=25650, num_episodes=206, batch_size=64)
+NUMBERS = {"loss": 1.112, "grad_norm": 15.387, "lr": 2e-7, "update_s": 1.738, "dataloading_s": 4.774}
+
+
+def test_the_log_line_of_the_seed() -> None:
+    assert train_line(0, PUSHT, NUMBERS) == (
+        "step:0 smpl:64 ep:1 epch:0.00 loss:1.112 grdn:15.387 lr:2.0e-07 updt_s:1.738 data_s:4.774"
+    )
+    assert train_line(100, PUSHT, NUMBERS).startswith("step:100 smpl:6K ep:52 epch:0.25 ")
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (999, "999"), (1000, "1K"), (25650, "26K"), (200_000, "200K"), (262_709_026, "263M"), (1.2e9, "1B")],
+)
+def test_big(number: float, text: str) -> None:
+    assert big(number) == text
+
+
+def test_lines_after_the_resumed_step_are_cut(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    first = Tracker(store, PUSHT, 0)
+    for step in (0, 10):
+        first.train(step, NUMBERS)
+    first.valid(15, {"loss": 2.0})
+    first.train(20, NUMBERS)
+    first.flush()
+    second = Tracker(store, PUSHT, 3)
+    second.valid(30, {"loss": 3.0})
+    second.flush()
+    lines = read_metrics(store)
+    assert [line["step"] for line in lines] == [0, 10, 15, 30]
+    assert latest(lines) == {"train_loss": 1.112, "valid_loss": 3.0, "best_valid_loss": 2.0}
+    assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == lines
+
+
+def test_no_file_no_lines(tmp_path: Path) -> None:
+    assert read_metrics(open_store(str(tmp_path))) == []
