@@ -1,8 +1,7 @@
 """Compile the pipeline to pipelines/compiled/ and refresh every page that is made from it.
 
-    python pipelines/compile.py             write the YAML, the DAG pictures and the components' pages
-    python pipelines/compile.py --check     exit 2 and name what is stale, write nothing
-    python pipelines/compile.py --picture   refresh the pages only, and print the picture
+``python pipelines/compile.py`` writes the YAML, the DAG pictures and the components' pages; with ``--check`` it writes
+nothing, names what is stale and exits 2; with ``--picture`` it refreshes the pages only and prints the picture.
 """
 
 from __future__ import annotations
@@ -42,7 +41,9 @@ def wanted_files() -> dict[Path, str]:
 
 def stale_files() -> list[Path]:
     """Generated files that differ from what would be generated now."""
-    return [path for path, text in wanted_files().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    return [
+        path for path, text in wanted_files().items() if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -54,7 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.check:
         stale = stale_files()
         for path in stale:
-            print(f"error: {path.relative_to(ROOT)} is stale\nwhere: {path}\nwhy:   its sources changed\nfix:   make compile")
+            print(
+                f"error: {path.relative_to(ROOT)} is stale\nwhere: {path}\nwhy:   sources changed\nfix:   make compile"
+            )
         return 2 if stale else 0
     for path, text in wanted_files().items():
         if options.picture and path == COMPILED:

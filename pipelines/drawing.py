@@ -84,7 +84,8 @@ def mermaid(nodes: tuple[Node, ...]) -> str:
 
 
 def _box(node: Node) -> str:
-    label = f"{node.name}<br/><small>{node.image.rsplit('/', 1)[-1].split(':')[0]}{', cached' if node.cached else ''}</small>"
+    image = node.image.rsplit("/", 1)[-1].split(":")[0]
+    label = f"{node.name}<br/><small>{image}{', cached' if node.cached else ''}</small>"
     return f'{_id(node.name)}(["{label}"])' if node.cached else f'{_id(node.name)}["{label}"]'
 
 

@@ -1,7 +1,7 @@
 """The generated parts of the documentation: blocks between markers, and one page per component.
 
-In: the compiled spec, the tables of this folder, the components' docstrings. Out: {path: text}. Called by compile.py, which writes
-or compares.
+In: the compiled spec, the tables of this folder, the components' docstrings. Out: {path: text}. Called by compile.py,
+which writes or compares.
 """
 
 from __future__ import annotations
@@ -35,11 +35,17 @@ def generated(root: Path, spec: drawing.Spec) -> dict[Path, str]:
 
 
 def filled(text: str, name: str, block: str) -> str:
-    """The text with what stands between ``<!-- name -->`` and ``<!-- /name -->`` replaced; unchanged without markers."""
+    """The text with what stands between ``<!-- name -->`` and ``<!-- /name -->`` replaced, if it is there."""
     start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     if end not in text:  # one marker twice serves as well
         end = start if text.count(start) == 2 else end
-    return re.sub(f"({re.escape(start)}).*?({re.escape(end)})", lambda found: f"{found[1]}\n{block}\n{found[2]}", text, count=1, flags=re.S)
+    return re.sub(
+        f"({re.escape(start)}).*?({re.escape(end)})",
+        lambda found: f"{found[1]}\n{block}\n{found[2]}",
+        text,
+        count=1,
+        flags=re.S,
+    )
 
 
 def parameter_table() -> str:
@@ -55,7 +61,9 @@ def step_table(spec: drawing.Spec) -> str:
     rows = ["| step | image | cpu | memory | gpus | retries | cached |", "|---|---|---|---|---|---|---|"]
     for step, wanted in STEPS.items():
         image = executors[f"exec-{step}"]["container"]["image"]
-        numbers = f"{wanted.cpu} | {wanted.memory} | {wanted.gpus} | {wanted.retries} | {'yes' if wanted.cache else 'no'}"
+        numbers = (
+            f"{wanted.cpu} | {wanted.memory} | {wanted.gpus} | {wanted.retries} | {'yes' if wanted.cache else 'no'}"
+        )
         rows.append(f"| [{step}](../components/{step}/README.md) | `{image}` | {numbers} |")
     return "\n".join(rows)
 
@@ -72,8 +80,8 @@ def component_page(step: str) -> str:
         lines += [f"- {_entry(entry.strip())}" for entry in joined]
         lines.append("")
     lines += [
-        f"Image: `{component.component_spec.implementation.container.image}`. The component is one call of `tendon.steps`; "
-        f"kfp sees it as [component.py](component.py).",
+        f"Image: `{component.component_spec.implementation.container.image}`. The component, "
+        f"[component.py](component.py), is one call of `tendon.steps`.",
         "",
         "Generated from the docstring by `python pipelines/compile.py`.",
         "",

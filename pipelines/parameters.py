@@ -33,7 +33,7 @@ PARAMETERS = (
         "store_uri",
         str,
         "",
-        "Where everything is kept: a path or s3://bucket/prefix. Empty: a folder named tendon beside the pipeline root.",
+        "Where everything is kept: a path or s3://bucket/prefix. Empty: a folder tendon beside the pipeline root.",
     ),
     Parameter("dataset_name", str, "demos", "Name of the converted dataset inside the store."),
     Parameter(
@@ -46,24 +46,30 @@ PARAMETERS = (
         "sweep",
         list,
         [],
-        "What to vary, as JSON: a list of {key, name, group, values, value_names}; keys of one group move together, groups "
-        "multiply. Empty: one trial. At most 150 trials.",
+        "What to vary, as JSON: a list of {key, name, group, values, value_names}; keys of one group move together, "
+        "groups multiply. Empty: one trial. At most 150 trials.",
     ),
     Parameter("episodes", int, 50, "Rollouts per trial on the selection seeds."),
-    Parameter("confirm_episodes", int, 50, "Rollouts of the winner, and of the champion, on seeds that selected nothing."),
+    Parameter(
+        "confirm_episodes", int, 50, "Rollouts of the winner, and of the champion, on seeds that selected nothing."
+    ),
     Parameter("champion", str, "default", "Name of the champion to compare with, and to replace when promote is on."),
     Parameter("promote", bool, False, "Let the winner become the champion when the gate agrees."),
 )
 
 
 def with_parameters(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a pipeline function the defaults and the descriptions of the table; its signature must name the same parameters."""
+    """Give a pipeline function the defaults and descriptions of the table; it must take the same parameters."""
     names = function.__code__.co_varnames[: function.__code__.co_argcount]
     if names != tuple(parameter.name for parameter in PARAMETERS):
-        raise TypeError(f"{function.__name__} takes {names}, the table has {[parameter.name for parameter in PARAMETERS]}")
+        raise TypeError(
+            f"{function.__name__} takes {names}, the table has {[parameter.name for parameter in PARAMETERS]}"
+        )
     for parameter in PARAMETERS:
         if function.__annotations__[parameter.name] is not parameter.type:
-            raise TypeError(f"{parameter.name} is {function.__annotations__[parameter.name]}, the table has {parameter.type}")
+            raise TypeError(
+                f"{parameter.name} is {function.__annotations__[parameter.name]}, the table has {parameter.type}"
+            )
     function.__defaults__ = tuple(parameter.default for parameter in PARAMETERS)
     described = "\n".join(f"    {parameter.name}: {parameter.help}" for parameter in PARAMETERS)
     function.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nArgs:\n{described}\n"

@@ -1,6 +1,6 @@
 """The DAG: demonstrations in, a policy with a defended success rate and its report out. Compiled by compile.py.
 
-Data passes as URI strings plus small manifest artifacts: a declared input artifact would be copied whole into every pod.
+Data passes as URI strings plus small manifests: a declared input artifact would be copied whole into every pod.
 """
 
 from kfp import dsl

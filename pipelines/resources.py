@@ -1,6 +1,6 @@
 """What each step asks of a cluster, as data: cpu, memory, gpus, retries after a lost node, caching.
 
-A local run ignores all of it but caching. Retries cover infrastructure only; a step that is started again finds its own work.
+A local run ignores all of it but caching. Retries cover infrastructure; a step that is started again finds its work.
 Caching is on where the inputs are digests and content-addressed addresses, so that a hit can only mean the same bytes.
 """
 

@@ -2,8 +2,8 @@
 
     python pipelines/submit.py submit --host https://kubeflow.example episodes=100 config="experiment=lift_bc"
 
-Arguments are checked and typed against parameters.py before anything is sent. A bearer token is read from KF_PIPELINES_TOKEN.
-Exit codes: 0 succeeded, 1 failed or canceled, 2 wrong arguments, 4 unreachable or refused, 75 still running after --timeout.
+Arguments are checked and typed against parameters.py before anything is sent. A token is read from KF_PIPELINES_TOKEN.
+Exit codes: 0 succeeded, 1 failed or canceled, 2 wrong arguments, 4 unreachable or refused, 75 still running.
 """
 
 from __future__ import annotations
@@ -52,13 +52,24 @@ def typed(words: Sequence[str]) -> dict[str, Any]:
         if not separator or name not in table:
             near = difflib.get_close_matches(name, table, n=1)
             fix = f"did you mean {near[0]}=...?" if near else f"one of {', '.join(table)}"
-            problems.append(Problem(f"no such parameter: {word!r}", "arguments", "arguments are KEY=VALUE of the pipeline's form", fix))
+            problems.append(
+                Problem(
+                    f"no such parameter: {word!r}", "arguments", "arguments are KEY=VALUE of the pipeline's form", fix
+                )
+            )
             continue
         try:
             values[name] = _value(table[name], text)
         except ValueError:
             wanted = {int: "a whole number", bool: "true or false", list: "a JSON list"}[table[name].type]
-            problems.append(Problem(f"{name}={text} is not {wanted}", "arguments", f"{name} is {wanted}", f"{name}=VALUE; {table[name].help}"))
+            problems.append(
+                Problem(
+                    f"{name}={text} is not {wanted}",
+                    "arguments",
+                    f"{name} is {wanted}",
+                    f"{name}=VALUE; {table[name].help}",
+                )
+            )
     if problems:
         raise ConfigError.of(problems)
     return values
@@ -73,7 +84,9 @@ def _value(parameter: Parameter, text: str) -> Any:
     return value
 
 
-def submit(target: Target, arguments: dict[str, Any], *, pipeline: Path = COMPILED, timeout_s: float = 0, poll_s: float = 5) -> str:
+def submit(
+    target: Target, arguments: dict[str, Any], *, pipeline: Path = COMPILED, timeout_s: float = 0, poll_s: float = 5
+) -> str:
     """Start a run and wait for its end; the link to it. ``timeout_s`` 0 does not wait.
 
     Raises:
@@ -112,10 +125,22 @@ def _wait(target: Target, client: Any, run_id: str, link: str, timeout_s: float,
         if state == "SUCCEEDED":
             return
         if state in ENDED:
-            why = getattr(run.error, "message", "") or "the failing step is red in the graph, its log has the four lines"
-            raise TendonError(f"the run ended as {state}", where=link, why=why, fix="open the link, then start it again: finished steps are kept")
+            why = (
+                getattr(run.error, "message", "") or "the failing step is red in the graph, its log has the four lines"
+            )
+            raise TendonError(
+                f"the run ended as {state}",
+                where=link,
+                why=why,
+                fix="open the link, then start it again: finished steps are kept",
+            )
         if time.monotonic() > end:
-            raise Interrupted(f"the run is still {state}", where=link, why=f"{timeout_s:.0f} s are over", fix="it goes on; look at the link")
+            raise Interrupted(
+                f"the run is still {state}",
+                where=link,
+                why=f"{timeout_s:.0f} s are over",
+                fix="it goes on; look at the link",
+            )
         time.sleep(poll_s)
 
 
@@ -127,7 +152,10 @@ def _client(target: Target) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         return _asked(
-            target, lambda: kfp.Client(host=target.host, namespace=target.namespace or "kubeflow", existing_token=os.environ.get(TOKEN))
+            target,
+            lambda: kfp.Client(
+                host=target.host, namespace=target.namespace or "kubeflow", existing_token=os.environ.get(TOKEN)
+            ),
         )
 
 
@@ -139,11 +167,17 @@ def _asked(target: Target, ask: Any) -> Any:
     try:
         return ask()
     except kfp_server_api.ApiException as error:
-        fix = f"put a token into {TOKEN}" if error.status in (401, 403) else "see the message; the server's log has more"
+        fix = (
+            f"put a token into {TOKEN}" if error.status in (401, 403) else "see the message; the server's log has more"
+        )
         message = " ".join(str(error.body or error.reason).split())[:300]
-        raise StorageError("Kubeflow refused", where=target.host, why=f"HTTP {error.status}: {message}", fix=fix) from None
+        raise StorageError(
+            "Kubeflow refused", where=target.host, why=f"HTTP {error.status}: {message}", fix=fix
+        ) from None
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise StorageError("Kubeflow cannot be reached", where=target.host, why=str(error)[:300], fix="check --host and the network") from None
+        raise StorageError(
+            "Kubeflow cannot be reached", where=target.host, why=str(error)[:300], fix="check --host and the network"
+        ) from None
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -151,7 +185,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="submit.py", description="Run the pipeline on a Kubeflow.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     verb = verbs.add_parser("submit", help="start a run and wait for its end")
-    verb.add_argument("--host", default=os.environ.get("KF_PIPELINES_ENDPOINT", ""), help="endpoint (KF_PIPELINES_ENDPOINT)")
+    verb.add_argument(
+        "--host", default=os.environ.get("KF_PIPELINES_ENDPOINT", ""), help="endpoint (KF_PIPELINES_ENDPOINT)"
+    )
     verb.add_argument("--experiment", default="tendon", help="experiment that gets the run")
     verb.add_argument("--namespace", help="profile namespace of a multi-user Kubeflow")
     verb.add_argument("--run-name", help="name shown in the UI")
@@ -165,7 +201,12 @@ def main(words: Sequence[str] | None = None) -> int:
     with reported("submit"):
         arguments = typed(options.arguments)
         if not options.host:
-            raise ConfigError("no Kubeflow is named", where="--host", why="it is empty", fix="--host URL, or export KF_PIPELINES_ENDPOINT=URL")
+            raise ConfigError(
+                "no Kubeflow is named",
+                where="--host",
+                why="it is empty",
+                fix="--host URL, or export KF_PIPELINES_ENDPOINT=URL",
+            )
         target = Target(
             options.host.rstrip("/"),
             options.experiment,

@@ -43,8 +43,8 @@ def plan(
         skip_episodes: Episodes that the configuration leaves out.
 
     Returns:
-        One {trial, run_uri, dataset_uri} per trial: all that the steps inside the fan-out need, because kfp's local engine
-        hands the item itself to whatever asks there for an output of a step outside.
+        One {trial, run_uri, dataset_uri} per trial: all that the steps inside the fan-out need, because kfp's local
+        engine hands the item itself to whatever asks there for an output of a step outside.
     """
     import json
 
@@ -73,4 +73,7 @@ def plan(
     for path, value in values.items():
         with open(path, "w", encoding="utf-8") as file:
             file.write(value)
-    return [{"trial": trial["name"], "run_uri": result.run_uri, "dataset_uri": result.dataset_uri} for trial in result.trials]
+    return [
+        {"trial": trial["name"], "run_uri": result.run_uri, "dataset_uri": result.dataset_uri}
+        for trial in result.trials
+    ]

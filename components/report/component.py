@@ -8,7 +8,9 @@ from components.images import IMAGES
 
 
 @dsl.component(base_image=IMAGES["data"], install_kfp_package=False)
-def report(run_uri: str, page: dsl.Output[dsl.HTML]) -> NamedTuple("Outputs", [("report_uri", str), ("record_uri", str)]):
+def report(run_uri: str, page: dsl.Output[dsl.HTML]) -> NamedTuple(
+    "Outputs", [("report_uri", str), ("record_uri", str)]
+):
     """Write one page that opens offline, and the record that says where every number comes from.
 
     Args:

@@ -6,7 +6,9 @@ from components.images import IMAGES
 
 
 @dsl.component(base_image=IMAGES["data"], install_kfp_package=False)
-def select(run_uri: str, outcomes: list, leaderboard: dsl.Output[dsl.Artifact], metrics: dsl.Output[dsl.Metrics]) -> str:
+def select(
+    run_uri: str, outcomes: list, leaderboard: dsl.Output[dsl.Artifact], metrics: dsl.Output[dsl.Metrics]
+) -> str:
     """Rank the trials on the selection seeds; dead trials are listed with what killed them.
 
     Args:

@@ -7,7 +7,7 @@ from components.images import IMAGES
 
 @dsl.component(base_image=IMAGES["train"], install_kfp_package=False)
 def train(run_uri: str, trial: str, dataset_uri: str, checkpoint: dsl.Output[dsl.Model]) -> str:
-    """Train one trial, continuing where an earlier attempt stopped; a failure is an outcome, not the end of its siblings.
+    """Train one trial, continuing an earlier attempt; a failure is an outcome, not the end of its siblings.
 
     Args:
         run_uri: The run that plan made.

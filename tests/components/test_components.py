@@ -67,7 +67,14 @@ def test_plan_writes_its_named_outputs_and_returns_the_items_of_the_fan_out(step
     trials = [{"name": "lr_0.1", "overrides": "training.lr=0.1"}]
     steps.answers(
         "plan",
-        SimpleNamespace(run_uri="/s/runs/r", store_uri="/s", source_digest="d", dataset_uri="/s/data", skip_episodes=["demo_1"], trials=trials),
+        SimpleNamespace(
+            run_uri="/s/runs/r",
+            store_uri="/s",
+            source_digest="d",
+            dataset_uri="/s/data",
+            skip_episodes=["demo_1"],
+            trials=trials,
+        ),
     )
     table = artifact(dsl.Artifact)
     names = ("run_uri", "store", "dataset_uri", "source_digest", "skip_episodes")
@@ -95,11 +102,16 @@ def test_plan_writes_its_named_outputs_and_returns_the_items_of_the_fan_out(step
     called = steps.called["plan"]
     assert called["artifact_uri"] == table.uri
     assert [type(value) for value in called["sweep"][0]["values"]] == [int, int, float]
-    assert {name: called[name] for name in given if name != "sweep"} == {name: given[name] for name in given if name != "sweep"}
+    assert {name: called[name] for name in given if name != "sweep"} == {
+        name: given[name] for name in given if name != "sweep"
+    }
 
 
 def test_convert_keeps_data_out_of_the_artifact(steps, artifact):
-    steps.answers("convert", SimpleNamespace(dataset_uri="/s/data", digest="d2", num_episodes=3, num_frames=30, manifest={"shards": [1]}))
+    steps.answers(
+        "convert",
+        SimpleNamespace(dataset_uri="/s/data", digest="d2", num_episodes=3, num_frames=30, manifest={"shards": [1]}),
+    )
     manifest = artifact(dsl.Dataset)
     result = component("convert").python_func("u", "d", "/s", "demos", "/s/data", ["demo_1"], manifest)
     assert result == ("/s/data", "d2")

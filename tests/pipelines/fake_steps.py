@@ -1,6 +1,6 @@
 """Stands in for tendon.steps where a test is about the DAG: same names and shapes, no work.
 
-Copied over steps.py of a copied package by ``fake_tendon`` in conftest.py. What it is told to do is in the ``config`` parameter:
+Copied over steps.py of a copied package by ``fake`` in conftest.py. What it has to do is in the ``config`` parameter:
 ``fail=STEP:CODE``, ``dead=TRIAL``, ``sleep=STEP:SECONDS`` (interruptible: exits 75 on SIGTERM, like training).
 """
 
@@ -17,7 +17,13 @@ from tendon import errors
 log = logging.getLogger(__name__)
 KINDS = {
     kind.exit_code: kind
-    for kind in (errors.ConfigError, errors.DataError, errors.StorageError, errors.MissingDependency, errors.GateRefused)
+    for kind in (
+        errors.ConfigError,
+        errors.DataError,
+        errors.StorageError,
+        errors.MissingDependency,
+        errors.GateRefused,
+    )
 }
 
 
@@ -35,13 +41,17 @@ def _step(run_uri, step, **what):
         if key == "sleep" and name == step:
             _sleep(float(number))
         if key == "fail" and name == step:
-            raise KINDS[int(number)](f"{step} does not like this", where="here", why="it was told so", fix="tell it otherwise")
+            raise KINDS[int(number)](
+                f"{step} does not like this", where="here", why="it was told so", fix="tell it otherwise"
+            )
     return config
 
 
 def _sleep(seconds):
     def leave(number, frame):
-        raise errors.Interrupted("training was interrupted", where="step 7", why="SIGTERM", fix="run the same command again")
+        raise errors.Interrupted(
+            "training was interrupted", where="step 7", why="SIGTERM", fix="run the same command again"
+        )
 
     signal.signal(signal.SIGTERM, leave)
     time.sleep(seconds)
@@ -54,14 +64,21 @@ def plan(*, store_uri, config, sweep, **given):
     Path(run_uri, "plan.json").write_text(json.dumps({"config": config}))
     trials = [{"name": name, "overrides": ""} for name in names]
     return SimpleNamespace(
-        run_uri=run_uri, store_uri=store_uri, source_digest="d1", dataset_uri=f"{store_uri}/dataset", skip_episodes=["demo_3"], trials=trials
+        run_uri=run_uri,
+        store_uri=store_uri,
+        source_digest="d1",
+        dataset_uri=f"{store_uri}/dataset",
+        skip_episodes=["demo_3"],
+        trials=trials,
     )
 
 
 def convert(*, store_uri, **given):
     _step(f"{store_uri}/runs/r1", "convert", **given)
     Path(store_uri, "dataset").mkdir(exist_ok=True)
-    return SimpleNamespace(dataset_uri=f"{store_uri}/dataset", digest="d2", num_episodes=3, num_frames=30, manifest={"shards": []})
+    return SimpleNamespace(
+        dataset_uri=f"{store_uri}/dataset", digest="d2", num_episodes=3, num_frames=30, manifest={"shards": []}
+    )
 
 
 def stats(*, dataset_uri):
@@ -71,9 +88,23 @@ def stats(*, dataset_uri):
 
 def train_trial(*, run_uri, trial, dataset_uri):
     config = _step(run_uri, "train", trial=trial)
-    outcome = dict(trial=trial, run_key=f"k-{trial}", status="ok", failed_step="", error="", checkpoint_uri="c", bundle_uri="", evaluation_uri="")
+    outcome = dict(
+        trial=trial,
+        run_key=f"k-{trial}",
+        status="ok",
+        failed_step="",
+        error="",
+        checkpoint_uri="c",
+        bundle_uri="",
+        evaluation_uri="",
+    )
     if f"dead={trial}" in config.split():
-        outcome |= {"status": "failed", "failed_step": "train", "error": "error: the loss is not a number\nwhere: step 3", "checkpoint_uri": ""}
+        outcome |= {
+            "status": "failed",
+            "failed_step": "train",
+            "error": "error: the loss is not a number\nwhere: step 3",
+            "checkpoint_uri": "",
+        }
     return json.dumps(outcome | {"metrics": {"loss": float("nan")}})
 
 
@@ -88,13 +119,17 @@ def export_trial(*, run_uri, outcome):
 
 
 def evaluate_trial(*, run_uri, outcome):
-    return _next(run_uri, "evaluate", outcome, evaluation_uri="e", metrics={"success_rate": 0.5, "n": 50.0, "loss": float("nan")})
+    return _next(
+        run_uri, "evaluate", outcome, evaluation_uri="e", metrics={"success_rate": 0.5, "n": 50.0, "loss": float("nan")}
+    )
 
 
 def select(*, run_uri, outcomes):
     _step(run_uri, "select", outcomes=outcomes)
     alive = [fields["trial"] for fields in map(json.loads, outcomes) if fields["status"] == "ok"]
-    return SimpleNamespace(winner=alive[0], leaderboard=[{"trial": name} for name in alive], metrics={"success_rate": 0.5})
+    return SimpleNamespace(
+        winner=alive[0], leaderboard=[{"trial": name} for name in alive], metrics={"success_rate": 0.5}
+    )
 
 
 def confirm(*, run_uri):
@@ -105,7 +140,9 @@ def confirm(*, run_uri):
 def report(*, run_uri):
     _step(run_uri, "report")
     Path(run_uri, "report.html").write_text("<html></html>")
-    return SimpleNamespace(html="<html></html>", report_uri=f"{run_uri}/report.html", record_uri=f"{run_uri}/record.json")
+    return SimpleNamespace(
+        html="<html></html>", report_uri=f"{run_uri}/report.html", record_uri=f"{run_uri}/record.json"
+    )
 
 
 def promote(*, run_uri):

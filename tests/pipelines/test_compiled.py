@@ -56,7 +56,18 @@ def test_check_names_what_is_stale(monkeypatch, tmp_path, capsys):
 def test_the_ten_steps_are_there_in_their_order(raw):
     order = [inner.name for node in drawing.read_nodes(raw) for inner in (node.inside or (node,))]
     assert order == list(STEPS)
-    assert order == "plan convert stats train export evaluate select confirm report promote".split()
+    assert order == [
+        "plan",
+        "convert",
+        "stats",
+        "train",
+        "export",
+        "evaluate",
+        "select",
+        "confirm",
+        "report",
+        "promote",
+    ]
 
 
 def test_every_parameter_has_a_description_a_type_and_a_default(spec):
@@ -115,7 +126,11 @@ def test_pictures_show_edges_of_the_graph_and_nothing_that_follows_from_them():
             "dag": {
                 "tasks": {
                     "a": {"componentRef": {"name": "a"}},
-                    "b": {"componentRef": {"name": "b"}, "dependentTasks": ["a"], "cachingOptions": {"enableCache": True}},
+                    "b": {
+                        "componentRef": {"name": "b"},
+                        "dependentTasks": ["a"],
+                        "cachingOptions": {"enableCache": True},
+                    },
                     "c": {"componentRef": {"name": "c"}, "dependentTasks": ["a"]},
                     "d": {"componentRef": {"name": "d"}, "dependentTasks": ["a", "b", "c"]},
                 }

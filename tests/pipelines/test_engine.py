@@ -37,11 +37,19 @@ def test_a_changed_function_is_refused(monkeypatch):
 
 
 def test_kfp_is_as_before_after_a_run_and_uncapped_within(tmp_path):
-    before = [task_executor.execute_single_task, subprocess_task_handler.run_local_subprocess, logging_utils.indented_print]
+    before = [
+        task_executor.execute_single_task,
+        subprocess_task_handler.run_local_subprocess,
+        logging_utils.indented_print,
+    ]
     with hooked(Watch([], lambda event: None, Processes()), 5, tmp_path / "log"):
         assert enhanced_dag_orchestrator.ParallelExecutor(4).conservative_max == 5
         assert task_executor.execute_single_task is not before[0]
-    assert before == [task_executor.execute_single_task, subprocess_task_handler.run_local_subprocess, logging_utils.indented_print]
+    assert before == [
+        task_executor.execute_single_task,
+        subprocess_task_handler.run_local_subprocess,
+        logging_utils.indented_print,
+    ]
 
 
 def test_the_shell_of_kfp_is_left_out(tmp_path):
@@ -54,7 +62,19 @@ def test_the_shell_of_kfp_is_left_out(tmp_path):
 
 
 def test_four_line_errors_are_found_among_other_words():
-    words = ["train: step 3", "error: a", "where: b", "why:   c", "  and more", "fix:   d", "bye", "error: e", "where: f", "why:   g", "fix:   h"]
+    words = [
+        "train: step 3",
+        "error: a",
+        "where: b",
+        "why:   c",
+        "  and more",
+        "fix:   d",
+        "bye",
+        "error: e",
+        "where: f",
+        "why:   g",
+        "fix:   h",
+    ]
     first, second = problems_in(words)
     assert (first.what, first.where, first.why, first.fix) == ("a", "b", "c\n  and more", "d")
     assert second.fix == "h"

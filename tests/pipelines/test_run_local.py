@@ -37,7 +37,11 @@ def test_a_sweep_with_a_dead_trial_runs_to_its_end_and_again_for_free(fake):
     assert len(first.result["seconds"]) == 7 + 3 * 3
     assert first.result["cached"] == []
     outcomes = [json.loads(text) for text in next(c for c in fake.calls() if c["step"] == "select")["outcomes"]]
-    assert [(outcome["trial"], outcome["status"]) for outcome in outcomes] == [("t0", "ok"), ("t1", "failed"), ("t2", "ok")]
+    assert [(outcome["trial"], outcome["status"]) for outcome in outcomes] == [
+        ("t0", "ok"),
+        ("t1", "failed"),
+        ("t2", "ok"),
+    ]
     assert "train t1 ... trial failed after" in first.out
     assert "the sweep goes on: the loss is not a number" in first.out
     assert "export t1 ... skipped" in first.out
@@ -76,7 +80,12 @@ def test_a_failing_step_ends_the_run_with_its_exit_code_and_four_lines(fake, ste
     ran = fake.run(arguments={"config": f"fail={step}:{code}"})
     assert ran.exit_code == code
     lines = [line for line in ran.err.splitlines() if line.startswith(("error:", "where:", "why:", "fix:"))]
-    assert lines == [f"error: {step} does not like this", "where: here", "why:   it was told so", "fix:   tell it otherwise"]
+    assert lines == [
+        f"error: {step} does not like this",
+        "where: here",
+        "why:   it was told so",
+        "fix:   tell it otherwise",
+    ]
     assert " FAILED after " in ran.out
     assert "report" not in [call["step"] for call in fake.calls()]
 
@@ -101,7 +110,9 @@ def test_ctrl_c_lets_the_step_save_and_leaves_nothing_behind(fake):
     assert not alive(train_pid(fake))
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="watches processes through /proc, which only Linux has")
+@pytest.mark.skipif(
+    not os.path.exists("/proc/self/stat"), reason="watches processes through /proc, which only Linux has"
+)
 def test_a_killed_run_takes_its_steps_along_and_the_next_one_works(fake):
     run = fake.start(arguments={"config": "sleep=train:60"})
     wait_for(lambda: train_pid(fake))

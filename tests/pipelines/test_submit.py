@@ -77,7 +77,12 @@ def test_a_run_is_submitted_with_typed_arguments_and_waited_for(kubeflow, capfd)
     sweep = '[{"key": "training.lr", "name": "lr", "group": 0, "values": [0.1, 0.01]}]'
     assert run(kubeflow, "episodes=100", "promote=true", "dataset_name=5", f"sweep={sweep}") == 0
     (sent,) = kubeflow.submitted
-    assert sent["runtime_config"]["parameters"] == {"episodes": 100, "promote": True, "dataset_name": "5", "sweep": json.loads(sweep)}
+    assert sent["runtime_config"]["parameters"] == {
+        "episodes": 100,
+        "promote": True,
+        "dataset_name": "5",
+        "sweep": json.loads(sweep),
+    }
     assert sent["pipeline_spec"]["pipelineInfo"]["name"] == "policy-pipeline"
     out = capfd.readouterr().out
     assert f"{kubeflow.url}/#/runs/details/r7" in out

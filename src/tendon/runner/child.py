@@ -1,6 +1,6 @@
 """The process of one step: hand the component to kfp's executor, and die with the run that started it.
 
-In: the path of a request file {parent, component, arguments}. Started by processes.py as ``python -m tendon.runner.child``.
+In: the path of a request file {parent, component, arguments}. Started by processes.py with ``python -m``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def main() -> None:
     request = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     die_with_parent(request["parent"])
     os.environ["_KFP_RUNTIME"] = "true"  # kfp then imports its executor only: 0.1 s instead of 1.5 s
-    # In this process rather than on a command line: one argument of a command line ends at 128 KiB, a sweep's outcomes do not.
+    # Not on a command line: one of its arguments ends at 128 KiB, the outcomes of a sweep do not.
     sys.argv = ["executor_main", "--component_module_path", request["component"], *request["arguments"]]
     from kfp.dsl import executor_main
 

@@ -1,8 +1,8 @@
 """The one place that reaches into kfp: watch its tasks, start their processes ourselves, undo its limits.
 
-kfp.local 2.17 hides a failing task's exit code, caps every loop at two workers, indents print() once more after each loop
-and leaves its temporary components behind. ``hooked`` replaces five of its functions while a run lasts, and refuses a kfp whose
-functions are not those it knows. Called by local.py.
+kfp.local 2.17 hides a failing task's exit code, caps every loop at two workers, indents print() once more after each
+loop and leaves its temporary components behind. ``hooked`` replaces a few of its functions while a run lasts, and
+refuses a kfp whose functions are not those it knows. Called by local.py.
 """
 
 from __future__ import annotations
@@ -82,8 +82,10 @@ class Watch:
         self._on_event = on_event
         self._local = threading.local()
 
-    def execute(self, original: Callable[..., Any], task_name: str, arguments: dict[str, Any], run: Callable[[], Any]) -> Any:
-        """Around one task of kfp: events, times, exit codes. ``run`` executes it; kfp's (outputs, status) pair comes back."""
+    def execute(
+        self, original: Callable[..., Any], task_name: str, arguments: dict[str, Any], run: Callable[[], Any]
+    ) -> Any:
+        """Around one task of kfp: events, times, exit codes. ``run`` executes it; its (outputs, status) comes back."""
         from kfp.local.status import Status
 
         if self.processes.stopping:
@@ -93,7 +95,9 @@ class Watch:
         try:
             outputs, status = run()
         except Exception as error:  # outputs that kfp cannot read; a component it cannot start
-            self._fail(task, (Problem(f"{task.name} gave kfp nothing to go on with", task.name, str(error), "see its log"),))
+            self._fail(
+                task, (Problem(f"{task.name} gave kfp nothing to go on with", task.name, str(error), "see its log"),)
+            )
             return {}, Status.FAILURE
         if status != Status.SUCCESS:
             self._fail(task, ())
@@ -139,7 +143,7 @@ class Watch:
 
 @contextmanager
 def hooked(watch: Watch, max_parallel: int, log: Path) -> Iterator[None]:
-    """Within: kfp reports to ``watch``, runs ``max_parallel`` iterations at once, and keeps its own words to the log file."""
+    """Within: kfp reports to ``watch``, runs ``max_parallel`` iterations at once, and says its own words to the log."""
     modules = check_kfp()
     executor, handler = modules["kfp.local.orchestrator.task_executor"], modules["kfp.local.subprocess_task_handler"]
     dag, words = modules["kfp.local.orchestrator.enhanced_dag_orchestrator"], modules["kfp.local.logging_utils"]
@@ -181,12 +185,15 @@ def hooked(watch: Watch, max_parallel: int, log: Path) -> Iterator[None]:
 
 
 def check_kfp() -> dict[str, Any]:
-    """kfp's modules by name; MissingDependency when kfp is absent, of another series, or not shaped as our replacements need."""
+    """The modules of kfp by name; MissingDependency when it is absent, of another series, or of another shape."""
     try:
         import kfp
     except ImportError:
         raise MissingDependency(
-            "the DAG cannot run: Kubeflow Pipelines' SDK is not installed", where=sys.executable, why="no module kfp", fix=EXTRA
+            "the DAG cannot run: Kubeflow Pipelines' SDK is not installed",
+            where=sys.executable,
+            why="no module kfp",
+            fix=EXTRA,
         ) from None
     if not kfp.__version__.startswith(KFP_SERIES):
         raise MissingDependency(
@@ -258,7 +265,7 @@ def _outcome_of(value: Any) -> dict[str, Any]:
 
 @contextmanager
 def _kfp_logs_to(path: Path) -> Iterator[None]:
-    """kfp logs through the root logger: keep those records in a file, and out of the user's sight."""
+    """Kfp logs through the root logger: keep those records in a file, and out of the user's sight."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
 

@@ -1,7 +1,8 @@
 """run_local: the compiled pipeline from its first step to its last, on this machine, or the error that ended it.
 
-In: the YAML, arguments, a store. Out: RunResult. Everything kfp needs lies in ``<store>/.kfp`` (cache/ of convert and stats, runs/ with one
-log per task) and may be deleted at any time; what was achieved lies in the store itself, so a killed run is continued by the next one.
+In: the YAML, arguments, a store. Out: RunResult. Everything kfp needs lies in ``<store>/.kfp`` (cache/ of convert and
+stats, runs/ with one log per task) and may be deleted; what was achieved lies in the store, so a killed run is
+continued by the next one.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ from tendon.runner.progress import Console, OnEvent
 
 KEPT_RUNS = 5
 STALE_S = 3600.0
-ERROR_OF = {kind.exit_code: kind for kind in (ConfigError, DataError, StorageError, MissingDependency, GateRefused, Interrupted)}
+ERROR_OF = {
+    kind.exit_code: kind for kind in (ConfigError, DataError, StorageError, MissingDependency, GateRefused, Interrupted)
+}
 
 
 @dataclass(frozen=True)
@@ -96,12 +99,18 @@ def run_local(
         component(**arguments)
     if processes.stopping:
         raise Interrupted(
-            "the run was stopped", where=store_uri, why="Ctrl-C or a termination signal", fix="run the same command again: it continues"
+            "the run was stopped",
+            where=store_uri,
+            why="Ctrl-C or a termination signal",
+            fix="run the same command again: it continues",
         )
     if watch.failures:
         raise _error_of(watch.failures[0], home)
     return RunResult(
-        _output(watch, "run_uri"), _output(watch, "report_uri"), dict(sorted(watch.seconds.items())), tuple(sorted(watch.cached))
+        _output(watch, "run_uri"),
+        _output(watch, "report_uri"),
+        dict(sorted(watch.seconds.items())),
+        tuple(sorted(watch.cached)),
     )
 
 
@@ -122,14 +131,16 @@ def default_yaml() -> Path:
 def default_arguments(yaml_path: str | Path) -> dict[str, Any]:
     """The pipeline's parameters with their defaults, as the YAML has them."""
     check_kfp()
-    from google.protobuf import json_format
     from kfp import components
-    from kfp.pipeline_spec import pipeline_spec_pb2
+    from kfp.local.executor_output_utils import pb2_value_to_python
+    from kfp.pipeline_spec.pipeline_spec_pb2 import ParameterType
 
-    integer = pipeline_spec_pb2.ParameterType.NUMBER_INTEGER
     parameters = components.load_component_from_file(str(yaml_path)).pipeline_spec.root.input_definitions.parameters
-    values = {name: json_format.MessageToDict(parameter.default_value) for name, parameter in parameters.items()}
-    return {name: int(value) if parameters[name].parameter_type == integer else value for name, value in values.items()}
+    values = {name: pb2_value_to_python(parameter.default_value) for name, parameter in parameters.items()}
+    integers = {
+        name for name, parameter in parameters.items() if parameter.parameter_type == ParameterType.NUMBER_INTEGER
+    }
+    return {name: int(value) if name in integers else value for name, value in values.items()}
 
 
 def steps_in_order(spec: Any) -> list[str]:
@@ -160,7 +171,7 @@ def kfp_home(store_uri: str) -> Path:
 
 @contextmanager
 def _home(home: Path, *, fresh: bool) -> Iterator[Path]:
-    """kfp's folders, tidied up after runs that were killed; yields a throw-away workspace (kfp deletes it at its end)."""
+    """The folders kfp gets, tidied up after killed runs; yields a throw-away workspace (kfp deletes it at its end)."""
     try:
         for folder in ("cache", "runs"):
             (home / folder).mkdir(parents=True, exist_ok=True)
@@ -169,7 +180,10 @@ def _home(home: Path, *, fresh: bool) -> Iterator[Path]:
         workspace = Path(tempfile.mkdtemp(prefix="workspace-", dir=home))
     except OSError as error:
         raise StorageError(
-            "the store cannot be written", where=str(home), why=str(error), fix="give another store_uri, or make room there"
+            "the store cannot be written",
+            where=str(home),
+            why=str(error),
+            fix="give another store_uri, or make room there",
         ) from None
     try:
         yield workspace
@@ -199,7 +213,9 @@ def _still_there(value: Any) -> bool:
 
 def _forget_old_runs(runs: Path, kept_entries: str) -> None:
     """Keep the newest runs, and those whose small artifacts the cache still points to."""
-    folders = sorted((folder for folder in runs.iterdir() if folder.is_dir()), key=lambda folder: folder.stat().st_mtime)
+    folders = sorted(
+        (folder for folder in runs.iterdir() if folder.is_dir()), key=lambda folder: folder.stat().st_mtime
+    )
     for folder in folders[: -KEPT_RUNS + 1]:
         if str(folder) not in kept_entries:
             shutil.rmtree(folder, ignore_errors=True)
@@ -222,7 +238,9 @@ def _check_names(arguments: dict[str, Any], names: list[str], where: str) -> Non
 def _error_of(failure: Failure, home: Path) -> TendonError:
     """The error of the failed step, as if it had happened here."""
     kind = ERROR_OF.get(failure.exit_code, TendonError)
-    problems = failure.problems or (Problem(f"{failure.step} failed", str(home), "kfp did not say why", "see kfp.log there"),)
+    problems = failure.problems or (
+        Problem(f"{failure.step} failed", str(home), "kfp did not say why", "see kfp.log there"),
+    )
     error = kind.of(problems)
     error.exit_code = failure.exit_code
     return error

@@ -1,7 +1,7 @@
 """The processes of the steps: started in a session of their own, listened to, stopped with one signal each.
 
 In: the command kfp made for a task. Out: its exit code and what it said. Called by engine.py from one thread per task.
-Being in another session, a step does not get the terminal's Ctrl-C: the run forwards exactly one SIGTERM, on which a step saves.
+In a session of its own a step does not get the terminal's Ctrl-C: the run forwards one SIGTERM, on which it saves.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def signals_stop(processes: Processes) -> Iterator[None]:
 
 
 def _direct(command: Sequence[str], folder: Path) -> list[str]:
-    """kfp's command without its shell: the component goes to the task folder instead of a left-over temporary one."""
+    """Kfp's command without its shell: the component goes to the task folder instead of a left-over temporary one."""
     if not (list(command[:2]) == ["sh", "-ec"] and "kfp.dsl.executor_main" in command[2]):
         return list(command)
     component = folder / "ephemeral_component.py"

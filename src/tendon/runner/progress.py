@@ -1,6 +1,6 @@
 """What a run tells its watcher: one event per start, line and end of a step, and how a terminal shows them.
 
-The console prints one line per finished step; a step that takes longer than a second, or has something to say, also gets
+The console prints one line per finished step; one that takes longer than a second, or has something to say, also gets
 a line when it starts. No carriage returns, so the same text serves a terminal, a file and a CI log.
 """
 
