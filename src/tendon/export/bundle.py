@@ -1,7 +1,7 @@
 """The bundle: what evaluation loads and what a champion is. Made from a checkpoint, committed as one tree.
 
-``model.safetensors config.yaml stats.json policy.json card.md parity.json``. Finding a bundle and its digest needs no torch;
-making and loading one does.
+``model.safetensors config.yaml stats.json policy.json card.md parity.json``. Finding a bundle and its digest needs no
+torch; making and loading one does.
 """
 
 from __future__ import annotations
