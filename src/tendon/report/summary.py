@@ -1,13 +1,14 @@
-"""Everything the report shows, as values: steps.report fills a ReportInputs from the run's files, page.py and text.py draw it.
+"""Everything the report shows, as values.
 
+steps.report fills a ReportInputs from the run's files; page.py and text.py draw it.
 Nothing here is optional by guess: an empty tuple, "" or None means "there is none", and the page says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from tendon.evaluate.confidence import Interval, LeaderboardRow, describe_rate, wilson
 
@@ -98,6 +99,7 @@ class Clip:
     seed: int
     steps: int
     mp4: bytes
+    poster_jpeg: bytes = b""  # a still shown before it plays
 
 
 @dataclass(frozen=True)
@@ -198,15 +200,6 @@ def decision_in_words(inputs: ReportInputs) -> str:
     """The decision as a label."""
     words = {"promote": "Promote", "first": "First champion", "keep": "Keep", "cannot_tell": "Cannot tell"}
     return words.get(inputs.decision, "No verdict")
-
-
-def pick_clips(rows: Iterable[Mapping[str, Any]], per_status: int = 3) -> list[Mapping[str, Any]]:
-    """The episodes to show: the first recorded successes and failures in seed order, so that nobody chose them."""
-    recorded = sorted((row for row in rows if row.get("video")), key=lambda row: row["seed"])
-    picked = []
-    for status in ("success", "failure"):
-        picked += [row for row in recorded if row["status"] == status][:per_status]
-    return picked
 
 
 def dimension(name: str, values: Sequence[float], bins: int = 32) -> Dimension:
