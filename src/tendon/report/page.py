@@ -1,0 +1,251 @@
+"""The report as one HTML text that opens offline, in a browser or in a sandboxed frame, on a phone or a desk.
+
+ReportInputs come in, a page below 5 MB goes out; steps.report writes it beside the record and as the HTML artifact.
+Everything from outside is escaped here, and the page's own policy forbids every request.
+"""
+
+from __future__ import annotations
+
+import base64
+from html import escape
+from itertools import chain, zip_longest
+from urllib.parse import quote
+
+from tendon.evaluate.confidence import Interval, LeaderboardRow
+from tendon.report.plots import Figure, figures
+from tendon.report.style import CSS, SCRIPT
+from tendon.report.summary import Clip, Rate, ReportInputs, decision_in_words, headline
+
+MOST_BYTES = 5_000_000
+MOST_RECORD_CHARS = 600_000
+MOST_ERROR_CHARS = 2_000
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; media-src data:; "
+    "base-uri 'none'; form-action 'none'"
+)
+
+
+def render(inputs: ReportInputs) -> str:
+    """The page; clips that would push it over 5 MB are left out and the page says so."""
+    before = _opening(inputs) + _verdict(inputs)
+    after = _leaderboard(inputs) + _figures(figures(inputs)) + _lineage(inputs) + _closing()
+    room = MOST_BYTES - len((before + after).encode()) - 4_000
+    shown, left_out = _that_fit(inputs.clips, room)
+    return before + _clips(inputs, shown, left_out) + after
+
+
+def _opening(inputs: ReportInputs) -> str:
+    about = " &middot; ".join(escape(part) for part in (inputs.run_id and f"run {inputs.run_id}", inputs.when) if part)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(inputs.title)}</title><style>{CSS}</style></head>\n<body>"
+        f"<header><h1>{escape(inputs.title)}</h1><p>{about}</p></header>\n<main>\n"
+    )
+
+
+def _verdict(inputs: ReportInputs) -> str:
+    tone = inputs.decision if inputs.decision in ("promote", "first", "keep", "cannot_tell") else "none"
+    rule = f'<p class="rule">Rule: {escape(inputs.rule)}.</p>' if inputs.rule else ""
+    two = " two" if len(inputs.rates) > 1 else ""
+    rates = f'<div class="rates{two}">{"".join(map(_rate, inputs.rates))}</div>' if inputs.rates else ""
+    return (
+        f'<div class="verdict {tone}" role="region" aria-label="Verdict"><p class="tag">{decision_in_words(inputs)}</p>'
+        f'<p class="say">{escape(headline(inputs))}</p>{rule}{rates}{_trace(inputs)}</div>\n'
+    )
+
+
+def _rate(rate: Rate) -> str:
+    value, _, rest = str(rate).partition(" (")
+    bar = _bar(rate.interval_95, rate.value, 260, 26) if rate.value is not None else ""
+    return (
+        f'<div class="rate"><p class="who">{escape(rate.label)}: {escape(rate.name)}</p><span class="big">{value}</span>'
+        f'<span>{bar}</span><p class="rest">success rate ({escape(rest)}</p></div>'
+    )
+
+
+def _bar(interval: Interval, value: float, width: int, height: int) -> str:
+    """A rate and its interval on a line from 0 to 1."""
+    low, at, high = (round(6 + (width - 12) * share, 1) for share in (interval.low, value, interval.high))
+    middle = height / 2
+    return (
+        f'<svg viewBox="0 0 {width} {height}" aria-hidden="true"><line x1="6" y1="{middle}" x2="{width - 6}" y2="{middle}" '
+        f'class="g"/><line x1="6" y1="{middle - 4}" x2="6" y2="{middle + 4}" class="a"/><line x1="{width - 6}" '
+        f'y1="{middle - 4}" x2="{width - 6}" y2="{middle + 4}" class="a"/><line x1="{low}" y1="{middle}" x2="{high}" '
+        f'y2="{middle}" class="w s0" stroke-width="3"/><circle cx="{at}" cy="{middle}" r="{height / 5:.1f}" class="m s0"/></svg>'
+    )
+
+
+def _trace(inputs: ReportInputs) -> str:
+    """Where the numbers of the card come from."""
+    source = inputs.provenance
+    named = (
+        ("seeds", source.confirmation_seeds or source.selection_seeds),
+        ("episodes", source.episodes),
+        ("policy", source.policy),
+        ("code", source.code),
+        ("image", source.image),
+    )
+    parts = [f"<span><b>{name}</b> {escape(value)}</span>" for name, value in named if value]
+    if inputs.lineage:
+        parts.append('<button data-to="lineage">how each was made</button>')
+    return f'<div class="trace">{"".join(parts)}</div>' if parts else ""
+
+
+def _that_fit(clips: tuple[Clip, ...], room: int) -> tuple[list[Clip], int]:
+    """Clips in the order they are kept (a success, a failure, a success, ...) while they fit, and how many do not."""
+    kinds = [[clip for clip in clips if clip.status == status] for status in ("success", "failure", "crashed")]
+    kept = []
+    for clip in chain.from_iterable(zip_longest(*kinds)):
+        if clip is not None and (size := 4 * len(clip.mp4) // 3 + 600) <= room:
+            kept.append(clip)
+            room -= size
+    return kept, len(clips) - len(kept)
+
+
+def _clips(inputs: ReportInputs, shown: list[Clip], left_out: int) -> str:
+    notes = []
+    if left_out:
+        where = f" They are in {inputs.videos_uri}." if inputs.videos_uri else ""
+        noun = "clip was" if left_out == 1 else "clips were"
+        notes.append(f"{left_out} {noun} left out to keep this page below 5 MB.{where}")
+    if not shown:
+        said = " ".join(notes) or "No episode was recorded."
+        return f'<section><h2>What it does</h2><p class="lede">{escape(said)}</p></section>\n'
+    groups = []
+    for status, name in (("success", "Successes"), ("failure", "Failures"), ("crashed", "Crashed")):
+        of_kind = [clip for clip in shown if clip.status == status]
+        if of_kind:
+            videos = "".join(map(_clip, of_kind))
+            groups.append(f'<div class="kind"><h3>{name}</h3><div class="row">{videos}</div></div>')
+    failed = [ending for ending in inputs.endings if ending.status == "failure"]
+    if inputs.endings and not failed:
+        notes.append("No finished episode failed, so there is no failure to show.")
+    two = " two" if len(groups) > 1 else ""
+    lede = "The first recorded episodes of each kind in seed order; nobody chose them."
+    words = escape(" ".join([lede, *notes]))
+    return (
+        f'<section><h2>What it does</h2><p class="lede">{words} <button data-play>play all</button></p>'
+        f'<div class="clips{two}">{"".join(groups)}</div></section>\n'
+    )
+
+
+def _clip(clip: Clip) -> str:
+    data = base64.b64encode(clip.mp4).decode()
+    label = f"{clip.status}, seed {clip.seed:,}, {clip.steps} steps"
+    return (
+        f'<figure><video muted loop playsinline controls preload="metadata" aria-label="{escape(label)}" '
+        f'src="data:video/mp4;base64,{data}"></video><figcaption>seed {clip.seed:,}, {clip.steps} steps</figcaption></figure>'
+    )
+
+
+def _leaderboard(inputs: ReportInputs) -> str:
+    board = inputs.leaderboard
+    if not board:
+        return '<section id="board"><h2>Leaderboard</h2><p class="lede">No trial was evaluated.</p></section>\n'
+    failed = sum(1 for row in board if not row.rank)
+    lede = "Ranked by success rate on the selection seeds, then by fewer mean steps. The verdict above rests on other seeds."
+    if failed:
+        lede += f" {failed} of {len(board)} trials failed and {'is' if failed == 1 else 'are'} listed last."
+    head = "".join(
+        f'<th scope="col"{kind}>{name}</th>'
+        for name, kind in (
+            ("", ""), ("trial", ""), ("success rate, 95%", ""), ("", ""), ("n", ' class="num"'), ("crashed", ' class="num"'),
+            ("mean steps", ' class="num"'), ("points behind, 95%", ' class="num"'),
+        )
+    )  # fmt: skip
+    rows = "".join(_ranked(row) if row.rank else _failed(row, open_=failed <= 3) for row in board)
+    source = inputs.provenance.selection_seeds
+    origin = f'<p class="source">selection seeds {escape(source)}</p>' if source else ""
+    return (
+        f'<section id="board"><h2>Leaderboard</h2><p class="lede">{lede}</p><table class="board"><thead><tr>{head}</tr>'
+        f"</thead><tbody>{rows}</tbody></table>{origin}</section>\n"
+    )
+
+
+def _ranked(row: LeaderboardRow) -> str:
+    low, high = row.interval_95 or (0.0, 1.0)
+    behind = "&ndash;"
+    if row.behind is not None and row.behind_95:
+        near, far = -row.behind_95.high, -row.behind_95.low
+        behind = f'{-100 * row.behind:.0f} <span class="dim">({100 * near:.0f} to {100 * far:.0f})</span>'
+    won = ' class="won"' if row.rank == 1 else ""
+    bar = _bar(Interval(low, high), row.rate or 0.0, 130, 14)
+    return (
+        f'<tr{won}><td>{row.rank}</td><td>{escape(row.name)}</td><td class="rated">{row.rate:.2f} '
+        f'<span class="dim">{low:.2f}&ndash;{high:.2f}</span></td><td class="wide">{bar}</td>'
+        f'<td class="num more" data-name="episodes">{row.successes}/{row.n}</td>'
+        f'<td class="num more" data-name="crashed">{row.crashed}</td>'
+        f'<td class="num more" data-name="mean steps">{row.mean_steps or 0:.0f}</td>'
+        f'<td class="num more" data-name="points behind">{behind}</td></tr>'
+    )
+
+
+def _failed(row: LeaderboardRow, *, open_: bool) -> str:
+    error = row.error.strip()
+    if len(error) > MOST_ERROR_CHARS:
+        error = error[:MOST_ERROR_CHARS] + " ..."
+    told = f'<pre class="error">{escape(error)}</pre>' if error else ""
+    if told and not open_:
+        told = f"<details><summary>error</summary>{told}</details>"
+    return (
+        f'<tr class="failed"><td>&times;</td><td>{escape(row.name)}</td>'
+        f'<td class="wide" colspan="6">failed in {escape(row.failed_step)}{told}</td></tr>'
+    )
+
+
+def _figures(drawn: tuple[Figure, ...]) -> str:
+    return (
+        f'<section id="figures"><h2>Eight questions</h2><div class="figures">{"".join(map(_figure, drawn))}</div></section>\n'
+    )
+
+
+def _figure(figure: Figure) -> str:
+    head = f"<figcaption><h3>{escape(figure.question)}</h3></figcaption>"
+    if not figure.desk:
+        return f'<figure id="fig-{figure.name}">{head}<p class="no">{escape(figure.answer)}</p></figure>'
+    kind = "findings" if figure.name == "data" else "notes"
+    notes = "".join(f"<li>{escape(note)}</li>" for note in figure.notes)
+    source = f'<p class="source">From {escape(figure.source)}.</p>' if figure.source else ""
+    return (
+        f'<figure id="fig-{figure.name}">{head}<p>{escape(figure.answer)}</p>'
+        f'<div class="plot"><div class="phone">{figure.phone}</div><div class="desk">{figure.desk}</div></div>'
+        f"{f'<ul class={kind!r}>{notes}</ul>' if notes else ''}{source}{_download(figure.name + '.csv', 'text/csv', figure.csv)}</figure>"
+    )
+
+
+def _download(name: str, kind: str, text: str) -> str:
+    """A link that saves the data and, where saving is forbidden (a sandboxed frame), a place to read and copy it."""
+    return (
+        f'<details><summary>data</summary><a download="{name}" href="data:{kind};charset=utf-8,{quote(text)}">save {name}</a>'
+        "<pre data-csv></pre></details>"
+    )
+
+
+def _lineage(inputs: ReportInputs) -> str:
+    if not inputs.lineage and not inputs.record_json:
+        return ""
+    rows = "".join(
+        f'<div><dt>{escape(row.what)}</dt><dd>{f"<p class=digest>{escape(row.digest)}</p>" if row.digest else ""}'
+        f"{_command(row.command)}</dd></div>"
+        for row in inputs.lineage
+    )
+    record = ""
+    if inputs.record_json and len(inputs.record_json) <= MOST_RECORD_CHARS:
+        record = _download("record.json", "application/json", inputs.record_json).replace(">data<", ">record.json, whole<", 1)
+    elif inputs.record_json:
+        record = '<p class="source">record.json is too long to show here; it lies beside this page.</p>'
+    return (
+        '<section id="lineage"><h2>How each was made</h2><p class="lede">What every number above rests on, and the command '
+        f'that makes it again.</p><dl class="made">{rows}</dl>{record}</section>\n'
+    )
+
+
+def _command(command: str) -> str:
+    return f'<div class="cmd"><code>{escape(command)}</code><button data-copy>copy</button></div>' if command else ""
+
+
+def _closing() -> str:
+    words = "Made by Tendon. Rates: Wilson intervals. Same seeds: Tango's paired interval. Trials: Newcombe's."
+    return f"</main>\n<footer><p>{words}</p></footer>\n<script>{SCRIPT}</script></body></html>\n"
