@@ -51,7 +51,8 @@ def plan(
     from tendon import errors, logs, steps
 
     def whole(text: str) -> float:  # kfp hands every number inside a list over as a float
-        return int(float(text)) if float(text).is_integer() else float(text)
+        value = float(text)
+        return int(value) if value.is_integer() and abs(value) < 1e15 else value
 
     logs.setup("plan")
     with errors.reported("plan"):

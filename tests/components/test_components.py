@@ -83,7 +83,7 @@ def test_plan_writes_its_named_outputs_and_returns_the_items_of_the_fan_out(step
         "store_uri": "",
         "dataset_name": "demos",
         "config": "a=1",
-        "sweep": [{"key": "training.seed", "values": [0.0, 1.0, 0.5]}],
+        "sweep": [{"key": "training.seed", "values": [0.0, 1.0, 0.5, 1e30]}],
         "episodes": 5,
         "confirm_episodes": 6,
         "champion": "c",
@@ -101,7 +101,7 @@ def test_plan_writes_its_named_outputs_and_returns_the_items_of_the_fan_out(step
     assert json.loads(Path(table.path).read_text()) == trials
     called = steps.called["plan"]
     assert called["artifact_uri"] == table.uri
-    assert [type(value) for value in called["sweep"][0]["values"]] == [int, int, float]
+    assert [type(value) for value in called["sweep"][0]["values"]] == [int, int, float, float]
     assert {name: called[name] for name in given if name != "sweep"} == {
         name: given[name] for name in given if name != "sweep"
     }

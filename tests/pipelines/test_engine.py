@@ -87,14 +87,16 @@ def test_the_console_prints_one_line_for_a_quick_step_and_two_for_a_slow_one():
     console(StepEvent("started", "plan", "", 1, 10))
     console(StepEvent("done", "plan", "", 1, 10, seconds=0.12))
     console(StepEvent("started", "train", "lr_0.1", 4, 10))
-    console(StepEvent("line", "train", "lr_0.1", 4, 10, text="step 100"))
+    console(StepEvent("line", "train", "lr_0.1", 4, 10, text="INFO 2026-11-20 10:59:12 on/steps.py:246 train 1/600"))
+    console(StepEvent("line", "train", "lr_0.1", 4, 10, text="WARNING 2026-11-20 10:59:12 on/steps.py:246 odd"))
     console(StepEvent("failed", "train", "lr_0.1", 4, 10, seconds=2.0, text="exit code 3"))
     console(StepEvent("started", "report", "", 9, 10))
     time.sleep(1.2)
     assert stream.getvalue().splitlines() == [
         "[1/10] plan ... done in 0.1 s",
         "[4/10] train lr_0.1 ...",
-        "    train lr_0.1 | step 100",
+        "    train lr_0.1 | train 1/600",
+        "    train lr_0.1 | WARNING odd",
         "[4/10] train lr_0.1 ... FAILED after 2.0 s: exit code 3",
         "[9/10] report ...",
     ]

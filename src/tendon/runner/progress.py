@@ -6,12 +6,15 @@ a line when it starts. No carriage returns, so the same text serves a terminal, 
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TextIO
 
 QUIET_START_S = 1.0
+# The head of a log line, from its level to its place in the code: the step's log keeps it, a terminal need not.
+LOG_HEAD = re.compile(r"^(?:INFO|(WARNING |ERROR ))\s*\d{4}-\S+ \S+\s+\S+:\d+ ")
 
 Kind = Literal["started", "line", "done", "cached", "failed", "trial_failed", "trial_skipped"]
 
@@ -56,7 +59,8 @@ class Console:
                 timer.start()
                 return
             self._begin(event.name, head, shown=event.kind == "line")
-            self._write(f"    {event.name} | {event.text}" if event.kind == "line" else f"{head} {_ending(event)}")
+            said = LOG_HEAD.sub(lambda found: found[1] or "", event.text)
+            self._write(f"    {event.name} | {said}" if event.kind == "line" else f"{head} {_ending(event)}")
 
     def _show_start(self, name: str, head: str) -> None:
         with self._lock:

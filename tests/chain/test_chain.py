@@ -1,0 +1,182 @@
+"""The whole line on the toy task: the committed YAML, run by kfp's subprocess runner, with the real steps.
+
+One sweep of two trials that learn and one that diverges; the same again; and one trial that is killed while it trains.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.chain
+
+TRAINING = "training.offline_steps=2000 training.save_freq=100 training.valid_freq=1000 training.num_threads=1"
+GOOD, OTHER, DIVERGING = 1e-3, 3e-4, 1e30
+ARGUMENTS = {
+    "source_uri": "demo://reach?episodes=20&seed=1",
+    "config": f"experiment=reach_bc {TRAINING}",
+    "episodes": 6,
+    "confirm_episodes": 6,
+}
+SWEEP = [{"key": "training.lr", "name": "lr", "group": 0, "values": [GOOD, OTHER, DIVERGING]}]
+RUN = """
+import json, sys
+from dataclasses import asdict
+from tendon.errors import reported
+from tendon.runner import default_yaml, run_local
+with reported("run"):
+    result = run_local(default_yaml(), json.loads(sys.argv[2]), store_uri=sys.argv[1])
+    print("RESULT " + json.dumps(asdict(result)))
+"""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A run that ended."""
+
+    exit_code: int
+    out: str
+    err: str
+    store: Path
+
+    @property
+    def result(self):
+        return json.loads(self.out.rpartition("RESULT ")[2])
+
+    def read(self, name):
+        return json.loads(Path(self.result["run_uri"], name).read_text())
+
+
+def start(store, arguments):
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, str(store), json.dumps(arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+
+
+def run(store, arguments):
+    process = start(store, arguments)
+    out, err = process.communicate(timeout=300)
+    return Ran(process.returncode, out, err, Path(store))
+
+
+def snapshot(*folders):
+    """Every file with its size and time of change."""
+    files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+    assert files
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
+def weights(trial):
+    """Digest of the weights of a trial's last checkpoint."""
+    last = max((trial / "checkpoints").glob("*/pretrained_model"))
+    files = sorted(last.glob("*.safetensors"))
+    assert files, sorted(path.name for path in last.iterdir())
+    return last.parent.name, [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+
+
+def trial_of(ran, name):
+    outcome = next(outcome for outcome in ran.read("selection.json")["outcomes"] if outcome["trial"] == name)
+    return ran.store / "trials" / outcome["run_key"]
+
+
+def processes_of(store):
+    """Of processes that name the store on their command line: (pid, command line)."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                line = (entry / "cmdline").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if str(store) in line:
+                found.append((int(entry.name), line))
+    return found
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """The sweep, run once for all tests of this file."""
+    ran = run(tmp_path_factory.mktemp("chain") / "store", {**ARGUMENTS, "sweep": SWEEP})
+    assert ran.exit_code == 0, ran.out + ran.err
+    return ran
+
+
+def test_a_sweep_ends_with_a_report_and_lists_the_trial_that_died(swept):
+    selection = swept.read("selection.json")
+    status = {row["trial"]: row["status"] for row in selection["leaderboard"]}
+    assert sorted(status.values()) == ["failed", "ok", "ok"]
+    (dead,) = [name for name, state in status.items() if state == "failed"]
+    assert status[selection["winner"]] == "ok"
+    assert f"train {dead} ... trial failed" in swept.out
+    report = Path(swept.result["report_path"]).read_text(encoding="utf-8")
+    assert len(report) < 5_000_000
+    assert dead in report
+    assert selection["winner"] in report
+    record = Path(swept.result["run_uri"], "record.json")
+    assert json.loads(record.read_text())
+    assert Path(swept.result["run_uri"], "confirmation.json").exists()
+
+
+def test_the_same_again_does_no_work(swept):
+    folders = [swept.store / "datasets", swept.store / "demos"]
+    folders += [
+        trial_of(swept, row["trial"]) for row in swept.read("selection.json")["leaderboard"] if row["status"] == "ok"
+    ]
+    before = snapshot(*folders)
+    again = run(swept.store, {**ARGUMENTS, "sweep": SWEEP})
+    assert again.exit_code == 0, again.out + again.err
+    assert snapshot(*folders) == before
+    assert again.result["cached"] == ["convert", "stats"]
+    assert again.result["run_uri"] == swept.result["run_uri"]
+    ok = [row["trial"] for row in swept.read("selection.json")["leaderboard"] if row["status"] == "ok"]
+    steps = [f"{step} {trial}" for step in ("train", "export", "evaluate") for trial in ok]
+    slow = {
+        name: s
+        for name, s in again.result["seconds"].items()
+        if name in ["convert", "stats", "confirm", *steps] and s > 2
+    }
+    assert slow == {}, "a finished step answers in well under a second; 2 s leave room for a busy machine"
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/cmdline").exists(), reason="finds the processes to kill in /proc, which only Linux has"
+)
+def test_killed_while_training_the_next_run_ends_with_the_same_weights(swept, tmp_path):
+    store = tmp_path / "store"
+    arguments = {**ARGUMENTS, "config": f"{ARGUMENTS['config']} training.lr={GOOD}"}
+    victim = start(store, arguments)
+    end = time.monotonic() + 120
+    while not list(store.glob("trials/*/checkpoints/*/training_state")):
+        assert victim.poll() is None, victim.communicate()
+        assert time.monotonic() < end, "no checkpoint in two minutes"
+        time.sleep(0.01)
+    step = [pid for pid, line in processes_of(store) if "tendon.runner.child" in line]
+    for pid in [*step, victim.pid]:
+        os.kill(pid, signal.SIGKILL)
+    victim.communicate()
+    while processes_of(store):
+        assert time.monotonic() < end, processes_of(store)
+        time.sleep(0.05)
+    (trial,) = (store / "trials").iterdir()
+    stopped_at = max(path.name for path in (trial / "checkpoints").iterdir() if path.is_dir())
+    assert stopped_at < "002000", "training was over before it was killed: the test needs more steps"
+
+    again = run(store, arguments)
+    assert again.exit_code == 0, again.out + again.err
+    reference = next(
+        row["trial"] for row in swept.read("plan.json")["trials"] if f"training.lr={GOOD}" in row["overrides"]
+    )
+    assert weights(trial) == weights(trial_of(swept, reference))
