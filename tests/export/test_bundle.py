@@ -62,9 +62,9 @@ def test_made_once(checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     first = export_bundle(checkpoint, str(tmp_path))
     monkeypatch.setattr(bundle_module, "_fetch", None)  # nothing is read again
     assert export_bundle(checkpoint, str(tmp_path)) == first
-    assert find_bundle("another/checkpoint", str(tmp_path)) is None
+    assert find_bundle(str(tmp_path), "another/checkpoint") is None
     (tmp_path / "policy.json").write_bytes(b"{")
-    assert find_bundle(checkpoint, str(tmp_path)) is None
+    assert find_bundle(str(tmp_path), checkpoint) is None
 
 
 def test_the_checkpoint_may_be_pruned_later(checkpoint: str, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_the_checkpoint_may_be_pruned_later(checkpoint: str, tmp_path: Path) -> 
     shutil.copytree(checkpoint, gone)
     bundle = export_bundle(str(gone), str(tmp_path / "bundle"))
     shutil.rmtree(gone)
-    assert find_bundle(str(gone), bundle.uri) == bundle
+    assert find_bundle(bundle.uri, str(gone)) == bundle
 
 
 def test_a_policy_that_acts_otherwise_is_refused(checkpoint: str) -> None:
