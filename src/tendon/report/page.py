@@ -19,7 +19,7 @@ from tendon.report.summary import Clip, Rate, ReportInputs, decision_in_words, h
 from tendon.report.svg import Canvas, Scale
 
 MOST_BYTES = 5_000_000
-MOST_RECORD_CHARS = 600_000
+MOST_DATA_CHARS = 500_000  # of one table or of the record
 MOST_ERROR_CHARS = 2_000
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; media-src data:; "
@@ -221,6 +221,8 @@ def _figure(figure: Figure) -> str:
 
 def _download(label: str, name: str, kind: str, text: str) -> str:
     """A link that saves the data and, where saving is forbidden (a sandboxed frame), a place to read and copy it."""
+    if len(text) > MOST_DATA_CHARS:
+        return f'<p class="source">{name} is too long to show here; its numbers are in the run folder.</p>'
     link = f'<a download="{name}" href="data:{kind};charset=utf-8,{quote(text)}">save {name}</a>'
     return f"<details><summary>{label}</summary>{link}<pre data-csv></pre></details>"
 
@@ -233,11 +235,8 @@ def _lineage(inputs: ReportInputs) -> str:
         f"{_command(row.command)}</dd></div>"
         for row in inputs.lineage
     )
-    record = ""
-    if inputs.record_json and len(inputs.record_json) <= MOST_RECORD_CHARS:
-        record = _download("the whole record", "record.json", "application/json", inputs.record_json)
-    elif inputs.record_json:
-        record = '<p class="source">record.json is too long to show here; it lies beside this page.</p>'
+    text = inputs.record_json
+    record = _download("the whole record", "record.json", "application/json", text) if text else ""
     return (
         '<section id="lineage"><h2>How each was made</h2>'
         '<p class="lede">What every number above rests on, and the command that makes it again.</p>'

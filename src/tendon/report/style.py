@@ -40,7 +40,7 @@ max-width:27em;text-wrap:pretty}
 .rate .big{font:500 2.6rem/1 var(--serif);font-variant-numeric:lining-nums tabular-nums;letter-spacing:-.01em}
 .rate svg{width:100%;max-width:260px;height:26px;display:block;overflow:visible}
 .rate .rest{grid-column:1/-1;font:.82rem/1.45 var(--sans);color:var(--ink2);margin-top:6px;
-font-variant-numeric:tabular-nums}
+text-wrap:balance;font-variant-numeric:tabular-nums}
 .trace{margin-top:16px;padding-top:12px;border-top:1px solid var(--line);display:flex;flex-wrap:wrap;gap:2px 18px;
 font:.78rem/1.5 var(--sans);color:var(--ink3)}
 .trace b{font-weight:600;color:var(--ink2)}.trace span{min-width:0;overflow-wrap:anywhere}
@@ -61,6 +61,7 @@ border-bottom:1px solid var(--ink3)}
 td{font-size:.9rem;padding:8px 10px 8px 0;border-bottom:1px solid var(--line);vertical-align:top}
 .num{text-align:right}td .dim{color:var(--ink3);white-space:nowrap}
 tr.won td{font-weight:600}tr.won .dim{font-weight:400}
+td.rated{white-space:nowrap}
 td svg{width:130px;height:14px;display:inline-block;vertical-align:-2px;overflow:visible}
 pre,code{font-family:var(--mono);font-size:.78rem}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;color:var(--ink2);line-height:1.5}
@@ -113,7 +114,7 @@ main,header,footer{padding-left:32px;padding-right:32px}
 .verdict{padding:24px 30px 24px}
 .rates.two{grid-template-columns:1fr 1fr}
 .clips.two{grid-template-columns:1fr}.clips .row{grid-template-columns:repeat(3,1fr)}
-.plot .phone{display:none}.plot .desk{display:block}.plot .desk svg{max-width:600px}
+.plot .phone{display:none}.plot .desk{display:block}.plot .desk svg{max-width:500px}
 .made>div{grid-template-columns:minmax(9em,1fr) 3.4fr}
 }
 @media (min-width:960px){.figures{columns:2}.clips.two{grid-template-columns:1fr 1fr;gap:24px}section{padding-top:46px}}
