@@ -229,10 +229,10 @@ def test_everything_from_outside_is_escaped():
 
 def test_all_trials_failed():
     reader = Reader(render(sample.all_failed()))
-    assert "All 2 trials failed: there is no policy to judge." in reader.text
+    assert "Both trials failed: there is no policy to judge." in reader.text
     assert "No verdict" in reader.text
     assert "training.lr=0.1 makes the weights grow without bound" in reader.text
-    assert "None: all 2 trials failed." in reader.text
+    assert "None: every trial failed." in reader.text
     assert "No policy was confirmed, so there are no episodes to show." in reader.text
     assert "No episode was recorded." in reader.text
     assert reader.all("video") == []

@@ -25,6 +25,8 @@ def endings(*groups: tuple[str, int, int]) -> tuple[Ending, ...]:
 @pytest.mark.parametrize(
     ("groups", "words"),
     [
+        ((("success", 60, 49), ("failure", 200, 1)),
+         "1 of 50 finished episodes failed, at the last step (200): out of time."),
         ((("success", 60, 40), ("failure", 200, 10)),
          "10 of 50 finished episodes failed, all at the last step (200): out of time."),
         ((("success", 60, 40), ("failure", 200, 8), ("failure", 30, 1), ("failure", 50, 1)),

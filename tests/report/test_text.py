@@ -1,7 +1,8 @@
 import sample
 
+from tendon.evaluate.confidence import Pairs, difference_paired
 from tendon.report.clips import last_frame_jpeg, make_clip, pick_clips
-from tendon.report.summary import ReportInputs
+from tendon.report.summary import Difference, Ending, Rate, ReportInputs
 from tendon.report.text import end_card
 
 
@@ -24,7 +25,17 @@ def test_the_end_card_of_a_whole_run():
 def test_the_end_card_of_a_run_without_a_result():
     assert end_card(ReportInputs("t")) == "No verdict: the run ended before any policy was evaluated.\n"
     card = end_card(sample.all_failed())
-    assert card.startswith("All 2 trials failed: there is no policy to judge.\n\n  x  bc_0  failed in train")
+    assert card.startswith("Both trials failed: there is no policy to judge.\n\n  x  bc_0  failed in train")
+
+
+def test_values_come_from_the_run_files():
+    summary = {"successes": 48, "n": 49, "crashed": 1, "block": "confirmation"}
+    assert Rate.of("winner", "a", summary) == Rate("winner", "a", 48, 49, 1)
+    row = {"seed": 1000003, "status": "failure", "steps": 100, "error": "", "video": ""}
+    assert Ending.of(row) == Ending(1000003, "failure", 100)
+    difference = Difference.of(Pairs(40, 6, 1, 3))
+    assert (difference.value, difference.pairs) == (0.1, 50)
+    assert difference.interval_95 == difference_paired(Pairs(40, 6, 1, 3))
 
 
 def test_clips_are_the_first_of_each_kind_in_seed_order():

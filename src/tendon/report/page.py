@@ -63,8 +63,14 @@ def _rate(rate: Rate) -> str:
     bar = _bar(rate.interval_95, rate.value, 260, 26) if rate.value is not None else ""
     return (
         f'<div class="rate"><p class="who">{escape(rate.label)}: {escape(rate.name)}</p>'
-        f'<span class="big">{value}</span><span>{bar}</span><p class="rest">success rate ({escape(rest)}</p></div>'
+        f'<span class="big">{value}</span><span>{bar}</span>'
+        f'<p class="rest">{_unbroken("success rate (" + rest)}</p></div>'
     )
+
+
+def _unbroken(words: str) -> str:
+    """Escaped text that wraps only after a comma."""
+    return ", ".join(f'<span class="nb">{escape(part)}</span>' for part in words.split(", "))
 
 
 def _bar(interval: Interval, value: float, width: int, height: int) -> str:
@@ -144,7 +150,7 @@ def _clip(clip: Clip) -> str:
     return (
         f'<figure><video muted loop playsinline controls preload="metadata" aria-label="{escape(label)}"{poster} '
         f'src="data:video/mp4;base64,{data}"></video>'
-        f"<figcaption>seed {clip.seed}, {clip.steps} steps</figcaption></figure>"
+        f"<figcaption>{_unbroken(f'seed {clip.seed}, {clip.steps} steps')}</figcaption></figure>"
     )
 
 
@@ -154,17 +160,20 @@ def _leaderboard(inputs: ReportInputs) -> str:
         return '<section id="board"><h2>Leaderboard</h2><p class="lede">No trial was evaluated.</p></section>\n'
     failed = sum(1 for row in board if not row.rank)
     lede = "Ranked by success rate on the selection seeds, then by fewer mean steps; a verdict rests on other seeds."
-    if failed:
+    if failed == len(board):
+        lede = "No trial came through; each says in which step it failed, and why."
+    elif failed:
         lede += f" {failed} of {len(board)} trials failed and {'is' if failed == 1 else 'are'} listed last."
     numbers = ("n", "crashed", "mean steps", "points behind, 95%")
     head = "".join(f'<th scope="col">{name}</th>' for name in ("", "trial", "success rate, 95%", ""))
     head += "".join(f'<th scope="col" class="num">{name}</th>' for name in numbers)
+    head = "" if failed == len(board) else f"<thead><tr>{head}</tr></thead>"
     rows = "".join(_ranked(row) if row.rank else _failed(row, open_=failed <= 3) for row in board)
     source = inputs.provenance.selection_seeds
     origin = f'<p class="source">selection seeds {escape(source)}</p>' if source else ""
     return (
-        f'<section id="board"><h2>Leaderboard</h2><p class="lede">{lede}</p><table class="board"><thead><tr>{head}</tr>'
-        f"</thead><tbody>{rows}</tbody></table>{origin}</section>\n"
+        f'<section id="board"><h2>Leaderboard</h2><p class="lede">{lede}</p><table class="board">{head}'
+        f"<tbody>{rows}</tbody></table>{origin}</section>\n"
     )
 
 

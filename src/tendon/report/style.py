@@ -40,7 +40,7 @@ max-width:27em;text-wrap:pretty}
 .rate .big{font:500 2.6rem/1 var(--serif);font-variant-numeric:lining-nums tabular-nums;letter-spacing:-.01em}
 .rate svg{width:100%;max-width:260px;height:26px;display:block;overflow:visible}
 .rate .rest{grid-column:1/-1;font:.82rem/1.45 var(--sans);color:var(--ink2);margin-top:6px;
-text-wrap:balance;font-variant-numeric:tabular-nums}
+font-variant-numeric:tabular-nums}
 .trace{margin-top:16px;padding-top:12px;border-top:1px solid var(--line);display:flex;flex-wrap:wrap;gap:2px 18px;
 font:.78rem/1.5 var(--sans);color:var(--ink3)}
 .trace b{font-weight:600;color:var(--ink2)}.trace span{min-width:0;overflow-wrap:anywhere}
@@ -69,6 +69,7 @@ pre{white-space:pre-wrap;overflow-wrap:anywhere;color:var(--ink2);line-height:1.
 .figures{margin-top:16px;column-gap:48px}
 .figures>figure{border-top:1px solid var(--line);padding:12px 0 36px;break-inside:avoid}
 .figures>figure>p{font-size:.95rem;color:var(--ink2);margin:2px 0 10px}
+.nb{white-space:nowrap}.figures>figure:has(>p.no){padding-bottom:20px}
 .figures>figure>p.no{color:var(--ink3);font-style:italic}
 .plot svg{display:block;width:100%;height:auto;overflow:visible;font-family:var(--sans);
 font-variant-numeric:tabular-nums}
@@ -99,7 +100,7 @@ line.s4,path.l.s4,.hollow.s4{stroke:var(--s4)}line.s5,path.l.s5,.hollow.s5{strok
 line.s6,path.l.s6,.hollow.s6{stroke:var(--s6)}
 .m.s0,.bar.s0{fill:var(--s0)}.m.s1,.bar.s1{fill:var(--s1)}.m.s2{fill:var(--s2)}.m.s3{fill:var(--s3)}.m.s4{fill:var(--s4)}
 .m.s5{fill:var(--s5)}.m.s6,.bar.s6{fill:var(--s6)}.bar.pale{fill:var(--pale)}.m.hollow{fill:none}
-@media (max-width:639px){
+@media (max-width:819px){
 .board thead{display:none}.board,.board tbody{display:block}
 .board tr{display:flex;flex-wrap:wrap;gap:2px 10px;padding:10px 0 10px 1.8em;border-bottom:1px solid var(--line);
 position:relative}

@@ -149,7 +149,7 @@ class Canvas:
         """Horizontal grid lines with their values at their left."""
         for tick in y.ticks(about):
             self.line(left, y(tick), right, y(tick), "g")
-            self.text(left - 6, y(tick) + 4, short(tick), anchor="end")
+            self.text(left - 9, y(tick) + 4, short(tick), anchor="end")
 
     def svg(self, name: str, title: str, description: str) -> str:
         """The whole drawing, with what a screen reader says of it."""
