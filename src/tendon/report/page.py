@@ -19,7 +19,7 @@ from tendon.report.summary import Clip, Rate, ReportInputs, decision_in_words, h
 from tendon.report.svg import Canvas, Scale
 
 MOST_BYTES = 5_000_000
-MOST_RECORD_CHARS = 600_000
+MOST_DATA_CHARS = 500_000  # of one table or of the record
 MOST_ERROR_CHARS = 2_000
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; media-src data:; "
@@ -63,8 +63,14 @@ def _rate(rate: Rate) -> str:
     bar = _bar(rate.interval_95, rate.value, 260, 26) if rate.value is not None else ""
     return (
         f'<div class="rate"><p class="who">{escape(rate.label)}: {escape(rate.name)}</p>'
-        f'<span class="big">{value}</span><span>{bar}</span><p class="rest">success rate ({escape(rest)}</p></div>'
+        f'<span class="big">{value}</span><span>{bar}</span>'
+        f'<p class="rest">{_unbroken("success rate (" + rest)}</p></div>'
     )
+
+
+def _unbroken(words: str) -> str:
+    """Escaped text that wraps only after a comma."""
+    return ", ".join(f'<span class="nb">{escape(part)}</span>' for part in words.split(", "))
 
 
 def _bar(interval: Interval, value: float, width: int, height: int) -> str:
@@ -144,7 +150,7 @@ def _clip(clip: Clip) -> str:
     return (
         f'<figure><video muted loop playsinline controls preload="metadata" aria-label="{escape(label)}"{poster} '
         f'src="data:video/mp4;base64,{data}"></video>'
-        f"<figcaption>seed {clip.seed}, {clip.steps} steps</figcaption></figure>"
+        f"<figcaption>{_unbroken(f'seed {clip.seed}, {clip.steps} steps')}</figcaption></figure>"
     )
 
 
@@ -154,17 +160,20 @@ def _leaderboard(inputs: ReportInputs) -> str:
         return '<section id="board"><h2>Leaderboard</h2><p class="lede">No trial was evaluated.</p></section>\n'
     failed = sum(1 for row in board if not row.rank)
     lede = "Ranked by success rate on the selection seeds, then by fewer mean steps; a verdict rests on other seeds."
-    if failed:
+    if failed == len(board):
+        lede = "No trial came through; each says in which step it failed, and why."
+    elif failed:
         lede += f" {failed} of {len(board)} trials failed and {'is' if failed == 1 else 'are'} listed last."
     numbers = ("n", "crashed", "mean steps", "points behind, 95%")
     head = "".join(f'<th scope="col">{name}</th>' for name in ("", "trial", "success rate, 95%", ""))
     head += "".join(f'<th scope="col" class="num">{name}</th>' for name in numbers)
+    head = "" if failed == len(board) else f"<thead><tr>{head}</tr></thead>"
     rows = "".join(_ranked(row) if row.rank else _failed(row, open_=failed <= 3) for row in board)
     source = inputs.provenance.selection_seeds
     origin = f'<p class="source">selection seeds {escape(source)}</p>' if source else ""
     return (
-        f'<section id="board"><h2>Leaderboard</h2><p class="lede">{lede}</p><table class="board"><thead><tr>{head}</tr>'
-        f"</thead><tbody>{rows}</tbody></table>{origin}</section>\n"
+        f'<section id="board"><h2>Leaderboard</h2><p class="lede">{lede}</p><table class="board">{head}'
+        f"<tbody>{rows}</tbody></table>{origin}</section>\n"
     )
 
 
@@ -221,6 +230,8 @@ def _figure(figure: Figure) -> str:
 
 def _download(label: str, name: str, kind: str, text: str) -> str:
     """A link that saves the data and, where saving is forbidden (a sandboxed frame), a place to read and copy it."""
+    if len(text) > MOST_DATA_CHARS:
+        return f'<p class="source">{name} is too long to show here; its numbers are in the run folder.</p>'
     link = f'<a download="{name}" href="data:{kind};charset=utf-8,{quote(text)}">save {name}</a>'
     return f"<details><summary>{label}</summary>{link}<pre data-csv></pre></details>"
 
@@ -233,11 +244,8 @@ def _lineage(inputs: ReportInputs) -> str:
         f"{_command(row.command)}</dd></div>"
         for row in inputs.lineage
     )
-    record = ""
-    if inputs.record_json and len(inputs.record_json) <= MOST_RECORD_CHARS:
-        record = _download("the whole record", "record.json", "application/json", inputs.record_json)
-    elif inputs.record_json:
-        record = '<p class="source">record.json is too long to show here; it lies beside this page.</p>'
+    text = inputs.record_json
+    record = _download("the whole record", "record.json", "application/json", text) if text else ""
     return (
         '<section id="lineage"><h2>How each was made</h2>'
         '<p class="lede">What every number above rests on, and the command that makes it again.</p>'

@@ -123,7 +123,7 @@ def _failure_sentence(successes: Sequence[Ending], failures: Sequence[Ending], c
     late = len(failures) - len(early)
     head = f"{len(failures)} of {len(successes) + len(failures)} finished episodes failed"
     if late == len(failures):
-        return f"{head}, all at the last step ({limit}): out of time.{lost}"
+        return f"{head}, {'all ' if late > 1 else ''}at the last step ({limit}): out of time.{lost}"
     span = f"between step {early[0]} and {early[-1]}" if early[0] < early[-1] else f"at step {early[0]}"
     if late >= 2:
         return f"{head}: {late} ran out of time at step {limit}, {len(early)} ended {span}.{lost}"
@@ -138,7 +138,7 @@ def which_trial_won(inputs: ReportInputs) -> Figure:
         return Figure(name, question, "No trial was evaluated.")
     ranked, failed = [row for row in board if row.rank], [row for row in board if not row.rank]
     if not ranked:
-        return Figure(name, question, f"None: {_all_of(len(failed))} failed. The table above says where and why.")
+        return Figure(name, question, "None: every trial failed. The table above says where and why.")
     answer = _winner_sentence(ranked, failed)
     shown = board[:MOST_ROWS]
 
@@ -191,10 +191,6 @@ def _winner_sentence(ranked: Sequence[LeaderboardRow], failed: Sequence[Leaderbo
 
 def _confirmed_on(inputs: ReportInputs) -> str:
     return origin(inputs, "confirmation_seeds", "policy", "code")
-
-
-def _all_of(number: int) -> str:
-    return "the only trial" if number == 1 else f"all {number} trials"
 
 
 def _blank(value: float | None) -> float | str:

@@ -13,6 +13,7 @@ from tendon.report.summary import Curve, ReportInputs, Timing
 from tendon.report.svg import DASHES, Canvas, Scale, clip_text, short
 
 MOST_CURVES = 6
+MOST_CSV_POINTS = 6_000
 SLOW_FEED = 0.3
 STEP_ORDER = ("plan", "convert", "stats", "train", "export", "evaluate", "select", "confirm", "report", "promote")
 
@@ -61,12 +62,15 @@ def training_converged(inputs: ReportInputs) -> Figure:
         notes.append(f"{len(grey)} more trials in grey.")
     if runaway:
         notes.append(f"Beyond the top: {', '.join(runaway[:MOST_CURVES])}.")
+    each = max(20, MOST_CSV_POINTS // len(curves))
     rows = [
-        (curve.trial, split, step, loss)
+        (curve.trial, split, step, f"{loss:.6g}")
         for curve in curves
-        for split, points in (("train", _thin(curve.train, 300)), ("valid", _thin(curve.valid, 300)))
+        for split, points in (("train", _thin(curve.train, each)), ("valid", _thin(curve.valid, each)))
         for step, loss in points
     ]
+    if any(len(points) > each for curve in curves for points in (curve.train, curve.valid)):
+        notes.append(f"The data hold about {each} points of each curve.")
     where, table = origin(inputs, "dataset", "training_seed", "code"), Table(("trial", "split", "step", "loss"), rows)
     return drawn(name, question, answer, where, draw, table, notes)
 

@@ -61,6 +61,7 @@ border-bottom:1px solid var(--ink3)}
 td{font-size:.9rem;padding:8px 10px 8px 0;border-bottom:1px solid var(--line);vertical-align:top}
 .num{text-align:right}td .dim{color:var(--ink3);white-space:nowrap}
 tr.won td{font-weight:600}tr.won .dim{font-weight:400}
+td.rated{white-space:nowrap}
 td svg{width:130px;height:14px;display:inline-block;vertical-align:-2px;overflow:visible}
 pre,code{font-family:var(--mono);font-size:.78rem}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;color:var(--ink2);line-height:1.5}
@@ -68,6 +69,7 @@ pre{white-space:pre-wrap;overflow-wrap:anywhere;color:var(--ink2);line-height:1.
 .figures{margin-top:16px;column-gap:48px}
 .figures>figure{border-top:1px solid var(--line);padding:12px 0 36px;break-inside:avoid}
 .figures>figure>p{font-size:.95rem;color:var(--ink2);margin:2px 0 10px}
+.nb{white-space:nowrap}.figures>figure:has(>p.no){padding-bottom:20px}
 .figures>figure>p.no{color:var(--ink3);font-style:italic}
 .plot svg{display:block;width:100%;height:auto;overflow:visible;font-family:var(--sans);
 font-variant-numeric:tabular-nums}
@@ -98,7 +100,7 @@ line.s4,path.l.s4,.hollow.s4{stroke:var(--s4)}line.s5,path.l.s5,.hollow.s5{strok
 line.s6,path.l.s6,.hollow.s6{stroke:var(--s6)}
 .m.s0,.bar.s0{fill:var(--s0)}.m.s1,.bar.s1{fill:var(--s1)}.m.s2{fill:var(--s2)}.m.s3{fill:var(--s3)}.m.s4{fill:var(--s4)}
 .m.s5{fill:var(--s5)}.m.s6,.bar.s6{fill:var(--s6)}.bar.pale{fill:var(--pale)}.m.hollow{fill:none}
-@media (max-width:639px){
+@media (max-width:819px){
 .board thead{display:none}.board,.board tbody{display:block}
 .board tr{display:flex;flex-wrap:wrap;gap:2px 10px;padding:10px 0 10px 1.8em;border-bottom:1px solid var(--line);
 position:relative}
@@ -113,7 +115,7 @@ main,header,footer{padding-left:32px;padding-right:32px}
 .verdict{padding:24px 30px 24px}
 .rates.two{grid-template-columns:1fr 1fr}
 .clips.two{grid-template-columns:1fr}.clips .row{grid-template-columns:repeat(3,1fr)}
-.plot .phone{display:none}.plot .desk{display:block}.plot .desk svg{max-width:600px}
+.plot .phone{display:none}.plot .desk{display:block}.plot .desk svg{max-width:500px}
 .made>div{grid-template-columns:minmax(9em,1fr) 3.4fr}
 }
 @media (min-width:960px){.figures{columns:2}.clips.two{grid-template-columns:1fr 1fr;gap:24px}section{padding-top:46px}}

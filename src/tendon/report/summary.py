@@ -6,11 +6,11 @@ Nothing here is optional by guess: an empty tuple, "" or None means "there is no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from tendon.evaluate.confidence import Interval, LeaderboardRow, describe_rate, wilson
+from tendon.evaluate.confidence import Interval, LeaderboardRow, Pairs, describe_rate, difference_paired, wilson
 
 Status = Literal["success", "failure", "crashed"]
 
@@ -25,6 +25,11 @@ class Rate:
     n: int
     crashed: int = 0
     block: str = "confirmation"
+
+    @classmethod
+    def of(cls, label: str, name: str, summary: Mapping[str, Any]) -> Rate:
+        """From a summary.json."""
+        return cls(label, name, summary["successes"], summary["n"], summary["crashed"], summary["block"])
 
     @property
     def value(self) -> float | None:
@@ -47,6 +52,11 @@ class Difference:
     value: float
     interval_95: Interval
     pairs: int
+
+    @classmethod
+    def of(cls, pairs: Pairs) -> Difference:
+        """From the paired outcomes (winner first)."""
+        return cls(pairs.difference, difference_paired(pairs), pairs.n)
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,11 @@ class Ending:
     seed: int
     status: Status
     steps: int
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Ending:
+        """From a row of episodes.jsonl."""
+        return cls(int(row["seed"]), row["status"], int(row["steps"]))
 
 
 @dataclass(frozen=True)
@@ -187,7 +202,7 @@ def headline(inputs: ReportInputs) -> str:
         return _sentence(inputs.verdict)
     board = inputs.leaderboard
     if board and not any(row.rank for row in board):
-        who = "The only trial" if len(board) == 1 else f"All {len(board)} trials"
+        who = {1: "The only trial", 2: "Both trials"}.get(len(board), f"All {len(board)} trials")
         return f"{who} failed: there is no policy to judge."
     if board:
         best = next(row for row in board if row.rank == 1)
