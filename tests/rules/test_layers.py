@@ -26,11 +26,12 @@ ORDER = (
     "export",
     "sim",  # imports nothing of the others; what it offers may be used from here on
     "evaluate",
-    "report",
     "registry",
+    "report",
     "planning",
     "steps",
     "doctor",
+    "runner",  # executes the compiled DAG on one machine
     "commands",
     "cli",
     "__main__",

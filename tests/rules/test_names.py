@@ -16,7 +16,7 @@ LEFTOVER_WORDS = {"copy", "temp", "tmp", "old", "bak", "backup", "orig"}
 TEXT = {".py", ".md", ".toml", ".yaml", ".yml", ".txt", ".json", ".sh", ".cfg", ".ini", ".Dockerfile", ".html", ""}
 PUBLIC_HOSTS = {"pypi.org", "files.pythonhosted.org", "download.pytorch.org"}
 SLASH = "/"  # written apart, so that this file passes its own rules
-MACHINE_PATH = re.compile(rf"(?<![\w.~$-]){SLASH}(?:work|Users{SLASH}\w+|home{SLASH}\w+|root){SLASH}")
+MACHINE_PATH = re.compile(rf"(?<![\w.~$-]){SLASH}(?:work|Users{SLASH}\w+|home{SLASH}\w+|root){SLASH}\w")
 INDEX = re.compile(r"(?:extra-index-url|index-url|find-links|PIP_INDEX_URL)\W+https?://(?:[^@/\s]*@)?([\w.-]+)")
 
 
