@@ -236,7 +236,7 @@ def test_a_key_of_another_policy_names_its_owner(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setitem(schema.POLICIES, "other", OtherConfig)
     found = problems(DATA, "policy.chunk_size=10")
-    where, why, fix = found["policy.chunk_size is not a key of policy bc"]
+    _, why, fix = found["policy.chunk_size is not a key of policy bc"]
     assert "policy other" in why
     assert fix.startswith("policy=other")
 
