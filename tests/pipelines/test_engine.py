@@ -3,6 +3,7 @@
 import io
 import json
 import time
+from pathlib import Path
 
 import pytest
 from kfp.local import logging_utils, subprocess_task_handler
@@ -10,9 +11,9 @@ from kfp.local.orchestrator import enhanced_dag_orchestrator, task_executor
 
 from tendon.errors import MissingDependency
 from tendon.runner import StepEvent, default_arguments, default_yaml
-from tendon.runner.engine import TARGETS, Watch, check_kfp, hooked, problems_in
+from tendon.runner.engine import TARGETS, Task, Watch, _silent_end, check_kfp, hooked, problems_in
 from tendon.runner.local import kfp_home
-from tendon.runner.processes import Processes, _direct
+from tendon.runner.processes import Finished, Processes, _direct
 from tendon.runner.progress import Console
 
 
@@ -79,6 +80,15 @@ def test_four_line_errors_are_found_among_other_words():
     assert (first.what, first.where, first.why, first.fix) == ("a", "b", "c\n  and more", "d")
     assert second.fix == "h"
     assert problems_in(["error: half of one", "where: it broke off"]) == ()
+
+
+def test_a_step_that_could_not_write_blames_the_store():
+    task = Task("stats", "")
+    full = Finished(1, ("Traceback ...", "OSError: [Errno 28] No space left on device: 'x'"), Path("log.txt"))
+    code, problem = _silent_end(task, full)
+    assert code == 4
+    assert "No space left" in problem.why
+    assert _silent_end(task, Finished(1, (), Path("log.txt")))[0] == 1
 
 
 def test_the_console_prints_one_line_for_a_quick_step_and_two_for_a_slow_one():

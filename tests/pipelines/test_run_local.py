@@ -91,11 +91,24 @@ def test_a_failing_step_ends_the_run_with_its_exit_code_and_four_lines(fake, ste
 
 
 def test_unknown_parameters_are_named_with_the_nearest_before_anything_starts(fake):
-    ran = fake.run(arguments={"episods": 3, "champ": "x"})
+    ran = fake.run(arguments={"episods": 3, "champ": "x", "promote": "yes"})
     assert ran.exit_code == 2
+    assert "error: promote='yes' has the wrong type" in ran.err
     assert "did you mean episodes?" in ran.err
     assert "did you mean champion?" in ran.err
     assert fake.calls() == []
+
+
+def test_a_file_that_is_no_pipeline_and_a_store_that_cannot_be_written(fake, tmp_path):
+    odd = tmp_path / "odd.yaml"
+    odd.write_text("a: [")
+    ran = fake.run(odd)
+    assert ran.exit_code == 2
+    assert "error: the pipeline cannot be read" in ran.err
+    fake.store.write_text("a file where the store should be")
+    ran = fake.run()
+    assert ran.exit_code == 4
+    assert "error: the store cannot be written" in ran.err
 
 
 def test_ctrl_c_lets_the_step_save_and_leaves_nothing_behind(fake):

@@ -5,6 +5,6 @@ Called by ``tendon run`` and ``make demo``; kfp is imported only when a run star
 """
 
 from tendon.runner.local import RunResult, default_arguments, default_yaml, run_local
-from tendon.runner.progress import StepEvent
+from tendon.runner.progress import Console, StepEvent
 
-__all__ = ["RunResult", "StepEvent", "default_arguments", "default_yaml", "run_local"]
+__all__ = ["Console", "RunResult", "StepEvent", "default_arguments", "default_yaml", "run_local"]

@@ -7,6 +7,7 @@ refuses a kfp whose functions are not those it knows. Called by local.py.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import inspect
 import json
@@ -21,12 +22,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tendon.errors import MissingDependency, Problem
+from tendon.errors import Interrupted, MissingDependency, Problem, StorageError
 from tendon.runner.processes import Finished, Processes
 from tendon.runner.progress import Kind, OnEvent, StepEvent
 
 KFP_SERIES = "2.17."
 EXTRA = "pip install 'tendon[kubeflow]'"
+ROOM = "give another store_uri, or make room there"
+STORAGE, STOPPED = StorageError.exit_code, Interrupted.exit_code
 # module, attribute, its parameters: what kfp must look like for our replacements to fit
 TARGETS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (
@@ -82,9 +85,7 @@ class Watch:
         self._on_event = on_event
         self._local = threading.local()
 
-    def execute(
-        self, original: Callable[..., Any], task_name: str, arguments: dict[str, Any], run: Callable[[], Any]
-    ) -> Any:
+    def execute(self, task_name: str, arguments: dict[str, Any], run: Callable[[], Any]) -> Any:
         """Around one task of kfp: events, times, exit codes. ``run`` executes it; its (outputs, status) comes back."""
         from kfp.local.status import Status
 
@@ -94,13 +95,14 @@ class Watch:
         self._tell("started", task)
         try:
             outputs, status = run()
-        except Exception as error:  # outputs that kfp cannot read; a component it cannot start
-            self._fail(
-                task, (Problem(f"{task.name} gave kfp nothing to go on with", task.name, str(error), "see its log"),)
-            )
+        except OSError as error:
+            self._fail(task, Problem(f"{task.name} cannot be started", task.name, str(error), ROOM), STORAGE)
+            return {}, Status.FAILURE
+        except Exception as error:  # outputs that kfp cannot read
+            self._fail(task, Problem(f"kfp cannot go on from {task.name}", task.name, str(error), "see its log"), 1)
             return {}, Status.FAILURE
         if status != Status.SUCCESS:
-            self._fail(task, ())
+            self._fail(task)
             return outputs, status
         self._end(task, outputs)
         return outputs, status
@@ -126,14 +128,19 @@ class Watch:
         else:
             self._tell("trial_skipped", task)
 
-    def _fail(self, task: Task, problems: tuple[Problem, ...]) -> None:
-        code, log = (task.finished.exit_code, task.finished.log) if task.finished else (1, Path())
-        if task.finished and not problems:
-            problems = problems_in(task.finished.words) or (_silent_end(task, code, log),)
-        self.failures.append(Failure(task.name, 75 if code < 0 else code or 1, problems))
+    def _fail(self, task: Task, problem: Problem | None = None, code: int = 1) -> None:
+        problems: tuple[Problem, ...] = (problem,) if problem else ()
+        where = ""
+        if task.finished is not None and problem is None:
+            code, where = task.finished.exit_code, f", log {task.finished.log}"
+            problems = problems_in(task.finished.words)
+            if not problems:
+                code, silent = _silent_end(task, task.finished)
+                problems = (silent,)
+        self.failures.append(Failure(task.name, STOPPED if code < 0 else code or 1, problems))
         self.seconds[task.name] = time.monotonic() - task.started_s
         if not self.processes.stopping:
-            self._tell("failed", task, f"exit code {code}, log {log}" if code > 0 else f"signal {-code}, log {log}")
+            self._tell("failed", task, (f"exit code {code}" if code >= 0 else f"signal {-code}") + where)
 
     def _tell(self, kind: Kind, task: Task, text: str = "") -> None:
         index = self._steps.index(task.step) + 1 if task.step in self._steps else 0
@@ -157,7 +164,7 @@ def hooked(watch: Watch, max_parallel: int, log: Path) -> Iterator[None]:
         spec.ClearField("retry_policy")  # a cluster retries a lost node; here a failure is the user's to see at once
         kwargs["task_spec"] = spec
         arguments = OrchestratorUtils.make_task_arguments(spec.inputs, kwargs["io_store"])
-        return watch.execute(execute_single_task, kwargs["task_name"], arguments, lambda: execute_single_task(**kwargs))
+        return watch.execute(kwargs["task_name"], arguments, lambda: execute_single_task(**kwargs))
 
     class Parallel(parallel_executor):  # type: ignore[misc, valid-type]
         def __init__(self, max_workers: int | None = None) -> None:
@@ -238,13 +245,16 @@ def problems_in(words: Sequence[str]) -> tuple[Problem, ...]:
     return tuple(Problem(item["error"], item["where"], item["why"], item["fix"]) for item in whole)
 
 
-def _silent_end(task: Task, code: int, log: Path) -> Problem:
-    assert task.finished is not None
-    last = next((word for word in reversed(task.finished.words) if word.strip()), "it said nothing")
+def _silent_end(task: Task, finished: Finished) -> tuple[int, Problem]:
+    """Exit code and four lines of a step that did not say what was wrong."""
+    code, log = finished.exit_code, str(finished.log)
+    last = next((word for word in reversed(finished.words) if word.strip()), "it said nothing")
     if code < 0:
         why = f"its process got signal {-code} (out of memory, or somebody stopped it)"
-        return Problem(f"{task.name} was killed", str(log), why, "run the same command again: it continues")
-    return Problem(f"{task.name} ended with exit code {code}", str(log), last, "read the log named above")
+        return code, Problem(f"{task.name} was killed", log, why, "run the same command again: it continues")
+    if any(f"[Errno {number}]" in last for number in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)):
+        return STORAGE, Problem(f"{task.name} could not write what it made", log, last, ROOM)
+    return code, Problem(f"{task.name} ended with exit code {code}", log, last, "read the log named above")
 
 
 def _trial_of(arguments: dict[str, Any]) -> str:
@@ -266,7 +276,7 @@ def _outcome_of(value: Any) -> dict[str, Any]:
 @contextmanager
 def _kfp_logs_to(path: Path) -> Iterator[None]:
     """Kfp logs through the root logger: keep those records in a file, and out of the user's sight."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
 
     def keep(record: logging.LogRecord) -> bool:

@@ -42,6 +42,15 @@ ERROR_OF = {
     kind.exit_code: kind for kind in (ConfigError, DataError, StorageError, MissingDependency, GateRefused, Interrupted)
 }
 
+PYTHON_OF: dict[str, tuple[type, ...]] = {
+    "STRING": (str,),
+    "NUMBER_INTEGER": (int,),
+    "NUMBER_DOUBLE": (float, int),
+    "BOOLEAN": (bool,),
+    "LIST": (list,),
+    "STRUCT": (dict,),
+}
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -76,13 +85,12 @@ def run_local(
         TendonError: The problems and the exit code of the step that failed; Interrupted after Ctrl-C.
     """
     check_kfp()
-    from kfp import components, local
+    from kfp import local
 
-    component = components.load_component_from_file(str(yaml_path))
+    component = _load(yaml_path)
     spec = component.pipeline_spec
-    names = list(spec.root.input_definitions.parameters)
-    _check_names(arguments, names, str(yaml_path))
-    if "store_uri" in names:
+    _check_arguments(arguments, spec.root.input_definitions.parameters, str(yaml_path))
+    if "store_uri" in spec.root.input_definitions.parameters:
         arguments = {"store_uri": store_uri, **arguments}
     home = kfp_home(store_uri)
     processes = Processes()
@@ -131,11 +139,10 @@ def default_yaml() -> Path:
 def default_arguments(yaml_path: str | Path) -> dict[str, Any]:
     """The pipeline's parameters with their defaults, as the YAML has them."""
     check_kfp()
-    from kfp import components
     from kfp.local.executor_output_utils import pb2_value_to_python
     from kfp.pipeline_spec.pipeline_spec_pb2 import ParameterType
 
-    parameters = components.load_component_from_file(str(yaml_path)).pipeline_spec.root.input_definitions.parameters
+    parameters = _load(yaml_path).pipeline_spec.root.input_definitions.parameters
     values = {name: pb2_value_to_python(parameter.default_value) for name, parameter in parameters.items()}
     integers = {
         name for name, parameter in parameters.items() if parameter.parameter_type == ParameterType.NUMBER_INTEGER
@@ -225,12 +232,35 @@ def _forget_old_runs(runs: Path, kept_entries: str) -> None:
                 shutil.rmtree(workspace, ignore_errors=True)
 
 
-def _check_names(arguments: dict[str, Any], names: list[str], where: str) -> None:
+def _load(yaml_path: str | Path) -> Any:
+    """The pipeline as kfp's component."""
+    from kfp import components
+
+    try:
+        return components.load_component_from_file(str(yaml_path))
+    except Exception as error:  # kfp raises what its parsers raise
+        why = str(error).split("\n")[0] or type(error).__name__
+        raise ConfigError("the pipeline cannot be read", where=str(yaml_path), why=why, fix="make compile") from None
+
+
+def _check_arguments(arguments: dict[str, Any], parameters: Any, where: str) -> None:
+    """Every wrong name and every wrong type, at once."""
+    from kfp.pipeline_spec.pipeline_spec_pb2 import ParameterType
+
     problems = []
-    for unknown in sorted(set(arguments) - set(names)):
-        near = difflib.get_close_matches(unknown, names, n=1)
-        fix = f"did you mean {near[0]}?" if near else f"one of {', '.join(names)}"
-        problems.append(Problem(f"the pipeline has no parameter {unknown!r}", where, "it is not among its inputs", fix))
+    for name, value in sorted(arguments.items()):
+        if name not in parameters:
+            near = difflib.get_close_matches(name, list(parameters), n=1)
+            fix = f"did you mean {near[0]}?" if near else f"one of {', '.join(parameters)}"
+            problems.append(
+                Problem(f"the pipeline has no parameter {name!r}", where, "it is not among its inputs", fix)
+            )
+            continue
+        wanted = PYTHON_OF.get(ParameterType.ParameterTypeEnum.Name(parameters[name].parameter_type))
+        if wanted and type(value) not in wanted:
+            why = f"the pipeline wants {wanted[0].__name__}, not {type(value).__name__}"
+            fix = parameters[name].description.replace("\n", " ") or f"give {name} as {wanted[0].__name__}"
+            problems.append(Problem(f"{name}={value!r} has the wrong type", where, why, fix))
     if problems:
         raise ConfigError.of(problems)
 

@@ -41,15 +41,18 @@ OnEvent = Callable[[StepEvent], None]
 
 
 class Console:
-    """Prints events, from any thread, as lines that never mix."""
+    """Prints events, from any thread, as lines that never mix; ``quiet`` leaves what steps say to their logs."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
         self._stream = stream
+        self._quiet = quiet
         self._lock = threading.Lock()
         self._waiting: dict[str, threading.Timer] = {}
 
     def __call__(self, event: StepEvent) -> None:
         """Show one event."""
+        if self._quiet and event.kind in ("started", "line"):
+            return
         with self._lock:
             head = f"[{event.index}/{event.total}] {event.name} ..."
             if event.kind == "started":
