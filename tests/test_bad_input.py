@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.data.make_hdf5 import write_lift_like
+from tests.conftest import make_lift_like_hdf5
 
 LINES = ("error: ", "where: ", "why:   ", "fix:   ")
 
@@ -22,7 +22,9 @@ LINES = ("error: ", "where: ", "why:   ", "fix:   ")
 def tendon(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tendon", *map(str, arguments)]
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
-    return subprocess.run(command, cwd=cwd, env=inherited | environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, cwd=cwd, env=inherited | environment, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def assert_four_lines(done: subprocess.CompletedProcess[str], code: int, *words: str, problems: int = 1) -> None:
@@ -36,17 +38,23 @@ def assert_four_lines(done: subprocess.CompletedProcess[str], code: int, *words:
         assert word in done.stderr, f"{word!r} is not in:\n{done.stderr}"
 
 
-def convert(source: Path, tmp_path: Path, store: object = "store", **environment: str) -> subprocess.CompletedProcess[str]:
+def convert(
+    source: Path, tmp_path: Path, store: object = "store", **environment: str
+) -> subprocess.CompletedProcess[str]:
     return tendon("convert", "--source-uri", source, "--store-uri", store, cwd=tmp_path, **environment)
 
 
 def assert_nothing_finished(store: Path) -> None:
-    left = [path for path in store.rglob("*") if path.name in ("manifest.json", ".complete.json")] if store.exists() else []
+    left = (
+        [path for path in store.rglob("*") if path.name in ("manifest.json", ".complete.json")]
+        if store.exists()
+        else []
+    )
     assert not left
 
 
 def break_file(tmp_path: Path, how: str) -> Path:
-    path = write_lift_like(tmp_path / f"{how}.hdf5")
+    path = make_lift_like_hdf5(tmp_path / f"{how}.hdf5")
     with h5py.File(path, "r+") as file:
         if how == "width":
             del file["data/demo_3/actions"]
@@ -63,7 +71,12 @@ def break_file(tmp_path: Path, how: str) -> Path:
 
 @pytest.mark.parametrize(
     ("how", "words"),
-    [("width", ("demo_3", "8", "skip_episodes")), ("nan", ("demo_2", "object")), ("empty", ()), ("truncated", ("truncated.hdf5",))],
+    [
+        ("width", ("demo_3", "8", "skip_episodes")),
+        ("nan", ("demo_2", "object")),
+        ("empty", ()),
+        ("truncated", ("truncated.hdf5",)),
+    ],
 )
 def test_broken_demonstrations(tmp_path: Path, how: str, words: tuple[str, ...]) -> None:
     assert_four_lines(convert(break_file(tmp_path, how), tmp_path), 3, *words)
@@ -82,7 +95,9 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 def test_unknown_key_unknown_policy_two_wrong_keys(tmp_path: Path) -> None:
-    assert_four_lines(tendon("train", "data.uri=x", "training.offline_stepz=5", cwd=tmp_path), 2, "training.offline_steps")
+    assert_four_lines(
+        tendon("train", "data.uri=x", "training.offline_stepz=5", cwd=tmp_path), 2, "training.offline_steps"
+    )
     assert_four_lines(tendon("train", "data.uri=x", "policy=bcc", cwd=tmp_path), 2, "bcc", "bc")
     two = tendon("train", "data.uri=x", "training.offline_stepz=5", "policy.hedd=gmm", cwd=tmp_path)
     assert_four_lines(two, 2, "training.offline_steps", "policy.head", problems=2)
@@ -94,7 +109,9 @@ def test_a_plan_reports_every_trial_at_once(tmp_path: Path) -> None:
         "- {key: training.lrr, name: lr, group: 0, values: [0.1, 0.01]}\n"
         "- {key: policy.head, name: head, group: 1, values: [gmm, gauss]}\n"
     )
-    done = tendon("run", "experiment=reach_bc", "--plan", "--sweep", sweep, "--source-uri", "demo://reach", cwd=tmp_path)
+    done = tendon(
+        "run", "experiment=reach_bc", "--plan", "--sweep", sweep, "--source-uri", "demo://reach", cwd=tmp_path
+    )
     assert done.returncode == 2
     assert "training.lr" in done.stderr
     assert "gauss" in done.stderr
@@ -102,7 +119,7 @@ def test_a_plan_reports_every_trial_at_once(tmp_path: Path) -> None:
 
 
 def test_unreachable_store(tmp_path: Path) -> None:
-    source = write_lift_like(tmp_path / "ok.hdf5")
+    source = make_lift_like_hdf5(tmp_path / "ok.hdf5")
     done = convert(
         source,
         tmp_path,
@@ -137,7 +154,7 @@ def test_wrong_credentials(tmp_path: Path) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         done = convert(
-            write_lift_like(tmp_path / "ok.hdf5"),
+            make_lift_like_hdf5(tmp_path / "ok.hdf5"),
             tmp_path,
             "s3://bucket/prefix",
             AWS_ENDPOINT_URL=f"http://127.0.0.1:{server.server_port}",
@@ -155,16 +172,20 @@ def test_wrong_credentials(tmp_path: Path) -> None:
 def test_full_disk(tmp_path: Path) -> None:
     store = tmp_path / "small"
     store.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", store], capture_output=True, check=False).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", store], capture_output=True, check=False
+    ).returncode:
         pytest.skip("mounting is not allowed here")
     try:
-        assert_four_lines(convert(write_lift_like(tmp_path / "ok.hdf5"), tmp_path, store), 4, "space")
+        assert_four_lines(convert(make_lift_like_hdf5(tmp_path / "ok.hdf5"), tmp_path, store), 4, "space")
         assert_nothing_finished(store)
     finally:
         subprocess.run(["umount", store], check=True)
 
 
 def test_simulator_not_installed(tmp_path: Path) -> None:
-    done = tendon("demo-data", "env=lift", "--episodes", "1", "-o", "x.hdf5", cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    done = tendon(
+        "demo-data", "env=lift", "--episodes", "1", "-o", "x.hdf5", cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache")
+    )
     assert_four_lines(done, 5, "tendon sims install robosuite")
     assert not (tmp_path / "x.hdf5").exists()

@@ -1,4 +1,4 @@
-"""The ``tendon`` command: parses, calls one function of steps.py (or a tool), sets the exit code. Imports nothing heavy until a verb is known."""
+"""The ``tendon`` command: parses, calls one verb of commands.py, sets the exit code. Nothing heavy is imported for --help."""
 
 from __future__ import annotations
 
@@ -57,14 +57,18 @@ def _run_verbs(verb) -> None:  # type: ignore[no-untyped-def]
         run = verb(name, help)
         run.add_argument("overrides", nargs="*", help="configuration, e.g. policy=bc training.lr=1e-3")
         run.add_argument("--source-uri", help="demonstrations: a file, s3://..., or demo://ENV?episodes=N&seed=S")
-        run.add_argument("--store-uri", help="where everything is kept: a folder or s3://bucket/prefix (default outputs/run)")
+        run.add_argument(
+            "--store-uri", help="where everything is kept: a folder or s3://bucket/prefix (default outputs/run)"
+        )
         run.add_argument("--dataset-name", help="folder name of the converted dataset")
         run.add_argument("--sweep", help="YAML or JSON file: a list of {key, name, group, values, value_names}")
         run.add_argument("--episodes", type=int, help="rollouts per trial on the selection seeds")
         run.add_argument("--confirm-episodes", type=int, help="rollouts of the winner on fresh seeds")
         run.add_argument("--champion", help="name of the champion to compare with")
         run.add_argument("--promote", action="store_true", default=None, help="let the gate move the champion pointer")
-        run.add_argument("--fresh", action="store_true", help="forget cached steps (finished work in the store is still found)")
+        run.add_argument(
+            "--fresh", action="store_true", help="forget cached steps (finished work in the store is still found)"
+        )
         run.add_argument("--plan", action="store_true", help="print the trials and what would run; create nothing")
         run.add_argument("--pipeline", help="compiled YAML to run (default: the one in pipelines/compiled)")
 
@@ -82,7 +86,9 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
 
     step = verb("train", "train one policy: `tendon train policy=bc env=lift data.uri=... training.offline_steps=...`")
     step.add_argument("overrides", nargs="*", help="configuration, e.g. policy=bc env=lift training.lr=1e-3")
-    step.add_argument("--config-dir", help="folder of a saved configuration, e.g. .../checkpoints/002000/pretrained_model")
+    step.add_argument(
+        "--config-dir", help="folder of a saved configuration, e.g. .../checkpoints/002000/pretrained_model"
+    )
     step.add_argument("--config-name", help="its name without .yaml, e.g. config")
     step.add_argument("--store-uri", default="outputs/train", help="the trial is kept in STORE/trials/RUN_KEY")
     step.add_argument("--run-uri", help="repeat a trial of a run: its folder ...")
@@ -114,11 +120,16 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
 
 
 def _tool_verbs(verb) -> None:  # type: ignore[no-untyped-def]
-    tool = verb("demo-data", "record a scripted expert as a robomimic HDF5: `tendon demo-data env=lift --episodes 200 -o lift.hdf5`")
+    tool = verb(
+        "demo-data",
+        "record a scripted expert as a robomimic HDF5: `tendon demo-data env=lift --episodes 200 -o lift.hdf5`",
+    )
     tool.add_argument("overrides", nargs="*", help="e.g. env=lift")
     tool.add_argument("--episodes", type=int, default=100)
     tool.add_argument("--seed", type=int, default=1)
-    tool.add_argument("--noise", type=float, default=0.0, help="standard deviation of the noise in the executed actions")
+    tool.add_argument(
+        "--noise", type=float, default=0.0, help="standard deviation of the noise in the executed actions"
+    )
     tool.add_argument("--images", action="store_true", help="camera images too")
     tool.add_argument("-o", "--output", required=True, help="the HDF5 file to write")
 

@@ -6,7 +6,6 @@ import json
 import shlex
 import sys
 from argparse import Namespace
-
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +75,9 @@ def _print_plan(parameters: dict[str, Any]) -> int:
     print(f"run      {plan.run_uri}\nsource   {plan.source_uri} ({plan.source_digest})\ndataset  {plan.dataset_uri}")
     for trial in plan.trials:
         print(f"trial    {trial.name:<40} {trial.run_key}  {' '.join(trial.overrides)}")
-    print(f"rollouts {len(plan.trials)} x {plan.episodes} to select, {plan.confirm_episodes} to confirm. Nothing was created.")
+    print(
+        f"rollouts {len(plan.trials)} x {plan.episodes} to select, {plan.confirm_episodes} to confirm. Nothing was created."
+    )
     return 0
 
 
@@ -88,7 +89,10 @@ def load_sweep(path: str) -> list[dict[str, Any]]:
         loaded = OmegaConf.to_container(OmegaConf.load(path))
     except (OSError, ValueError) as error:
         raise ConfigError(
-            "the sweep file cannot be read", where=path, why=str(error), fix="a list of {key, name, group, values, value_names}"
+            "the sweep file cannot be read",
+            where=path,
+            why=str(error),
+            fix="a list of {key, name, group, values, value_names}",
         ) from None
     return loaded if isinstance(loaded, list) else [loaded]  # type: ignore[list-item]
 
@@ -113,7 +117,13 @@ def convert(arguments: Namespace) -> int:
 def stats(arguments: Namespace) -> int:
     """Statistics of a dataset."""
     result = steps.stats(dataset_uri=arguments.dataset_uri)
-    print(end_card("statistics", list({"stats": result.stats_uri}.items()), f"tendon train data.uri={shlex.quote(arguments.dataset_uri)}"))
+    print(
+        end_card(
+            "statistics",
+            list({"stats": result.stats_uri}.items()),
+            f"tendon train data.uri={shlex.quote(arguments.dataset_uri)}",
+        )
+    )
     return 0
 
 
@@ -133,7 +143,9 @@ def train(arguments: Namespace) -> int:
     result = steps.train(config=config, dataset_uri=config.data.uri, trial_uri=trial_uri)
     rows = {"checkpoint": result.checkpoint_uri, "step": result.step, "weights": result.weights_sha256[:16]}
     bundle = join(trial_uri, "bundle")
-    following = f"tendon export --checkpoint-uri {shlex.quote(result.checkpoint_uri)} --bundle-uri {shlex.quote(bundle)}"
+    following = (
+        f"tendon export --checkpoint-uri {shlex.quote(result.checkpoint_uri)} --bundle-uri {shlex.quote(bundle)}"
+    )
     print(end_card("trained", list(rows.items()), following))
     return 0
 
@@ -194,14 +206,26 @@ def select(arguments: Namespace) -> int:
     """Rank the trials of a run again from what the run recorded."""
     saved = json.loads(open_store(arguments.run_uri).read("selection.json"))
     result = steps.select(run_uri=arguments.run_uri, outcomes=[json.dumps(outcome) for outcome in saved["outcomes"]])
-    print(end_card("selected", list({"winner": result.winner or "none"}.items()), f"tendon confirm --run-uri {shlex.quote(arguments.run_uri)}"))
+    print(
+        end_card(
+            "selected",
+            list({"winner": result.winner or "none"}.items()),
+            f"tendon confirm --run-uri {shlex.quote(arguments.run_uri)}",
+        )
+    )
     return 0
 
 
 def confirm(arguments: Namespace) -> int:
     """The winner on fresh seeds."""
     result = steps.confirm(run_uri=arguments.run_uri)
-    print(end_card("confirmed", list({"verdict": result.verdict}.items()), f"tendon report --run-uri {shlex.quote(arguments.run_uri)}"))
+    print(
+        end_card(
+            "confirmed",
+            list({"verdict": result.verdict}.items()),
+            f"tendon report --run-uri {shlex.quote(arguments.run_uri)}",
+        )
+    )
     return 0
 
 
@@ -217,7 +241,10 @@ def promote(arguments: Namespace) -> int:
     result = steps.promote(run_uri=arguments.run_uri, force=True)
     if not result.promoted:
         raise GateRefused(
-            "the champion stays", where=arguments.run_uri, why=result.reason, fix="train a better challenger, or confirm on more episodes"
+            "the champion stays",
+            where=arguments.run_uri,
+            why=result.reason,
+            fix="train a better challenger, or confirm on more episodes",
         )
     print(end_card("promoted", list({"why": result.reason}.items()), ""))
     return 0
@@ -261,10 +288,14 @@ def sims(arguments: Namespace) -> int:
 
     if arguments.action == "install":
         if not arguments.name:
-            raise ConfigError("no simulator is named", where="tendon sims install", why="NAME is missing", fix="tendon sims list")
+            raise ConfigError(
+                "no simulator is named", where="tendon sims install", why="NAME is missing", fix="tendon sims list"
+            )
         simulators.install(arguments.name)
     for sim in simulators.list_sims():
-        print(f"{sim.name:<12} {'installed' if sim.installed else 'not installed':<14} {sim.needs or 'nothing to install'}")
+        print(
+            f"{sim.name:<12} {'installed' if sim.installed else 'not installed':<14} {sim.needs or 'nothing to install'}"
+        )
     return 0
 
 
@@ -275,5 +306,3 @@ def doctor(arguments: Namespace) -> int:
     checks = run_checks(store_uri=arguments.store_uri, kfp_host=arguments.kfp_host)
     print(render(checks))
     return 1 if any(check.status == "FAIL" for check in checks) else 0
-
-

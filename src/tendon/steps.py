@@ -87,7 +87,10 @@ def _store_beside(artifact_uri: str) -> str:
     """The store of a run that names none: a folder beside the pipeline root of the engine."""
     if not artifact_uri:
         raise ConfigError(
-            "no store is given", where="store_uri", why="it is empty", fix="store_uri=outputs/run or store_uri=s3://bucket/prefix"
+            "no store is given",
+            where="store_uri",
+            why="it is empty",
+            fix="store_uri=outputs/run or store_uri=s3://bucket/prefix",
         )
     root = artifact_uri.replace("minio://", "s3://", 1)
     return join(root.split("/v2/artifacts/")[0] if "/v2/artifacts/" in root else root.rsplit("/", 4)[0], "tendon")
@@ -127,7 +130,11 @@ def convert(
     if manifest is not None:
         log.info("convert: found finished in %s", uri)
     else:
-        with _timed(uri, "convert"), _opened(source_uri, source_digest, store_uri) as source, Progress("convert", None, "steps") as bar:
+        with (
+            _timed(uri, "convert"),
+            _opened(source_uri, source_digest, store_uri) as source,
+            Progress("convert", None, "steps") as bar,
+        ):
             manifest = convert_episodes(
                 source, store_uri, dataset_name, options, workers, bar.follow, source_digest=source_digest
             )
@@ -244,7 +251,9 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
 
     statistics = stats(dataset_uri=dataset_uri, split=config.data.split)
     with _timed(trial_uri, "train"), Progress("train", config.training.offline_steps, "steps") as bar:
-        return train_policy(config, dataset_uri, DatasetStats.from_json(json.dumps(statistics.stats)), trial_uri, bar.follow)
+        return train_policy(
+            config, dataset_uri, DatasetStats.from_json(json.dumps(statistics.stats)), trial_uri, bar.follow
+        )
 
 
 def export_trial(*, run_uri: str, outcome: str) -> str:
@@ -262,7 +271,7 @@ def export(*, checkpoint_uri: str, bundle_uri: str) -> str:
     """Write the bundle of a checkpoint with its parity record; the bundle's digest."""
     from tendon.export.bundle import export_bundle, find_bundle
 
-    found = find_bundle(checkpoint_uri, bundle_uri)
+    found = find_bundle(bundle_uri, checkpoint_uri)
     if found is not None:
         log.info("export: found finished in %s", bundle_uri)
         return found.digest
@@ -276,7 +285,9 @@ def evaluate_trial(*, run_uri: str, outcome: str) -> str:
 
 
 def _evaluate(run: RunPlan, outcome: TrialOutcome) -> TrialOutcome:
-    table = evaluate(bundle_uri=outcome.bundle_uri, config=run.config_of(outcome.trial), block="selection", run_id=run.run_id)
+    table = evaluate(
+        bundle_uri=outcome.bundle_uri, config=run.config_of(outcome.trial), block="selection", run_id=run.run_id
+    )
     numbers = ("success_rate", "n", "successes", "crashed", "mean_steps", "mean_sum_reward")
     metrics = outcome.metrics | {name: float(table.summary[name]) for name in numbers}
     metrics["success_low"], metrics["success_high"] = table.summary["interval_95"]
@@ -417,7 +428,10 @@ def promote(*, run_uri: str, force: bool = False) -> PromotionResult:
     confirmation = load_confirmation(run_uri)
     if not confirmation.winner:
         raise DataError(
-            "no trial finished", where=run_uri, why=confirmation.verdict.sentence, fix="read the errors of the trials in the report"
+            "no trial finished",
+            where=run_uri,
+            why=confirmation.verdict.sentence,
+            fix="read the errors of the trials in the report",
         )
     if not (run.promote or force):
         return PromotionResult(False, "promotion is off (promote=true, or `tendon promote`)")

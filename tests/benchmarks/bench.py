@@ -43,7 +43,9 @@ def start_torch_step() -> float:
         times = []
         for n in range(ROUNDS):
             started = time.monotonic()
-            with subprocess.Popen([*train, "--store-uri", f"t{n}"], cwd=cwd, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+            with subprocess.Popen(
+                [*train, "--store-uri", f"t{n}"], cwd=cwd, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+            ) as process:
                 assert process.stderr is not None
                 first = next((time.monotonic() for text in process.stderr if " step:0 " in text), None)
                 process.stderr.read()

@@ -15,26 +15,44 @@ from tests.benchmarks.rows import row
 KILLS = 10
 
 
-@row("faults", "train-sigkill", f"share of {KILLS} trainings, each killed at a random moment, that end with the same weights", "== 1")
+@row(
+    "faults",
+    "train-sigkill",
+    f"share of {KILLS} trainings, each killed at a random moment, that end with the same weights",
+    "== 1",
+)
 def train_sigkill() -> float:
     """Bit-equal resume after SIGKILL."""
     moments = random.Random(7)
     with tempfile.TemporaryDirectory() as folder:
         cwd = Path(folder)
-        train = ["train", *line.TRAIN, f"data.uri={line.dataset(cwd)}", "training.offline_steps=3000", "training.save_freq=250"]
+        train = [
+            "train",
+            *line.TRAIN,
+            f"data.uri={line.dataset(cwd)}",
+            "training.offline_steps=3000",
+            "training.save_freq=250",
+        ]
         _, seconds = line.run(*train, "--store-uri", cwd / "whole", cwd=cwd)
         expected = line.final_status(cwd / "whole")["weights_sha256"]
         equal = killed = 0
         while killed < KILLS:
             store = cwd / f"killed-{killed}"
-            killed += line.run_and_kill(*train, "--store-uri", store, cwd=cwd, after_s=moments.uniform(0.3, 0.95) * seconds)
+            killed += line.run_and_kill(
+                *train, "--store-uri", store, cwd=cwd, after_s=moments.uniform(0.3, 0.95) * seconds
+            )
             line.run(*train, "--store-uri", store, cwd=cwd)
             equal += line.final_status(store)["weights_sha256"] == expected
             shutil.rmtree(store)
         return equal / killed
 
 
-@row("faults", "convert-sigkill", f"share of {KILLS} conversions, killed at a random moment, that end with the same digest", "== 1")
+@row(
+    "faults",
+    "convert-sigkill",
+    f"share of {KILLS} conversions, killed at a random moment, that end with the same digest",
+    "== 1",
+)
 def convert_sigkill() -> float:
     """Bit-equal conversion after SIGKILL, and nothing finished before its end."""
     moments = random.Random(11)
@@ -54,13 +72,24 @@ def convert_sigkill() -> float:
         return equal / killed
 
 
-@row("faults", "checkpoint-cut", "share of checkpoints, cut at a random byte of a random file, that are not taken for one", "== 1")
+@row(
+    "faults",
+    "checkpoint-cut",
+    "share of checkpoints, cut at a random byte of a random file, that are not taken for one",
+    "== 1",
+)
 def checkpoint_cut() -> float:
     """A cut checkpoint is passed over, the one before is used, and the result is the same."""
     chosen = random.Random(13)
     with tempfile.TemporaryDirectory() as folder:
         cwd = Path(folder)
-        train = ["train", *line.TRAIN, f"data.uri={line.dataset(cwd)}", "training.save_freq=100", "training.keep_checkpoints=5"]
+        train = [
+            "train",
+            *line.TRAIN,
+            f"data.uri={line.dataset(cwd)}",
+            "training.save_freq=100",
+            "training.keep_checkpoints=5",
+        ]
         _, _ = line.run(*train, "training.offline_steps=300", "--store-uri", cwd / "whole", cwd=cwd)
         expected = line.final_status(cwd / "whole")["weights_sha256"]
         right = 0
@@ -69,7 +98,9 @@ def checkpoint_cut() -> float:
             shutil.copytree(cwd / "whole", cwd / "cut")
             (trial,) = (cwd / "cut" / "trials").iterdir()
             (trial / "status.json").unlink()
-            files = sorted(path for path in (trial / "checkpoints" / "000300").rglob("*") if path.is_file() and path.stat().st_size)
+            files = sorted(
+                path for path in (trial / "checkpoints" / "000300").rglob("*") if path.is_file() and path.stat().st_size
+            )
             victim = chosen.choice(files)
             victim.write_bytes(victim.read_bytes()[: chosen.randrange(victim.stat().st_size)])
             line.run(*train, "training.offline_steps=300", "--store-uri", cwd / "cut", cwd=cwd)
@@ -85,7 +116,13 @@ def store_unreachable() -> float:
         cwd = Path(folder)
         line.run("demo-data", "env=reach", "--episodes", 2, "-o", "r.hdf5", cwd=cwd)
         started = time.monotonic()
-        environment = ["env", "AWS_ENDPOINT_URL=http://127.0.0.1:9", "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b", "AWS_REGION=us-east-1"]
+        environment = [
+            "env",
+            "AWS_ENDPOINT_URL=http://127.0.0.1:9",
+            "AWS_ACCESS_KEY_ID=a",
+            "AWS_SECRET_ACCESS_KEY=b",
+            "AWS_REGION=us-east-1",
+        ]
         done = subprocess.run(
             [*environment, *line.TENDON, "convert", "--source-uri", "r.hdf5", "--store-uri", "s3://bucket/x"],
             cwd=cwd,

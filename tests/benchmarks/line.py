@@ -21,7 +21,9 @@ def run(*arguments: object, cwd: Path) -> tuple[str, float]:
     done = subprocess.run([*TENDON, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False)
     seconds = time.monotonic() - started
     if done.returncode:
-        raise RuntimeError(f"tendon {' '.join(map(str, arguments))} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+        raise RuntimeError(
+            f"tendon {' '.join(map(str, arguments))} ended with {done.returncode}:\n{done.stderr[-3000:]}"
+        )
     return done.stdout, seconds
 
 

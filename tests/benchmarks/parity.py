@@ -26,7 +26,12 @@ def robomimic_on_our_file() -> dict[str, Any]:
         return peers.ask(python, "robomimic_bc.py", str(path), str(EPOCHS))
 
 
-@row("parity", "robomimic-opens", f"demonstrations of {EPISODES} that robomimic finds under masks train and valid", f"== {EPISODES}")
+@row(
+    "parity",
+    "robomimic-opens",
+    f"demonstrations of {EPISODES} that robomimic finds under masks train and valid",
+    f"== {EPISODES}",
+)
 def robomimic_opens() -> float:
     """Masks, attributes and arrays are as robomimic expects them."""
     answer = robomimic_on_our_file()
@@ -35,7 +40,12 @@ def robomimic_opens() -> float:
     return float(answer["demos_train"] + answer["demos_valid"])
 
 
-@row("parity", "robomimic-trains", f"robomimic's BC loss after {EPOCHS} epochs on our file, as a share of the first epoch's", "<= 0.5")
+@row(
+    "parity",
+    "robomimic-trains",
+    f"robomimic's BC loss after {EPOCHS} epochs on our file, as a share of the first epoch's",
+    "<= 0.5",
+)
 def robomimic_trains() -> float:
     """Its own training works on the file."""
     answer = robomimic_on_our_file()

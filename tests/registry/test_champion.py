@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from folder_store import FolderStore
+from tests.registry.folder_store import FolderStore
 
 from tendon.errors import ConfigError, DataError
 from tendon.registry.champion import KEPT_PREDECESSORS, Champion, Pointer, read_champion, swap_champion

@@ -5,7 +5,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-import sample
+from tests.report import sample
 
 from tendon.evaluate.confidence import Interval, TrialScore, rank_trials
 from tendon.report.page import MOST_BYTES, render

@@ -6,7 +6,7 @@ from dataclasses import replace
 from urllib.parse import unquote
 
 import pytest
-import sample
+from tests.report import sample
 
 from tendon.report.page import render
 from tendon.report.plots_data import _bins

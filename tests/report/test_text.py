@@ -1,4 +1,4 @@
-import sample
+from tests.report import sample
 
 from tendon.evaluate.confidence import Pairs, difference_paired
 from tendon.report.clips import last_frame_jpeg, make_clip, pick_clips

@@ -82,6 +82,8 @@ def fetch_demos(uri: str, store_uri: str, folder: str) -> str:
         local.write_bytes(store.read(demo.key))
         return str(local)
     with Progress("convert", demo.episodes, "episodes recorded") as progress:
-        record_demos(demo.env, demo.episodes, demo.seed, local, noise=demo.noise, images=demo.images, progress=progress.follow)
+        record_demos(
+            demo.env, demo.episodes, demo.seed, local, noise=demo.noise, images=demo.images, progress=progress.follow
+        )
     store.create(demo.key, local.read_bytes())
     return str(local)

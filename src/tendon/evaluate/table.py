@@ -1,7 +1,7 @@
 """A bundle on a block of seeds: rolled out once, kept as a committed table, found again by whoever asks the same question.
 
-In: bundle URI, environment, seeds. Out: an Evaluation (rows, summary, clips) under ``<evaluations>/<block>-<digest>/``. Called by steps.evaluate_trial,
-steps.confirm and ``tendon compare``.
+In: bundle URI, environment, seeds. Out: an Evaluation (rows, summary, clips) under ``<evaluations>/<block>-<digest>/``.
+Called by steps.evaluate_trial, steps.confirm and ``tendon compare``.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def load_evaluation(uri: str, *, reused: bool = False) -> Evaluation:
     return Evaluation(uri, json.loads(store.read("summary.json")), rows, reused)
 
 
-def summarise(rows: list[dict[str, Any]], *, block: str, env: EnvConfig, seeds: Sequence[int], wall_s: float) -> dict[str, Any]:
+def summarise(
+    rows: list[dict[str, Any]], *, block: str, env: EnvConfig, seeds: Sequence[int], wall_s: float
+) -> dict[str, Any]:
     """The numbers of a table. A crash is not a failure: it leaves n and is shown beside it."""
     counts = {status: sum(row["status"] == status for row in rows) for status in ("success", "failure", "crashed")}
     n = counts["success"] + counts["failure"]
@@ -91,7 +93,13 @@ def summarise(rows: list[dict[str, Any]], *, block: str, env: EnvConfig, seeds: 
 
 
 def _roll_out(
-    folder: Path, bundle_uri: str, policy_digest: str, env: EnvConfig, eval: EvalConfig, block: str, seeds: Sequence[int]
+    folder: Path,
+    bundle_uri: str,
+    policy_digest: str,
+    env: EnvConfig,
+    eval: EvalConfig,
+    block: str,
+    seeds: Sequence[int],
 ) -> None:
     from tendon.evaluate.rollout import evaluate_policy
     from tendon.export.bundle import load_policy

@@ -1,7 +1,7 @@
 """The winner on seeds that chose nothing, beside the champion on the same seeds.
 
-In: the run's plan and selection. Out: confirmation.json, with the gate's verdict and the tag of the champion pointer that was read. Called by
-steps.confirm, read by steps.report and steps.promote.
+In: the run's plan and selection. Out: confirmation.json, with the gate's verdict and the tag of the champion pointer that
+was read. Called by steps.confirm, read by steps.report and steps.promote.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from tendon.errors import TendonError
 from tendon.evaluate.confidence import Outcomes
@@ -67,8 +66,14 @@ def confirm_winner(run: RunPlan, evaluate: Evaluate) -> Confirmation:
     winner = selection["winner"]
     if not winner:
         failed = len(selection["leaderboard"])
-        sentence = f"all {failed} trials failed: there is no policy to confirm" if failed > 1 else "the only trial failed: there is no policy to confirm"
-        return Confirmation("", "", "", "", "", "", Verdict("keep", sentence, "a policy is confirmed only when a trial finished", {}))
+        sentence = (
+            f"all {failed} trials failed: there is no policy to confirm"
+            if failed > 1
+            else "the only trial failed: there is no policy to confirm"
+        )
+        return Confirmation(
+            "", "", "", "", "", "", Verdict("keep", sentence, "a policy is confirmed only when a trial finished", {})
+        )
     table = _table(run, winner, join(run.trial_uri(winner), "bundle"), evaluate)
     pointer = read_champion(open_store(run.store_uri), run.champion)
     champion_table, champion_error = None, ""
@@ -110,5 +115,10 @@ def _table(run: RunPlan, winner: str, bundle_uri: str, evaluate: Evaluate) -> Ev
 def _verdict(run: RunPlan, table: Evaluation, champion: Evaluation | None, champion_error: str) -> Verdict:
     if champion_error:
         rule = "a challenger is compared with the champion on the same seeds"
-        return Verdict("cannot_tell", f"cannot tell: champion {run.champion!r} could not be rolled out: keep the champion", rule, {})
+        return Verdict(
+            "cannot_tell",
+            f"cannot tell: champion {run.champion!r} could not be rolled out: keep the champion",
+            rule,
+            {},
+        )
     return decide(contender(table), contender(champion) if champion else None)

@@ -56,7 +56,10 @@ class RunPlan:
                 return trial
         known = ", ".join(trial.name for trial in self.trials)
         raise DataError(
-            f"the plan has no trial {name!r}", where=self.run_uri, why=f"its trials are {known}", fix="use one of these names"
+            f"the plan has no trial {name!r}",
+            where=self.run_uri,
+            why=f"its trials are {known}",
+            fix="use one of these names",
         )
 
     def trial_uri(self, name: str) -> str:

@@ -124,7 +124,9 @@ def _check_parameters(dataset_name: str, champion: str, episodes: int, confirm_e
     problems = []
     for name, count in (("episodes", episodes), ("confirm_episodes", confirm_episodes)):
         if count < 1:
-            problems.append(Problem(f"{name} is {count}", "parameters", "a rate needs at least one episode", f"{name}=50"))
+            problems.append(
+                Problem(f"{name} is {count}", "parameters", "a rate needs at least one episode", f"{name}=50")
+            )
     for name, text in (("dataset_name", dataset_name), ("champion", champion)):
         if not text or not text.replace("-", "").replace("_", "").isalnum():
             problems.append(

@@ -91,7 +91,9 @@ def _rate(role: str, run: RunPlan, confirmation: Confirmation, table: Evaluation
 
 def _metrics(run: RunPlan, trial: str) -> list[dict[str, Any]]:
     store = open_store(run.trial_uri(trial))
-    return [json.loads(line) for line in store.read("metrics.jsonl").splitlines()] if store.head("metrics.jsonl") else []
+    return (
+        [json.loads(line) for line in store.read("metrics.jsonl").splitlines()] if store.head("metrics.jsonl") else []
+    )
 
 
 def _curve(run: RunPlan, trial: str) -> Curve | None:

@@ -13,8 +13,9 @@ from tests.benchmarks.rows import Skip
 
 HERE = Path(__file__).parent
 
-# torchvision's wheel is built for CUDA; beside a CPU torch its import stops at two operators that nobody declared. This declares them (schema only).
-TORCHVISION_SCHEMA = '''
+# torchvision's wheel is built for CUDA; beside a CPU torch its import stops at two operators that nobody declared.
+# This declares them (schema only).
+TORCHVISION_SCHEMA = """
 import sys
 
 
@@ -30,7 +31,7 @@ class _Once:
 
 
 sys.meta_path.insert(0, _Once())
-'''
+"""
 
 
 def environment(name: str, *installs: list[str]) -> Path:
@@ -58,14 +59,30 @@ def robomimic() -> Path:
         "robomimic-0.3.0",
         ["torch==2.13.0", "numpy<2.4"],
         ["--no-deps", "torchvision==0.28.0", "robomimic==0.3.0"],
-        ["h5py", "psutil", "tqdm", "termcolor", "tensorboard", "tensorboardX", "imageio", "imageio-ffmpeg", "matplotlib", "six", "pillow"],
+        [
+            "h5py",
+            "psutil",
+            "tqdm",
+            "termcolor",
+            "tensorboard",
+            "tensorboardX",
+            "imageio",
+            "imageio-ffmpeg",
+            "matplotlib",
+            "six",
+            "pillow",
+        ],
     )
 
 
 def ask(python: Path, script: str, *arguments: str, timeout_s: float = 900) -> dict[str, Any]:
     """Run one of the scripts beside this file in a peer's interpreter; its last line is a JSON answer."""
     done = subprocess.run(
-        [python, "-W", "ignore", HERE / script, *arguments], capture_output=True, text=True, timeout=timeout_s, check=False
+        [python, "-W", "ignore", HERE / script, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
     )
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
