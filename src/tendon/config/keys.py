@@ -109,13 +109,13 @@ def nearest_keys(key: str, policy: str | None) -> list[str]:
     section = key.rpartition(".")[0]
     siblings = {other.rsplit(".", 1)[-1]: other for other in valid if other.rpartition(".")[0] == section}
     leaves = {other.rsplit(".", 1)[-1]: other for other in valid}
+    sibling = nearest(leaf, siblings)
+    if sibling:
+        return [siblings[sibling]]
     holding = [other for name, other in siblings.items() if len(leaf) > 3 and leaf in name]
-    found = (
-        siblings.get(nearest(leaf, siblings) or "")
-        or (holding[0] if len(holding) == 1 else None)
-        or nearest(key, valid, 0.8)
-        or leaves.get(nearest(leaf, leaves, 0.75) or "")
-    )
+    if holding:
+        return holding[:2]
+    found = nearest(key, valid, 0.8) or leaves.get(nearest(leaf, leaves, 0.75) or "")
     return [found] if found else []
 
 
