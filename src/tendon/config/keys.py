@@ -19,6 +19,7 @@ COMMAND_LINE = "command line"
 # What other systems call a key of ours; the rest is found by spelling.
 RENAMED = {
     "training.save_model": "training.save_checkpoint",
+    "training.learning_rate": "training.lr",
     "training.num_epochs": "training.offline_steps",
     "dataset_repo_id": "data.uri",
     "train.data": "data.uri",
@@ -75,9 +76,10 @@ def is_free(hint: Any) -> bool:
 
 
 def all_keys(policy: str | None = None) -> tuple[str, ...]:
-    """Every dotted key of a configuration with this policy (of any policy, without one)."""
+    """Every dotted key that can be set in a configuration with this policy (with any policy, without one)."""
     policies = [POLICIES[policy]] if policy in POLICIES else list(POLICIES.values())
-    return tuple(dict.fromkeys(key for one in policies for key in _keys(TrainConfig, one, "")))
+    keys = dict.fromkeys(key for one in policies for key in _keys(TrainConfig, one, ""))
+    return tuple(key for key in keys if key != "policy.name")  # chosen by the group policy, never set
 
 
 def _keys(section: type, policy: type[PolicyConfig], prefix: str) -> Iterator[str]:
@@ -107,11 +109,13 @@ def nearest_keys(key: str, policy: str | None) -> list[str]:
     section = key.rpartition(".")[0]
     siblings = {other.rsplit(".", 1)[-1]: other for other in valid if other.rpartition(".")[0] == section}
     leaves = {other.rsplit(".", 1)[-1]: other for other in valid}
-    found = (
-        siblings.get(nearest(leaf, siblings) or "")
-        or nearest(key, valid, 0.8)
-        or leaves.get(nearest(leaf, leaves, 0.75) or "")
-    )
+    sibling = nearest(leaf, siblings)
+    if sibling:
+        return [siblings[sibling]]
+    holding = [other for name, other in siblings.items() if len(leaf) > 3 and leaf in name]
+    if holding:
+        return holding[:2]
+    found = nearest(key, valid, 0.8) or leaves.get(nearest(leaf, leaves, 0.75) or "")
     return [found] if found else []
 
 
