@@ -241,31 +241,30 @@ def check_store(store_uri: str | None) -> Check:
     except (ImportError, AttributeError):
         return Check("store", "SKIP", "this build has no storage room")
     created = [one for one in (Path(store_uri), *Path(store_uri).parents) if not one.exists()]
+    probe = f".doctor-{uuid.uuid4().hex}"
     try:
-        return _round_trip(open_store(store_uri), store_uri)
+        return _round_trip(open_store(store_uri), store_uri, f"{probe}/object")
     finally:
-        if "://" not in store_uri:
-            _remove_empty(Path(store_uri) / ".doctor", *created)
+        if "://" not in store_uri:  # leave a folder as it was found
+            shutil.rmtree(Path(store_uri) / probe, ignore_errors=True)
+            _remove_empty(*created)
 
 
-def _round_trip(store: Store, store_uri: str) -> Check:
-    key, first, second = f".doctor/{uuid.uuid4().hex}", b"first", b"second"
-    broken = []
+def _round_trip(store: Store, store_uri: str, key: str) -> Check:
+    first, second = b"first", b"second"
+    holds = {"a new object cannot be created": store.create(key, first)}
     try:
-        broken += [] if store.create(key, first) else ["a new object cannot be created"]
-        broken += [] if store.read(key) == first else ["what is read is not what was written"]
-        broken += (
-            [] if not store.create(key, second) else ["create replaces what is there: conditional puts are ignored"]
-        )
-        info = store.head(key)
-        broken += [] if info and not store.replace(key, second, "no-such-etag") else ["compare-and-swap takes any etag"]
-        info = store.head(key)
-        broken += [] if info and store.replace(key, second, info.etag) else ["compare-and-swap refuses the right etag"]
+        holds["what is read is not what was written"] = store.read(key) == first
+        holds["create replaces what is there: conditional puts are ignored"] = not store.create(key, second)
+        holds["compare-and-swap takes any etag"] = not store.replace(key, second, "no-such-etag")
+        found = store.head(key)
+        holds["compare-and-swap refuses the right etag"] = bool(found and store.replace(key, second, found.etag))
     finally:
         store.delete(key)
-    broken += [] if store.head(key) is None else ["a deleted object is still there"]
+    holds["a deleted object is still there"] = store.head(key) is None
+    broken = [what for what, held in holds.items() if not held]
     if broken:
-        fix = "use a store with conditional writes (AWS S3, MinIO, SeaweedFS 3.9x, Ceph, a local folder)"
+        fix = "use a store with conditional writes, e.g. AWS S3, MinIO or a folder"
         return Check("store", "FAIL", f"{store_uri}: {'; '.join(broken)}", fix)
     return Check("store", "PASS", f"{store_uri}: write, read, create-only, compare-and-swap, delete")
 

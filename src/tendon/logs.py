@@ -161,16 +161,16 @@ class Progress:
         self.done = done
         self._fields.update({name: str(value) for name, value in (fields or {}).items()})
         if self._clock() - self._shown_at >= (0.1 if self._live else self._every_s):
-            self._show()
+            self._show(depth=4)
 
-    def _show(self, end: str = "") -> None:
+    def _show(self, end: str = "", depth: int = 3) -> None:
         self._shown_at = self._clock()
         if not self._speaks():
             return
         if self._live:
             self._handler.draw(f"{self.what} {self._bar()}{self._text(end)}"[: get_terminal_size().columns - 1])
         else:
-            self._log.info("%s %s", self.what, self._text(end), stacklevel=3)
+            self._log.info("%s %s", self.what, self._text(end), stacklevel=depth)
 
     def _speaks(self) -> bool:
         return self._log.isEnabledFor(logging.INFO)

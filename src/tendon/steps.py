@@ -260,16 +260,14 @@ def _export(run: RunPlan, outcome: TrialOutcome) -> TrialOutcome:
 
 def export(*, checkpoint_uri: str, bundle_uri: str) -> str:
     """Write the bundle of a checkpoint with its parity record; the bundle's digest."""
-    from tendon.export.bundle import bundle_digest, find_bundle
+    from tendon.export.bundle import export_bundle, find_bundle
 
-    if find_bundle(bundle_uri, checkpoint_uri):
+    found = find_bundle(checkpoint_uri, bundle_uri)
+    if found is not None:
         log.info("export: found finished in %s", bundle_uri)
-    else:
-        from tendon.export.bundle import export_bundle
-
-        with _timed(bundle_uri.rstrip("/").rsplit("/", 1)[0], "export"):
-            export_bundle(checkpoint_uri, bundle_uri)
-    return bundle_digest(bundle_uri)
+        return found.digest
+    with _timed(bundle_uri.rstrip("/").rsplit("/", 1)[0], "export"):
+        return export_bundle(checkpoint_uri, bundle_uri).digest
 
 
 def evaluate_trial(*, run_uri: str, outcome: str) -> str:

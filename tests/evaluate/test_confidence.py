@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tendon.evaluate.confidence import (
     Interval,
@@ -205,6 +207,39 @@ def test_trials_are_ranked_by_rate_then_steps_then_name_and_the_dead_are_listed_
     assert (rows[4].failed_step, rows[4].error) == ("train", "error: loss is NaN")
     assert (rows[5].failed_step, rows[5].error, rows[5].crashed) == ("evaluate", "no episode finished", 50)
     assert rank_trials([]) == ()
+
+
+def test_a_trial_score_comes_from_the_outcome_and_the_summary():
+    summary = {"successes": 45, "n": 49, "crashed": 1, "mean_steps": 61.5, "block": "selection"}
+    outcome = {"trial": "a", "status": "ok", "failed_step": "", "error": ""}
+    assert TrialScore.of(outcome, summary) == TrialScore("a", 45, 49, 1, 61.5)
+    assert TrialScore.of(outcome, None).failed_step == "evaluate"
+    failed = {"trial": "a", "status": "failed", "failed_step": "export", "error": "error: e"}
+    assert TrialScore.of(failed, None) == TrialScore("a", failed_step="export", error="error: e")
+
+
+counts = st.integers(0, 60)
+
+
+@given(counts, counts, counts, counts)
+def test_paired_interval_holds_its_estimate_and_stays_in_range(both, only_first, only_second, neither):
+    pairs = Pairs(both, only_first, only_second, neither)
+    low, high = difference_paired(pairs)
+    assert -1 <= low <= pairs.difference + 1e-9
+    assert pairs.difference - 1e-9 <= high <= 1
+    wider_low, wider_high = difference_paired(pairs, level=0.99)
+    assert wider_low <= low + 1e-9
+    assert high <= wider_high + 1e-9
+
+
+@given(counts, counts, counts, counts)
+def test_unpaired_interval_holds_its_estimate_and_mirrors(successes_1, failures_1, successes_2, failures_2):
+    n_1, n_2 = successes_1 + failures_1, successes_2 + failures_2
+    low, high = difference_unpaired(successes_1, n_1, successes_2, n_2)
+    assert -1 <= low <= high <= 1
+    assert difference_unpaired(successes_2, n_2, successes_1, n_1) == pytest.approx((-high, -low))
+    if n_1 and n_2:
+        assert low - 1e-12 <= successes_1 / n_1 - successes_2 / n_2 <= high + 1e-12
 
 
 def test_leaderboard_rows_survive_json():

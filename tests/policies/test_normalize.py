@@ -1,19 +1,21 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from tendon.policies.parts.normalize import MIN_STD, Normalizer, affine
+from tendon.data.normalize import normalize
+from tendon.data.stats import FeatureStats
+from tendon.policies.parts.normalize import Normalizer
 
 ROWS = np.random.default_rng(3).normal([0, 5, -2], [1, 0.1, 30], (200, 3))
 
 
-def stats_of(rows: np.ndarray) -> Any:
-    return SimpleNamespace(mean=rows.mean(0), std=rows.std(0), min=rows.min(0), max=rows.max(0))
+def stats_of(rows: np.ndarray) -> FeatureStats:
+    numbers = (rows.mean(0), rows.std(0), rows.min(0), rows.max(0), rows.min(0), rows.max(0))
+    return FeatureStats(len(rows), *(tuple(map(float, each)) for each in numbers))
 
 
 @pytest.mark.parametrize("mode", ["mean_std", "min_max", "identity"])
@@ -33,13 +35,17 @@ def test_mean_std_and_min_max_do_what_they_say() -> None:
     np.testing.assert_allclose(bounded.max(0).values, 1, atol=1e-5)
 
 
-def test_constant_dimensions_do_not_explode() -> None:
+@pytest.mark.parametrize("mode", ["mean_std", "min_max"])
+def test_constant_dimensions_do_not_explode(mode: Any) -> None:
     rows = np.full((10, 2), 0.7) + np.random.default_rng(0).normal(0, 1e-7, (10, 2))
-    offset, scale = affine("mean_std", stats_of(rows))
-    assert (scale == MIN_STD).all()
-    offset, scale = affine("min_max", stats_of(rows))
-    assert (scale == 1).all()
-    np.testing.assert_allclose((rows - offset) / scale, 0, atol=1e-5)
+    normalizer = Normalizer(mode, {"x": 2}, {"x": stats_of(rows)})
+    assert normalizer(torch.tensor(rows, dtype=torch.float32)).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("mode", ["mean_std", "min_max", "identity"])
+def test_agrees_with_the_numpy_of_data(mode: Any) -> None:
+    got = Normalizer(mode, {"x": 3}, {"x": stats_of(ROWS)})(torch.tensor(ROWS, dtype=torch.float32))
+    np.testing.assert_allclose(got, normalize(ROWS, stats_of(ROWS), mode), rtol=1e-5, atol=1e-5)
 
 
 def test_features_are_joined_in_the_order_given() -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from tendon.evaluate.confidence import Interval, TrialScore, rank_trials
+from tendon.report.clips import make_clip
 from tendon.report.summary import (
     Clip,
     Curve,
@@ -55,7 +56,7 @@ def clip(status: str, seed: int, steps: int, size: int = 160) -> Clip:
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)
-    return Clip(status, seed, steps, file.getvalue())
+    return make_clip({"status": status, "seed": seed, "steps": steps}, file.getvalue())
 
 
 def curve(trial: str, floor: float, speed: float, seed: int, overfits: bool = False) -> Curve:
@@ -76,9 +77,9 @@ def run(clips: bool = True) -> ReportInputs:
     endings += [Ending(1_230_270 + k, "failure", 200) for k in range(21)]
     endings += [Ending(1_230_291 + k, "failure", int(rng.integers(40, 190))) for k in range(6)]
     endings += [Ending(1_230_297 + k, "crashed", int(rng.integers(5, 120))) for k in range(3)]
-    actions = tuple(
-        dimension(f"action[{k}]", np.clip(rng.normal(0.1 * k - 0.2, 0.15 + 0.08 * k, 2000), -1, 1)) for k in range(3)
-    ) + (dimension("action[3]", np.where(rng.random(2000) < 0.6, -1.0, 1.0)), dimension("action[4]", np.zeros(2000)))
+    columns = [np.clip(rng.normal(0.1 * k - 0.2, 0.15 + 0.08 * k, 2000), -1, 1) for k in range(3)]
+    columns += [np.where(rng.random(2000) < 0.6, -1.0, 1.0), np.zeros(2000)]
+    actions = tuple(dimension(f"action[{k}]", column) for k, column in enumerate(columns))
     names = ("bc_hidden_256", "bc_hidden_512", "bc_hidden_1024_gmm")
     board = rank_trials(
         [
@@ -103,8 +104,10 @@ def run(clips: bool = True) -> ReportInputs:
         ),
         difference=Difference(0.094, Interval(0.048, 0.142), 297),
         leaderboard=board,
-        curves=tuple(curve(n, 0.02 + 0.012 * k, 1.6 - 0.3 * k, k, overfits=k == 1) for k, n in enumerate(names))
-        + (Curve("bc_lr_1e-1", ((50, 3.1), (100, 9.0), (150, 40.0), (200, float("nan")))),),
+        curves=(
+            *(curve(n, 0.02 + 0.012 * k, 1.6 - 0.3 * k, k, overfits=k == 1) for k, n in enumerate(names)),
+            Curve("bc_lr_1e-1", ((50, 3.1), (100, 9.0), (150, 40.0), (200, float("nan")))),
+        ),
         data=DataSanity(
             tuple(int(v) for v in rng.gamma(20, 3, 200)),
             11_935,
@@ -127,18 +130,30 @@ def run(clips: bool = True) -> ReportInputs:
         feeds=tuple(Feed(n, "cpu", 0.00009 * (k + 1), 0.0061) for k, n in enumerate(names)),
         lineage=(
             LineageRow("source", "demo://reach?episodes=200&seed=1\nsha256 77f01a3be9c2d4f5"),
-            LineageRow("dataset", "a81bd0c2ee14f7aa, 200 episodes (list e3f1a2077c41b9d0)", "tendon convert source_uri='demo://reach?episodes=200&seed=1' store_uri=outputs/store dataset_name=demos"),  # noqa: E501
-            LineageRow("trial bc_hidden_512", "run key 5cc0d1e2f3a49b87\nweights sha256 1f0e9d8c7b6a5f4e", "tendon train --run outputs/store/runs/3f9ac1d2 --trial bc_hidden_512"),  # noqa: E501
-            LineageRow("selection", "seeds 100,000 to 100,049", "tendon evaluate --run outputs/store/runs/3f9ac1d2 --block selection"),  # noqa: E501
-            LineageRow("confirmation", "seeds 1,230,000 to 1,230,299", "tendon confirm --run outputs/store/runs/3f9ac1d2"),
+            LineageRow(
+                "dataset",
+                "a81bd0c2ee14f7aa, 200 episodes (list e3f1a2077c41b9d0)",
+                "tendon convert source_uri='demo://reach?episodes=200&seed=1' store_uri=outputs/store",
+            ),
+            LineageRow(
+                "trial bc_hidden_512",
+                "run key 5cc0d1e2f3a49b87\nweights sha256 1f0e9d8c7b6a5f4e",
+                "tendon train --run outputs/store/runs/3f9ac1d2 --trial bc_hidden_512",
+            ),
+            LineageRow(
+                "selection",
+                "seeds 100000 to 100049",
+                "tendon evaluate --run outputs/store/runs/3f9ac1d2 --block selection",
+            ),
+            LineageRow("confirmation", "seeds 1230000 to 1230299", "tendon confirm --run outputs/store/runs/3f9ac1d2"),
             LineageRow("code", "commit b2db894, digest 0c44e1a97d20b3f8"),
         ),
         provenance=Provenance(
             dataset="a81bd0c2ee14f7aa",
             episodes="e3f1a2077c41b9d0",
             training_seed="1",
-            selection_seeds="100,000\u2013100,049",
-            confirmation_seeds="1,230,000\u20131,230,299",
+            selection_seeds="100000 to 100049",
+            confirmation_seeds="1230000 to 1230299",
             policy="5cc0d1e2f3a49b87",
             code="b2db894",
             image="none, run on this machine",

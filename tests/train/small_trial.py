@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from types import SimpleNamespace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from tendon.config.schema import BcConfig, DataConfig, EnvConfig, EvalConfig, TrainConfig, TrainingConfig
+from tendon.data.stats import DatasetStats, FeatureStats
 from tendon.policies.base import Window
 from tendon.train.feed import Feeds
 from tendon.train.loop import train
@@ -87,19 +87,16 @@ class MemoryLoader:
         return self.batch(self.next_batch - 1)
 
 
-@dataclass(frozen=True)
-class MemoryStats:
-    features: dict[str, Any]
-
-    def to_json(self) -> dict[str, Any]:
-        return {key: {"mean": value.mean.tolist()} for key, value in self.features.items()}
+def feature_stats(mean: float, std: float, low: float, high: float, dim: int = 2) -> FeatureStats:
+    """Every dimension alike."""
+    return FeatureStats(400, *((value,) * dim for value in (mean, std, low, high, low, high)))
 
 
-def make_stats(low: float = -3.0, high: float = 3.0) -> MemoryStats:
-    def two(mean: float, std: float) -> SimpleNamespace:
-        return SimpleNamespace(mean=np.full(2, mean), std=np.full(2, std), min=np.full(2, low), max=np.full(2, high))
-
-    return MemoryStats({"observation.a_agent": two(0.1, 0.9), "observation.b_target": two(0, 1), "action": two(0, 1.4)})
+def make_stats() -> DatasetStats:
+    """Of the data in memory, about."""
+    one = feature_stats(0.1, 1.0, -3.0, 3.0)
+    features = {"observation.a_agent": one, "observation.b_target": one, "action": one}
+    return DatasetStats("digest", "train", 10, 400, "exact", features, ())
 
 
 class OpenMemory:
@@ -112,7 +109,7 @@ class OpenMemory:
         size = config.training.batch_size
         train, valid = MemoryLoader(1, size), MemoryLoader(2, size)
         train.before_batch = self.before_batch
-        return Feeds(train, valid, size, config.training.valid_batches)
+        return Feeds(train, valid, size, config.training.valid_batches, {i: f"demo_{i}" for i in range(10)})
 
 
 def run(trial_uri: object, before_batch: Callable[[int], None] = lambda k: None, **training: Any) -> TrainResult:

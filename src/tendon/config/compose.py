@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from tendon.config.keys import COMMAND_LINE, nearest
+from tendon.config.override_text import quote, shown
 from tendon.config.overrides import Change, apply, parse_overrides
 from tendon.config.places import Places
 from tendon.config.schema import POLICIES, TrainConfig
 from tendon.config.tree import ROOT, Composed, choose, compose_tree, search_path
-from tendon.config.typed import from_dict, read_tree, shown, to_dict
+from tendon.config.typed import from_dict, read_tree, to_dict
 from tendon.config.yaml_text import dump_yaml, read_yaml
 from tendon.errors import ConfigError, Problem
 
@@ -45,7 +46,7 @@ def compose(overrides: Sequence[str], *, config_dir: str | None = None, config_n
         problems += [_no_groups(change) for change in changes if _is_choice(change, groups)]
         composed = saved
     else:
-        groups = search_path(folder).groups()
+        groups = search_path(folder, name).groups()
         choices, wrong_choices = choose([change for change in changes if _is_choice(change, groups)], groups)
         composed = compose_tree(folder, name, choices)
     keyed = [change for change in changes if not _is_choice(change, groups)]
@@ -75,9 +76,18 @@ def describe(config: TrainConfig) -> str:
 def _rows(tree: dict[str, Any], prefix: str) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for key, value in tree.items():
-        nested = isinstance(value, dict) and value
-        rows += _rows(value, f"{prefix}{key}.") if nested else [(f"{prefix}{key}", shown(value))]
+        if isinstance(value, dict) and value:
+            rows += _rows(value, f"{prefix}{key}.")
+        else:
+            rows.append((f"{prefix}{key}", _typed_text(value)))
     return rows
+
+
+def _typed_text(value: Any) -> str:
+    try:
+        return quote(value)
+    except TypeError:  # a mapping with keys that no override can have
+        return shown(value)
 
 
 def _start(config_dir: str | None, config_name: str | None) -> tuple[Path | None, str]:
@@ -94,7 +104,7 @@ def _start(config_dir: str | None, config_name: str | None) -> tuple[Path | None
             why = "it is a file" if folder.is_file() else "it does not exist"
             fix = f"--config-dir {folder.parent} --config-name {folder.stem}" if folder.is_file() else "check the path"
             raise ConfigError(f"{config_dir} is not a folder", where="--config-dir", why=why, fix=fix)
-    path = search_path(folder)
+    path = search_path(folder, name)
     if path.file(name) is None:
         near = nearest(name, path.roots(), 0.4) or ROOT
         raise ConfigError(

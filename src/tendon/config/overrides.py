@@ -1,4 +1,4 @@
-"""Overrides as text: Hydra's grammar reads them, the schema judges their keys, values are quoted so that they survive.
+"""Overrides as text: Hydra's own grammar reads them, the schema judges their keys.
 
 ``key=value`` sets a key, ``group=option`` picks a file; ``+`` and ``~`` only where they mean something: in free
 mappings (env.options), and ``~`` for a key that a file has and the schema has not.
@@ -6,18 +6,15 @@ mappings (env.options), and ``~`` for a key that a file has and the schema has n
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from tendon.config.keys import COMMAND_LINE, hint_of, is_section, nearest_keys, unknown_key
+from tendon.config.override_text import quote, shown
 from tendon.config.places import Places
-from tendon.config.typed import shown
 from tendon.errors import Problem
 
-_SAFE = re.compile(r"^[A-Za-z_][A-Za-z0-9_./-]*$")
-_WORDS = ("null", "true", "false", "nan", "inf")
 _KINDS = {"CHANGE": "set", "FORCE_ADD": "set", "ADD": "add", "DEL": "drop"}
 
 
@@ -159,46 +156,3 @@ def _set(tree: dict[str, Any], path: Sequence[str], value: Any) -> Any:
     old = tree.get(path[-1])
     tree[path[-1]] = {**old, **value} if isinstance(old, dict) and isinstance(value, Mapping) else value
     return old
-
-
-def is_word(name: object) -> bool:
-    """Whether a text can be a key of a mapping inside an override."""
-    return isinstance(name, str) and re.fullmatch(r"[A-Za-z_]\w*", name) is not None and name.lower() not in _WORDS
-
-
-def quote(value: Any) -> str:
-    """A value as the right-hand side of an override that reads back as the same value."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, (int, float)):
-        return repr(value)
-    if isinstance(value, str):
-        if _SAFE.match(value) and value.lower() not in _WORDS:
-            return value
-        return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value) + "'"
-    if isinstance(value, Mapping):
-        if not all(is_word(name) for name in value):
-            raise TypeError("Hydra takes no quotes around the keys of a mapping")
-        return "{" + ",".join(f"{name}:{quote(one)}" for name, one in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ",".join(quote(one) for one in value) + "]"
-    raise TypeError(f"{type(value).__name__} has no text as an override")
-
-
-def split_overrides(text: str) -> tuple[str, ...]:
-    """A line of overrides, cut at the spaces outside of quotes and brackets; quotes stay, since Hydra reads them."""
-    parts: list[str] = []
-    current, depth, inside, escaped = "", 0, "", False
-    for letter in text:
-        if letter.isspace() and not inside and depth <= 0:
-            parts, current = [*parts, current] if current else parts, ""
-            continue
-        current += letter
-        if inside:
-            inside = "" if letter == inside and not escaped else inside
-            escaped = letter == "\\" and not escaped
-        elif letter in "'\"":
-            inside, escaped = letter, False
-        else:
-            depth += (letter in "[{(") - (letter in "]})")
-    return (*parts, current) if current else tuple(parts)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from tendon.config.keys import hint_of, nearest, plain
-from tendon.config.overrides import is_word, quote
+from tendon.config.override_text import is_word, quote
 from tendon.config.yaml_text import read_yaml
 from tendon.errors import ConfigError, Problem
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from tendon.config.keys import COMMAND_LINE, nearest
-from tendon.config.overrides import Change, quote
+from tendon.config.override_text import quote
+from tendon.config.overrides import Change
 from tendon.config.places import Places
 from tendon.config.yaml_text import YamlFile, read_yaml
 from tendon.errors import ConfigError, Problem
@@ -42,7 +43,7 @@ class Composed:
 
 @dataclass(frozen=True)
 class SearchPath:
-    """The folders of a tree, the user's first."""
+    """The folders of a tree; the first has the root, and of two files with one name the first counts."""
 
     folders: tuple[Path, ...]
 
@@ -58,14 +59,27 @@ class SearchPath:
         """The names that can stand at the root of a composition."""
         return sorted({file.stem for folder in self.folders for file in folder.glob("*.yaml")})
 
+    def hidden(self) -> list[Path]:
+        """Files of the user's that tendon's own hide."""
+        _, *others = self.folders
+        return [
+            file for folder in others if folder != CONF for file in sorted(folder.glob("*/*.yaml")) if self._hides(file)
+        ]
+
+    def _hides(self, file: Path) -> bool:
+        return (self.folders[0] / file.parent.name / file.name).is_file()
+
     def file(self, name: str) -> Path | None:
         """The first folder's file of that name."""
         return next((path for folder in self.folders if (path := folder / f"{name}.yaml").is_file()), None)
 
 
-def search_path(config_dir: Path | None) -> SearchPath:
-    """Tendon's own tree, behind a folder of the user's if there is one."""
-    return SearchPath((CONF,) if config_dir is None else (config_dir, CONF))
+def search_path(config_dir: Path | None, root: str = ROOT) -> SearchPath:
+    """Tendon's own tree with a folder of the user's before it (when that has the root) or behind it."""
+    if config_dir is None:
+        return SearchPath((CONF,))
+    owns_root = (config_dir / f"{root}.yaml").is_file()
+    return SearchPath((config_dir, CONF) if owns_root else (CONF, config_dir))
 
 
 def label(path: Path) -> str:
@@ -84,8 +98,10 @@ def choose(changes: Sequence[Change], groups: Mapping[str, list[str]]) -> tuple[
             why = f"{group} is a group of files: it is neither appended nor removed, one of its options is chosen"
             fix = change.text.lstrip("+") if change.kind == "add" else f"{group}={options[0]}"
             problems.append(Problem(f"{change.text} cannot be", COMMAND_LINE, why, fix))
-        elif option in options or (option == "null" and group == "experiment"):
+        elif option in options:
             choices[group] = option  # the last one wins
+        elif group == "experiment" and change.value is None:
+            choices.pop(group, None)
         else:
             near = nearest(option, options, 0.5)
             why = f"the options are {', '.join(options)}"
@@ -101,7 +117,19 @@ def compose_tree(config_dir: Path | None, root: str, choices: Mapping[str, str])
     chosen = tuple(sorted(choices.items()))
     if config_dir is None:
         return _compose_own(root, chosen).copy()
-    return _compose(search_path(config_dir), root, chosen)
+    path = search_path(config_dir, root)
+    hidden = [
+        Problem(
+            f"{file.parent.name}={file.stem} means two files",
+            str(file),
+            "tendon has one of that name, and it would be taken",
+            f"rename yours, e.g. {file.parent.name}/my_{file.name}",
+        )
+        for file in path.hidden()
+    ]
+    if hidden:
+        raise ConfigError.of(hidden)
+    return _compose(path, root, chosen)
 
 
 @cache
@@ -110,13 +138,14 @@ def _compose_own(root: str, chosen: tuple[tuple[str, str], ...]) -> Composed:
 
 
 def _compose(path: SearchPath, root: str, chosen: tuple[tuple[str, str], ...]) -> Composed:
+    import yaml
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     first, *others = path.folders
-    overrides = [f"{group}={quote(option) if option != 'null' else 'null'}" for group, option in chosen]
+    overrides = [f"{group}={quote(option)}" for group, option in chosen]
     if others:
         overrides.append(f"hydra.searchpath={quote([f'file://{one}' for one in others])}")
     try:
@@ -124,7 +153,7 @@ def _compose(path: SearchPath, root: str, chosen: tuple[tuple[str, str], ...]) -
             made = compose(root, overrides=overrides, return_hydra_config=True)
             options = {str(group): str(option) for group, option in made.hydra.runtime.choices.items()}
             values = OmegaConf.to_container(OmegaConf.masked_copy(made, [str(key) for key in made if key != "hydra"]))
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         raise ConfigError.of(_broken_tree(path, root, error)) from None
     assert isinstance(values, dict)
     places = Places(label(path.file(root) or first))

@@ -13,6 +13,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
 from tendon.config.keys import fields_of, is_free, is_section, musts, nearest, plain, unknown_key
+from tendon.config.override_text import quote, shown
 from tendon.config.places import Places
 from tendon.config.schema import POLICIES, PolicyConfig, Section, TrainConfig
 from tendon.errors import ConfigError, Problem
@@ -186,7 +187,7 @@ class _Reader:
         """How the key is written: with the value that the command line replaced, when there is one."""
         key = key.partition("[")[0]
         before = self.where.before.get(key, MISSING)
-        return f"{key}={example_of(hint) if before == MISSING else shown(before)}"
+        return f"{key}={example_of(hint) if before == MISSING or isinstance(before, Mapping) else quote(before)}"
 
     def _wrong(self, key: str, value: Any, why: str, fix: str) -> None:
         self.problems.append(Problem(f"{key} is {shown(value)}", self.where(key), why, fix))
@@ -220,21 +221,6 @@ def _hint_of_mistake(kind: Any, value: Any) -> str:
     if kind is int and isinstance(value, float):
         return ", and is never rounded for you"
     return ""
-
-
-def shown(value: Any) -> str:
-    """A value as it would be typed, short enough for a message."""
-    if isinstance(value, str):
-        text = value if value and value.isprintable() and value == value.strip() else repr(value)
-    elif isinstance(value, Mapping):
-        text = "{" + ", ".join(f"{key}: {shown(one)}" for key, one in value.items()) + "}"
-    elif isinstance(value, (list, tuple)):
-        text = "[" + ", ".join(shown(one) for one in value) + "]"
-    elif value is None or isinstance(value, bool):
-        text = "null" if value is None else str(value).lower()
-    else:
-        text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _plain_values(value: Any) -> Any:

@@ -135,12 +135,12 @@ def rebuild_index(store: Store, manifest: Manifest) -> bytes:
         index_table.shard_table(store.read(shard.key), n, manifest.schema, f"{store.uri}/{shard.key}")
         for n, shard in enumerate(manifest.shards)
     ]
-    return index_table.to_parquet(index_table.merged(tables))
+    return index_table.to_parquet(index_table.merged(tables, manifest.schema))
 
 
 def _commit(store: Store, name: str, plan: ConversionPlan, receipts: list[Receipt]) -> Manifest:
     tables = [index_table.from_parquet(store.read(_rows_key(n))) for n in range(len(receipts))]
-    rows = index_table.to_parquet(index_table.merged(tables))
+    rows = index_table.to_parquet(index_table.merged(tables, plan.info.schema))
     index = IndexFile(
         f"index/episodes-{index_table.object_name(rows)}.parquet", len(rows), hashlib.sha256(rows).hexdigest()
     )

@@ -199,6 +199,16 @@ class TrialScore:
     failed_step: str = ""
     error: str = ""
 
+    @classmethod
+    def of(cls, outcome: Mapping[str, Any], summary: Mapping[str, Any] | None) -> TrialScore:
+        """From a trial's outcome and, where it was evaluated, the summary.json of its selection block."""
+        if outcome["status"] == "failed":
+            return cls(outcome["trial"], failed_step=outcome["failed_step"] or "train", error=outcome["error"])
+        if summary is None:
+            return cls(outcome["trial"], failed_step="evaluate", error="no evaluation was found")
+        counts = (summary["successes"], summary["n"], summary["crashed"])
+        return cls(outcome["trial"], *counts, mean_steps=summary["mean_steps"])
+
 
 @dataclass(frozen=True)
 class LeaderboardRow:

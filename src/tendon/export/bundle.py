@@ -1,7 +1,7 @@
 """The bundle: what evaluation loads and what a champion is. Made from a checkpoint, committed as one tree.
 
-``model.safetensors config.yaml stats.json policy.json card.md parity.json``. Finding a bundle and its digest needs no torch;
-making and loading one does.
+``model.safetensors config.yaml stats.json policy.json card.md parity.json``. Finding a bundle and its digest needs no
+torch; making and loading one does.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def export_bundle(checkpoint_uri: str, bundle_uri: str) -> Bundle:
     Raises:
         DataError: there is no such checkpoint, or the bundle does not act as the checkpoint's policy does.
     """
-    found = find_bundle(checkpoint_uri, bundle_uri)
+    found = find_bundle(bundle_uri, checkpoint_uri)
     if found is not None:
         logger.info("export: already made: %s", bundle_uri)
         return found
@@ -70,13 +70,14 @@ def export_bundle(checkpoint_uri: str, bundle_uri: str) -> Bundle:
     return Bundle(bundle_uri, bundle_digest(bundle_uri), checkpoint_uri, parity)
 
 
-def find_bundle(checkpoint_uri: str, bundle_uri: str) -> Bundle | None:
+def find_bundle(bundle_uri: str, checkpoint_uri: str) -> Bundle | None:
     """The bundle at ``bundle_uri`` if it is whole and was made from this checkpoint; no torch."""
     store = open_store(bundle_uri)
-    if not has_tree(store, ""):
+    if not has_tree(store, "") or store.head("parity.json") is None:
         return None
     parity = json.loads(store.read("parity.json"))
-    if parity["checkpoint_uri"] != checkpoint_uri or _decisive(checkpoint_uri) not in ({}, _decisive(bundle_uri)):
+    made_from_these = _decisive(checkpoint_uri) in ({}, _decisive(bundle_uri))  # {}: pruned since
+    if parity["checkpoint_uri"] != checkpoint_uri or not made_from_these:
         return None
     return Bundle(bundle_uri, bundle_digest(bundle_uri), checkpoint_uri, parity)
 

@@ -15,12 +15,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from tendon.config.schema import BcConfig
+from tendon.data.normalize import normalize
+from tendon.data.stats import FeatureStats
 from tendon.errors import ConfigError, Problem
 from tendon.policies.base import Batch, LossOutput, Memory, Policy, Window
 from tendon.policies.parts.heads import LOW_NOISE_STD, DeterministicHead, MixtureHead
 from tendon.policies.parts.mlp import make_mlp
 from tendon.policies.parts.noise import draw_normal, draw_uniform, start_noise
-from tendon.policies.parts.normalize import FeatureStats, Normalizer, affine
+from tendon.policies.parts.normalize import Normalizer
 
 ACTION = "action"
 MAX_BOUNDED_ACTION = 1.001  # what the tanh heads can reach, and a little rounding
@@ -121,6 +123,4 @@ def _check(config: BcConfig, observations: Mapping[str, int], stats: Mapping[str
 
 def _reach(config: BcConfig, stats: FeatureStats) -> float:
     """The largest absolute value of a normalised action."""
-    offset, scale = affine(config.action_normalization, stats)
-    ends = np.stack([np.asarray(stats.min), np.asarray(stats.max)])
-    return float(np.abs((ends - offset) / scale).max())
+    return float(np.abs(normalize(np.array([stats.min, stats.max]), stats, config.action_normalization)).max())

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 
 from tendon.config.schema import PolicyConfig
+from tendon.data.stats import FeatureStats
 from tendon.errors import ConfigError
 from tendon.policies.base import Policy
-from tendon.policies.parts.normalize import FeatureStats
 
 Maker = Callable[[PolicyConfig, Mapping[str, int], "Mapping[str, FeatureStats] | None"], Policy]
 

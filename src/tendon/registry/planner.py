@@ -63,7 +63,7 @@ def make_plan(
         promote=promote,
         trials=tuple(trial for trial in planned if trial is not None),
     )
-    return replace(run, run_id=digest(run, code_version("evaluate", "sim", "report", "registry")))
+    return replace(run, run_id=digest(run, code_version("sim", "evaluate")))
 
 
 def source_digest(source_uri: str) -> str:

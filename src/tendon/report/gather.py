@@ -20,6 +20,7 @@ from tendon.evaluate.table import Evaluation, load_evaluation
 from tendon.registry.confirmation import Confirmation, load_confirmation
 from tendon.registry.plan import RunPlan
 from tendon.registry.record import Record
+from tendon.report.clips import make_clip, pick_clips
 from tendon.report.repeat import commands
 from tendon.report.summary import (
     Clip,
@@ -35,7 +36,6 @@ from tendon.report.summary import (
     ReportInputs,
     Timing,
     dimension,
-    pick_clips,
 )
 from tendon.storage import join, open_store
 
@@ -144,7 +144,7 @@ def _actions(dataset: Dataset) -> Iterator[Dimension]:
 def _clips(table: Evaluation) -> Iterator[Clip]:
     store = open_store(table.uri)
     for row in pick_clips(table.rows):
-        yield Clip(row["status"], row["seed"], row["steps"], store.read(row["video"]))
+        yield make_clip(row, store.read(row["video"]))
 
 
 def _timings(run: RunPlan, selection: dict[str, Any], tables: dict[str, Evaluation]) -> Iterator[Timing]:
@@ -177,7 +177,7 @@ def _provenance(run: RunPlan, winner: Evaluation | None) -> Provenance:
 
 def _episode_list(run: RunPlan) -> str:
     try:
-        return digest([row.id for row in open_dataset(run.dataset_uri).episodes("train")])
+        return digest([row.episode_id for row in open_dataset(run.dataset_uri).episodes("train")])
     except DataError:
         return ""
 

@@ -12,12 +12,14 @@ from itertools import chain, zip_longest
 from urllib.parse import quote
 
 from tendon.evaluate.confidence import Interval, LeaderboardRow
-from tendon.report.plots import Figure, figures
+from tendon.report.figure import Figure
+from tendon.report.plots import figures
 from tendon.report.style import CSS, SCRIPT
 from tendon.report.summary import Clip, Rate, ReportInputs, decision_in_words, headline
+from tendon.report.svg import Canvas, Scale
 
 MOST_BYTES = 5_000_000
-MOST_RECORD_CHARS = 600_000
+MOST_DATA_CHARS = 500_000  # of one table or of the record
 MOST_ERROR_CHARS = 2_000
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; media-src data:; "
@@ -60,21 +62,28 @@ def _rate(rate: Rate) -> str:
     value, _, rest = str(rate).partition(" (")
     bar = _bar(rate.interval_95, rate.value, 260, 26) if rate.value is not None else ""
     return (
-        f'<div class="rate"><p class="who">{escape(rate.label)}: {escape(rate.name)}</p><span class="big">{value}</span>'
-        f'<span>{bar}</span><p class="rest">success rate ({escape(rest)}</p></div>'
+        f'<div class="rate"><p class="who">{escape(rate.label)}: {escape(rate.name)}</p>'
+        f'<span class="big">{value}</span><span>{bar}</span>'
+        f'<p class="rest">{_unbroken("success rate (" + rest)}</p></div>'
     )
+
+
+def _unbroken(words: str) -> str:
+    """Escaped text that wraps only after a comma."""
+    return ", ".join(f'<span class="nb">{escape(part)}</span>' for part in words.split(", "))
 
 
 def _bar(interval: Interval, value: float, width: int, height: int) -> str:
     """A rate and its interval on a line from 0 to 1."""
-    low, at, high = (round(6 + (width - 12) * share, 1) for share in (interval.low, value, interval.high))
-    middle = height / 2
-    return (
-        f'<svg viewBox="0 0 {width} {height}" aria-hidden="true"><line x1="6" y1="{middle}" x2="{width - 6}" y2="{middle}" '
-        f'class="g"/><line x1="6" y1="{middle - 4}" x2="6" y2="{middle + 4}" class="a"/><line x1="{width - 6}" '
-        f'y1="{middle - 4}" x2="{width - 6}" y2="{middle + 4}" class="a"/><line x1="{low}" y1="{middle}" x2="{high}" '
-        f'y2="{middle}" class="w s0" stroke-width="3"/><circle cx="{at}" cy="{middle}" r="{height / 5:.1f}" class="m s0"/></svg>'
-    )
+    canvas, middle = Canvas(width, height), height / 2
+    x = Scale(0, 1, 6, width - 6)
+    canvas.line(x.start, middle, x.end, middle, "g")
+    for end in (x.start, x.end):
+        canvas.line(end, middle - 4, end, middle + 4, "a")
+    canvas.line(x(interval.low), middle, x(interval.high), middle, "w thick s0")
+    canvas.marker(x(value), middle, 0, "s0", height / 5)
+    box = f'viewBox="0 0 {width} {height}" preserveAspectRatio="xMinYMid"'
+    return f'<svg {box} aria-hidden="true">{"".join(canvas.parts)}</svg>'
 
 
 def _trace(inputs: ReportInputs) -> str:
@@ -98,7 +107,7 @@ def _that_fit(clips: tuple[Clip, ...], room: int) -> tuple[list[Clip], int]:
     kinds = [[clip for clip in clips if clip.status == status] for status in ("success", "failure", "crashed")]
     kept = []
     for clip in chain.from_iterable(zip_longest(*kinds)):
-        if clip is not None and (size := 4 * len(clip.mp4) // 3 + 600) <= room:
+        if clip is not None and (size := 4 * (len(clip.mp4) + len(clip.poster_jpeg)) // 3 + 600) <= room:
             kept.append(clip)
             room -= size
     return kept, len(clips) - len(kept)
@@ -124,6 +133,8 @@ def _clips(inputs: ReportInputs, shown: list[Clip], left_out: int) -> str:
         notes.append("No finished episode failed, so there is no failure to show.")
     two = " two" if len(groups) > 1 else ""
     lede = "The first recorded episodes of each kind in seed order; nobody chose them."
+    if any(clip.poster_jpeg for clip in shown):
+        lede += " Each still shows how the episode ended."
     words = escape(" ".join([lede, *notes]))
     return (
         f'<section><h2>What it does</h2><p class="lede">{words} <button data-play>play all</button></p>'
@@ -133,10 +144,13 @@ def _clips(inputs: ReportInputs, shown: list[Clip], left_out: int) -> str:
 
 def _clip(clip: Clip) -> str:
     data = base64.b64encode(clip.mp4).decode()
-    label = f"{clip.status}, seed {clip.seed:,}, {clip.steps} steps"
+    still = base64.b64encode(clip.poster_jpeg).decode()
+    poster = f' poster="data:image/jpeg;base64,{still}"' if still else ""
+    label = f"{clip.status}, seed {clip.seed}, {clip.steps} steps"
     return (
-        f'<figure><video muted loop playsinline controls preload="metadata" aria-label="{escape(label)}" '
-        f'src="data:video/mp4;base64,{data}"></video><figcaption>seed {clip.seed:,}, {clip.steps} steps</figcaption></figure>'
+        f'<figure><video muted loop playsinline controls preload="metadata" aria-label="{escape(label)}"{poster} '
+        f'src="data:video/mp4;base64,{data}"></video>'
+        f"<figcaption>{_unbroken(f'seed {clip.seed}, {clip.steps} steps')}</figcaption></figure>"
     )
 
 
@@ -145,28 +159,27 @@ def _leaderboard(inputs: ReportInputs) -> str:
     if not board:
         return '<section id="board"><h2>Leaderboard</h2><p class="lede">No trial was evaluated.</p></section>\n'
     failed = sum(1 for row in board if not row.rank)
-    lede = "Ranked by success rate on the selection seeds, then by fewer mean steps. The verdict above rests on other seeds."
-    if failed:
+    lede = "Ranked by success rate on the selection seeds, then by fewer mean steps; a verdict rests on other seeds."
+    if failed == len(board):
+        lede = "No trial came through; each says in which step it failed, and why."
+    elif failed:
         lede += f" {failed} of {len(board)} trials failed and {'is' if failed == 1 else 'are'} listed last."
-    head = "".join(
-        f'<th scope="col"{kind}>{name}</th>'
-        for name, kind in (
-            ("", ""), ("trial", ""), ("success rate, 95%", ""), ("", ""), ("n", ' class="num"'), ("crashed", ' class="num"'),
-            ("mean steps", ' class="num"'), ("points behind, 95%", ' class="num"'),
-        )
-    )  # fmt: skip
+    numbers = ("n", "crashed", "mean steps", "points behind, 95%")
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("", "trial", "success rate, 95%", ""))
+    head += "".join(f'<th scope="col" class="num">{name}</th>' for name in numbers)
+    head = "" if failed == len(board) else f"<thead><tr>{head}</tr></thead>"
     rows = "".join(_ranked(row) if row.rank else _failed(row, open_=failed <= 3) for row in board)
     source = inputs.provenance.selection_seeds
     origin = f'<p class="source">selection seeds {escape(source)}</p>' if source else ""
     return (
-        f'<section id="board"><h2>Leaderboard</h2><p class="lede">{lede}</p><table class="board"><thead><tr>{head}</tr>'
-        f"</thead><tbody>{rows}</tbody></table>{origin}</section>\n"
+        f'<section id="board"><h2>Leaderboard</h2><p class="lede">{lede}</p><table class="board">{head}'
+        f"<tbody>{rows}</tbody></table>{origin}</section>\n"
     )
 
 
 def _ranked(row: LeaderboardRow) -> str:
     low, high = row.interval_95 or (0.0, 1.0)
-    behind = "&ndash;"
+    behind = ""
     if row.behind is not None and row.behind_95:
         near, far = -row.behind_95.high, -row.behind_95.low
         behind = f'{-100 * row.behind:.0f} <span class="dim">({100 * near:.0f} to {100 * far:.0f})</span>'
@@ -175,10 +188,10 @@ def _ranked(row: LeaderboardRow) -> str:
     return (
         f'<tr{won}><td>{row.rank}</td><td>{escape(row.name)}</td><td class="rated">{row.rate:.2f} '
         f'<span class="dim">{low:.2f}&ndash;{high:.2f}</span></td><td class="wide">{bar}</td>'
-        f'<td class="num more" data-name="episodes">{row.successes}/{row.n}</td>'
-        f'<td class="num more" data-name="crashed">{row.crashed}</td>'
-        f'<td class="num more" data-name="mean steps">{row.mean_steps or 0:.0f}</td>'
-        f'<td class="num more" data-name="points behind">{behind}</td></tr>'
+        f'<td class="num more">{row.successes}/{row.n}</td>'
+        f'<td class="num more" data-unit=" crashed">{row.crashed}</td>'
+        f'<td class="num more" data-unit=" steps">{row.mean_steps or 0:.0f}</td>'
+        f'<td class="num more" data-unit=" points behind">{behind}</td></tr>'
     )
 
 
@@ -196,9 +209,8 @@ def _failed(row: LeaderboardRow, *, open_: bool) -> str:
 
 
 def _figures(drawn: tuple[Figure, ...]) -> str:
-    return (
-        f'<section id="figures"><h2>Eight questions</h2><div class="figures">{"".join(map(_figure, drawn))}</div></section>\n'
-    )
+    placed = "".join(map(_figure, drawn))
+    return f'<section id="figures"><h2>Eight questions</h2><div class="figures">{placed}</div></section>\n'
 
 
 def _figure(figure: Figure) -> str:
@@ -207,38 +219,37 @@ def _figure(figure: Figure) -> str:
         return f'<figure id="fig-{figure.name}">{head}<p class="no">{escape(figure.answer)}</p></figure>'
     kind = "findings" if figure.name == "data" else "notes"
     notes = "".join(f"<li>{escape(note)}</li>" for note in figure.notes)
+    notes = f'<ul class="{kind}">{notes}</ul>' if notes else ""
     source = f'<p class="source">From {escape(figure.source)}.</p>' if figure.source else ""
     return (
         f'<figure id="fig-{figure.name}">{head}<p>{escape(figure.answer)}</p>'
         f'<div class="plot"><div class="phone">{figure.phone}</div><div class="desk">{figure.desk}</div></div>'
-        f"{f'<ul class={kind!r}>{notes}</ul>' if notes else ''}{source}{_download(figure.name + '.csv', 'text/csv', figure.csv)}</figure>"
+        f"{notes}{source}{_download('data', figure.name + '.csv', 'text/csv', figure.csv)}</figure>"
     )
 
 
-def _download(name: str, kind: str, text: str) -> str:
+def _download(label: str, name: str, kind: str, text: str) -> str:
     """A link that saves the data and, where saving is forbidden (a sandboxed frame), a place to read and copy it."""
-    return (
-        f'<details><summary>data</summary><a download="{name}" href="data:{kind};charset=utf-8,{quote(text)}">save {name}</a>'
-        "<pre data-csv></pre></details>"
-    )
+    if len(text) > MOST_DATA_CHARS:
+        return f'<p class="source">{name} is too long to show here; its numbers are in the run folder.</p>'
+    link = f'<a download="{name}" href="data:{kind};charset=utf-8,{quote(text)}">save {name}</a>'
+    return f"<details><summary>{label}</summary>{link}<pre data-csv></pre></details>"
 
 
 def _lineage(inputs: ReportInputs) -> str:
     if not inputs.lineage and not inputs.record_json:
         return ""
     rows = "".join(
-        f'<div><dt>{escape(row.what)}</dt><dd>{f"<p class=digest>{escape(row.digest)}</p>" if row.digest else ""}'
+        f"<div><dt>{escape(row.what)}</dt><dd>{f'<p class=digest>{escape(row.digest)}</p>' if row.digest else ''}"
         f"{_command(row.command)}</dd></div>"
         for row in inputs.lineage
     )
-    record = ""
-    if inputs.record_json and len(inputs.record_json) <= MOST_RECORD_CHARS:
-        record = _download("record.json", "application/json", inputs.record_json).replace(">data<", ">record.json, whole<", 1)
-    elif inputs.record_json:
-        record = '<p class="source">record.json is too long to show here; it lies beside this page.</p>'
+    text = inputs.record_json
+    record = _download("the whole record", "record.json", "application/json", text) if text else ""
     return (
-        '<section id="lineage"><h2>How each was made</h2><p class="lede">What every number above rests on, and the command '
-        f'that makes it again.</p><dl class="made">{rows}</dl>{record}</section>\n'
+        '<section id="lineage"><h2>How each was made</h2>'
+        '<p class="lede">What every number above rests on, and the command that makes it again.</p>'
+        f'<dl class="made">{rows}</dl>{record}</section>\n'
     )
 
 

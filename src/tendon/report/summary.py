@@ -1,15 +1,16 @@
-"""Everything the report shows, as values: steps.report fills a ReportInputs from the run's files, page.py and text.py draw it.
+"""Everything the report shows, as values.
 
+steps.report fills a ReportInputs from the run's files; page.py and text.py draw it.
 Nothing here is optional by guess: an empty tuple, "" or None means "there is none", and the page says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tendon.evaluate.confidence import Interval, LeaderboardRow, describe_rate, wilson
+from tendon.evaluate.confidence import Interval, LeaderboardRow, Pairs, describe_rate, difference_paired, wilson
 
 Status = Literal["success", "failure", "crashed"]
 
@@ -24,6 +25,11 @@ class Rate:
     n: int
     crashed: int = 0
     block: str = "confirmation"
+
+    @classmethod
+    def of(cls, label: str, name: str, summary: Mapping[str, Any]) -> Rate:
+        """From a summary.json."""
+        return cls(label, name, summary["successes"], summary["n"], summary["crashed"], summary["block"])
 
     @property
     def value(self) -> float | None:
@@ -46,6 +52,11 @@ class Difference:
     value: float
     interval_95: Interval
     pairs: int
+
+    @classmethod
+    def of(cls, pairs: Pairs) -> Difference:
+        """From the paired outcomes (winner first)."""
+        return cls(pairs.difference, difference_paired(pairs), pairs.n)
 
 
 @dataclass(frozen=True)
@@ -89,6 +100,11 @@ class Ending:
     status: Status
     steps: int
 
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Ending:
+        """From a row of episodes.jsonl."""
+        return cls(int(row["seed"]), row["status"], int(row["steps"]))
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -98,6 +114,7 @@ class Clip:
     seed: int
     steps: int
     mp4: bytes
+    poster_jpeg: bytes = b""  # a still shown before it plays
 
 
 @dataclass(frozen=True)
@@ -185,7 +202,7 @@ def headline(inputs: ReportInputs) -> str:
         return _sentence(inputs.verdict)
     board = inputs.leaderboard
     if board and not any(row.rank for row in board):
-        who = "The only trial" if len(board) == 1 else f"All {len(board)} trials"
+        who = {1: "The only trial", 2: "Both trials"}.get(len(board), f"All {len(board)} trials")
         return f"{who} failed: there is no policy to judge."
     if board:
         best = next(row for row in board if row.rank == 1)
@@ -198,15 +215,6 @@ def decision_in_words(inputs: ReportInputs) -> str:
     """The decision as a label."""
     words = {"promote": "Promote", "first": "First champion", "keep": "Keep", "cannot_tell": "Cannot tell"}
     return words.get(inputs.decision, "No verdict")
-
-
-def pick_clips(rows: Iterable[Mapping[str, Any]], per_status: int = 3) -> list[Mapping[str, Any]]:
-    """The episodes to show: the first recorded successes and failures in seed order, so that nobody chose them."""
-    recorded = sorted((row for row in rows if row.get("video")), key=lambda row: row["seed"])
-    picked = []
-    for status in ("success", "failure"):
-        picked += [row for row in recorded if row["status"] == status][:per_status]
-    return picked
 
 
 def dimension(name: str, values: Sequence[float], bins: int = 32) -> Dimension:

@@ -53,7 +53,7 @@ def nice_ticks(low: float, high: float, about: int) -> list[float]:
 def _log_ticks(low: float, high: float, about: int) -> list[float]:
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1, 2, 5), (1, 3), (1,)):
-        ticks = [factor * 10.0**power for power in powers for factor in factors]
+        ticks = [float(f"{factor}e{power}") for power in powers for factor in factors]
         inside = [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
         if len(inside) <= about + 1:
             break
@@ -149,7 +149,7 @@ class Canvas:
         """Horizontal grid lines with their values at their left."""
         for tick in y.ticks(about):
             self.line(left, y(tick), right, y(tick), "g")
-            self.text(left - 6, y(tick) + 4, short(tick), anchor="end")
+            self.text(left - 9, y(tick) + 4, short(tick), anchor="end")
 
     def svg(self, name: str, title: str, description: str) -> str:
         """The whole drawing, with what a screen reader says of it."""

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from tendon.config.schema import TrainConfig
+from tendon.data.stats import FeatureStats
 from tendon.errors import ConfigError
 from tendon.policies.base import Batch, Policy
 from tendon.policies.info import PolicyInfo
-from tendon.policies.parts.normalize import FeatureStats
 from tendon.policies.registry import make_policy
 from tendon.train.device import pick_device
 from tendon.train.optimizer import make_optimizer

@@ -11,16 +11,7 @@ import torch
 
 from tendon.config.schema import TrainConfig
 from tendon.policies.base import Batch, Window
-from tendon.policies.parts.normalize import FeatureStats
 from tendon.train.track import Volume
-
-
-class DatasetStats(Protocol):
-    """What train asks of ``tendon.data.stats.DatasetStats``."""
-
-    @property
-    def features(self) -> Mapping[str, FeatureStats]: ...  # noqa: D102
-    def to_json(self) -> dict[str, Any]: ...  # noqa: D102
 
 
 class Batches(Protocol):
@@ -45,6 +36,7 @@ class Feeds:
     valid: Batches | None
     batch_size: int
     num_valid_batches: int
+    episode_ids: Mapping[int, str]  # of the batches' episode_index
 
     @property
     def volume(self) -> Volume:
@@ -65,19 +57,21 @@ class OpenFeeds(Protocol):
 
 
 def open_feeds(dataset_uri: str, config: TrainConfig, window: Window) -> Feeds:
-    """Loaders over a converted dataset, windows as the policy declares them."""
+    """Loaders over a converted dataset, windows as the policy declares them; each validation batch is a full one."""
     from tendon.data.dataset import open_dataset
     from tendon.loader.loader import Loader
 
-    dataset = open_dataset(dataset_uri)
+    dataset, data = open_dataset(dataset_uri), config.data
     batch_size, deltas = config.training.batch_size, window.deltas()
-    train = Loader(dataset, config.data.split, deltas, batch_size, config.seed)
-    if not dataset.episodes(config.data.valid_split):
-        return Feeds(train, None, batch_size, 0)
-    valid = Loader(dataset, config.data.valid_split, deltas, 1, config.seed)
-    valid_size = min(batch_size, valid.num_windows)
-    valid = Loader(dataset, config.data.valid_split, deltas, valid_size, config.seed)
-    return Feeds(train, valid, batch_size, min(config.training.valid_batches, valid.num_windows // valid_size))
+    train = Loader(dataset, data.split, deltas, batch_size, config.seed, skip_episodes=data.skip_episodes)
+    ids = {row.index: row.episode_id for row in dataset.rows}
+    held_out = dataset.episodes(data.valid_split) if data.valid_split in dataset.splits else ()
+    num_frames = sum(row.length for row in held_out if row.episode_id not in data.skip_episodes)
+    if not num_frames:
+        return Feeds(train, None, batch_size, 0, ids)
+    size = min(batch_size, num_frames)
+    valid = Loader(dataset, data.valid_split, deltas, size, config.seed, skip_episodes=data.skip_episodes)
+    return Feeds(train, valid, batch_size, min(config.training.valid_batches, num_frames // size), ids)
 
 
 def to_tensors(arrays: Mapping[str, np.ndarray], window: Window, device: torch.device) -> Batch:

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from tendon.errors import DataError
 from tendon.train.engine import Engine
-from tendon.train.feed import Batches
+from tendon.train.feed import Feeds
+
+MAX_NAMES = 10
 
 
 class FiniteWatch:
@@ -24,7 +26,7 @@ class FiniteWatch:
         """Remember the (detached) loss of the next step."""
         self._losses.append(loss)
 
-    def check(self, engine: Engine, batches: Batches) -> None:
+    def check(self, engine: Engine, feeds: Feeds) -> None:
         """Stop the run at the first step whose loss, or whose update, is not finite.
 
         Raises:
@@ -35,33 +37,28 @@ class FiniteWatch:
         bad = (~torch.stack(self._losses).isfinite()).nonzero().flatten().tolist()
         last = self._first + len(self._losses) - 1
         if bad:
-            raise _not_finite("the loss", self._first + bad[0], batches)
+            raise _not_finite("the loss", self._first + bad[0], feeds)
         if not engine.weights_are_finite():
-            raise _not_finite("a weight", last, batches)
+            raise _not_finite("a weight", last, feeds)
         self._first, self._losses = last + 1, []
 
 
-def _not_finite(what: str, step: int, batches: Batches) -> DataError:
-    batch = batches.batch(step)
-    episodes = sorted({int(index) for index in np.ravel(batch.get("episode_index", []))})
-    broken = [found for name, values in batch.items() if (found := _first_broken(name, values, batch))]
-    if broken:
-        why, fix = broken[0], "repair that episode, or leave it out: data.skip_episodes=[<its id>]"
+def _not_finite(what: str, step: int, feeds: Feeds) -> DataError:
+    batch = feeds.train.batch(step)
+    episodes = [_name(feeds, index) for index in np.unique(batch["episode_index"])]
+    names = ", ".join(episodes[:MAX_NAMES]) + (" ..." if len(episodes) > MAX_NAMES else "")
+    for key, values in batch.items():
+        bad_rows = np.argwhere(~np.isfinite(values))[:, 0]
+        if len(bad_rows):
+            episode = _name(feeds, batch["episode_index"][bad_rows[0]])
+            why = f"{key} is NaN or infinite in episode {episode}, frame {batch['frame_index'][bad_rows[0]]}"
+            fix = f"repair that episode, or leave it out: data.skip_episodes=[{episode}]"
+            break
     else:
-        why = "every value of the batch is finite: training diverged"
-        fix = "a lower training.lr, or training.grad_clip_norm=1.0; then train again"
-    names = ", ".join(map(str, episodes[:10])) + (f" and {len(episodes) - 10} more" if len(episodes) > 10 else "")
-    return DataError(
-        f"{what} is not a number after step {step}", where=f"step {step}, episodes {names}", why=why, fix=fix
-    )
+        why = "every value of the batch is finite, so training diverged"
+        fix = "train again with a lower training.lr or with training.grad_clip_norm=1.0"
+    return DataError(f"{what} became NaN or infinite", where=f"step {step}, episodes {names}", why=why, fix=fix)
 
 
-def _first_broken(name: str, values: np.ndarray, batch: dict[str, np.ndarray]) -> str:
-    if values.dtype.kind != "f" or np.isfinite(values).all():
-        return ""
-    row = int(np.argwhere(~np.isfinite(values))[0][0])
-    place = [f"{key.removesuffix('_index')} {int(np.ravel(batch[key])[row])}" for key in _PLACE if key in batch]
-    return f"{name} holds NaN or Inf at {', '.join(place) or f'row {row}'}"
-
-
-_PLACE = ("episode_index", "frame_index")
+def _name(feeds: Feeds, index: int) -> str:
+    return feeds.episode_ids.get(int(index), str(index))

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
-from pprint import pformat
 from time import perf_counter
 
 import torch
 
-from tendon.config.compose import to_yaml
+from tendon.config.compose import describe, to_yaml
 from tendon.config.schema import TrainConfig
+from tendon.data.stats import DatasetStats
 from tendon.errors import Interrupted
 from tendon.train.checkpoint import weights_sha256
 from tendon.train.device import cpu_threads
 from tendon.train.engine import Engine
-from tendon.train.feed import DatasetStats, Feeds, OpenFeeds, open_feeds, to_tensors
+from tendon.train.feed import Feeds, OpenFeeds, open_feeds, to_tensors
 from tendon.train.finite import FiniteWatch
 from tendon.train.interrupt import Interrupts
 from tendon.train.saver import Saver
@@ -85,7 +84,7 @@ def _run(engine: Engine, feeds: Feeds, saver: Saver, interrupts: Interrupts, pro
         watch.add(update.loss)
         if is_logged:
             numbers = update.numbers() | {"update_s": perf_counter() - got, "dataloading_s": got - asked}
-            watch.check(engine, feeds.train)
+            watch.check(engine, feeds)
             tracker.train(step, numbers)
             progress(step, num_steps)
         num_done = step + 1
@@ -94,7 +93,7 @@ def _run(engine: Engine, feeds: Feeds, saver: Saver, interrupts: Interrupts, pro
             tracker.valid(num_done, engine.validate(feeds.valid_batches(window, engine.device)))
         is_saved = training.save_checkpoint and num_done % training.save_freq == 0
         if is_last or is_saved or interrupts.requested:
-            watch.check(engine, feeds.train)
+            watch.check(engine, feeds)
             tracker.flush()
             uri = saver.save(num_done, len(tracker.lines), start.train_s + perf_counter() - began)
         if interrupts.requested and not is_last:
@@ -110,7 +109,7 @@ def _announce(engine: Engine, feeds: Feeds, trial_uri: str) -> None:
     num_learnable = sum(parameter.numel() for parameter in engine.parameters)
     num_total = sum(parameter.numel() for parameter in engine.policy.parameters())
     steps = config.training.offline_steps
-    logger.info("%s", pformat(asdict(config), sort_dicts=False))
+    logger.info("cfg:\n%s", describe(config))
     logger.info("Logs will be saved locally.")
     logger.info("Using %s, %d CPU threads.", engine.device, torch.get_num_threads())
     logger.info("Output dir: %s", trial_uri)

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tendon.config.compose import to_dict
 from tendon.errors import ConfigError, Problem
 from tendon.storage import open_store
 from tendon.train import checkpoint
 from tendon.train.engine import Engine
 from tendon.train.feed import Batches
-from tendon.train.state import config_facts, read_training, write_model, write_training
+from tendon.train.state import read_training, write_model, write_training
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +36,8 @@ class Start:
 class Saver:
     """Commits the checkpoints of one trial."""
 
-    def __init__(self, trial_uri: str, engine: Engine, batches: Batches, stats: Mapping[str, Any], yaml: str) -> None:
-        """``stats``: the JSON of the dataset's statistics; ``yaml``: the effective configuration."""
+    def __init__(self, trial_uri: str, engine: Engine, batches: Batches, stats: str, yaml: str) -> None:
+        """``stats``: the text of stats.json; ``yaml``: the effective configuration."""
         self.store, self.trial_uri = open_store(trial_uri), trial_uri
         self._engine, self._batches, self._stats, self._yaml = engine, batches, stats, yaml
         self._num_steps = engine.config.training.offline_steps
@@ -51,7 +52,7 @@ class Saver:
             if checkpoint.read_newest(self.store, Path(folder)) is None:
                 return Start()
             loader, facts = read_training(Path(folder), self._engine)
-        _check_config(facts["config"], config_facts(self._engine), self.trial_uri)
+        _check_config(facts["config"], to_dict(self._engine.config), self.trial_uri)
         self._batches.load_state(loader)
         ago = _ago(time.time() - facts["saved_at"])
         logger.info("train: resuming at step %d of %d, saved %s ago", facts["step"], self._num_steps, ago)
@@ -65,7 +66,7 @@ class Saver:
             "saved_at": time.time(),
             "train_s": train_s,
             "num_metric_lines": num_metric_lines,
-            "config": config_facts(self._engine),
+            "config": to_dict(self._engine.config),
         }
 
         def write(folder: Path) -> None:

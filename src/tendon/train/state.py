@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,13 @@ from tendon.train.engine import Engine
 MODEL, STATE = "pretrained_model", "training_state"
 
 
-def write_model(folder: Path, engine: Engine, stats: Mapping[str, Any], config_yaml: str) -> None:
+def write_model(folder: Path, engine: Engine, stats: str, config_yaml: str) -> None:
     """pretrained_model/: weights, effective configuration, statistics, and what the policy reads and predicts."""
     model = folder / MODEL
     model.mkdir()
     save_file(_contiguous(engine.policy.state_dict()), model / "model.safetensors")
     (model / "config.yaml").write_text(config_yaml)
-    _write_json(model / "stats.json", stats)
+    (model / "stats.json").write_text(stats)
     _write_json(model / "policy.json", engine.info.to_json())
 
 
@@ -59,12 +58,6 @@ def read_training(folder: Path, engine: Engine) -> tuple[dict[str, Any], dict[st
     engine.optimizer.load_state_dict({"state": optimizer, "param_groups": groups})
     restore_random_state(load_file(state / "rng_state.safetensors"))
     return _read_json(state / "loader_state.json"), _read_json(state / "training_step.json")
-
-
-def config_facts(engine: Engine) -> dict[str, Any]:
-    """The configuration as JSON gives it back."""
-    facts: dict[str, Any] = json.loads(json.dumps(asdict(engine.config)))
-    return facts
 
 
 def random_state() -> dict[str, Tensor]:

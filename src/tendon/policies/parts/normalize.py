@@ -5,30 +5,15 @@ Their numbers are buffers and travel with the weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tendon.config.schema import Normalization
-
-MIN_STD = 1e-3  # a smaller std (a constant dimension with float noise) would blow noise up; robomimic adds as much
-MIN_SPAN = 1e-4  # a dimension that spans less is only centred
-
-
-class FeatureStats(Protocol):
-    """The numbers of one feature that a normaliser needs, each ``[D]``."""
-
-    @property
-    def mean(self) -> Sequence[float] | np.ndarray: ...  # noqa: D102
-    @property
-    def std(self) -> Sequence[float] | np.ndarray: ...  # noqa: D102
-    @property
-    def min(self) -> Sequence[float] | np.ndarray: ...  # noqa: D102
-    @property
-    def max(self) -> Sequence[float] | np.ndarray: ...  # noqa: D102
+from tendon.data.normalize import affine
+from tendon.data.stats import FeatureStats
 
 
 class Normalizer(nn.Module):
@@ -46,7 +31,7 @@ class Normalizer(nn.Module):
         num_dims = sum(dims.values())
         offset, scale = np.zeros(num_dims), np.ones(num_dims)
         if stats is not None:
-            parts = [affine(mode, stats[key]) for key in dims]
+            parts = [affine(stats[key], mode) for key in dims]
             offset = np.concatenate([part[0] for part in parts])
             scale = np.concatenate([part[1] for part in parts])
         self.register_buffer("offset", torch.tensor(offset, dtype=torch.float32))
@@ -59,17 +44,3 @@ class Normalizer(nn.Module):
     def inverse(self, normalized: Tensor) -> Tensor:
         """Normalised to raw."""
         return normalized if self.mode == "identity" else normalized * self.scale + self.offset
-
-
-def affine(mode: Normalization, stats: FeatureStats) -> tuple[np.ndarray, np.ndarray]:
-    """Offset and scale ``[D]`` in float64 such that normalised = (raw - offset) / scale.
-
-    ``mean_std``: mean 0, std 1, the std at least MIN_STD. ``min_max``: [-1, 1]; a dimension that spans less than
-    MIN_SPAN is centred only.
-    """
-    if mode == "mean_std":
-        return np.asarray(stats.mean, np.float64), np.maximum(np.asarray(stats.std, np.float64), MIN_STD)
-    low, high = np.asarray(stats.min, np.float64), np.asarray(stats.max, np.float64)
-    if mode == "min_max":
-        return (low + high) / 2, np.where(high - low < MIN_SPAN, 1.0, (high - low) / 2)
-    return np.zeros_like(low), np.ones_like(low)
