@@ -156,7 +156,8 @@ def _forward(words: list[str], say: Callable[[str], None]) -> Callable[[str], No
     def hear(line: str) -> None:
         words.append(line)
         in_error = any(word.startswith(ERROR_LINE) for word in words[-12:])
-        if line.strip() and not in_error:
+        listed = line[:1].isspace() or line.endswith(":")  # a heading and its list: the whole configuration, say
+        if line.strip() and not in_error and not listed:
             say(line)
 
     return hear
