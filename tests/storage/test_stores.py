@@ -41,6 +41,9 @@ def test_missing_and_short(store: Store) -> None:
     with pytest.raises(DataError, match="does not exist"):
         store.read_range("nothing", 0, 1)
     store.write("short", b"abc")
+    assert store.head("short/deeper") is None
+    with pytest.raises(DataError, match="does not exist"):
+        store.read("short/deeper")
     for start, length in ((2, 5), (10, 1)):
         with pytest.raises(DataError, match="shorter"):
             store.read_range("short", start, length)
