@@ -121,6 +121,7 @@ def test_join_and_schemes(tmp_path: object) -> None:
     assert join("/a/", "b") == "/a/b"
     assert join("/", "b") == "/b"
     assert open_store(f"file://{tmp_path}").uri == str(tmp_path)
+    assert open_store("minio://mlpipeline/v2/artifacts").uri == "s3://mlpipeline/v2/artifacts"
     with pytest.raises(ConfigError, match="s3://"):
         open_store("s4://x/y")
     with pytest.raises(ConfigError):
