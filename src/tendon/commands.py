@@ -46,7 +46,7 @@ def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
     }
     parameters = default_arguments(yaml_path) | defaults | given
     if arguments.overrides:
-        parameters["config"] = shlex.join([*shlex.split(defaults.get("config", "")), *arguments.overrides])
+        parameters["config"] = " ".join([defaults.get("config", ""), *arguments.overrides]).strip()
     if arguments.sweep:
         parameters["sweep"] = load_sweep(arguments.sweep)
     if "://" not in parameters["store_uri"]:

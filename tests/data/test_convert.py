@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ import h5py
 import numpy as np
 import pytest
 
-from tendon.data.convert import ConversionOptions, convert, dataset_uri, plan_digest, rebuild_index
+from tendon.data.convert import ConversionOptions, convert, dataset_uri, find_dataset, plan_digest, rebuild_index
 from tendon.data.dataset import Dataset, open_dataset
+from tendon.data.episode import Episode
 from tendon.data.manifest import Manifest
 from tendon.data.plan import MB, deal
-from tendon.data.sources import open_source
-from tendon.errors import ConfigError, DataError
+from tendon.data.sources import Source, SourceInfo, open_source
+from tendon.errors import ConfigError, DataError, Interrupted, StorageError
 from tendon.storage import open_store
 
 Maker = Callable[..., Path]
@@ -93,6 +95,9 @@ def test_a_committed_dataset_is_returned_at_once(lift_like_hdf5: Maker, tmp_path
             raise AssertionError("nothing needs to be read")
 
     assert convert(Unreadable(), str(tmp_path / "s"), "lift", SMALL_SHARDS) == first.manifest
+    digest = Unreadable.info.digest
+    assert find_dataset(str(tmp_path / "s"), "lift", digest, SMALL_SHARDS) == first.manifest
+    assert find_dataset(str(tmp_path / "s"), "lift", digest) is None
     assert files(tmp_path / "s") == before
 
 
@@ -129,11 +134,11 @@ def test_killed_at_a_write_and_run_again(
 
 
 def test_sigkill_of_a_converter_with_workers(lift_like_hdf5: Maker, tmp_path: Path) -> None:
-    path = lift_like_hdf5(episodes=30, length=40, images=True)
+    path = lift_like_hdf5(episodes=20, length=20, images=True)
     code = (
         "import sys\nfrom tendon.data.convert import *\nfrom tendon.data.sources import open_source\n"
         "if __name__ == '__main__':\n convert(open_source(sys.argv[1]), sys.argv[2], 'lift',"
-        " ConversionOptions(shard_bytes=60000), 2)\n"
+        " ConversionOptions(shard_bytes=30000), 2)\n"
     )
     (tmp_path / "run.py").write_text(code)
     child = subprocess.Popen([sys.executable, tmp_path / "run.py", path, tmp_path / "killed"], start_new_session=True)
@@ -142,13 +147,51 @@ def test_sigkill_of_a_converter_with_workers(lift_like_hdf5: Maker, tmp_path: Pa
     os.killpg(child.pid, signal.SIGKILL)
     child.wait()
     receipts = len(list(tmp_path.glob("killed/**/_work/*.json")))
-    options = ConversionOptions(shard_bytes=60000)
+    options = ConversionOptions(shard_bytes=30000)
     whole = converted(path, str(tmp_path / "whole"), options=options)
     assert 0 < receipts <= len(whole.manifest.shards)
     again = converted(path, str(tmp_path / "killed"), options=options)
     assert again.manifest == whole.manifest
     listed = {info.key for info in again.store.list("shards/")}
     assert listed == {shard.key for shard in again.manifest.shards}
+
+
+def test_two_converters_at_once(lift_like_hdf5: Maker, tmp_path: Path) -> None:
+    path = lift_like_hdf5()
+    whole = converted(path, str(tmp_path / "whole"))
+    with ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(lambda _: converted(path, str(tmp_path / "both")).manifest, range(3)))
+    assert results == [whole.manifest] * 3
+    assert files(tmp_path / "both") == files(tmp_path / "whole")
+
+
+class DyingSource:
+    """Kills the process that reads from it, as the kernel does when memory runs out."""
+
+    def __init__(self, source: Source) -> None:
+        self.uri, self.source, self.parent = source.uri, source, os.getpid()
+
+    def describe(self) -> SourceInfo:
+        return self.source.describe()
+
+    def read(self, episode_id: str, images: bool = True) -> Episode:
+        if os.getpid() != self.parent:
+            os._exit(9)
+        return self.source.read(episode_id, images)
+
+
+def test_a_killed_worker_is_an_interruption(lift_like_hdf5: Maker, tmp_path: Path) -> None:
+    path = lift_like_hdf5()
+    with pytest.raises(Interrupted, match="converter process was killed"):
+        convert(DyingSource(open_source(str(path))), str(tmp_path / "s"), "lift", SMALL_SHARDS, 2)
+    assert converted(path, str(tmp_path / "s")).manifest == converted(path, str(tmp_path / "t")).manifest
+
+
+def test_a_dead_endpoint(lift_like_hdf5: Maker, s3_environment: pytest.MonkeyPatch) -> None:
+    s3_environment.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    s3_environment.setattr("tendon.storage.s3.BACKOFF_S", (0.001, 0.002))
+    with pytest.raises(StorageError, match="cannot be reached"):
+        converted(lift_like_hdf5(), "s3://bucket/x")
 
 
 def test_a_cut_shard_is_made_again(lift_like_hdf5: Maker, tmp_path: Path) -> None:

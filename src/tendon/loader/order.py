@@ -32,7 +32,7 @@ def salt(*parts: int) -> np.ndarray:
 
 def keyed_order(num: int, *salts: int) -> np.ndarray:
     """A permutation of ``range(num)`` that depends on the salts alone."""
-    return np.argsort(splitmix64(np.arange(num, dtype=np.uint64) ^ salt(*salts)), kind="stable")
+    return np.argsort(splitmix64(np.arange(num, dtype=np.uint64) ^ salt(*salts)))  # no two keys are equal
 
 
 class Order:

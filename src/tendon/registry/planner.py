@@ -5,13 +5,13 @@ Called by steps.plan and by ``tendon run --plan``; touches nothing but the sourc
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from tendon.config.compose import compose, to_dict
 from tendon.config.digest import code_version, digest
+from tendon.config.override_text import quote, split_overrides
 from tendon.config.schema import TrainConfig
 from tendon.config.sweep import Trial, expand, parse_sweep
 from tendon.data.plan import ConversionOptions, dataset_uri, plan_digest
@@ -36,7 +36,7 @@ def make_plan(
 ) -> RunPlan:
     """The plan of a run; a ConfigError with every problem of every trial, or the source's own error."""
     problems = _check_parameters(dataset_name, champion, episodes, confirm_episodes)
-    overrides = shlex.split(config)
+    overrides = split_overrides(config)
     base = _composed([*overrides, "data.uri=pending", f"eval.n_episodes={max(episodes, 1)}"], "config", problems)
     trials = _expanded(sweep, problems)
     if problems or base is None:
@@ -44,7 +44,7 @@ def make_plan(
     digest_of_source = source_digest(source_uri)
     skip = base.data.skip_episodes
     uri = dataset_uri(store_uri, dataset_name, plan_digest(digest_of_source, ConversionOptions(skip_episodes=skip)))
-    fixed = [*overrides, f"eval.n_episodes={episodes}", f"data.uri={_quoted(uri)}"]
+    fixed = [*overrides, f"eval.n_episodes={episodes}", f"data.uri={quote(uri)}"]
     planned = [_planned(trial, fixed, problems) for trial in trials]
     if problems:
         raise ConfigError.of(problems)
@@ -133,7 +133,3 @@ def _check_parameters(dataset_name: str, champion: str, episodes: int, confirm_e
                 Problem(f"{name} is {text!r}", "parameters", "it becomes a folder name", "use letters, digits, - and _")
             )
     return problems
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -39,8 +39,8 @@ class S3Store:
 
     @classmethod
     def of(cls, uri: str) -> S3Store:
-        """The store at an ``s3://`` URI; connects at the first call."""
-        bucket, _, prefix = uri[len("s3://") :].partition("/")
+        """The store at an ``s3://`` (or ``minio://``) URI; connects at the first call."""
+        bucket, _, prefix = uri.partition("://")[2].partition("/")
         return cls(bucket, prefix.strip("/"), Connection())
 
     def at(self, prefix: str) -> S3Store:
