@@ -147,6 +147,7 @@ def test_every_command_can_be_copied(page, inputs):
     assert len(reader.all("code")) == len(commands)
     assert sum("data-copy" in attrs for attrs in reader.all("button")) == len(commands)
     for row in inputs.lineage:
+        assert row.command in reader.text
         assert row.what in reader.text
         assert row.digest in reader.text
 

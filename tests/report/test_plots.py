@@ -11,8 +11,8 @@ from tests.report import sample
 from tendon.report.page import render
 from tendon.report.plots_data import _bins
 from tendon.report.plots_result import where_it_fails, which_trial_won
-from tendon.report.plots_training import duration, training_converged
-from tendon.report.summary import Curve, Ending, ReportInputs
+from tendon.report.plots_training import duration, training_converged, what_it_cost
+from tendon.report.summary import Curve, Ending, ReportInputs, Timing
 from tendon.report.svg import Scale, nice_ticks, short
 
 
@@ -104,6 +104,19 @@ def test_bins_cover_every_length_once():
         assert first <= min(lengths)
         assert first + width * len(counts) > max(lengths)
         assert len(counts) <= 26
+
+
+@pytest.mark.parametrize(
+    ("gpus", "words"),
+    [
+        ((0, 0), "2 h 00 min of work, no GPU; most of it in train."),
+        ((1, 0), "2 h 00 min of work, 1.00 GPU-hours; most of it in train."),
+        ((None, 0), "2 h 00 min of work; most of it in train."),
+    ],
+)
+def test_a_gpu_is_named_only_when_it_was_recorded(gpus, words):
+    timings = tuple(Timing(step, "", 3600.0, num) for step, num in zip(("train", "evaluate"), gpus, strict=True))
+    assert what_it_cost(ReportInputs("t", timings=timings)).answer == words
 
 
 def test_durations():

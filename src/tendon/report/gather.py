@@ -53,7 +53,7 @@ def gather(run: RunPlan) -> ReportInputs:
     inputs = ReportInputs(
         title=f"{run.dataset_name}: {_task(run)}",
         run_id=run.run_id,
-        when=datetime.now(timezone.utc).isoformat(timespec="minutes"),
+        when=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         verdict=confirmation.verdict.sentence,
         decision=confirmation.verdict.decision if confirmation.winner else "",
         rule=confirmation.verdict.rule,
@@ -66,7 +66,7 @@ def gather(run: RunPlan) -> ReportInputs:
         clips=tuple(_clips(winner)) if winner else (),
         timings=tuple(_timings(run, selection, tables)),
         feeds=tuple(feed for trial in run.trials if (feed := _feed(run, trial.name))),
-        provenance=_provenance(run, winner),
+        provenance=_provenance(run, selection, winner),
         videos_uri=join(winner.uri, "videos") if winner else "",
     )
     record = _record(run, confirmation, tables, inputs)
@@ -108,7 +108,18 @@ def _feed(run: RunPlan, trial: str) -> Feed | None:
     if not lines:
         return None
     mean = {key: sum(line[f"train/{key}"] for line in lines) / len(lines) for key in ("dataloading_s", "update_s")}
-    return Feed(trial, str(run.trial(trial).config["device"]), mean["dataloading_s"], mean["update_s"])
+    return Feed(trial, _device(run, trial), mean["dataloading_s"], mean["update_s"])
+
+
+def _device(run: RunPlan, trial: str) -> str:
+    """Where the trial ran, as training noted it; else what its configuration asked for."""
+    store = open_store(run.trial_uri(trial))
+    status = json.loads(store.read("status.json")) if store.head("status.json") else {}
+    return str(status.get("device", run.trial(trial).config["device"]))
+
+
+def _gpus(device: str) -> int | None:
+    return {"cpu": 0, "cuda": 1}.get(device.partition(":")[0])
 
 
 def _sanity(run: RunPlan) -> DataSanity | None:
@@ -156,7 +167,7 @@ def _timings(run: RunPlan, selection: dict[str, Any], tables: dict[str, Evaluati
         store = open_store(uri)
         if store.head(f"timings/{step}.json") is not None:
             found = json.loads(store.read(f"timings/{step}.json"))
-            yield Timing(step, trial, found["seconds"])
+            yield Timing(step, trial, found["seconds"], _gpus(_device(run, trial)) if step == "train" else 0)
     for outcome in selection["outcomes"]:
         if outcome["evaluation_uri"]:
             yield Timing("evaluate", outcome["trial"], load_evaluation(outcome["evaluation_uri"]).summary["wall_s"])
@@ -164,17 +175,22 @@ def _timings(run: RunPlan, selection: dict[str, Any], tables: dict[str, Evaluati
         yield Timing("confirm", role, table.summary["wall_s"])
 
 
-def _provenance(run: RunPlan, winner: Evaluation | None) -> Provenance:
-    selection = run.trials[0].config["eval"]["n_episodes"]
+def _provenance(run: RunPlan, selection: dict[str, Any], winner: Evaluation | None) -> Provenance:
+    evaluated = [outcome["evaluation_uri"] for outcome in selection["outcomes"] if outcome["evaluation_uri"]]
     return Provenance(
-        dataset=run.dataset_uri,
+        dataset=_dataset_digest(run)[:16] or run.dataset_uri,
         episodes=_episode_list(run),
         training_seed=", ".join(sorted({str(trial.config["seed"]) for trial in run.trials})),
-        selection_seeds=f"{selection} episodes per trial",
-        confirmation_seeds=f"{winner.summary['seeds']['first']} + {winner.summary['seeds']['count']}" if winner else "",
+        selection_seeds=_seeds(load_evaluation(evaluated[0]).summary) if evaluated else "",
+        confirmation_seeds=_seeds(winner.summary) if winner else "",
         policy=winner.summary["policy_digest"] if winner else "",
         code=f"tendon {__version__}, {code_version('data', 'loader', 'policies', 'train', 'sim', 'evaluate')}",
     )
+
+
+def _seeds(summary: dict[str, Any]) -> str:
+    first, num = summary["seeds"]["first"], summary["seeds"]["count"]
+    return f"{first} to {first + num - 1}"
 
 
 def _episode_list(run: RunPlan) -> str:

@@ -254,7 +254,11 @@ def _lineage(inputs: ReportInputs) -> str:
 
 
 def _command(command: str) -> str:
-    return f'<div class="cmd"><code>{escape(command)}</code><button data-copy>copy</button></div>' if command else ""
+    """A command that may wrap between words and inside addresses, never inside an option's name."""
+    if not command:
+        return ""
+    words = (f'<span class="nb">{escape(w)}</span>' if w.startswith("--") else escape(w) for w in command.split(" "))
+    return f'<div class="cmd"><code>{" ".join(words)}</code><button data-copy>copy</button></div>'
 
 
 def _closing() -> str:

@@ -147,8 +147,10 @@ def what_it_cost(inputs: ReportInputs) -> Figure:
     per_step = {step: [timing for timing in timings if timing.step == step] for step in steps}
     seconds = {step: sum(timing.seconds for timing in per_step[step]) for step in steps}
     gpu_hours = sum(timing.gpu_hours for timing in timings)
-    gpus = f"{gpu_hours:.2f} GPU-hours" if gpu_hours else "no GPU"
-    answer = f"{duration(sum(seconds.values()))} of work, {gpus}; most of it in {max(steps, key=seconds.__getitem__)}."
+    gpus = f", {gpu_hours:.2f} GPU-hours" if gpu_hours else ""
+    if all(timing.gpus == 0 for timing in timings):
+        gpus = ", no GPU"
+    answer = f"{duration(sum(seconds.values()))} of work{gpus}; most of it in {max(steps, key=seconds.__getitem__)}."
 
     def draw(width: int) -> str:
         pitch, left, right = 26, 108, width - 70
@@ -162,10 +164,14 @@ def what_it_cost(inputs: ReportInputs) -> Figure:
             canvas.text(x(seconds[step]) + 6, y + 12, duration(seconds[step]))
         return canvas.svg(f"{name}-{width}", question, answer)
 
-    rows = [(t.step, t.trial, t.seconds, t.gpus, t.gpu_hours) for step in steps for t in per_step[step]]
+    rows = [(t.step, t.trial, t.seconds, *_gpu_cells(t)) for step in steps for t in per_step[step]]
     notes = ("Each block is one trial; trials may have run side by side.",) if any(t.trial for t in timings) else ()
     header = ("step", "trial", "seconds", "gpus", "gpu_hours")
     return drawn(name, question, answer, origin(inputs, "code", "image"), draw, Table(header, rows), notes)
+
+
+def _gpu_cells(timing: Timing) -> tuple[float | str, float | str]:
+    return ("", "") if timing.gpus is None else (timing.gpus, timing.gpu_hours)
 
 
 def _draw_parts(canvas: Canvas, x: Scale, y: float, parts: Sequence[Timing]) -> None:

@@ -1,4 +1,4 @@
-"""The command that repeats each step of a run by hand: in the report, in record.json and at the top of each pod's log."""
+"""The command that repeats each step of a run: in the report, in record.json and at the top of each pod log."""
 
 from __future__ import annotations
 

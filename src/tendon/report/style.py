@@ -52,7 +52,7 @@ a{color:var(--s0);text-underline-offset:2px}
 .clips{display:grid;gap:18px 14px;margin-top:14px}
 .clips .kind>h3{font:600 .84rem/1.4 var(--sans);color:var(--ink2);margin-bottom:6px}
 .clips .row{display:grid;gap:12px}
-.clips.two{grid-template-columns:1fr 1fr}
+.clips.two{grid-template-columns:1fr 1fr}.clips:not(.two) .row{grid-template-columns:repeat(3,1fr)}
 .clips video{cursor:pointer;display:block;width:100%;background:var(--grid);border-radius:3px}
 .clips figcaption{font-size:.78rem;color:var(--ink3);margin-top:3px;font-variant-numeric:tabular-nums}
 table{border-collapse:collapse;width:100%;margin-top:12px;font-family:var(--sans);font-variant-numeric:tabular-nums}
@@ -114,7 +114,7 @@ position:relative}
 main,header,footer{padding-left:32px;padding-right:32px}
 .verdict{padding:24px 30px 24px}
 .rates.two{grid-template-columns:1fr 1fr}
-.clips.two{grid-template-columns:1fr}.clips .row{grid-template-columns:repeat(3,1fr)}
+.clips.two{grid-template-columns:1fr}.clips .row{grid-template-columns:repeat(3,1fr)}.clips:not(.two){max-width:600px}
 .plot .phone{display:none}.plot .desk{display:block}.plot .desk svg{max-width:500px}
 .made>div{grid-template-columns:minmax(9em,1fr) 3.4fr}
 }

@@ -124,12 +124,12 @@ class Timing:
     step: str
     trial: str
     seconds: float
-    gpus: int = 0
+    gpus: int | None = None  # None: not recorded
 
     @property
     def gpu_hours(self) -> float:
-        """Hours times GPUs held."""
-        return self.seconds * self.gpus / 3600
+        """Hours times GPUs held, as far as recorded."""
+        return self.seconds * (self.gpus or 0) / 3600
 
 
 @dataclass(frozen=True)
