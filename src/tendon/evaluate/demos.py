@@ -1,12 +1,14 @@
 """A simulator's scripted expert in, a robomimic HDF5 of its successful episodes out.
 
-The layout is the one that robomimic's own tools read: data/demo_<i> with actions, states, rewards, dones, obs, next_obs,
-and mask/train, mask/valid. Same seed, same bytes, whatever the number of guests. Called by steps and `tendon demo-data`.
+The layout is the one that robomimic's own tools read: data/demo_<i> with actions, states, rewards, dones, obs,
+next_obs, and mask/train, mask/valid. Same seed, same bytes, whatever the number of guests. Called by steps and
+`tendon demo-data`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import os
@@ -22,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tendon.config.schema import EnvConfig
-from tendon.errors import DataError, StorageError, TendonError
+from tendon.errors import ConfigError, DataError, StorageError, TendonError
 from tendon.evaluate import seeds
 from tendon.evaluate.guest import IMAGE_SUFFIX, Guest, GuestCrash, SimState
 
@@ -84,7 +86,7 @@ def record_demos(
         progress: called with (episodes kept, episodes in all).
     """
     path = Path(path)
-    todo = iter(seeds.demonstrations(seed, seeds.DEMONSTRATIONS.last - seed + 1))
+    todo = _seeds(seed, episodes)
     failed: list[int] = []
     crashed: list[int] = []
     with _new_file(path) as file:
@@ -110,6 +112,12 @@ def record_demos(
     if failed or crashed:
         logger.warning("demos: left out %d failed and %d crashed episodes of %s", len(failed), len(crashed), env.name)
     return DemosReport(path, kept, frames, tuple(failed), tuple(crashed))
+
+
+def _seeds(seed: int, episodes: int) -> Iterator[int | None]:
+    """Seeds from ``seed`` to the end of their block, then None for ever; an error now where even no failure would do."""
+    seeds.demonstrations(seed, episodes)
+    return itertools.chain(range(seed, seeds.DEMONSTRATIONS.last + 1), itertools.repeat(None))
 
 
 @contextlib.contextmanager
@@ -140,7 +148,7 @@ def _new_file(path: Path) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _recording(
-    env: EnvConfig, todo: Iterator[int], noise: float, images: bool, num_guests: int, step_timeout_s: float
+    env: EnvConfig, todo: Iterator[int | None], noise: float, images: bool, num_guests: int, step_timeout_s: float
 ) -> Iterator[Iterator[_Episode]]:
     """Attempts in seed order, made ahead by guests in threads; nothing is left running at the end."""
     stop = threading.Event()
@@ -160,8 +168,9 @@ def _recording(
             while True:
                 ahead.acquire()
                 with lock:
-                    number, seed = next(numbered, (-1, -1))
-                if stop.is_set() or number < 0:
+                    number, seed = next(numbered)
+                if stop.is_set() or seed is None:
+                    done.put((number, _exhausted(env)))
                     return
                 if not guest.alive:
                     guest.replace()
@@ -172,15 +181,18 @@ def _recording(
             guest.close()
 
     def in_order() -> Iterator[_Episode]:
-        ready: dict[int, _Episode] = {}
+        ready: dict[int, _Episode | BaseException] = {}
         number = 0
         while True:
             while number not in ready:
                 index, item = done.get()
-                if isinstance(item, BaseException):
+                if index < 0 and isinstance(item, BaseException):
                     raise item
                 ready[index] = item
-            yield ready.pop(number)
+            next_one = ready.pop(number)
+            if isinstance(next_one, BaseException):
+                raise next_one
+            yield next_one
             ahead.release()
             number += 1
 
@@ -277,4 +289,13 @@ def _no_expert(env: EnvConfig, kept: int, failed: list[int], crashed: list[int])
         where=f"seeds {json.dumps((failed + crashed)[:10])} ...",
         why=f"{kept} episodes succeeded, {len(failed)} failed, {len(crashed)} crashed",
         fix="lower the noise, raise env.episode_length, or look at one seed",
+    )
+
+
+def _exhausted(env: EnvConfig) -> TendonError:
+    return ConfigError(
+        f"the demonstrations block has no seeds left for {env.name}",
+        where=f"seeds up to {seeds.DEMONSTRATIONS.last}",
+        why="too many episodes of the expert did not succeed",
+        fix="start from a smaller seed, or ask for fewer episodes",
     )

@@ -1,8 +1,8 @@
 """What host and guest say to each other: length-prefixed frames over a pipe, pixels through a shared file.
 
-A frame is two little-endian uint32 (bytes of header, bytes of body), a JSON header, and the raw bytes of the arrays one
-after another. The header is ``{"fields": {...}, "arrays": [[name, dtype, shape], ...], "images": [[name, shape], ...]}``;
-images lie in the shared file in that order. Used by sim/guest.py and evaluate/guest.py.
+A frame is two little-endian uint32 (bytes of header, bytes of body), a JSON header, and the raw bytes of the arrays
+one after another. The header is ``{"fields": {...}, "arrays": [[name, dtype, shape], ...], "images": [[name, shape],
+...]}``; images lie in the shared file in that order. Used by sim/guest.py and evaluate/guest.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A point mass that must reach a target: numpy only, in every image, for first runs and tests.
 
-The mass is pushed by a bounded force and braked by the air; where it starts, where the target is and which way a constant
-wind blows come from the seed. The wind is felt but not seen, so only a policy that looks at where it is gets there.
+The mass is pushed by a bounded force and braked by the air; where it starts, where the target is and which way a
+constant wind blows come from the seed. The wind is felt but not seen, so only a policy that looks at where it is gets
+there.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """robosuite 1.5: one arm, its default composite controller, low-dimensional observations named as robomimic names them.
 
-Frames are drawn by this adapter and not by robosuite's camera sensors, so a task without images needs no OpenGL library.
-``options``: ``robot`` (Panda), ``hard_reset`` (false; true rebuilds the model at every reset as robosuite does by
-default: 0.2 s more an episode, and Lift draws the cube's size anew).
+Frames are drawn by this adapter and not by robosuite's camera sensors, so a task without images needs no OpenGL
+library. ``options``: ``robot`` (Panda), ``hard_reset`` (false; true rebuilds the model at every reset as robosuite
+does by default: 0.2 s more an episode, and Lift draws the cube's size anew).
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Adapter:
         return self.lift_expert.act(self.raw["cube_pos"], self.raw["robot0_eef_pos"], self.raw["robot0_gripper_qpos"])
 
     def state(self, texts: bool) -> tuple[Array, str, str]:
-        """Flattened MuJoCo state; the model with paths from robosuite on, which robosuite completes when it loads one."""
+        """Flattened MuJoCo state; the model with paths from robosuite on, which robosuite completes on loading."""
         states = self.env.sim.get_state().flatten()
         if not texts:
             return states, "", ""

@@ -1,7 +1,7 @@
 """A scripted expert for robosuite's Lift: come above the cube, sink, close, rise.
 
-It looks only at the current observation (no timer, no stored phase), so a policy that sees the same can copy it exactly,
-and it finds back by itself wherever noise has pushed the arm.
+It looks only at the current observation (no timer, no stored phase), so a policy that sees the same can copy it
+exactly, and it finds back by itself wherever noise has pushed the arm.
 """
 
 from __future__ import annotations

@@ -1,0 +1,33 @@
+"""The guest side imports nothing of tendon but itself, and nothing but the standard library, numpy and its simulator."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import tendon.sim
+
+ROOT = Path(tendon.sim.__file__).parent
+ALLOWED = {"numpy", "robosuite"}
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            modules = [node.module]
+        else:
+            continue
+        for module in modules:
+            top = module.split(".")[0]
+            assert top in sys.stdlib_module_names or top in ALLOWED, f"{path.name} imports {module}"
+
+
+def test_a_relative_import_never_leaves_the_folder():
+    for path in ROOT.rglob("*.py"):
+        depth = len(path.relative_to(ROOT).parts)
+        levels = [node.level for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        assert all(level <= depth for level in levels), path
