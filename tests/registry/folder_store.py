@@ -8,7 +8,7 @@ from tendon.storage.local import LocalStore
 
 class FolderStore(LocalStore):
     def __init__(self, folder: Path, before_replace: Callable[[], object] = lambda: None) -> None:
-        super().__init__(str(folder))
+        super().__init__(folder)
         self.before_replace = before_replace
 
     def replace(self, key: str, data: bytes, etag: str | None) -> bool:

@@ -1,10 +1,10 @@
 from dataclasses import replace
 
 import pytest
-from tests.registry.folder_store import FolderStore
 
 from tendon.errors import ConfigError, DataError
 from tendon.registry.champion import KEPT_PREDECESSORS, Champion, Pointer, read_champion, swap_champion
+from tests.registry.folder_store import FolderStore
 
 FIRST = Champion("lift", "aaaa", "s3://b/trials/a/bundle", "s3://b/runs/1", 45, 50, "2026-01-01T00:00:00Z")
 SECOND = replace(FIRST, policy_digest="bbbb", run_uri="s3://b/runs/2", successes=48)

@@ -5,7 +5,6 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from tests.report import sample
 
 from tendon.evaluate.confidence import Interval, TrialScore, rank_trials
 from tendon.report.page import MOST_BYTES, render
@@ -21,6 +20,7 @@ from tendon.report.summary import (
     Timing,
     dimension,
 )
+from tests.report import sample
 
 QUESTIONS = (
     "Is it better than the champion?",

@@ -6,7 +6,6 @@ from dataclasses import replace
 from urllib.parse import unquote
 
 import pytest
-from tests.report import sample
 
 from tendon.report.page import render
 from tendon.report.plots_data import _bins
@@ -14,6 +13,7 @@ from tendon.report.plots_result import where_it_fails, which_trial_won
 from tendon.report.plots_training import duration, training_converged, what_it_cost
 from tendon.report.summary import Curve, Ending, ReportInputs, Timing
 from tendon.report.svg import Scale, nice_ticks, short
+from tests.report import sample
 
 
 def endings(*groups: tuple[str, int, int]) -> tuple[Ending, ...]:

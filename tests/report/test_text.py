@@ -1,9 +1,8 @@
-from tests.report import sample
-
 from tendon.evaluate.confidence import Pairs, difference_paired
 from tendon.report.clips import last_frame_jpeg, make_clip, pick_clips
 from tendon.report.summary import Difference, Ending, Rate, ReportInputs
 from tendon.report.text import end_card
+from tests.report import sample
 
 
 def test_the_end_card_of_a_whole_run():
