@@ -16,7 +16,7 @@ REACH = EnvConfig(
     options={},
 )
 
-MISBEHAVING = '''
+MISBEHAVING = """
 import ctypes, os, subprocess, sys, time
 from tendon_sim.adapters.reach import Adapter as Reach
 
@@ -56,7 +56,7 @@ class Adapter(Reach):
             ctypes.string_at(0)
         if how == "raise":
             raise ValueError("joint 3 exploded")
-'''
+"""
 
 
 @pytest.fixture
@@ -78,6 +78,4 @@ def troubled(tmp_path):
 
 @pytest.fixture
 def evaluation():
-    return EvalConfig(
-        n_episodes=5, batch_size=1, videos=0, max_crashed=0.5, step_timeout_s=1.0, start_timeout_s=20.0
-    )
+    return EvalConfig(n_episodes=5, batch_size=1, videos=0, max_crashed=0.5, step_timeout_s=1.0, start_timeout_s=20.0)

@@ -44,7 +44,9 @@ def test_good_policies_succeed_and_bad_ones_fail(reach, evaluation):
     assert all(result.sum_reward == result.max_reward == 1.0 for result in good)
     assert all(result.steps == len(result.actions) < 60 for result in good)
     bad = evaluate_policy(Towards(-5.0), reach, evaluation, range(3))
-    assert [(result.status, result.steps, result.sum_reward, result.error) for result in bad] == [("failure", 60, 0.0, "")] * 3
+    assert [(result.status, result.steps, result.sum_reward, result.error) for result in bad] == [
+        ("failure", 60, 0.0, "")
+    ] * 3
 
 
 def test_a_result_depends_on_the_seed_alone(reach, evaluation):
@@ -123,7 +125,9 @@ def test_history_repeats_the_first_observation_and_actions_are_queued():
 def test_images_reach_the_policy_as_they_are(reach, evaluation):
     seen = []
     policy = Towards(seen=seen)
-    policy.window = replace(policy.window, observation_keys=(*policy.window.observation_keys, "observation.images.top_image"))
+    policy.window = replace(
+        policy.window, observation_keys=(*policy.window.observation_keys, "observation.images.top_image")
+    )
     policy.act = lambda observation, memory=None: (seen.append((observation, memory)), (torch.zeros(1, 1, 2), None))[1]
     env = replace(reach, observation=(*reach.observation, "top_image"), options={"image_size": 16}, episode_length=2)
     evaluate_policy(policy, env, evaluation, [1])
