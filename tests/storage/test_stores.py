@@ -41,6 +41,9 @@ def test_missing_and_short(store: Store) -> None:
     with pytest.raises(DataError, match="does not exist"):
         store.read_range("nothing", 0, 1)
     store.write("short", b"abc")
+    assert store.head("short/deeper") is None
+    with pytest.raises(DataError, match="does not exist"):
+        store.read("short/deeper")
     for start, length in ((2, 5), (10, 1)):
         with pytest.raises(DataError, match="shorter"):
             store.read_range("short", start, length)
@@ -118,6 +121,7 @@ def test_join_and_schemes(tmp_path: object) -> None:
     assert join("/a/", "b") == "/a/b"
     assert join("/", "b") == "/b"
     assert open_store(f"file://{tmp_path}").uri == str(tmp_path)
+    assert open_store("minio://mlpipeline/v2/artifacts").uri == "s3://mlpipeline/v2/artifacts"
     with pytest.raises(ConfigError, match="s3://"):
         open_store("s4://x/y")
     with pytest.raises(ConfigError):

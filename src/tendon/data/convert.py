@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -39,14 +40,22 @@ from tendon.data.plan import (
 )
 from tendon.data.sources.source import Source
 from tendon.data.tario import ShardWriter, write_episode
-from tendon.errors import DataError, Problem, TendonError
+from tendon.errors import DataError, Interrupted, Problem, TendonError
 from tendon.storage import Store, open_store
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, str], None]  # done, total, unit
 
-__all__ = ["ConversionOptions", "ConversionPlan", "convert", "dataset_uri", "plan_conversion", "plan_digest"]
+__all__ = [
+    "ConversionOptions",
+    "ConversionPlan",
+    "convert",
+    "dataset_uri",
+    "find_dataset",
+    "plan_conversion",
+    "plan_digest",
+]
 
 
 @dataclass(frozen=True)
@@ -98,6 +107,13 @@ def convert(
     return _commit(store, name, plan, [receipts[n] for n in range(len(plan.shards))])
 
 
+def find_dataset(
+    store_uri: str, name: str, source_digest: str, options: ConversionOptions | None = None
+) -> Manifest | None:
+    """The dataset that ``convert`` would return at once, without opening the source; None when it must be made."""
+    return load_manifest(open_store(dataset_uri(store_uri, name, plan_digest(source_digest, options))))
+
+
 def make_shard(
     source: Source, plan: ConversionPlan, store: Store, n: int, progress: Callable[[int], None] | None = None
 ) -> Receipt:
@@ -131,12 +147,12 @@ def rebuild_index(store: Store, manifest: Manifest) -> bytes:
         index_table.shard_table(store.read(shard.key), n, manifest.schema, f"{store.uri}/{shard.key}")
         for n, shard in enumerate(manifest.shards)
     ]
-    return index_table.to_parquet(index_table.merged(tables))
+    return index_table.to_parquet(index_table.merged(tables, manifest.schema))
 
 
 def _commit(store: Store, name: str, plan: ConversionPlan, receipts: list[Receipt]) -> Manifest:
     tables = [index_table.from_parquet(store.read(_rows_key(n))) for n in range(len(receipts))]
-    rows = index_table.to_parquet(index_table.merged(tables))
+    rows = index_table.to_parquet(index_table.merged(tables, plan.info.schema))
     index = IndexFile(
         f"index/episodes-{index_table.object_name(rows)}.parquet", len(rows), hashlib.sha256(rows).hexdigest()
     )
@@ -210,7 +226,15 @@ def _in_processes(
     try:
         futures = {pool.submit(_work, n): n for n in missing}
         for future in as_completed(futures):
-            result = future.result()
+            try:
+                result = future.result()
+            except BrokenProcessPool as error:
+                raise Interrupted(
+                    "a converter process was killed",
+                    where=f"{uri}, about shard {futures[future]}",
+                    why="something ended it from outside, most often because memory ran out",
+                    fix="run the same command again, with fewer workers if it happens twice: finished shards are kept",
+                ) from error
             if isinstance(result, _Failure):
                 raise result.kind.of(result.problems)
             yield futures[future], result

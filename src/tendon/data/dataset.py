@@ -79,7 +79,7 @@ class Dataset:
         """Every episode, in the order of its number."""
         names = ("episode_index", "episode_id", "shard", "length", "task", "success", "splits")
         columns = [self.table.column(name).to_pylist() for name in names]
-        return tuple(EpisodeRow(*each[:-1], tuple(each[-1])) for each in zip(*columns, strict=True))
+        return tuple(EpisodeRow(i, n, s, t, k, ok, tuple(of)) for i, n, s, t, k, ok, of in zip(*columns, strict=True))
 
     def episodes(self, split: str = ALL, skip_episodes: Sequence[str] = ()) -> tuple[EpisodeRow, ...]:
         """The episodes of a split, without those to skip.
@@ -185,7 +185,8 @@ class Dataset:
         )
 
     def _check_names(self, split: str, skip_episodes: Sequence[str]) -> None:
-        ids = {row.episode_id for row in self.rows} if skip_episodes else set()
+        converted_without: list[str] = self.manifest.created_by.get("options", {}).get("skip_episodes", [])
+        ids = {row.episode_id for row in self.rows} | set(converted_without) if skip_episodes else set()
         for kind, name, known in [
             ("split", split, {ALL, *self.splits}),
             *(("episode", each, ids) for each in skip_episodes),

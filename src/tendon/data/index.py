@@ -27,7 +27,7 @@ def shard_table(shard: bytes, number: int, schema: Schema, where: str) -> pa.Tab
     """The index rows of one shard.
 
     ``episode_index, episode_id, sample, shard, length, task, success, splits``; per member ``<member>/offset``,
-    ``/size``, ``/crc32c`` and for mjpeg ``/frames`` (starts inside the member); per feature ``<feature>/count``, and per
+    ``/size``, ``/crc32c`` and for mjpeg ``/frames`` (starts in the member); per feature ``<feature>/count``, and per
     dimension in float64 ``/sum``, ``/min``, ``/max``, ``/m2`` (squared deviations from the episode's own mean, which
     merge without the cancellation that plain sums of squares suffer: sumsq = m2 + sum**2 / count).
     """
@@ -69,11 +69,12 @@ def arrow_schema(schema: Schema) -> pa.Schema:
     return pa.schema(fields)
 
 
-def merged(tables: Sequence[pa.Table]) -> pa.Table:
-    """One table in the order of ``episode_index``."""
+def merged(tables: Sequence[pa.Table], schema: Schema) -> pa.Table:
+    """One table in the order of ``episode_index``; the same whether the parts come from memory or from parquet."""
     import pyarrow as pa
 
-    return pa.concat_tables(tables).sort_by("episode_index").combine_chunks()
+    parts = [table.cast(arrow_schema(schema)) for table in tables]
+    return pa.concat_tables(parts).sort_by("episode_index").combine_chunks()
 
 
 def to_parquet(table: pa.Table) -> bytes:

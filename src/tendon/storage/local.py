@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +21,7 @@ from tendon.storage.store import ObjectInfo, checked_key
 HIDDEN = ".tendon-"  # temporaries and locks; never listed
 FULL = {errno.ENOSPC, errno.EDQUOT}
 REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+ABSENT = {errno.ENOENT, errno.ENOTDIR}
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
 
@@ -61,7 +63,7 @@ class LocalStore:
     def create(self, key: str, data: bytes) -> bool:
         """Put the object unless one is there; False when one was."""
         path = self._path(key)
-        if path.exists():
+        if self.head(key) is not None:
             return False
         with _named(path, "write"), _temporary(path, data) as temporary:
             try:
@@ -100,7 +102,7 @@ class LocalStore:
                 status = path.stat()
             except (FileNotFoundError, NotADirectoryError):
                 return None
-        return ObjectInfo(key, status.st_size, _etag(status)) if path.is_file() else None
+        return ObjectInfo(key, status.st_size, _etag(status)) if stat.S_ISREG(status.st_mode) else None
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Every object under ``prefix``, in key order, however many."""
@@ -209,7 +211,7 @@ def _explained(error: OSError, path: Path, doing: str) -> TendonError:
             why=f"{reason}: the folder is read-only or belongs to another user",
             fix="change its permissions, or name a store that this user may write",
         )
-    if error.errno == errno.ENOENT and doing == "read":
+    if error.errno in ABSENT and doing == "read":
         return DataError(
             "a file does not exist",
             where=str(path),

@@ -10,6 +10,7 @@ from tendon.errors import ConfigError
 from tendon.storage.store import Store
 
 SCHEMES = ("s3", "file")
+S3_ALIASES = ("s3", "minio")  # Kubeflow's default pipeline root is minio://mlpipeline/v2/artifacts
 
 
 def join(uri: str, *parts: str) -> str:
@@ -22,8 +23,10 @@ def join(uri: str, *parts: str) -> str:
 
 
 def scheme_of(uri: str) -> str:
-    """``s3``, ``file`` (also for a plain path), or whatever stands before ``://``."""
+    """``s3`` (also for ``minio://``), ``file`` (also for a plain path), or whatever stands before ``://``."""
     head, found, _ = uri.partition("://")
+    if head.lower() in S3_ALIASES and found:
+        return "s3"
     return head.lower() if found else "file"
 
 
