@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import resource
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
-from tendon.errors import DataError
+from tendon.errors import DataError, StorageError
 from tendon.storage import open_store
 from tendon.train.checkpoint import commit, complete, fetch, read_newest, step_name
 from tests.train.small_trial import run
@@ -100,3 +102,33 @@ def test_pruning_keeps_the_newest(tmp_path: Path) -> None:
         commit(store, step_name(step, 40), lambda folder: (folder / "x").write_text("x") and None, keep=3)
     assert complete(store) == ["000040", "000030", "000020"]
     assert not list((tmp_path / "checkpoints").glob("000010/*"))
+
+
+def test_what_a_killed_save_left_is_cleared_by_the_next(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    for step in (10, 20):
+        commit(store, step_name(step, 40), lambda folder: (folder / "x").write_text("x") and None, keep=3)
+    (tmp_path / "checkpoints/000017").mkdir()
+    (tmp_path / "checkpoints/000017/x").write_text("half")
+    commit(store, "000030", lambda folder: (folder / "x").write_text("x") and None, keep=3)
+    assert complete(store) == ["000030", "000020", "000010"]
+    assert not (tmp_path / "checkpoints/000017/x").exists()
+
+
+def test_a_full_disk_is_a_storage_error_and_the_older_checkpoint_stays(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk; at step 20 nothing larger than a kilobyte can be written."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def fill_disk(k: int) -> None:
+        if k == 15:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+
+    try:
+        with pytest.raises(StorageError, match="TMPDIR"):
+            run(tmp_path, fill_disk)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert complete(open_store(str(tmp_path))) == ["000010"]
+    assert run(tmp_path).resumed_from == 10

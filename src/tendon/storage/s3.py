@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any, TypeVar
 
+from tendon.errors import TendonError
 from tendon.storage.local import too_short
 from tendon.storage.s3_errors import Trouble, explain, explain_no_client, trouble
 from tendon.storage.store import ObjectInfo, checked_key
@@ -86,7 +87,7 @@ class S3Store:
             # the answer to a HEAD has no body: a listing says whether the bucket exists and what is wrong otherwise
             self._connection.check_bucket(self, again=found.kind is not Trouble.NOT_THERE)
             if found.kind is not Trouble.NOT_THERE:
-                raise explain(found.kind, found.error, join(self.uri, key), self._connection.endpoint) from found.error
+                raise self._explained(found.kind, found.error, key) from None
             return None
         return ObjectInfo(key, answer["ContentLength"], answer["ETag"])
 
@@ -125,6 +126,9 @@ class S3Store:
             return attempts > 1 and self.head(key) is not None and self.read(key) == data
         return True
 
+    def _explained(self, kind: Trouble, error: Exception, key: str) -> TendonError:
+        return explain(kind, error, join(self.uri, key), self._connection.endpoint)
+
     def _call(self, key: str, request: Callable[[Any], T], expect: tuple[Trouble, ...] = ()) -> T:
         """Run one request, retrying what may pass; _Expected for the kinds of trouble that the caller handles."""
         client, started = self._connection.client(self), time.monotonic()
@@ -139,7 +143,7 @@ class S3Store:
                 if kind not in (Trouble.TRANSIENT, Trouble.UNREACHABLE) or attempt == TRIES or late:
                     if kind is Trouble.UNKNOWN:
                         raise
-                    raise explain(kind, error, join(self.uri, key), self._connection.endpoint) from error
+                    raise self._explained(kind, error, key) from None  # its text may quote an endpoint with a password
                 time.sleep(random.uniform(0, min(BACKOFF_S[0] * 2**attempt, BACKOFF_S[1])))
         raise AssertionError("the last attempt returns or raises")
 
@@ -165,7 +169,7 @@ class Connection:
             try:
                 return self._client
             except Exception as error:
-                raise explain_no_client(error, store.uri) from error
+                raise explain_no_client(error, store.uri) from None
 
     @property
     def endpoint(self) -> str:

@@ -168,10 +168,13 @@ def explain(kind: Trouble, error: Exception, where: str, endpoint: str) -> Tendo
 
 def explain_no_client(error: Exception, where: str) -> TendonError:
     """Four lines for a boto3 that cannot even start: unknown profile, malformed endpoint."""
+    from botocore.exceptions import ProfileNotFound
+
+    said = str(error) if isinstance(error, ProfileNotFound) else type(error).__name__
     return StorageError(
         "the S3 client cannot be set up",
         where=where,
-        why=f"{type(error).__name__}: the AWS profile, region or endpoint in the environment is not usable",
+        why=f"the AWS profile, region or endpoint in the environment is not usable: {said}",
         fix="check AWS_PROFILE, AWS_REGION and AWS_ENDPOINT_URL (a URL such as http://minio:9000)",
     )
 

@@ -34,7 +34,7 @@ def checkpoint_uri(trial_uri: str, name: str) -> str:
 
 
 def commit(store: Store, name: str, write: Callable[[Path], None], keep: int) -> None:
-    """Commit what ``write`` puts into a folder as the checkpoint ``name``; then all but the ``keep`` newest go.
+    """Commit what ``write`` puts into a folder as the checkpoint ``name``; older ones go but for the ``keep`` newest.
 
     Args:
         store: the trial's store.
@@ -45,28 +45,33 @@ def commit(store: Store, name: str, write: Callable[[Path], None], keep: int) ->
     Raises:
         StorageError: the local disk or the store cannot take it; the checkpoints that were there still are.
     """
-    with tempfile.TemporaryDirectory(prefix="tendon-checkpoint-") as folder:
-        try:
+    try:
+        with tempfile.TemporaryDirectory(prefix="tendon-checkpoint-") as folder:
             write(Path(folder))
-        except OSError as error:
-            raise StorageError(
-                "the checkpoint could not be written to the local disk",
-                where=folder,
-                why=f"{type(error).__name__}: {error}",
-                fix="free some space, or point TMPDIR at a larger disk, and run again: it resumes",
-            ) from error
-        put_tree(store, f"{FOLDER}/{name}", Path(folder))
+            put_tree(store, f"{FOLDER}/{name}", Path(folder))
+    except OSError as error:
+        raise StorageError(
+            "the checkpoint could not be written to the local disk",
+            where=tempfile.gettempdir(),
+            why=f"{type(error).__name__}: {error}",
+            fix="free some space, or point TMPDIR at a larger disk, and run again: it resumes",
+        ) from error
     store.write(f"{FOLDER}/last", f"{name}\n".encode())
-    names = complete(store)
-    for old in names[max(1, keep) :]:
-        remove(store, old)
+    kept = set(complete(store)[: max(1, keep)])
+    for old in sorted(_begun(store) - kept, key=int):
+        if int(old) < int(name):
+            remove(store, old)
 
 
 def complete(store: Store) -> list[str]:
     """Names of the committed checkpoints, the newest first; one whose files lack their sizes is not among them."""
-    pattern = re.compile(rf"{FOLDER}/(\d+)/{re.escape(MARKER)}")
-    found = [match[1] for info in store.list(f"{FOLDER}/") if (match := pattern.fullmatch(info.key))]
-    return [name for name in sorted(found, key=int, reverse=True) if has_tree(store, f"{FOLDER}/{name}")]
+    names = sorted(_begun(store), key=int, reverse=True)
+    return [name for name in names if has_tree(store, f"{FOLDER}/{name}")]
+
+
+def _begun(store: Store) -> set[str]:
+    """Names under which any file lies; a process that was killed while saving leaves one without a marker."""
+    return {match[1] for info in store.list(f"{FOLDER}/") if (match := re.match(rf"{FOLDER}/(\d+)/", info.key))}
 
 
 def remove(store: Store, name: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -25,7 +26,7 @@ def write_model(folder: Path, engine: Engine, stats: str, config_yaml: str) -> N
     """pretrained_model/: weights, effective configuration, statistics, and what the policy reads and predicts."""
     model = folder / MODEL
     model.mkdir()
-    save_file(_contiguous(engine.policy.state_dict()), model / "model.safetensors")
+    _write_tensors(model / "model.safetensors", engine.policy.state_dict())
     (model / "config.yaml").write_text(config_yaml)
     (model / "stats.json").write_text(stats)
     _write_json(model / "policy.json", engine.info.to_json())
@@ -37,11 +38,11 @@ def write_training(folder: Path, engine: Engine, loader: Mapping[str, Any], step
     state.mkdir()
     optimizer = engine.optimizer.state_dict()
     tensors = {f"state/{i}/{k}": v for i, values in optimizer["state"].items() for k, v in values.items()}
-    save_file(_contiguous(tensors), state / "optimizer_state.safetensors")
+    _write_tensors(state / "optimizer_state.safetensors", tensors)
     _write_json(state / "optimizer_param_groups.json", optimizer["param_groups"])
     rates = [group["lr"] for group in engine.optimizer.param_groups]
     _write_json(state / "scheduler_state.json", {"kind": engine.config.training.lr_scheduler, "last_lr": rates})
-    save_file(random_state(), state / "rng_state.safetensors")
+    _write_tensors(state / "rng_state.safetensors", random_state())
     _write_json(state / "loader_state.json", loader)
     _write_json(state / "training_step.json", dict(step))
 
@@ -94,8 +95,11 @@ def restore_random_state(state: Mapping[str, Tensor]) -> None:
             torch.cuda.set_rng_state(state[f"torch_cuda_rng_state.{i}"], i)
 
 
-def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:  # how safetensors says that the disk is full
+        raise OSError(f"{path.name}: {error}") from error
 
 
 def _tuples(group: Mapping[str, Any]) -> dict[str, Any]:

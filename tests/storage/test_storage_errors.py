@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -117,6 +118,7 @@ def test_refused_connection(s3_environment: pytest.MonkeyPatch) -> None:
     text = four_lines(error)
     assert "http://127.0.0.1:9" in text
     assert "AWS_ENDPOINT_URL" in text
+    assert SECRET not in "".join(traceback.format_exception(error.value))
 
 
 def test_silent_endpoint(s3_environment: pytest.MonkeyPatch) -> None:
@@ -168,8 +170,9 @@ def test_bad_names_and_profiles(s3_uri: str, s3_environment: pytest.MonkeyPatch)
     with pytest.raises(StorageError, match="not valid"):
         open_store("s3://A bucket/x").read("k")
     s3_environment.setenv("AWS_PROFILE", "nobody")
-    with pytest.raises(StorageError, match="cannot be set up"):
+    with pytest.raises(StorageError, match="cannot be set up") as error:
         open_store(s3_uri).read("k")
+    assert "nobody" in four_lines(error)
 
 
 def test_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
