@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 EXIT_CODES = {
     0: "done",
@@ -55,8 +56,19 @@ class TendonError(Exception):
         error.problems = tuple(problems)
         return error
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.problems)
+
     def __str__(self) -> str:
         return "\n\n".join(str(problem) for problem in self.problems)
+
+
+def _restored(kind: type[TendonError], problems: tuple[Problem, ...]) -> TendonError:
+    """The error again, on the other side of a process border."""
+    error = kind.__new__(kind)
+    Exception.__init__(error, "\n\n".join(map(str, problems)))
+    error.problems = problems
+    return error
 
 
 class ConfigError(TendonError):

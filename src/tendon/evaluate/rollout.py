@@ -74,14 +74,14 @@ class Actor:
     def __init__(self, policy: Policy, action_dim: int) -> None:
         self.policy = policy
         self.action_dim = action_dim
-        self.reset()
+        self.reset(0)
 
-    def reset(self) -> None:
-        """Forget the episode before."""
+    def reset(self, seed: int) -> None:
+        """Begin the episode of ``seed``: nothing of the one before is left, and what the policy draws depends on the seed alone."""
         deltas = self.policy.window.observation_deltas
         assert max(deltas) <= 0
         self.history: deque[dict[str, Array]] = deque(maxlen=1 - min(deltas))
-        self.memory: Any = None
+        self.memory: Any = self.policy.start(seed)
         self.queue: deque[Actions] = deque()
 
     def act(self, observation: dict[str, Array]) -> Actions:
@@ -218,7 +218,7 @@ def run_episode(guest: Guest, actor: Actor, seed: int) -> EpisodeResult:
     status: Status = "failure"
     error = ""
     try:
-        actor.reset()
+        actor.reset(seed)
         observation = guest.reset(seed)
         for _ in range(guest.env.episode_length):
             action = actor.act(observation)
