@@ -7,6 +7,7 @@ Everything from outside is escaped here, and the page's own policy forbids every
 from __future__ import annotations
 
 import base64
+import re
 from html import escape
 from itertools import chain, zip_longest
 from urllib.parse import quote
@@ -49,12 +50,13 @@ def _opening(inputs: ReportInputs) -> str:
 
 def _verdict(inputs: ReportInputs) -> str:
     tone = inputs.decision if inputs.decision in ("promote", "first", "keep", "cannot_tell") else "none"
+    said = re.sub(r"[\d.]+-[\d.]+", r'<span class="nb">\g<0></span>', escape(headline(inputs)))
     rule = f'<p class="rule">Rule: {escape(inputs.rule)}.</p>' if inputs.rule else ""
     two = " two" if len(inputs.rates) > 1 else ""
     rates = f'<div class="rates{two}">{"".join(map(_rate, inputs.rates))}</div>' if inputs.rates else ""
     return (
         f'<div class="verdict {tone}" role="region" aria-label="Verdict"><p class="tag">{decision_in_words(inputs)}</p>'
-        f'<p class="say">{escape(headline(inputs))}</p>{rule}{rates}{_trace(inputs)}</div>\n'
+        f'<p class="say">{said}</p>{rule}{rates}{_trace(inputs)}</div>\n'
     )
 
 
