@@ -112,7 +112,7 @@ def test_history_repeats_the_first_observation_and_actions_are_queued():
     seen = []
     actor = Actor(Towards(deltas=(-2, 0), num_actions=2, seen=seen), 2)
     for episode in range(2):
-        actor.reset()
+        actor.reset(episode)
         for step in range(5):
             value = np.array([10.0 * episode + step, 0.0])
             actor.act({"agent_pos": value, "target_pos": np.zeros(2)})
