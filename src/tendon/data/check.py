@@ -27,6 +27,9 @@ class Finding:
     message: str
     count: int = 1
 
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}"
+
 
 def episode_problems(episode: Episode, uri: str) -> list[Problem]:
     """NaN or infinite values of one episode, one problem per feature."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from tendon import __version__
 from tendon.config.digest import code_version, digest
+from tendon.data.check import Finding
 from tendon.data.dataset import Dataset, open_dataset
 from tendon.errors import DataError
 from tendon.evaluate.confidence import LeaderboardRow
@@ -129,7 +130,7 @@ def _sanity(run: RunPlan) -> DataSanity | None:
         return None
     store = open_store(run.dataset_uri)
     stats = json.loads(store.read("stats/train.json")) if store.head("stats/train.json") else {}
-    findings = tuple(str(finding) for finding in stats.get("findings", ()))
+    findings = tuple(str(Finding(**finding)) for finding in stats.get("findings", ()))
     rows = dataset.episodes("train")
     return DataSanity(
         episode_lengths=tuple(row.length for row in rows),
