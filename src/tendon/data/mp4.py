@@ -47,7 +47,7 @@ class Track:
     @cached_property
     def times(self) -> np.ndarray:
         """When every sample is shown."""
-        return np.cumsum(self.durations) - self.durations + self.shifts - self.start
+        return np.asarray(np.cumsum(self.durations) - self.durations + self.shifts - self.start)
 
     @cached_property
     def shown(self) -> np.ndarray:
@@ -167,8 +167,10 @@ def plain_mp4(content: Bytes) -> bytes:
             copy: Any = sink.add_stream_from_template(stream, opaque=True)
             start = None
             for packet in source.demux(stream):
-                if packet.dts is None:
+                if not packet.size:
                     continue
+                if packet.dts is None or packet.pts is None:
+                    raise Mp4Error("its frames have no time stamps")
                 start = packet.pts if start is None else start
                 packet.pts, packet.dts, packet.stream = packet.pts - start, packet.dts - start, copy
                 sink.mux(packet)
