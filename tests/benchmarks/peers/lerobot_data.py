@@ -96,7 +96,12 @@ def read(folder: str, out: str) -> dict:
         key: {name: np.asarray(value).tolist() for name, value in each.items()}
         for key, each in dataset.meta.stats.items()
     }
-    return {"frames": len(dataset), "episodes": dataset.num_episodes, "stats": stats, "features": sorted(dataset.features)}
+    return {
+        "frames": len(dataset),
+        "episodes": dataset.num_episodes,
+        "stats": stats,
+        "features": sorted(dataset.features),
+    }
 
 
 def decode(out: str, *videos: str) -> dict:

@@ -119,7 +119,7 @@ def numbers_of(column: pa.ChunkedArray, feature: Feature, where: str) -> np.ndar
     import pyarrow as pa
 
     array = column.combine_chunks()
-    array = array.storage if isinstance(array, pa.BaseExtensionArray) else array
+    array = getattr(array, "storage", array)  # of an extension type
     length = len(array)
     while not array.null_count and pa.types.is_nested(array.type):
         array = array.flatten()
@@ -144,8 +144,10 @@ def decoded(pictures: Sequence[bytes], camera: Camera, where: str) -> np.ndarray
         name = "png" if content[:4] == b"\x89PNG" else "mjpeg"
         if name not in decoders:
             decoders[name] = av.CodecContext.create(name, "r")
+        packet: Any = av.Packet(content)
+        packet.is_keyframe = True  # else FFmpeg adds the picture before to a PNG
         try:
-            shown = decoders[name].decode(av.Packet(content))[0]
+            shown = decoders[name].decode(packet)[0]
             picture = shown.to_ndarray(format="gray" if camera.channels == 1 else "rgb24")
         except (av.FFmpegError, IndexError, ValueError) as error:
             raise _bad_picture(where, i, f"it cannot be decoded: {error}") from error
