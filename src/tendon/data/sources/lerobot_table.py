@@ -14,6 +14,7 @@ import numpy as np
 from tendon.data.episode import Camera, Feature, VideoChunk
 from tendon.data.sources.folder import SourceFolder
 from tendon.data.sources.lerobot_layout import EpisodeAt
+from tendon.data.tario import JPEG_END_START
 from tendon.errors import DataError
 
 if TYPE_CHECKING:
@@ -99,13 +100,14 @@ class LazyImages(Mapping[str, Any]):
         self._videos, self._files, self._at = videos, files, at
         self._pictures = {each.name: each for each in pictures}
 
-    def __getitem__(self, name: str) -> np.ndarray | tuple[VideoChunk, ...]:
+    def __getitem__(self, name: str) -> np.ndarray | tuple[bytes, ...] | tuple[VideoChunk, ...]:
         if name in self._videos:
             return self._videos[name]
         camera = self._pictures[name]
         column = self._files.rows(self._at, [name]).column(name).combine_chunks()
         where = f"{self._files.folder.uri}/{self._at.data_key}, {self._at.episode_id}, {name}"
-        return decoded(_pictures_of(column, self._files.folder, where), camera, where)
+        pictures = _pictures_of(column, self._files.folder, where)
+        return tuple(pictures) if _are_plain_jpegs(pictures, camera) else decoded(pictures, camera, where)
 
     def __iter__(self) -> Iterator[str]:
         yield from (*self._pictures, *self._videos)
@@ -155,6 +157,24 @@ def decoded(pictures: Sequence[bytes], camera: Camera, where: str) -> np.ndarray
             raise _bad_picture(where, i, f"it is {picture.shape[:2]}, info.json says {frames.shape[1:3]}")
         frames[i] = picture.reshape(frames.shape[1:])
     return frames
+
+
+def _are_plain_jpegs(pictures: Sequence[bytes], camera: Camera) -> bool:
+    """Whether the pictures can be kept as they are: JPEGs of the camera's size that an mjpeg member can be split into again."""
+    import simplejpeg
+
+    if not all(each.startswith(b"\xff\xd8") and each.endswith(b"\xff\xd9") for each in pictures):
+        return False
+    if any(JPEG_END_START in each for each in pictures):
+        return False
+    try:
+        headers = [simplejpeg.decode_jpeg_header(each) for each in pictures]
+    except ValueError:
+        return False
+    colors = ("Gray",) if camera.channels == 1 else ("YCbCr",)
+    return all(
+        (height, width) == (camera.height, camera.width) and kind in colors for height, width, kind, _ in headers
+    )
 
 
 def _pictures_of(column: Any, folder: SourceFolder, where: str) -> list[bytes]:

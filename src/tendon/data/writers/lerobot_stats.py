@@ -16,6 +16,7 @@ from tendon.data.episode import Camera
 from tendon.data.tario import MP4
 from tendon.data.video import decode_mp4
 
+MAX_VALUES = 50_000_000  # kept of one feature for exact quantiles; of more, every k-th step
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 FRAMES_PER_EPISODE = 8  # of every camera; a video gives the key frames that are nearest, which decode alone
 LARGE_SIDE = 300  # pixels from which on a picture is thinned to about half of it
@@ -50,7 +51,7 @@ def camera_stats(dataset: Dataset, row: EpisodeRow, camera: Camera, quantiles: b
 
 
 def merged(parts: Sequence[Stats]) -> Stats:
-    """The statistics of all parts together; quantiles are weighted means, as LeRobot 0.4.4 has them."""
+    """The statistics of all parts together; quantiles (of cameras) are weighted means, as LeRobot 0.4.4 has them."""
     counts = np.array([int(part["count"][0]) for part in parts], np.float64)
     weights = (counts / counts.sum()).reshape(-1, *[1] * parts[0]["mean"].ndim)
     means = np.stack([part["mean"] for part in parts])
@@ -65,6 +66,26 @@ def merged(parts: Sequence[Stats]) -> Stats:
     }
     names = [name for name in QUANTILES if name in parts[0]]
     return found | {name: (weights * np.stack([part[name] for part in parts])).sum(0) for name in names}
+
+
+class Quantiles:
+    """Quantiles of every feature over all steps, exact up to MAX_VALUES values and of evenly spaced steps above."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self._kept: dict[str, list[np.ndarray]] = {}
+
+    def add(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take an episode into account."""
+        for name, values in arrays.items():
+            every = -(-self.steps * int(np.prod(values.shape[1:])) // MAX_VALUES)
+            self._kept.setdefault(name, []).append(values[:: max(every, 1)])
+
+    def of(self, name: str) -> Stats:
+        """The quantiles of a feature."""
+        values = np.concatenate(self._kept.pop(name))
+        at = np.quantile(values.reshape(len(values), -1).astype(np.float64), list(QUANTILES.values()), axis=0)
+        return {kind: each.reshape(values.shape[1:] or (1,)) for kind, each in zip(QUANTILES, at, strict=True)}
 
 
 def merged_all(episodes: Sequence[Mapping[str, Stats]]) -> dict[str, Stats]:

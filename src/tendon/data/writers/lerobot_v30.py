@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tendon.data.dataset import Dataset, EpisodeRow
 from tendon.data.sources.lerobot_layout import DATA_V3, VIDEO_V3
-from tendon.data.writers.lerobot_stats import Stats, camera_stats, merged_all, stats_of
+from tendon.data.writers.lerobot_stats import Quantiles, Stats, camera_stats, merged_all, stats_of
 from tendon.data.writers.lerobot_table import Outgoing, nested
 from tendon.data.writers.lerobot_video import JoinedVideos, pieces_of
 
@@ -33,6 +33,7 @@ def write(dataset: Dataset, target: Path, progress: Callable[[int, int, str], No
     videos = {each.name: JoinedVideos(target, VIDEO_V3, each, FILES_PER_CHUNK, VIDEO_MB * MB) for each in out.videos}
     lines: list[dict[str, Any]] = []
     stats: list[dict[str, Stats]] = []
+    quantiles = Quantiles(dataset.manifest.steps)
     steps = 0
     for row in dataset.rows:
         arrays = out.arrays(row, steps)
@@ -45,6 +46,7 @@ def write(dataset: Dataset, target: Path, progress: Callable[[int, int, str], No
             values = (chunk, file, start, start + row.length / out.schema.fps)
             names = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
             line |= {f"videos/{camera.name}/{name}": value for name, value in zip(names, values, strict=True)}
+        quantiles.add(arrays)
         stats.append(_stats(out, row, arrays))
         lines.append(line | _flat(stats[-1]))
         steps += row.length
@@ -52,7 +54,10 @@ def write(dataset: Dataset, target: Path, progress: Callable[[int, int, str], No
     tables.close()
     for each in videos.values():
         each.flush()
-    _write_meta(out, target, lines, merged_all(stats), steps)
+    of_all = merged_all(stats)
+    for name in of_all:
+        of_all[name] |= {} if name in [each.name for each in out.schema.cameras] else quantiles.of(name)
+    _write_meta(out, target, lines, of_all, steps)
 
 
 class _Tables:
