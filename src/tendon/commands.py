@@ -21,7 +21,7 @@ DEMO = {
     "config": "experiment=lift_bc",
     "sweep": [{"key": "training.lr", "name": "lr", "group": 0, "values": [1e-3, 1e-4]}],
     "episodes": 50,
-    "confirm_episodes": 50,
+    "confirm_episodes": 100,
 }
 
 
