@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from tendon.errors import ConfigError
@@ -16,7 +18,7 @@ def test_no_two_blocks_share_a_seed():
     blocks = [seeds.DEMONSTRATIONS, seeds.TRAINING, seeds.SELECTION]
     blocks += [seeds.confirmation(f"{index:x}") for index in range(seeds.CONFIRMATION_BLOCKS)]
     ordered = sorted(blocks, key=lambda block: block.first)
-    assert all(one.last < other.first for one, other in zip(ordered, ordered[1:], strict=False))
+    assert all(one.last < other.first for one, other in itertools.pairwise(ordered))
 
 
 @pytest.mark.parametrize(
