@@ -9,7 +9,7 @@ import pytest
 import tendon.sim
 
 ROOT = Path(tendon.sim.__file__).parent
-ALLOWED = {"numpy", "robosuite"}
+ALLOWED = {"numpy", "robosuite", "mujoco"}
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
