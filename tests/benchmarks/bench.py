@@ -66,7 +66,7 @@ from tendon.runner import run_local
 def nothing(before: str) -> str:
     return before + "."
 
-@dsl.pipeline(name="nothing")
+@dsl.pipeline(name="ten-times-nothing")
 def pipeline():
     text = "x"
     for _ in range(int(sys.argv[2])):
@@ -74,9 +74,9 @@ def pipeline():
         task.set_caching_options(False)
         text = task.output
 
-compiler.Compiler().compile(pipeline, sys.argv[1] + "/nothing.yaml")
+compiler.Compiler().compile(pipeline, sys.argv[1] + "/ten.yaml")
 started = time.monotonic()
-result = run_local(sys.argv[1] + "/nothing.yaml", {}, store_uri=sys.argv[1], on_event=lambda event: None)
+result = run_local(sys.argv[1] + "/ten.yaml", {}, store_uri=sys.argv[1], on_event=lambda event: None)
 print(time.monotonic() - started)
 """
 
