@@ -171,15 +171,17 @@ class StatsResult:
     stats: dict[str, Any]
 
 
-def stats(*, dataset_uri: str, split: str = "train") -> StatsResult:
+def stats(*, dataset_uri: str, split: str = "train", skip_episodes: Sequence[str] = ()) -> StatsResult:
     """Mean, deviation, range and quantiles per feature, and what is odd about the data."""
+    from tendon.config.digest import digest
     from tendon.data.dataset import open_dataset
     from tendon.data.stats import compute_stats
 
-    store, key = open_store(dataset_uri), f"stats/{split}.json"
+    skipped = f"-without-{digest(sorted(skip_episodes))}" if skip_episodes else ""
+    store, key = open_store(dataset_uri), f"stats/{split}{skipped}.json"
     if store.head(key) is None:
         with _timed(dataset_uri, "stats"):
-            result = compute_stats(open_dataset(dataset_uri), split)
+            result = compute_stats(open_dataset(dataset_uri), split, skip_episodes)
         for finding in result.findings:
             log.warning("stats: %s", finding)
         store.create(key, result.to_json().encode())
@@ -225,7 +227,7 @@ class TrialOutcome:
 
 def train_trial(*, run_uri: str, trial: str, dataset_uri: str) -> str:
     """Train one trial, continuing where an earlier attempt stopped; a failure is an outcome, not the end of its siblings."""
-    run = load_plan(run_uri)
+    run = _begin(run_uri, "train", trial)
     planned = run.trial(trial)
     return _soft("train", TrialOutcome(trial, planned.run_key), lambda outcome: _train(run, outcome, dataset_uri))
 
@@ -249,7 +251,7 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
     from tendon.data.stats import DatasetStats
     from tendon.train.loop import train as train_policy
 
-    statistics = stats(dataset_uri=dataset_uri, split=config.data.split)
+    statistics = stats(dataset_uri=dataset_uri, split=config.data.split, skip_episodes=config.data.skip_episodes)
     with _timed(trial_uri, "train"), Progress("train", config.training.offline_steps, "steps") as bar:
         return train_policy(
             config, dataset_uri, DatasetStats.from_json(json.dumps(statistics.stats)), trial_uri, bar.follow
@@ -258,7 +260,9 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
 
 def export_trial(*, run_uri: str, outcome: str) -> str:
     """Turn the trial's checkpoint into a bundle whose actions are proven equal."""
-    return _soft("export", TrialOutcome.from_json(outcome), lambda done: _export(load_plan(run_uri), done))
+    return _soft(
+        "export", TrialOutcome.from_json(outcome), lambda done: _export(_begin(run_uri, "export", done.trial), done)
+    )
 
 
 def _export(run: RunPlan, outcome: TrialOutcome) -> TrialOutcome:
@@ -281,7 +285,11 @@ def export(*, checkpoint_uri: str, bundle_uri: str) -> str:
 
 def evaluate_trial(*, run_uri: str, outcome: str) -> str:
     """Roll the trial's bundle out on the selection seeds."""
-    return _soft("evaluate", TrialOutcome.from_json(outcome), lambda done: _evaluate(load_plan(run_uri), done))
+    return _soft(
+        "evaluate",
+        TrialOutcome.from_json(outcome),
+        lambda done: _evaluate(_begin(run_uri, "evaluate", done.trial), done),
+    )
 
 
 def _evaluate(run: RunPlan, outcome: TrialOutcome) -> TrialOutcome:
@@ -313,6 +321,15 @@ def rate_of(table: Evaluation) -> str:
 
     found = table.summary
     return describe_rate(found["successes"], found["n"], found["crashed"], found["block"])
+
+
+def _begin(run_uri: str, step: str, trial: str = "") -> RunPlan:
+    """The plan of the run; the log of every step begins with the command that does it again by hand."""
+    from tendon.report.repeat import commands
+
+    run = load_plan(run_uri)
+    log.info("%s: by hand: %s", step, commands(run)["/".join(filter(None, (step, trial)))])
+    return run
 
 
 @contextmanager
@@ -379,7 +396,7 @@ def confirm(*, run_uri: str) -> ConfirmationResult:
     """Roll out winner and champion on the same fresh seeds and say which is better, or that it cannot be told."""
     from tendon.registry.confirmation import confirm_winner
 
-    confirmation = confirm_winner(load_plan(run_uri), evaluate)
+    confirmation = confirm_winner(_begin(run_uri, "confirm"), evaluate)
     open_store(run_uri).write("confirmation.json", confirmation.to_json().encode())
     log.info("confirm: %s", confirmation.verdict.sentence)
     return ConfirmationResult(confirmation.metrics(), confirmation.verdict.sentence)
@@ -403,7 +420,7 @@ def report(*, run_uri: str) -> ReportResult:
     from tendon.report.page import render
 
     store = open_store(run_uri)
-    inputs = gather(load_plan(run_uri))
+    inputs = gather(_begin(run_uri, "report"))
     html = render(inputs)
     store.write("record.json", inputs.record_json.encode())
     store.write("report.html", html.encode())
@@ -424,7 +441,7 @@ def promote(*, run_uri: str, force: bool = False) -> PromotionResult:
     from tendon.registry.confirmation import load_confirmation
     from tendon.registry.promotion import promote_winner
 
-    run = load_plan(run_uri)
+    run = _begin(run_uri, "promote")
     confirmation = load_confirmation(run_uri)
     if not confirmation.winner:
         raise DataError(
