@@ -136,6 +136,11 @@ class S3Store:
         """Remove the object; no error when it is gone already."""
         self._call(key, lambda s3: s3.delete_object(**self._address(key)))
 
+    def presigned(self, key: str, seconds: int) -> str:
+        """An address from which anyone who has it can read the object, ranges included, for some time. A secret."""
+        client = self._connection.client(self.uri)
+        return str(client.generate_presigned_url("get_object", Params=self._address(key), ExpiresIn=seconds))
+
     def request(self, key: str, name: str, **arguments: Any) -> Any:
         """One client call about ``key``, with retries and errors as everywhere; for uploads in parts."""
         return self._call(key, lambda s3: getattr(s3, name)(**self._address(key), **arguments))
