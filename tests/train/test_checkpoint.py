@@ -99,7 +99,7 @@ def test_names_have_room_for_the_last_step() -> None:
 def test_pruning_keeps_the_newest(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     for step in (10, 20, 30, 40):
-        commit(store, step_name(step, 40), lambda folder: (folder / "x").write_text("x") and None, keep=3)
+        commit(store, step_name(step, 40), lambda folder: (folder / "x").write_text("x") and None, lambda names: set(names[:3]))
     assert complete(store) == ["000040", "000030", "000020"]
     assert not list((tmp_path / "checkpoints").glob("000010/*"))
 
@@ -107,10 +107,10 @@ def test_pruning_keeps_the_newest(tmp_path: Path) -> None:
 def test_what_a_killed_save_left_is_cleared_by_the_next(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     for step in (10, 20):
-        commit(store, step_name(step, 40), lambda folder: (folder / "x").write_text("x") and None, keep=3)
+        commit(store, step_name(step, 40), lambda folder: (folder / "x").write_text("x") and None, lambda names: set(names[:3]))
     (tmp_path / "checkpoints/000017").mkdir()
     (tmp_path / "checkpoints/000017/x").write_text("half")
-    commit(store, "000030", lambda folder: (folder / "x").write_text("x") and None, keep=3)
+    commit(store, "000030", lambda folder: (folder / "x").write_text("x") and None, lambda names: set(names[:3]))
     assert complete(store) == ["000030", "000020", "000010"]
     assert not (tmp_path / "checkpoints/000017/x").exists()
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tendon.storage import open_store
-from tendon.train.track import Tracker, Volume, big, latest, read_metrics, train_line
+from tendon.train.track import Tracker, big, eval_line, latest, read_metrics, train_line
+from tendon.train.volume import Volume
 
 PUSHT = Volume(num_frames=25650, num_episodes=206, batch_size=64)
 NUMBERS = {"loss": 1.112, "grad_norm": 15.387, "lr": 2e-7, "update_s": 1.738, "dataloading_s": 4.774}
