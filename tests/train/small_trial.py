@@ -114,6 +114,11 @@ class OpenMemory:
         return Feeds(train, valid, size, config.training.valid_batches, {i: f"demo_{i}" for i in range(10)})
 
 
+def open_memory(dataset_uri: str, config: TrainConfig, window: Window) -> Feeds:
+    """As OpenMemory, for processes that find it by name."""
+    return OpenMemory()(dataset_uri, config, window)
+
+
 def run(trial_uri: object, before_batch: Callable[[int], None] = lambda k: None, **training: Any) -> TrainResult:
     """Train the small trial in this process."""
     return train(make_config(**training), "memory", make_stats(), str(trial_uri), open_data=OpenMemory(before_batch))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import resource
 import shutil
+import time
 import signal
 from pathlib import Path
 
@@ -122,6 +123,8 @@ def test_a_full_disk_is_a_storage_error_and_the_older_checkpoint_stays(tmp_path:
 
     def fill_disk(k: int) -> None:
         if k == 15:
+            while complete(open_store(str(tmp_path))) != ["000010"]:
+                time.sleep(0.01)  # it is uploaded while training goes on
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
 
     try:

@@ -77,8 +77,8 @@ def train(
         engine.steps_per_epoch = feeds.volume.steps_per_epoch(config.training.epoch_every_n_steps)
         rules = SaveRules(config.save, config.training, engine.steps_per_epoch, perf_counter())
         saver = Saver(trial_uri, engine, feeds.train, rules, stats.to_json(), to_yaml(config))
-        announce(engine, feeds.volume, trial_uri)
         check_room(engine, saver.store)
+        announce(engine, feeds.volume, trial_uri)
         with Pulse(saver.store, world, config.training.rank_timeout_s, leave) as pulse:
             with at_work(engine, feeds, saver, pulse, rollouts, callbacks) as trial:
                 result = _run(trial, Share(feeds.train, world, config.training.overfit_batch), signals, progress)
