@@ -161,6 +161,7 @@ class CloningConfig(PolicyConfig):
     std_activation: Literal["softplus", "exp"] = "softplus"
     fixed_std: bool = False
     init_std: Positive = 0.1
+    bounded: Literal["auto", "always"] = "auto"
     mask_padding: bool = False
     vision_backbone: Literal["resnet18", "resnet34"] = "resnet18"
     pretrained: bool = False

@@ -51,11 +51,13 @@ class BcVae(Cloning):
         self.decoder = make_mlp(latent + (seen if config.conditioned_decoder else 0), config.decoder_dims)
         self.head = DeterministicHead(config.decoder_dims[-1], self.action_dim, bounded=self.bounded)
         self.prior_net: GaussianNet | None = None
-        self.prior_parameters: nn.Parameter | None = None
+        self.prior_mean: nn.Parameter | None = None
+        self.prior_logvar: nn.Parameter | None = None
         if config.prior == "learned_conditioned":
             self.prior_net = GaussianNet(seen, config.prior_dims, latent)
         elif config.prior == "learned":
-            self.prior_parameters = nn.Parameter(torch.randn(2, 1, latent) * latent**-0.5)
+            self.prior_mean = nn.Parameter(torch.randn(1, 1, latent) * latent**-0.5)
+            self.prior_logvar = nn.Parameter(torch.randn(1, 1, latent) * latent**-0.5)
 
     def loss(self, batch: Batch, memory: Memory = None) -> LossOutput:
         """Reconstruction plus ``kl_weight`` times the divergence of posterior and prior."""
@@ -99,8 +101,8 @@ class BcVae(Cloning):
         if self.prior_net is not None:
             mean_BL, logvar_BL = self.prior_net(seen_BE)
             return mean_BL, logvar_BL
-        if self.prior_parameters is not None:
-            return self.prior_parameters[0], self.prior_parameters[1]
+        if self.prior_mean is not None and self.prior_logvar is not None:
+            return self.prior_mean[0], self.prior_logvar[0]
         zeros = seen_BE.new_zeros(1, self.vae.latent_dim)
         return zeros, zeros
 

@@ -2,7 +2,7 @@
 
 Subclasses add a backbone between encoder and head. Two deliberate differences: validation uses the predicted std
 (upstream uses 1e-4 there, so its loss is the distance to the nearest mode in units of 1e8); and with
-``action_normalization=mean_std``, where targets leave [-1, 1], the heads have no tanh.
+``action_normalization=mean_std``, where targets leave [-1, 1], the heads have no tanh (``bounded=always``: upstream's).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Cloning(Policy):
     @property
     def bounded(self) -> bool:
         """Whether tanh keeps actions in [-1, 1]."""
-        return self.config.action_normalization != "mean_std"
+        return self.config.bounded == "always" or self.config.action_normalization != "mean_std"
 
     def make_encoder(self, stats: Mapping[str, FeatureStats] | None, *, activate: bool = True) -> ObservationEncoder:
         """The encoder of all observations and goals."""

@@ -272,6 +272,8 @@ def _action_normalization(read: _Reader) -> str:
     for key, value in read.given.items():
         if key.startswith("train.action_config.actions.") and key.endswith(("format", "convert_at_runtime")) and value:
             read.note(f"{key} has no effect: actions are used as the dataset holds them")
+    if found == "gaussian":
+        read.policy["bounded"] = "always"
     if found not in (None, "min_max", "gaussian"):
         read.refuse(f"train.action_config.actions.normalization is {found!r}", "null, min_max and gaussian are known")
     return {"min_max": "min_max", "gaussian": "mean_std"}.get(str(found), "identity")
