@@ -148,11 +148,8 @@ def make(case, folder):
     torch.manual_seed(zlib.crc32(case.encode()))
     c, shapes = configured(case)
     ObsUtils.initialize_obs_utils_with_config(c)
-    if case == "image_bc_resnet34":
-        import torchvision
-
-        torchvision.models.resnet18 = torchvision.models.resnet34  # the peer has no class for it; layers and names agree
-    model = algo_factory("bc", c, shapes, A, torch.device("cpu"))
+    with resnet34() if case == "image_bc_resnet34" else contextlib.nullcontext():
+        model = algo_factory("bc", c, shapes, A, torch.device("cpu"))
     image = case.startswith("image")
     state = model.nets.state_dict()
     with torch.no_grad():
@@ -240,6 +237,17 @@ def make(case, folder):
         out |= {f"weights/{name}": value.numpy() for name, value in state.items()}
     out["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
     np.savez_compressed(folder / f"{case}.npz", **out)
+
+
+@contextlib.contextmanager
+def resnet34():
+    """The peer has no class for it; layers and names agree."""
+    from torchvision import models
+
+    small = models.resnet18
+    models.resnet18 = models.resnet34
+    yield
+    models.resnet18 = small
 
 
 def as_floats(values):
