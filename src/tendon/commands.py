@@ -15,13 +15,13 @@ from tendon.logs import end_card
 from tendon.storage import join, open_store
 
 DEMO = {
-    "source_uri": "demo://lift?episodes=150&seed=1",
+    "source_uri": "demo://lift?episodes=100&seed=1",
     "store_uri": "outputs/demo",
     "dataset_name": "lift",
     "config": "experiment=lift_bc",
     "sweep": [{"key": "training.lr", "name": "lr", "group": 0, "values": [1e-3, 1e-4]}],
     "episodes": 50,
-    "confirm_episodes": 50,
+    "confirm_episodes": 100,
 }
 
 
