@@ -23,7 +23,8 @@ RUN if [ -s /opt/extra/ca.crt ]; then export PIP_CERT=/opt/extra/ca.crt; fi; \
     export HOME=/tmp/home XDG_CACHE_HOME=/opt/sims PIP_NO_CACHE_DIR=1 NUMBA_CACHE_DIR=/tmp/numba; \
     for sim in ${SIMS}; do /opt/tendon/bin/tendon sims install "$sim" || exit $?; done; \
     find /opt/sims -name __pycache__ -prune -exec rm -rf {} + ; \
-    for python in /opt/sims/tendon/sims/*/bin/python; do "$python" -m compileall -q "${python%/bin/python}/lib" || true; done
+    for python in /opt/sims/tendon/sims/*/bin/python; do "$python" -m compileall -q "${python%/bin/python}/lib" || true; done; \
+    chmod -R a+rX /opt/sims
 
 FROM drawing
 COPY --from=build /opt/tendon /opt/tendon

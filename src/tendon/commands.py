@@ -162,7 +162,7 @@ def evaluate(arguments: Namespace) -> int:
     """Roll a bundle out."""
     from tendon.config.digest import digest
 
-    config = bundle_config(arguments.bundle_uri, arguments.overrides)
+    config = steps.bundle_config(arguments.bundle_uri, arguments.overrides)
     table = steps.evaluate(
         bundle_uri=arguments.bundle_uri,
         config=config,
@@ -179,7 +179,7 @@ def compare(arguments: Namespace) -> int:
     from tendon.config.digest import digest
     from tendon.registry.confirmation import compare_tables
 
-    config = bundle_config(arguments.challenger, arguments.overrides)
+    config = steps.bundle_config(arguments.challenger, arguments.overrides)
     run_id = digest("compare", arguments.challenger, arguments.champion)
     tables = [
         steps.evaluate(bundle_uri=uri, config=config, block="confirmation", run_id=run_id)
@@ -189,17 +189,6 @@ def compare(arguments: Namespace) -> int:
     rows = {"challenger": steps.rate_of(tables[0]), "champion": steps.rate_of(tables[1]), "verdict": verdict.sentence}
     print(end_card("compared", list(rows.items()), ""))
     return 0
-
-
-def bundle_config(bundle_uri: str, overrides: list[str]) -> Any:
-    """The configuration inside a bundle, with changes."""
-    import tempfile
-
-    from tendon.config.compose import compose
-
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "config.yaml").write_bytes(open_store(bundle_uri).read("config.yaml"))
-        return compose(overrides, config_dir=folder, config_name="config")
 
 
 def select(arguments: Namespace) -> int:
