@@ -79,7 +79,9 @@ def stale_files() -> list[Path]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line; the exit code."""
-    parser = argparse.ArgumentParser(prog="compile.py", description="Compile the pipelines and what is drawn from them.")
+    parser = argparse.ArgumentParser(
+        prog="compile.py", description="Compile the pipelines and what is drawn from them."
+    )
     parser.add_argument("--check", action="store_true", help="write nothing; exit 2 when something is stale")
     parser.add_argument("--picture", action="store_true", help="refresh the pages only, and print the DAG")
     parser.add_argument("--output", type=Path, help="write the YAMLs of one cluster here, and nothing else")

@@ -45,7 +45,9 @@ def picture(spec: drawing.Spec) -> str:
 
 def images_of(specs: dict[str, drawing.Spec]) -> dict[str, str]:
     """Step to image, over all pipelines."""
-    nodes = [node for spec in specs.values() for outer in drawing.read_nodes(spec) for node in (outer.inside or (outer,))]
+    nodes = [
+        node for spec in specs.values() for outer in drawing.read_nodes(spec) for node in (outer.inside or (outer,))
+    ]
     return {node.name: node.image for node in nodes}
 
 
@@ -66,13 +68,18 @@ def filled(text: str, name: str, block: str) -> str:
 def parameter_table(parameters: tuple[Parameter, ...]) -> str:
     """The form of a pipeline."""
     rows = ["| parameter | group | type | default | what it is |", "|---|---|---|---|---|"]
-    rows += [f"| `{p.name}` | {p.group} | {p.type.__name__} | `{json.dumps(p.default)}` | {p.text} |" for p in parameters]
+    rows += [
+        f"| `{p.name}` | {p.group} | {p.type.__name__} | `{json.dumps(p.default)}` | {p.text} |" for p in parameters
+    ]
     return "\n".join(rows)
 
 
 def step_table(images: dict[str, str]) -> str:
     """What each step asks of the cluster."""
-    rows = ["| step | image | cpu | memory | /dev/shm | hours | retries | cached |", "|---|---|---|---|---|---|---|---|"]
+    rows = [
+        "| step | image | cpu | memory | /dev/shm | hours | retries | cached |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for step, wanted in STEPS.items():
         numbers = (wanted.cpu, wanted.memory, wanted.shared_memory or "-", wanted.hours, wanted.retries)
         cells = " | ".join(map(str, (*numbers, "yes" if wanted.cache else "no")))

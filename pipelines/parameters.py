@@ -71,7 +71,11 @@ TABLE = (
         "Rollouts of the winner, and of the champion, on seeds that selected nothing.",
     ),
     Parameter(
-        "champion", "promotion", str, "default", "Name of the champion to compare with, and to replace when promote is on."
+        "champion",
+        "promotion",
+        str,
+        "default",
+        "Name of the champion to compare with, and to replace when promote is on.",
     ),
     Parameter("promote", "promotion", bool, False, "Let the winner become the champion when the gate agrees."),
     Parameter(
@@ -82,7 +86,11 @@ TABLE = (
         "against_uri", "evaluation", str, "", "Another bundle to compare with on the same seeds. Empty: no comparison."
     ),
     Parameter(
-        "changes", "evaluation", str, "", "Hydra overrides of the bundle's own configuration: env.horizon=200. Empty: none."
+        "changes",
+        "evaluation",
+        str,
+        "",
+        "Hydra overrides of the bundle's own configuration: env.horizon=200. Empty: none.",
     ),
     Parameter(
         "gpu_count",

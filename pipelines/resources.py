@@ -78,7 +78,11 @@ class Place:
         kubernetes.add_pod_label(task, "tendon.io/step", task.name)
         if wanted.shared_memory:
             kubernetes.empty_dir_mount(
-                task, "shared-memory", "/dev/shm", medium="Memory", size_limit=wanted.shared_memory  # noqa: S108
+                task,
+                "shared-memory",
+                "/dev/shm",  # noqa: S108 - inside the pod
+                medium="Memory",
+                size_limit=wanted.shared_memory,
             )
         if wanted.chosen_node:
             kubernetes.add_node_selector_json(task, self.node_selector)

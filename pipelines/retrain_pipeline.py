@@ -45,7 +45,7 @@ def retrain_pipeline(
             ),
             "data",
         )
-        with dsl.If(checked.outputs["needed"] == "yes", name="new-data"):
+        with dsl.If(checked.outputs["Output"] == "yes", name="new-data"):
             training_line(
                 Wanted(
                     source_uri=source_uri,

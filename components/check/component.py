@@ -1,7 +1,5 @@
 """The component of the step ``check``; the work is in tendon.steps.check_new."""
 
-from typing import NamedTuple
-
 from kfp import dsl
 
 from components.images import IMAGES
@@ -10,7 +8,7 @@ from components.images import IMAGES
 @dsl.component(base_image=IMAGES["data"], install_kfp_package=False)
 def check(
     source_uri: str, store_uri: str, dataset_name: str, champion: str, force: bool, answer: dsl.Output[dsl.Artifact]
-) -> NamedTuple("Outputs", [("needed", str), ("reason", str)]):
+) -> str:
     """Say whether the demonstrations differ from those that were trained on last.
 
     Args:
@@ -19,11 +17,10 @@ def check(
         dataset_name: Name of the dataset; with the champion's it names the schedule.
         champion: Name of the champion.
         force: Train in any case.
-        answer: The answer with the digest of the demonstrations, as JSON.
+        answer: The answer with its reason and the digest of the demonstrations, as JSON.
 
     Returns:
-        needed: yes or no.
-        reason: Why, in plain words.
+        yes or no, unnamed because kfp's local engine decides by no other output.
     """
     import json
 
@@ -41,4 +38,4 @@ def check(
         )
     with open(answer.path, "w", encoding="utf-8") as file:
         json.dump({"needed": result.needed, "reason": result.reason, "source_digest": result.source_digest}, file)
-    return ("yes" if result.needed else "no", result.reason)
+    return "yes" if result.needed else "no"

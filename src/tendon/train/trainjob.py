@@ -115,7 +115,9 @@ def run_job(spec: JobSpec, api: Api | None = None, *, poll_s: float = 15.0) -> N
     if ended == "Failed":
         why = _why(api.get(spec.name))
         api.delete(spec.name)  # so that another attempt can make it anew
-        raise TendonError("the TrainJob failed", where=spec.name, why=why, fix="see the logs of its pods; run again: it resumes")
+        raise TendonError(
+            "the TrainJob failed", where=spec.name, why=why, fix="see the logs of its pods; run again: it resumes"
+        )
     api.delete(spec.name)
 
 
@@ -130,7 +132,9 @@ def _wait(spec: JobSpec, api: Api, asked: threading.Event, poll_s: float) -> str
             continue
         seen = time.monotonic()
         if job is None:
-            raise TendonError("the TrainJob is gone", where=spec.name, why="somebody deleted it", fix="run again: it resumes")
+            raise TendonError(
+                "the TrainJob is gone", where=spec.name, why="somebody deleted it", fix="run again: it resumes"
+            )
         for condition in job.get("status", {}).get("conditions", ()):
             if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
                 return str(condition["type"])
@@ -207,11 +211,18 @@ class ClusterApi:
         except urllib.error.HTTPError as error:
             if error.code == expect:
                 return None
-            fix = "the service account needs the rights of k8s/base/rbac.yaml" if error.code in (401, 403) else "try again"
+            fix = (
+                "the service account needs the rights of k8s/base/rbac.yaml"
+                if error.code in (401, 403)
+                else "try again"
+            )
             raise StorageError(
                 "the API server refuses a TrainJob", where=path, why=f"HTTP {error.code}: {error.reason}", fix=fix
             ) from None
         except OSError as error:
             raise StorageError(
-                "the API server cannot be reached", where=self._server, why=str(error), fix="allow it in k8s/base/network.yaml"
+                "the API server cannot be reached",
+                where=self._server,
+                why=str(error),
+                fix="allow it in k8s/base/network.yaml",
             ) from None
