@@ -70,6 +70,9 @@ def _run_verbs(verb) -> None:  # type: ignore[no-untyped-def]
             "--fresh", action="store_true", help="forget cached steps (finished work in the store is still found)"
         )
         run.add_argument("--plan", action="store_true", help="print the trials and what would run; create nothing")
+        run.add_argument(
+            "--runner", choices=["process", "docker"], default="process", help="docker: steps in their images"
+        )
         run.add_argument("--pipeline", help="compiled YAML to run (default: the one in pipelines/compiled)")
 
 
