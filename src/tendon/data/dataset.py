@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tendon.data.index import from_parquet
+from tendon.data.episode import Camera, VideoChunk
+from tendon.data.index import PLACE, from_parquet
 from tendon.data.manifest import Manifest, load_manifest
-from tendon.data.tario import LOWDIM, crc32c, npy_rows
+from tendon.data.tario import CHUNK_KEYS, LOWDIM, MP4, chunk_member, crc32c, npy_rows
 from tendon.errors import ConfigError, DataError, Problem
 from tendon.storage import Store, join, open_store
 
@@ -117,11 +118,44 @@ class Dataset:
 
     def jpegs(self, row: EpisodeRow, camera: str, frames: Sequence[int] | None = None) -> list[bytes]:
         """Encoded frames of one camera (by its feature name); all of them unless ``frames`` are given."""
-        member = f"{next(each.member for each in self.manifest.schema.cameras if each.name == camera)}.mjpeg"
+        member = f"{self.camera(camera).member}.mjpeg"
         content = self._read_span(self._spans([row.index], member)[0])[row.index]
         starts = self.table.column(f"{member}/frames")[row.index].as_py()
         ends = [*starts[1:], len(content)]
         return [content[starts[i] : ends[i]] for i in (range(len(starts)) if frames is None else frames)]
+
+    def video_chunks(self, row: EpisodeRow, camera: str, frames: Sequence[int] | None = None) -> list[VideoChunk]:
+        """The mp4 chunks of one camera in order, verified; only those with one of ``frames`` where these are given."""
+        of = self.camera(camera)
+        values = {
+            key: self.table.column(f"{of.member}.{MP4}/{key}")[row.index].as_py() for key in (*PLACE, *CHUNK_KEYS)
+        }
+        chosen = range(len(values["size"]))
+        if frames is not None:
+            chosen = np.unique(np.searchsorted(values["first_frame"], np.asarray(frames), "right") - 1).tolist()
+        spans: list[_Span] = []
+        for k in chosen:
+            place = (int(values[key][k]) for key in PLACE)
+            _append_part(spans, row.shard, _Part(row.index, chunk_member(of, k), *place))
+        contents = [content for span in spans for content in self._read_parts(span)]
+        return [
+            VideoChunk(content, *(int(values[key][k]) for key in CHUNK_KEYS))
+            for k, content in zip(chosen, contents, strict=True)
+        ]
+
+    def frames(self, row: EpisodeRow, camera: str, frames: Sequence[int] | None = None) -> np.ndarray:
+        """Decoded frames of one camera, ``uint8 [N, H, W, C]``, in the order asked for; all unless ``frames`` are given."""
+        from tendon.data.video import decode_chunks, decode_jpegs
+
+        of = self.camera(camera)
+        wanted = range(row.length) if frames is None else frames
+        if of.codec == MP4:
+            return decode_chunks(self.video_chunks(row, camera, frames), wanted)
+        return decode_jpegs(self.jpegs(row, camera, frames), of.channels)
+
+    def camera(self, name: str) -> Camera:
+        """What the schema says of a camera, by its feature name."""
+        return next(each for each in self.manifest.schema.cameras if each.name == name)
 
     def problems(self) -> list[Problem]:
         """Shards that are missing or whose bytes are not what was committed; reads everything."""
@@ -150,26 +184,23 @@ class Dataset:
         offsets, sizes, crcs = (self._column(f"{member}/{key}") for key in ("offset", "size", "crc32c"))
         spans: list[_Span] = []
         for i in sorted(set(numbers), key=lambda i: (shards[i], offsets[i])):
-            part = _Part(i, member, int(offsets[i]), int(sizes[i]), int(crcs[i]))
-            last = spans[-1] if spans else None
-            near = last and last.shard == shards[i] and part.offset - last.end <= JOIN_GAP
-            if last and near and part.offset + part.size - last.start <= JOIN_MAX:
-                last.parts.append(part)
-            else:
-                spans.append(_Span(int(shards[i]), [part]))
+            _append_part(spans, int(shards[i]), _Part(i, member, int(offsets[i]), int(sizes[i]), int(crcs[i])))
         return spans
 
     def _read_span(self, span: _Span) -> dict[int, bytes]:
+        return {part.row: content for part, content in zip(span.parts, self._read_parts(span), strict=True)}
+
+    def _read_parts(self, span: _Span) -> list[bytes]:
         shard = self.manifest.shards[span.shard]
         try:
             content = self.store.read_range(shard.key, span.start, span.end - span.start)
         except DataError as error:
             raise self._damaged(shard.key, span.parts[0], error.problems[0].why) from error
-        found = {}
+        found = []
         for part in span.parts:
             begin = part.offset - span.start
-            found[part.row] = content[begin : begin + part.size]
-            if crc32c(found[part.row]) != part.crc32c:
+            found.append(content[begin : begin + part.size])
+            if crc32c(found[-1]) != part.crc32c:
                 raise self._damaged(shard.key, part, "its bytes do not have the crc32c that the index names")
         return found
 
@@ -227,6 +258,16 @@ class _Span:
     @property
     def end(self) -> int:
         return self.parts[-1].offset + self.parts[-1].size
+
+
+def _append_part(spans: list[_Span], shard: int, part: _Part) -> None:
+    """Add a member to the last span when it lies near in the same shard, else to a new one."""
+    last = spans[-1] if spans else None
+    near = last and last.shard == shard and part.offset - last.end <= JOIN_GAP
+    if last and near and part.offset + part.size - last.start <= JOIN_MAX:
+        last.parts.append(part)
+    else:
+        spans.append(_Span(shard, [part]))
 
 
 def open_dataset(uri: str) -> Dataset:

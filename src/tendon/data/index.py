@@ -15,19 +15,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tendon.data.episode import Schema
-from tendon.data.tario import LOWDIM, META, Member, frame_starts, npy_rows, scan
+from tendon.data.tario import CHUNK_KEYS, LOWDIM, META, MP4, Member, frame_starts, npy_rows, scan
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 SUMS = ("sum", "m2", "min", "max")
+PLACE = ("offset", "size", "crc32c")
 
 
 def shard_table(shard: bytes, number: int, schema: Schema, where: str) -> pa.Table:
     """The index rows of one shard.
 
     ``episode_index, episode_id, sample, shard, length, task, success, splits``; per member ``<member>/offset``,
-    ``/size``, ``/crc32c`` and for mjpeg ``/frames`` (starts in the member); per feature ``<feature>/count``, and per
+    ``/size``, ``/crc32c`` and for mjpeg ``/frames`` (starts in the member); for a video ``<camera>.mp4/`` the same as
+    lists with one entry per chunk, and ``/first_frame``, ``/num_frames``, ``/skip``; per feature ``<feature>/count``, and per
     dimension in float64 ``/sum``, ``/min``, ``/max``, ``/m2`` (squared deviations from the episode's own mean, which
     merge without the cancellation that plain sums of squares suffer: sumsq = m2 + sum**2 / count).
     """
@@ -35,11 +37,16 @@ def shard_table(shard: bytes, number: int, schema: Schema, where: str) -> pa.Tab
 
     rows: list[dict[str, Any]] = []
     for member in scan(shard, where):
+        if member.suffix.endswith(f".{MP4}"):
+            camera = member.suffix.rsplit(".", 2)[0]
+            for key in PLACE:
+                rows[-1].setdefault(f"{camera}.{MP4}/{key}", []).append(getattr(member, key))
+            continue
         content = shard[member.offset : member.offset + member.size]
         if member.suffix == META:
             rows.append(_first_columns(json.loads(content), member, number))
         row = rows[-1]
-        row |= {f"{member.suffix}/{key}": getattr(member, key) for key in ("offset", "size", "crc32c")}
+        row |= {f"{member.suffix}/{key}": getattr(member, key) for key in PLACE}
         if member.suffix == LOWDIM:
             row |= _sums(npy_rows(content), schema)
         elif member.suffix.endswith(".mjpeg"):
@@ -55,7 +62,7 @@ def arrow_schema(schema: Schema) -> pa.Schema:
         ("episode_index", pa.int64()), ("episode_id", pa.string()), ("sample", pa.string()), ("shard", pa.int32()),
         ("length", pa.int64()), ("task", pa.string()), ("success", pa.bool_()), ("splits", pa.list_(pa.string())),
     ]  # fmt: skip
-    mjpegs = [f"{camera.member}.mjpeg" for camera in schema.cameras]
+    mjpegs = [f"{camera.member}.mjpeg" for camera in schema.cameras if camera.codec != MP4]
     for member in (META, LOWDIM, *mjpegs):
         fields += [
             (f"{member}/offset", pa.uint64()),
@@ -63,6 +70,10 @@ def arrow_schema(schema: Schema) -> pa.Schema:
             (f"{member}/crc32c", pa.uint32()),
         ]
     fields += [(f"{member}/frames", pa.list_(pa.uint32())) for member in mjpegs]
+    for camera in schema.cameras:
+        if camera.codec == MP4:
+            kinds = zip((*PLACE, *CHUNK_KEYS), (pa.uint64(), pa.uint64(), *[pa.uint32()] * 4), strict=True)
+            fields += [(f"{camera.member}.{MP4}/{key}", pa.list_(kind)) for key, kind in kinds]
     for feature in schema.features:
         fields.append((f"{feature.name}/count", pa.int64()))
         fields += [(f"{feature.name}/{each}", pa.list_(pa.float64(), feature.dim)) for each in SUMS]
@@ -109,7 +120,12 @@ def object_name(content: bytes) -> str:
 def _first_columns(meta: Mapping[str, Any], member: Member, shard: int) -> dict[str, Any]:
     names = ("episode_id", "length", "task", "success", "splits")
     own = {"episode_index": int(member.sample.removeprefix("ep_")), "sample": member.sample, "shard": shard}
-    return own | {name: meta[name] for name in names}
+    chunks = {
+        f"{camera}.{MP4}/{key}": values
+        for camera, each in meta.get("chunks", {}).items()
+        for key, values in each.items()
+    }
+    return own | {name: meta[name] for name in names} | chunks
 
 
 def _sums(rows: np.ndarray, schema: Schema) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from tendon.storage import join
 
 MB = 1 << 20
 JPEG_BYTES_PER_VALUE = 0.15  # of a q90 4:2:0 JPEG, for sizing shards only
+VIDEO_BYTES_PER_VALUE = 0.01
 MANY_SHARDS = 64  # plain webdataset users need at least as many shards as readers
 SMALL_DATASET = 256 * MB
 SMALL_SHARD = 16 * MB  # smaller datasets still give several processes something to do
@@ -120,8 +121,11 @@ def _check_skips(info: SourceInfo, options: ConversionOptions) -> None:
 
 
 def _estimated_bytes(info: SourceInfo, episodes: Sequence[EpisodeInfo]) -> list[int]:
-    pixels = sum(camera.height * camera.width * camera.channels for camera in info.schema.cameras)
-    per_step = info.schema.row_dtype.itemsize + int(pixels * JPEG_BYTES_PER_VALUE)
+    values = {"mjpeg": 0, "mp4": 0}
+    for camera in info.schema.cameras:
+        values[camera.codec] += camera.height * camera.width * camera.channels
+    images = int(values["mjpeg"] * JPEG_BYTES_PER_VALUE) + int(values["mp4"] * VIDEO_BYTES_PER_VALUE)
+    per_step = info.schema.row_dtype.itemsize + images
     return [2048 + each.length * per_step for each in episodes]
 
 
