@@ -108,6 +108,11 @@ class S3Store:
         """Remove the object; no error when it is gone already."""
         self._call(key, lambda s3: s3.delete_object(**self._address(key)))
 
+    def presigned(self, key: str, seconds: int) -> str:
+        """An address from which anyone who has it can read the object, ranges included, for some time. A secret."""
+        client = self._connection.client(self)
+        return str(client.generate_presigned_url("get_object", Params=self._address(key), ExpiresIn=seconds))
+
     def _address(self, key: str) -> dict[str, Any]:
         return {"Bucket": self.bucket, "Key": f"{self.prefix}/{checked_key(key)}".lstrip("/")}
 
