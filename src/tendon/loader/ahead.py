@@ -9,26 +9,55 @@ import logging
 import queue
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from tendon.loader.meter import ENOUGH_S
 
 if TYPE_CHECKING:
-    from tendon.loader.loader import Loader
+    from tendon.loader.meter import Meter
 
 log = logging.getLogger(__name__)
 
 Batch = dict[str, np.ndarray]
 
 
+class Maker(Protocol):
+    """What batches come from: Loader or MixedLoader."""
+
+    batch_size: int
+
+    @property
+    def meter(self) -> Meter: ...  # noqa: D102
+    def _share(self, first: int) -> Batch: ...
+
+
+class Pace:
+    """How long the consumer waits, and one sentence when that is too long."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.meter, self._said = meter, False
+
+    def count(self, began: float) -> None:
+        """Count a wait that ends now."""
+        now, meter = time.monotonic(), self.meter
+        if not meter.batches:  # the first wait is the start, not the pace
+            meter.started = now
+        else:
+            meter.add("consumer_wait", now - began)
+        meter.batches += 1
+        if not self._said and now - meter.started > ENOUGH_S and (sentence := meter.bottleneck()):
+            self._said = True
+            log.warning("loader: %s", sentence)
+
+
 class Ahead:
     """The batches from a position on, in order."""
 
-    def __init__(self, loader: Loader, samples: int, ahead: int) -> None:
-        self._loader, self._next, self._said = loader, samples, False
-        self._meter = loader._shelved().meter
+    def __init__(self, loader: Maker, samples: int, ahead: int) -> None:
+        self._loader, self._next = loader, samples
+        self._pace = Pace(loader.meter)
         self._queue: queue.Queue[Batch | BaseException] | None = None
         if ahead > 0:
             self._queue = queue.Queue(ahead)
@@ -46,7 +75,7 @@ class Ahead:
         self._next += self._loader.batch_size
         if isinstance(found, BaseException):
             raise found
-        self._count(began)
+        self._pace.count(began)
         return found
 
     def close(self) -> None:
@@ -59,17 +88,6 @@ class Ahead:
                 except queue.Empty:
                     continue
 
-    def _count(self, began: float) -> None:
-        now, meter = time.monotonic(), self._meter
-        if not meter.batches:  # the first wait is the start, not the pace
-            meter.started = now
-        else:
-            meter.add("consumer_wait", now - began)
-        meter.batches += 1
-        if not self._said and now - meter.started > ENOUGH_S and (sentence := meter.bottleneck()):
-            self._said = True
-            log.warning("loader: %s", sentence)
-
     def _make(self, samples: int) -> None:
         assert self._queue is not None
         while not self._stop.is_set():
@@ -79,7 +97,7 @@ class Ahead:
                 made = error
             began = time.monotonic()
             self._queue.put(made)
-            self._meter.add("ring_full", time.monotonic() - began)
+            self._pace.meter.add("ring_full", time.monotonic() - began)
             if isinstance(made, BaseException):
                 return
             del made

@@ -74,6 +74,7 @@ def share_out(needs: Needs, budget: int, ring: int, fetches: int, tier: Tier | L
                 spare = left - needs.live_rows * row - live  # keeps more of what comes back next epoch
                 more = min(needs.rows, needs.live_rows + int(spare * row / max(row + live / needs.live_rows, 1) // row))
                 return Shares(attempt, more, int(left - more * row) if live else 0, in_flight, ring)
+    ring, fixed = 2, 2 * needs.batch + needs.tables
     return _squeezed(needs, budget, ring, fixed, least_in_flight, options[-1] if tier == "auto" else tier)
 
 

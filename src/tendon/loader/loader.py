@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 
@@ -27,7 +27,9 @@ from tendon.loader.gather import fields_of, gather, grouped
 from tendon.loader.layout import Layout
 from tendon.loader.order import LANES, Order, Units
 from tendon.loader.shelf import Shelf
-from tendon.loader.slabs import Slabs, slab_bytes
+from tendon.loader.meter import Meter
+from tendon.loader.processes import Processes, Recipe
+from tendon.loader.slabs import Field, Slabs, arrays_in, slab_bytes
 from tendon.loader.slots import MineStudioOrder, Slots
 from tendon.loader.windows import Edge, Span, spans_of, window_table
 
@@ -83,6 +85,20 @@ class Loader:
             ConfigError: a feature, split or episode does not exist, no window fits, or the memory is too small.
         """
         self.means = means or Means()
+        self._arguments = {
+            "split": split,
+            "deltas": dict(deltas),
+            "batch_size": batch_size,
+            "seed": seed,
+            "edges": edges,
+            "skip_episodes": tuple(skip_episodes),
+            "stride": stride,
+            "drop_n_last_frames": drop_n_last_frames,
+            "ordering": ordering,
+            "rank": rank,
+            "world": world,
+            "on_bad_sample": on_bad_sample,
+        }
         spans = spans_of(deltas, edges)
         mistakes.check(dataset, spans, batch_size, rank, world, stride, on_bad_sample)
         self.dataset, self.batch_size, self.seed, self.rank, self.world = dataset, batch_size, seed, rank, world
@@ -110,7 +126,7 @@ class Loader:
         self._shelf: Shelf | None = None
         self._lock = threading.RLock()
         self._samples = 0
-        self._ahead: Ahead | None = None
+        self._ahead: Ahead | Processes | None = None
 
     # ------------------------------------------------------------------------------------------------------- batches
 
@@ -142,7 +158,7 @@ class Loader:
 
     def __next__(self) -> dict[str, np.ndarray]:
         if self._ahead is None:
-            self._ahead = Ahead(self, self._samples, self._num_ahead())
+            self._ahead = self._started()
         batch = self._ahead.next()
         self._samples += self.batch_size
         return batch
@@ -182,6 +198,24 @@ class Loader:
         return sorted(self._layout.rows[episode].episode_id for episode in self._bad)
 
     @property
+    def fields(self) -> tuple[Field, ...]:
+        """What a batch is made of, features by name with their shape."""
+        dims = self.dataset.manifest.schema.dims
+        found = []
+        for group in self._groups:
+            for name in group.names:
+                shape = (
+                    (dims[name],) if group.columns else next(f.shape for f in fields_of([group], 1) if f.name == name)[2:]
+                )
+                found.append(Field(name, "<f4" if group.columns else "|u1", (1, len(group.span.deltas), *shape)))
+        return tuple(found)
+
+    @property
+    def meter(self) -> Meter:
+        """Waits at every border."""
+        return self._shelved().meter
+
+    @property
     def metrics(self) -> dict[str, float]:
         """Seconds that each border of the path waited, and the consumer's share."""
         return self._shelved().meter.metrics()
@@ -209,10 +243,26 @@ class Loader:
         return np.arange(first + begin, first + end)
 
     def _at(self, positions: np.ndarray) -> dict[str, np.ndarray]:
-        shelf = self._shelved()
         fields = fields_of(self._groups, len(positions))
         slabs = self._slabs if len(positions) <= self._share_size else Slabs(slab_bytes(fields))
         arrays = slabs.lend(fields)
+        self._fill(positions, arrays)
+        return self._named(positions, arrays)
+
+    def _share_into(self, first: int, whole: np.ndarray) -> None:
+        """This rank's share of the batch at ``first``, into memory of someone else."""
+        with self._lock:
+            self._expect(first)
+            positions = self._positions(first)
+            self._fill(positions, arrays_in(whole, fields_of(self._groups, len(positions))))
+
+    def _viewed(self, first: int, whole: np.ndarray) -> dict[str, np.ndarray]:
+        """The batch at ``first`` that another process has put into ``whole``."""
+        positions = self._positions(first)
+        return self._named(positions, arrays_in(whole, fields_of(self._groups, len(positions))))
+
+    def _fill(self, positions: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
+        shelf = self._shelved()
         episodes_B, t_B = self._located(positions)
         while self._bad or self._substitute:
             episodes_B, t_B = self._replaced(positions, episodes_B, t_B)
@@ -223,16 +273,13 @@ class Loader:
         else:
             for error in gather(shelf, self._groups, episodes_B, t_B, arrays).values():
                 raise error
-        return self._named(positions, episodes_B, t_B, arrays)
+        np.take(self._episode_index, episodes_B, out=arrays["episode_index"], mode="clip")
+        arrays["frame_index"][...] = t_B
 
-    def _named(
-        self, positions: np.ndarray, episodes_B: np.ndarray, t_B: np.ndarray, arrays: Mapping[str, np.ndarray]
-    ) -> dict[str, np.ndarray]:
+    def _named(self, positions: np.ndarray, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         batch = {"episode_index": arrays["episode_index"], "frame_index": arrays["frame_index"]}
-        np.take(self._episode_index, episodes_B, out=batch["episode_index"], mode="clip")
-        batch["frame_index"][...] = t_B
         if self._ordering.kind != "shuffled":
-            batch["slot"], batch["first"] = positions % self.batch_size, t_B == self._table.t0[episodes_B]
+            batch["slot"], batch["first"] = positions % self.batch_size, batch["frame_index"] == self._table.t0[0]
         for i, group in enumerate(self._groups):
             at = 0
             for j, name in enumerate(group.names):
@@ -332,6 +379,21 @@ class Loader:
             return self.means.ahead
         everything = self.shares.tier == "resident" and not self._layout.cameras
         return self.shares.ring - 1 if not everything or self.means.processes else 0
+
+    def _started(self) -> Ahead | Processes:
+        """Whoever makes the batches that iteration asks for."""
+        means = self.means
+        if not means.processes:
+            return Ahead(self, self._samples, self._num_ahead())
+        budget = means.memory_budget // means.processes
+        own = replace(means, processes=0, ahead=0, memory_budget=budget)
+        recipe = Recipe(self.dataset.uri, {**self._arguments, "means": own}, self.state)
+        return Processes(self, recipe, self._samples, means.processes, self.shares.ring, self._slabs.size)
+
+    def _learned(self, episodes: Sequence[int]) -> None:
+        """What other processes found to be bad."""
+        if episodes:
+            self._bad |= set(np.flatnonzero(np.isin(self._episode_index, episodes)).tolist())
 
     def _stop_ahead(self) -> None:
         if self._ahead is not None:
