@@ -19,7 +19,7 @@ import numpy as np
 from tendon.data.episode import Camera, VideoChunk
 from tendon.data.index import PLACE, from_parquet
 from tendon.data.manifest import Manifest, load_manifest
-from tendon.data.tario import CHUNK_KEYS, LOWDIM, MP4, chunk_member, crc32c, npy_rows
+from tendon.data.tario import CHUNK_KEYS, LOWDIM, MP4, RAW, chunk_member, crc32c, npy_rows
 from tendon.errors import ConfigError, DataError, Problem
 from tendon.storage import Store, join, open_store
 
@@ -151,6 +151,10 @@ class Dataset:
         wanted = range(row.length) if frames is None else frames
         if of.codec == MP4:
             return decode_chunks(self.video_chunks(row, camera, frames), wanted)
+        if of.codec == RAW:
+            member = f"{of.member}.{RAW}"
+            whole = npy_rows(self._read_span(self._spans([row.index], member)[0])[row.index])
+            return whole if frames is None else whole[np.asarray(frames, np.int64)]
         return decode_jpegs(self.jpegs(row, camera, frames), of.channels)
 
     def camera(self, name: str) -> Camera:

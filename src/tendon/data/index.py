@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tendon.data.episode import Schema
-from tendon.data.tario import CHUNK_KEYS, LOWDIM, META, MP4, Member, frame_starts, npy_rows, scan
+from tendon.data.tario import CHUNK_KEYS, LOWDIM, META, MP4, RAW, Member, frame_starts, npy_rows, scan
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,8 +62,9 @@ def arrow_schema(schema: Schema) -> pa.Schema:
         ("episode_index", pa.int64()), ("episode_id", pa.string()), ("sample", pa.string()), ("shard", pa.int32()),
         ("length", pa.int64()), ("task", pa.string()), ("success", pa.bool_()), ("splits", pa.list_(pa.string())),
     ]  # fmt: skip
-    mjpegs = [f"{camera.member}.mjpeg" for camera in schema.cameras if camera.codec != MP4]
-    for member in (META, LOWDIM, *mjpegs):
+    mjpegs = [f"{camera.member}.mjpeg" for camera in schema.cameras if camera.codec == "mjpeg"]
+    raws = [f"{camera.member}.{RAW}" for camera in schema.cameras if camera.codec == RAW]
+    for member in (META, LOWDIM, *mjpegs, *raws):
         fields += [
             (f"{member}/offset", pa.uint64()),
             (f"{member}/size", pa.uint64()),
