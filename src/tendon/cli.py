@@ -136,6 +136,11 @@ def _tool_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     tool.add_argument("--images", action="store_true", help="camera images too")
     tool.add_argument("-o", "--output", required=True, help="the HDF5 file to write")
 
+    tool = verb("export-data", "a dataset in a foreign format: `tendon export-data DATASET OUT --to lerobot-v3.0`")
+    tool.add_argument("dataset_uri", metavar="DATASET", help="a converted dataset, local or s3://")
+    tool.add_argument("output", metavar="OUT", help="what is made: a folder or file that does not exist, or s3://...")
+    tool.add_argument("--to", required=True, metavar="FORMAT", help="lerobot-v3.0, lerobot-v2.1, ...")
+
     tool = verb("sweep", "the trials a sweep file makes, by name")
     tool.add_argument("sweep", help="YAML or JSON file")
     tool.add_argument("overrides", nargs="*", help="the configuration they vary")

@@ -267,6 +267,21 @@ def demo_data(arguments: Namespace) -> int:
     return 0
 
 
+def export_data(arguments: Namespace) -> int:
+    """A dataset in a foreign format."""
+    from tendon.data.dataset import open_dataset
+    from tendon.data.writers import write_dataset
+    from tendon.logs import Progress
+
+    dataset = open_dataset(arguments.dataset_uri)
+    with Progress("export-data", None, "episodes") as progress:
+        write_dataset(dataset, arguments.output, arguments.to, progress.follow)
+    manifest = dataset.manifest
+    rows = {arguments.to: arguments.output, "episodes": manifest.episodes, "frames": manifest.steps}
+    print(end_card("exported", list(rows.items()), ""))
+    return 0
+
+
 def sweep(arguments: Namespace) -> int:
     """The trials of a sweep file."""
     from tendon.config.sweep import expand, parse_sweep

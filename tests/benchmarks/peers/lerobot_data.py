@@ -21,13 +21,15 @@ os.environ.setdefault("SVT_LOG", "1")
 
 import numpy as np
 
-HEIGHT, WIDTH, FPS = 64, 96, 10
+SIZES = {"images": (48, 64)}  # of a picture in a table: raw frames may have 64 pixels
+SIZE = (64, 96)
+FPS = 10
 LENGTHS = (40, 57, 33, 8, 61)
 TASKS = ("push the block", "lift it")
 
 
 def features(kind: str) -> dict:
-    image = {"dtype": "image" if kind == "images" else "video", "shape": (HEIGHT, WIDTH, 3)}
+    image = {"dtype": "image" if kind == "images" else "video", "shape": (*SIZES.get(kind, SIZE), 3)}
     image["names"] = ["height", "width", "channels"]
     found = {
         "observation.state": {"dtype": "float32", "shape": (4,), "names": ["a", "b", "c", "d"]},
@@ -42,10 +44,10 @@ def features(kind: str) -> dict:
     return found
 
 
-def picture(episode: int, step: int, camera: int) -> np.ndarray:
-    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+def picture(episode: int, step: int, camera: int, size: tuple[int, int]) -> np.ndarray:
+    y, x = np.mgrid[0 : size[0], 0 : size[1]]
     wave = [np.sin((x + 3 * step) / 9 + episode), np.cos(y / 7 + camera), np.sin((x + y) / 15 + step / 5)]
-    noise = np.random.default_rng([episode, step, camera]).normal(0, 4, (HEIGHT, WIDTH, 3))
+    noise = np.random.default_rng([episode, step, camera]).normal(0, 4, (*size, 3))
     return np.clip(np.stack(wave, -1) * 100 + 120 + noise, 0, 255).astype(np.uint8)
 
 
@@ -71,8 +73,8 @@ def make(folder: str, kind: str, episodes: int = len(LENGTHS)) -> dict:
                 "task": TASKS[episode % 2],
             }
             if kind != "lowdim":
-                frame["observation.images.Top"] = picture(episode, step, 0)
-                frame["observation.images.wrist"] = picture(episode, step, 1)
+                frame["observation.images.Top"] = picture(episode, step, 0, SIZES.get(kind, SIZE))
+                frame["observation.images.wrist"] = picture(episode, step, 1, SIZES.get(kind, SIZE))
             dataset.add_frame(frame)
         dataset.save_episode()
     dataset.finalize()

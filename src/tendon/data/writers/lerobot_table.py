@@ -1,12 +1,14 @@
 """A dataset as LeRobot says it: the features of info.json, its tasks and splits, and the table of an episode.
 
-Both LeRobot writers use it. Values are copied; pictures stay the JPEGs that they are.
+Both LeRobot writers use it. Values are copied; pictures stay the JPEGs that they are, raw frames become PNGs.
 """
 
 from __future__ import annotations
 
 import io
 import logging
+import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,13 +17,14 @@ import numpy as np
 
 from tendon.data.dataset import Dataset, EpisodeRow
 from tendon.data.episode import Camera, Feature
-from tendon.data.tario import MP4
+from tendon.data.tario import MP4, RAW
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 log = logging.getLogger(__name__)
 
+PNG = b"\x89PNG\r\n\x1a\n"
 DEFAULTS = {
     "timestamp": "float32",
     "frame_index": "int64",
@@ -105,17 +108,24 @@ class Outgoing:
         """The rows of an episode."""
         import pyarrow as pa
 
-        pictures = {each.name: self.dataset.jpegs(row, each.name) for each in self.pictures}
+        pictures = {each.name: self._encoded(row, each) for each in self.pictures}
         columns: dict[str, Any] = {}
         for name, entry in self.features.items():
             if entry["dtype"] == "image":
-                paths = [f"frame-{step:06d}.jpg" for step in range(row.length)]
+                ending = "png" if pictures[name][:1] and pictures[name][0][:4] == PNG[:4] else "jpg"
+                paths = [f"frame-{step:06d}.{ending}" for step in range(row.length)]
                 columns[name] = pa.StructArray.from_arrays(
                     [pa.array(pictures[name], pa.binary()), pa.array(paths, pa.string())], ["bytes", "path"]
                 )
             elif entry["dtype"] != "video":
                 columns[name] = _column(arrays[name])
         return pa.table(columns)
+
+    def _encoded(self, row: EpisodeRow, camera: Camera) -> list[bytes]:
+        """A picture per step: JPEGs as they are, raw frames as PNG."""
+        if camera.codec != RAW:
+            return self.dataset.jpegs(row, camera.name)
+        return [png_bytes(frame) for frame in self.dataset.frames(row, camera.name)]
 
     def _entry(self, feature: Feature) -> dict[str, Any]:
         shape = list(feature.shape) or [1]
@@ -159,6 +169,20 @@ def _column(values: np.ndarray) -> Any:
         offsets = pa.array(np.arange(0, len(flat) + 1, width, dtype=np.int32))
         flat = pa.ListArray.from_arrays(offsets, flat)
     return flat
+
+
+def png_bytes(frame: np.ndarray) -> bytes:
+    """``uint8 [H, W, 1 or 3]`` as a PNG."""
+    height, width, channels = frame.shape
+    rows = np.concatenate(
+        [np.zeros((height, 1), np.uint8), frame.reshape(height, -1)], 1
+    )  # a row starts with its filter
+    header = struct.pack(">IIBBBBB", width, height, 8, 0 if channels == 1 else 2, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 6)), (b"IEND", b"")]
+    checked = [
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts
+    ]
+    return PNG + b"".join(checked)
 
 
 def nested(values: Any) -> Any:
