@@ -1,9 +1,10 @@
 """Runs inside the environment of lerobot 0.4.4: makes datasets with it, reads datasets with it, upgrades v2.1 to v3.0.
 
-    make FOLDER video|h264|images|lowdim [EPISODES]   write a dataset of made-up demonstrations
+    make FOLDER video|h264|images|lowdim [LENGTH ...] write a dataset of made-up demonstrations
     read FOLDER OUT.npz                               every item of a dataset as LeRobot's own reader gives it
     decode OUT.npz VIDEO ...                          every frame of mp4 files as LeRobot's decoder gives them
     upgrade PARENT NAME                               LeRobot's converter of v2.1 datasets, in place
+    golden FOLDER                                     what tests/golden/lerobot holds: small datasets, and how they read
 
 The last line printed is a JSON answer.
 """
@@ -51,15 +52,14 @@ def picture(episode: int, step: int, camera: int, size: tuple[int, int]) -> np.n
     return np.clip(np.stack(wave, -1) * 100 + 120 + noise, 0, 255).astype(np.uint8)
 
 
-def make(folder: str, kind: str, episodes: int = len(LENGTHS)) -> dict:
+def make(folder: str, kind: str, *lengths: int) -> dict:
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     kwargs = {"vcodec": "h264"} if kind == "h264" else {}
     dataset = LeRobotDataset.create(
         "any/name", fps=FPS, features=features(kind), root=folder, use_videos=kind in ("video", "h264"), **kwargs
     )
-    for episode in range(episodes):
-        length = LENGTHS[episode % len(LENGTHS)]
+    for episode, length in enumerate(lengths or LENGTHS):
         rng = np.random.default_rng(episode)
         state = np.cumsum(rng.normal(0, 0.1, (length, 4)), 0).astype(np.float32)
         for step in range(length):
@@ -80,7 +80,7 @@ def make(folder: str, kind: str, episodes: int = len(LENGTHS)) -> dict:
     dataset.finalize()
     import lerobot
 
-    return {"episodes": episodes, "version": lerobot.__version__}
+    return {"episodes": episode + 1, "version": lerobot.__version__}
 
 
 def read(folder: str, out: str) -> dict:
@@ -125,7 +125,29 @@ def upgrade(parent: str, name: str) -> dict:
     return {"folders": sorted(path.name for path in Path(parent).iterdir())}
 
 
+def golden(folder: str) -> dict:
+    """KIND.tar.xz: a dataset in ``data/`` and in ``read.npz`` how it reads, of each camera the first frame."""
+    import tarfile
+    import tempfile
+
+    answer: dict = {}
+    for kind, lengths in (("video", (9, 12)), ("images", (3, 2))):
+        with tempfile.TemporaryDirectory() as scratch:
+            root, columns = Path(scratch) / "data", Path(scratch) / "read.npz"
+            answer = make(str(root), kind, *lengths)
+            read(str(root), str(columns))
+            with np.load(columns) as found:
+                values = {key: each[:1] if each.ndim == 4 else each for key, each in found.items()}
+            np.savez_compressed(columns, version=answer["version"], **values)
+            with tarfile.open(Path(folder) / f"{kind}.tar.xz", "w:xz") as tar:
+                for path in sorted(Path(scratch).rglob("*")):
+                    if path.is_file():
+                        tar.add(path, path.relative_to(scratch))
+    return answer
+
+
 if __name__ == "__main__":
     verb, *rest = sys.argv[1:]
     arguments = [int(each) if verb == "make" and each.isdigit() else each for each in rest]
-    print(json.dumps({"make": make, "read": read, "decode": decode, "upgrade": upgrade}[verb](*arguments)))
+    verbs = {"make": make, "read": read, "decode": decode, "upgrade": upgrade, "golden": golden}
+    print(json.dumps(verbs[verb](*arguments)))

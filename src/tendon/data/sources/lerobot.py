@@ -128,7 +128,7 @@ class LeRobotSource:
                 why=f"it has {len(episodes)} episodes and no step",
                 fix="record demonstrations into it, or name another folder",
             )
-        layout = replace(layout, videos=tuple(self._seen(each, episodes[0], layout.fps) for each in layout.videos))
+        layout = replace(layout, videos=tuple(self._seen(each, episodes, layout.fps) for each in layout.videos))
         self._layout, self._episodes = layout, {each.episode_id: each for each in episodes}
         used = [key for key in self.folder.sizes if key.startswith(("meta/", "data/", "videos/"))]
         for key, reason in layout.left_out.items():
@@ -183,9 +183,10 @@ class LeRobotSource:
         needed = any(len(each.tasks) > 1 for each in episodes)
         return found | ({"tasks": tasks} if needed or sum(map(len, tasks)) <= MAX_TASK_TEXT else {})
 
-    def _seen(self, camera: Camera, episode: EpisodeAt, fps: float) -> Camera:
-        """The camera with what its first video says."""
-        encoding, width, height = self._videos.look(episode.videos[camera.name].key)
+    def _seen(self, camera: Camera, episodes: Sequence[EpisodeAt], fps: float) -> Camera:
+        """The camera with what the first of its videos says that is there."""
+        keys = [each.videos[camera.name].key for each in episodes]
+        encoding, width, height = self._videos.look(next((key for key in keys if key in self.folder.sizes), keys[0]))
         return replace(
             camera, height=height, width=width, channels=3, codec="mp4", encoding=encoding, fps=fps, chunk=CHUNK_FRAMES
         )
