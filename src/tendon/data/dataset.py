@@ -163,19 +163,9 @@ class Dataset:
 
     def problems(self) -> list[Problem]:
         """Shards that are missing or whose bytes are not what was committed; reads everything."""
-        found = []
-        for shard in self.manifest.shards:
-            where = join(self.uri, shard.key)
-            fix = "delete the shard and the dataset's manifest.json, then convert again: only what is missing is made"
-            try:
-                content = self.store.read(shard.key)
-            except DataError as error:
-                found.append(Problem("a shard is missing", where, error.problems[0].why, fix))
-                continue
-            if hashlib.sha256(content).hexdigest() != shard.sha256:
-                why = f"{len(content)} of {shard.bytes} bytes, and not the sha256 that the manifest names"
-                found.append(Problem("a shard is damaged", where, why, fix))
-        return found
+        from tendon.data.verify import find_damage
+
+        return list(find_damage(self))
 
     def _column(self, name: str) -> np.ndarray:
         if name not in self._columns:
