@@ -87,23 +87,20 @@ def _damage(dataset: Dataset, n: int) -> list[Problem]:
 
 def _members(dataset: Dataset, n: int) -> Iterator[_Place]:
     """Everything that the index places in shard ``n``."""
-    table = dataset.table.filter(_equals(dataset, n)).to_pydict()
+    rows = dataset.rows.chosen(dataset.table.array("shard") == n)
     cameras = dataset.manifest.schema.cameras
     single = [META, LOWDIM, *(f"{each.member}.{each.codec}" for each in cameras if each.codec != MP4)]
+    names = [f"{member}/{key}" for member in single for key in PLACE]
+    names += [f"{camera.member}.{MP4}/{key}" for camera in cameras if camera.codec == MP4 for key in PLACE]
+    table = {name: rows.column(name).to_pylist() for name in ("sample", "episode_id", *names)}
     for i, (sample, episode_id) in enumerate(zip(table["sample"], table["episode_id"], strict=True)):
         for member in single:
             yield _Place(episode_id, f"{sample}.{member}", *(table[f"{member}/{key}"][i] for key in PLACE))
         for camera in cameras:
             if camera.codec == MP4:
-                for k, place in enumerate(zip(*(table[f"{camera.member}.{MP4}/{key}"][i] for key in PLACE), strict=True)):
+                places = zip(*(table[f"{camera.member}.{MP4}/{key}"][i] for key in PLACE), strict=True)
+                for k, place in enumerate(places):
                     yield _Place(episode_id, f"{sample}.{chunk_member(camera, k)}", *place)
-
-
-def _equals(dataset: Dataset, n: int) -> object:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    return pc.equal(dataset.table.column("shard"), pa.scalar(n, pa.int32()))
 
 
 def _where(dataset: Dataset, shard: Shard, at: _Place | None) -> str:
