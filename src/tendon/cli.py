@@ -98,6 +98,8 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
 
     step = verb("stats", "statistics and findings of a dataset's train split")
     step.add_argument("--dataset-uri", required=True)
+    step.add_argument("--split", default="train")
+    step.add_argument("--format", choices=["lerobot", "groot", "openpi"], help="print the file that they read")
 
     step = verb("train", "train one policy: `tendon train policy=bc env=lift data.uri=... training.offline_steps=...`")
     step.add_argument("overrides", nargs="*", help="configuration, e.g. policy=bc env=lift training.lr=1e-3")

@@ -163,7 +163,16 @@ def gc(arguments: Namespace) -> int:
 
 def stats(arguments: Namespace) -> int:
     """Statistics of a dataset."""
-    result = steps.stats(dataset_uri=arguments.dataset_uri)
+    result = steps.stats(dataset_uri=arguments.dataset_uri, split=arguments.split)
+    if arguments.format:
+        from tendon.data.dataset import open_dataset
+        from tendon.data.stats import DatasetStats
+        from tendon.data.stats_files import FORMATS
+
+        found = DatasetStats.from_json(json.dumps(result.stats))
+        schema = open_dataset(arguments.dataset_uri).manifest.schema
+        print(json.dumps(FORMATS[arguments.format](found, schema), indent=1))
+        return 0
     print(
         end_card(
             "statistics",

@@ -69,7 +69,7 @@ def inspect_uri(uri: str, format: str | None = None, progress: Progress | None =
 def inspect_dataset(dataset: Dataset) -> Inspection:
     """From the index, and the values of some of the episodes."""
     manifest, rows = dataset.manifest, dataset.rows
-    lengths = np.array([row.length for row in rows])
+    lengths = rows.lengths
     chosen = rows[:: max(1, -(-int(lengths.sum()) // SAMPLED_STEPS))]
     values = list(dataset.lowdims(chosen))
     size = sum(shard.bytes for shard in manifest.shards)
