@@ -51,7 +51,7 @@ class Rows(Sequence[EpisodeRow]):
         return found
 
     def chosen(self, mask: np.ndarray) -> Rows:
-        """Those where ``mask [E]`` holds."""
+        """Those where ``mask [E]`` holds; places in any order do as well."""
         return Rows(self._table, self.numbers[mask])
 
     def column(self, name: str) -> pa.Array:
