@@ -113,15 +113,71 @@ def convert(arguments: Namespace) -> int:
         dataset_name=arguments.dataset_name,
         skip_episodes=tuple(arguments.skip_episodes),
         workers=arguments.workers,
+        worker=arguments.worker,
+        resize=tuple(arguments.resize) if arguments.resize else None,
+        codec=arguments.codec,
+        jpeg_quality=arguments.jpeg_quality,
+        strict=arguments.strict,
     )
     rows = {"dataset": result.dataset_uri, "episodes": result.num_episodes, "frames": result.num_frames}
     print(end_card("converted", list(rows.items()), f"tendon stats --dataset-uri {shlex.quote(result.dataset_uri)}"))
     return 0
 
 
+def inspect(arguments: Namespace) -> int:
+    """Show what is in a dataset or a source; with --verify every byte is read."""
+    from tendon.data.dataset import open_dataset
+    from tendon.data.inspect import inspect_uri
+    from tendon.data.inspect_text import draw
+    from tendon.data.verify import find_damage
+    from tendon.errors import DataError
+    from tendon.logs import Progress
+
+    damage = []
+    if arguments.verify:
+        dataset = open_dataset(arguments.uri)
+        with Progress("inspect", len(dataset.manifest.shards), "shards verified") as bar:
+            damage = list(find_damage(dataset, bar.follow))
+    if damage:  # what is damaged cannot be drawn
+        raise DataError.of(damage)
+    with Progress("inspect", None, "episodes read") as bar:
+        found = inspect_uri(arguments.uri, arguments.format, bar.follow)
+    print(draw(found))
+    if arguments.verify:
+        print("\nverified: every shard has the bytes that were committed")
+    if arguments.html:
+        from tendon.report.dataset_page import render_dataset
+
+        Path(arguments.html).write_text(render_dataset(found), encoding="utf-8")
+        print(f"\npage: {arguments.html}")
+    return 3 if found.problems else 0
+
+
+def gc(arguments: Namespace) -> int:
+    """List or delete what no manifest names."""
+    from tendon.data.gc import collect_garbage, find_garbage
+
+    garbage = (collect_garbage if arguments.delete else find_garbage)(arguments.dataset_uri)
+    for each in garbage.objects:
+        print(f"{each.size:>12}  {each.key}")
+    rows = {"objects": len(garbage.objects), "bytes": garbage.bytes}
+    following = "" if arguments.delete else f"tendon gc --delete --dataset-uri {shlex.quote(arguments.dataset_uri)}"
+    print(end_card("deleted" if arguments.delete else "not needed", list(rows.items()), following))
+    return 0
+
+
 def stats(arguments: Namespace) -> int:
     """Statistics of a dataset."""
-    result = steps.stats(dataset_uri=arguments.dataset_uri)
+    result = steps.stats(dataset_uri=arguments.dataset_uri, split=arguments.split)
+    if arguments.format:
+        from tendon.data.dataset import open_dataset
+        from tendon.data.stats import DatasetStats
+        from tendon.data.stats_files import FORMATS
+
+        found = DatasetStats.from_json(json.dumps(result.stats))
+        schema = open_dataset(arguments.dataset_uri).manifest.schema
+        print(json.dumps(FORMATS[arguments.format](found, schema), indent=1))
+        return 0
     print(
         end_card(
             "statistics",

@@ -124,16 +124,25 @@ def convert(
     dataset_name: str,
     skip_episodes: Sequence[str] = (),
     workers: int = 1,
+    worker: str = "0/1",
+    resize: tuple[int, int] | None = None,
+    codec: str = "",
+    jpeg_quality: int = 90,
+    strict: bool = False,
 ) -> DatasetResult:
-    """Convert demonstrations to shards under a prefix that is known from the digests alone; resumable, manifest last."""
-    from tendon.data.convert import ConversionOptions, dataset_uri, plan_digest
+    """Convert demonstrations to shards under a prefix that is known from the digests alone; resumable, manifest last.
+
+    ``workers`` processes here; ``worker`` "K/N" is one of N machines that share the plan.
+    """
+    from tendon.data.convert import ConversionOptions, dataset_uri, parse_share, plan_digest
     from tendon.data.convert import convert as convert_episodes
     from tendon.data.manifest import load_manifest
 
-    options = ConversionOptions(skip_episodes=tuple(skip_episodes))
+    options = ConversionOptions(tuple(skip_episodes), jpeg_quality, resize, codec)
+    number, of = parse_share(worker)
     uri = dataset_uri(store_uri, dataset_name, plan_digest(source_digest, options))
     manifest = load_manifest(open_store(uri))
-    if manifest is not None:
+    if manifest is not None and not strict:
         log.info("convert: found finished in %s", uri)
     else:
         with (
@@ -142,7 +151,7 @@ def convert(
             Progress("convert", None, "steps") as bar,
         ):
             manifest = convert_episodes(
-                source, store_uri, dataset_name, options, workers, bar.follow, source_digest=source_digest
+                source, store_uri, dataset_name, options, workers, bar.follow, source_digest, strict=strict, worker=number, of=of
             )
     log.info("convert: %s holds %d episodes, %d steps", uri, manifest.episodes, manifest.steps)
     return DatasetResult(uri, manifest.digest, manifest.episodes, manifest.steps, json.loads(manifest.to_json()))
