@@ -75,7 +75,9 @@ def _serve(root: str, trouble: Trouble, pipe: Connection) -> None:
             path = Path(root) / unquote(urlsplit(self.path).path).lstrip("/").partition("/")[2]
             shard = path.suffix == ".tar"
             with lock:
-                wrong = [name for name in ("refused", "cut", "flipped", "slow") if chance.random() < getattr(trouble, name)]
+                wrong = [
+                    name for name in ("refused", "cut", "flipped", "slow") if chance.random() < getattr(trouble, name)
+                ]
                 wrong = wrong[:1] if shard else []
                 done["requests"] += shard
                 done["open"] += shard

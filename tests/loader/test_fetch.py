@@ -63,8 +63,13 @@ def test_a_faulty_network_gives_the_same_stream(
     local: Dataset, tmp_path: Path, s3_environment: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetch_module, "BACKOFF_S", (0.001, 0.01))
-    monkeypatch.setattr("tendon.loader.layout.UNIT_BYTES", 1)  # many small reads
-    asked = {"split": "all", "deltas": DELTAS, "batch_size": 6, "seed": 5, "ordering": Ordering(lanes=2, block=2)}
+    asked = {
+        "split": "all",
+        "deltas": DELTAS,
+        "batch_size": 6,
+        "seed": 5,
+        "ordering": Ordering(lanes=2, block=2, unit_bytes=1),
+    }
     plain = Loader(local, **asked)  # type: ignore[arg-type]
     trouble = Trouble(refused=0.1, cut=0.1, flipped=0.05, slow=0.1, slow_s=0.3)
     with slow_store(root_of(local, tmp_path), trouble) as (endpoint, pipe):
@@ -94,7 +99,7 @@ def test_a_break_resumes_at_the_received_byte(tmp_path: Path, s3_environment: py
             assert buffer == content
         assert source.counters.retries
         (tmp_path / "x" / "a.tar").write_bytes(content[:-1] + b"?")
-        with pytest.raises(DataError, match="was replaced"):
+        with pytest.raises(DataError, match="was replaced"):  # noqa: PT012
             for _ in range(9):
                 source.read_into("a.tar", 0, memoryview(buffer))
 
@@ -120,7 +125,9 @@ def test_a_slow_answer_is_asked_for_again(tmp_path: Path, s3_environment: pytest
         assert longest < 1.5
 
 
-def test_a_store_that_stays_away(local: Dataset, s3_environment: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_stays_away(
+    local: Dataset, s3_environment: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fetch_module, "BACKOFF_S", (0.001, 0.002))
     s3_environment.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
     source = HttpBytes(open_store("s3://bucket/x"))  # type: ignore[arg-type]
@@ -183,10 +190,15 @@ def test_cache(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_the_second_epoch_does_not_touch_the_store(
-    local: Dataset, tmp_path: Path, s3_environment: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
+    local: Dataset, tmp_path: Path, s3_environment: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tendon.loader.layout.UNIT_BYTES", 1)
-    asked = {"split": "all", "deltas": DELTAS, "batch_size": 8, "seed": 5, "ordering": Ordering(lanes=2, block=1)}
+    asked = {
+        "split": "all",
+        "deltas": DELTAS,
+        "batch_size": 8,
+        "seed": 5,
+        "ordering": Ordering(lanes=2, block=1, unit_bytes=1),
+    }
     with slow_store(root_of(local, tmp_path)) as (endpoint, pipe):
         far = remote(local, endpoint, s3_environment)
         means = Means(tier="window", memory_budget=160_000, cache=tmp_path / "cache", ahead=0)

@@ -202,7 +202,7 @@ def test_processes_give_the_same_bytes(dataset: Dataset) -> None:
     loader.load_state(state)
     assert digest(next(loader)) == digest(plain.batch(9))
     loader._ahead._processes[0].kill()  # type: ignore[union-attr]
-    with pytest.raises(Interrupted, match="has ended"):
+    with pytest.raises(Interrupted, match="has ended"):  # noqa: PT012
         for _ in range(20):
             next(loader)
     loader.close()

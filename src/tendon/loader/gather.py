@@ -131,9 +131,7 @@ def _take(shelf: Shelf, source: np.ndarray, rows_BW: np.ndarray, out: np.ndarray
         return
     cuts = range(0, len(out), max(1, len(out) // 8))
     step = cuts.step
-    done = [
-        shelf.pool.submit(np.take, source, rows_BW[i : i + step], 0, out[i : i + step], "clip") for i in cuts
-    ]
+    done = [shelf.pool.submit(np.take, source, rows_BW[i : i + step], 0, out[i : i + step], "clip") for i in cuts]
     for each in done:
         each.result()
 
@@ -190,7 +188,7 @@ def _run(jobs: Sequence[Job]) -> list[tuple[Job, str]]:
                 decode_jpeg_into(job.content, job.places)
             else:
                 decode_mp4_into(job.content, job.places)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError) as error:  # noqa: PERF203 - each on its own
             failed.append((job, f"it cannot be decoded: {error}"))
     return failed
 

@@ -25,13 +25,13 @@ from tendon.loader.emphasis import Emphasis, emphasis
 from tendon.loader.fetch import Bytes, open_bytes
 from tendon.loader.gather import fields_of, gather, grouped
 from tendon.loader.layout import Layout
-from tendon.loader.order import LANES, Order, Units
-from tendon.loader.shelf import Shelf
 from tendon.loader.meter import Meter
+from tendon.loader.order import LANES, Order, Units
 from tendon.loader.processes import Processes, Recipe
+from tendon.loader.shelf import Shelf
 from tendon.loader.slabs import Field, Slabs, arrays_in, slab_bytes
 from tendon.loader.slots import MineStudioOrder, Slots
-from tendon.loader.windows import Edge, Span, spans_of, window_table
+from tendon.loader.windows import Edge, spans_of, window_table
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,8 @@ class Loader:
         schema = dataset.manifest.schema
         cameras = {each.name: each for each in schema.cameras if each.name in spans}
         self._groups = grouped(spans, schema.dims, cameras)
-        self._layout = Layout(dataset, rows, any(name in schema.dims for name in spans), list(cameras.values()))
+        lowdim = any(name in schema.dims for name in spans)
+        self._layout = Layout(dataset, rows, lowdim, list(cameras.values()), ordering.unit_bytes)
         self._ordering, self._spans = ordering, spans
         self._emphasis = self._emphasised(ordering, dataset, split)
         self._order = self._ordered(ordering)
@@ -125,7 +126,8 @@ class Loader:
         self.shares = self._shares()
         self._shelf: Shelf | None = None
         self._lock = threading.RLock()
-        self._samples = 0
+        self._samples = self._now = 0
+        self._expected = -1
         self._ahead: Ahead | Processes | None = None
 
     # ------------------------------------------------------------------------------------------------------- batches
@@ -205,7 +207,9 @@ class Loader:
         for group in self._groups:
             for name in group.names:
                 shape = (
-                    (dims[name],) if group.columns else next(f.shape for f in fields_of([group], 1) if f.name == name)[2:]
+                    (dims[name],)
+                    if group.columns
+                    else next(f.shape for f in fields_of([group], 1) if f.name == name)[2:]
                 )
                 found.append(Field(name, "<f4" if group.columns else "|u1", (1, len(group.span.deltas), *shape)))
         return tuple(found)
