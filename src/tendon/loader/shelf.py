@@ -71,6 +71,7 @@ class Shelf:
         self._rooms = Rooms(shares.rows, whole=shares.rows >= int(rows_E[-1]))
         self._held: dict[int, Held] = {}
         self._encoded = self._in_flight = 0
+        self._ready = False
         self._lock = threading.Condition()
         self._buffers = Buffers(shares.in_flight)
         self.pool = ThreadPoolExecutor(threads, "decode")
@@ -85,6 +86,14 @@ class Shelf:
     def complete(self) -> bool:
         """Whether every unit is there or on its way."""
         return len(self._held) == self.layout.num_units
+
+    @property
+    def ready(self) -> bool:
+        """Whether everything is in memory, decoded, and nothing of it is bad: no more to wait for, for good."""
+        if not self._ready and self._rooms.whole and self.complete and (self.decoded or not self.layout.cameras):
+            with self._lock:
+                self._ready = not any(held.coming or held.bad for held in self._held.values())
+        return self._ready
 
     def close(self) -> None:
         """Stop its threads."""
