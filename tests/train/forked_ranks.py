@@ -5,6 +5,7 @@ EVENT of a rank: ``kill`` SIGKILL, ``term`` SIGTERM, ``hang`` a sleep without en
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import socket
@@ -45,11 +46,13 @@ def run_ranks(
 
 def _first_ended(processes: list[ForkServerProcess]) -> int:
     """The exit code of the first process that ended badly, or 0 when all ended well."""
-    while True:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
         codes = [process.exitcode for process in processes]
         if any(codes) or all(code == 0 for code in codes):
             return next((code for code in codes if code), 0)
         time.sleep(0.01)
+    return 1
 
 
 def _rank(
@@ -65,6 +68,7 @@ def _rank(
 
     os.makedirs(uri, exist_ok=True)
     os.dup2(os.open(f"{uri}/rank-{rank}.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    faulthandler.dump_traceback_later(50)
 
     def before_batch(k: int) -> None:
         if event is None or k != event[1]:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -100,10 +101,8 @@ def _watch(
 
 def _signal(folder: Path, number: signal.Signals) -> None:
     for path in folder.glob("pid-*"):
-        try:
+        with contextlib.suppress(ProcessLookupError, ValueError):
             os.kill(int(path.read_text()), number)
-        except (ProcessLookupError, ValueError):
-            continue
 
 
 def leave(error: TendonError) -> None:
