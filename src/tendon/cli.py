@@ -113,6 +113,13 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     step.add_argument("--store-uri", default="outputs/train", help="the trial is kept in STORE/trials/RUN_KEY")
     step.add_argument("--run-uri", help="repeat a trial of a run: its folder ...")
     step.add_argument("--trial", help="... and the trial's name")
+    step.add_argument("--dry-run", action="store_true", help="ten updates, a validation, a checkpoint; nothing is kept")
+    step.add_argument(
+        "--overfit-batch", action="store_true", help="learn the first batch by heart, in a trial of its own"
+    )
+    step.add_argument(
+        "--profile", action="store_true", help="torch's profiler over steps 8 to 18, in a trial of its own"
+    )
 
     step = verb("export", "checkpoint to policy bundle, proven equal")
     step.add_argument("--checkpoint-uri", required=True)

@@ -6,13 +6,17 @@ import json
 import shlex
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tendon import steps
 from tendon.errors import ConfigError, GateRefused
-from tendon.logs import end_card
+from tendon.logs import duration, end_card
 from tendon.storage import join, open_store
+
+if TYPE_CHECKING:
+    from tendon.config.schema import TrainConfig
 
 DEMO = {
     "source_uri": "demo://lift?episodes=100&seed=1",
@@ -199,8 +203,15 @@ def train(arguments: Namespace) -> int:
         config, trial_uri = run.config_of(arguments.trial), run.trial_uri(arguments.trial)
     else:
         config = compose(arguments.overrides, config_dir=arguments.config_dir, config_name=arguments.config_name)
+        trial_uri = ""
+    changes: dict[str, Any] = {"overfit_batch": True} if arguments.overfit_batch else {}
+    changes |= {"callbacks": (*config.training.callbacks, "Profiler")} if arguments.profile else {}
+    config = replace(config, training=replace(config.training, **changes))
+    if changes or not trial_uri:
         trial_uri = join(arguments.store_uri, "trials", run_key(config))
     sys.stderr.write(describe(config) + "\n")
+    if arguments.dry_run:
+        return _print_rehearsal(config, trial_uri)
     result = steps.train(config=config, dataset_uri=config.data.uri, trial_uri=trial_uri)
     rows = {"checkpoint": result.checkpoint_uri, "step": result.step, "weights": result.weights_sha256[:16]}
     bundle = join(trial_uri, "bundle")
@@ -208,6 +219,18 @@ def train(arguments: Namespace) -> int:
         f"tendon export --checkpoint-uri {shlex.quote(result.checkpoint_uri)} --bundle-uri {shlex.quote(bundle)}"
     )
     print(end_card("trained", list(rows.items()), following))
+    return 0
+
+
+def _print_rehearsal(config: TrainConfig, trial_uri: str) -> int:
+    seen = steps.rehearse_training(config=config, dataset_uri=config.data.uri, trial_uri=trial_uri)
+    rows = {
+        "step": f"{1000 * seen.step_s:.1f} ms, all {config.training.offline_steps}: {duration(seen.total_s)}",
+        "memory": f"{seen.device_bytes / 2**20:.0f} MiB before activations",
+        "disk": f"{seen.checkpoint_bytes / 2**20:.1f} MiB a checkpoint, {seen.num_kept} stay",
+        "would go to": trial_uri,
+    }
+    print(end_card("dry run, nothing was kept", list(rows.items()), "the same command without --dry-run"))
     return 0
 
 
