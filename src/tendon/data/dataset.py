@@ -44,6 +44,7 @@ class Dataset:
     def __init__(self, store: Store, manifest: Manifest) -> None:
         self.store, self.manifest, self.uri = store, manifest, store.uri
         self._columns: dict[str, np.ndarray] = {}
+        self.stacked_sums: dict[str, np.ndarray] = {}  # filled by stats
 
     @property
     def splits(self) -> tuple[str, ...]:
