@@ -132,7 +132,11 @@ def per_step_peer(path: Path, folder: Path, episodes: int) -> None:
     import webdataset
     from PIL import Image
 
-    with tempfile.TemporaryDirectory(dir=folder) as target, h5py.File(path, "r", locking=False) as file, webdataset.ShardWriter(f"{target}/%06d.tar", verbose=0) as sink:
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as target,
+        h5py.File(path, "r", locking=False) as file,
+        webdataset.ShardWriter(f"{target}/%06d.tar", verbose=0) as sink,
+    ):
         for name in list(file["data"])[:episodes]:
             demo = file[f"data/{name}"]
             for t in range(int(demo.attrs["num_samples"])):
@@ -147,7 +151,9 @@ def per_step_peer(path: Path, folder: Path, episodes: int) -> None:
                 sink.write(sample)
 
 
-@row("bench", "17-convert-bound", "HDF5 -> tar with 2 cameras of 84 px: share of the pure JPEG encode rate", ">= 0.75 x")
+@row(
+    "bench", "17-convert-bound", "HDF5 -> tar with 2 cameras of 84 px: share of the pure JPEG encode rate", ">= 0.75 x"
+)
 def convert_bound() -> float:
     """Steps/s of a whole conversion over steps/s of encoding the same frames alone, CPU."""
     with tempfile.TemporaryDirectory() as folder:
@@ -181,7 +187,12 @@ def convert_peer() -> float:
 # ----------------------------------------------------------------------------------------------------- 19: two processes
 
 
-@row("bench", "19-convert-2-processes", "conversion with 2 processes: times faster than with 1 (wall), equal digests", ">= 1.8 x")
+@row(
+    "bench",
+    "19-convert-2-processes",
+    "conversion with 2 processes: times faster than with 1 (wall), equal digests",
+    ">= 1.8 x",
+)
 def two_processes() -> float:
     """The work of a longer conversion, so that starting two interpreters does not weigh."""
     if (os.cpu_count() or 1) < 2:
@@ -224,7 +235,9 @@ def upload_cpu() -> float:
         return ours / theirs
 
 
-@row("bench", "20-upload-large-cpu", "upload of a 256 MB file in parts: CPU s/GB over boto3's upload_fileobj", "<= 0.5 x")
+@row(
+    "bench", "20-upload-large-cpu", "upload of a 256 MB file in parts: CPU s/GB over boto3's upload_fileobj", "<= 0.5 x"
+)
 def upload_large_cpu() -> float:
     """What put_tree does with a large checkpoint."""
     import boto3
@@ -262,7 +275,12 @@ def full_pass(path: Path, names: list[str]) -> dict[str, tuple[np.ndarray, np.nd
     return {key: (values.mean(0), values.std(0)) for key, values in whole.items()}
 
 
-@row("bench", "21-stats-subset", "mean, std, min, max of a new subset: times faster than a pass over its values", ">= 1000 x")
+@row(
+    "bench",
+    "21-stats-subset",
+    "mean, std, min, max of a new subset: times faster than a pass over its values",
+    ">= 1000 x",
+)
 def stats_subset() -> float:
     """400 episodes of 146 steps (58 k steps) in memory-warm files; equality to 1e-12 is checked."""
     from tendon.data.convert import convert, dataset_uri
@@ -307,7 +325,10 @@ def synthetic_dataset(folder: Path, episodes: int) -> dict[str, float]:
     from tendon.data.tario import LOWDIM, META
     from tendon.storage import open_store
 
-    features = (Feature("observation.state", "float32", (14,), "float32"), Feature("action", "float32", (7,), "float32"))
+    features = (
+        Feature("observation.state", "float32", (14,), "float32"),
+        Feature("action", "float32", (7,), "float32"),
+    )
     schema = Schema(features, (), 20.0)
     rng = np.random.default_rng(0)
     lengths = rng.integers(80, 220, episodes)
@@ -349,7 +370,9 @@ def synthetic_dataset(folder: Path, episodes: int) -> dict[str, float]:
     content = index_table.to_parquet(table)
     sha = index_table.hashlib.sha256(content).hexdigest()
     index = IndexFile(f"index/episodes-{sha[:16]}.parquet", len(content), sha)
-    shards = tuple(Shard(f"shards/{n:06d}-{'0' * 16}.tar", 0, "0" * 64, len(each), 0) for n, each in enumerate(plan.shards))
+    shards = tuple(
+        Shard(f"shards/{n:06d}-{'0' * 16}.tar", 0, "0" * 64, len(each), 0) for n, each in enumerate(plan.shards)
+    )
     half = {"valid": lengths[::10], "train": lengths[np.arange(episodes) % 10 != 0]}
     manifest = Manifest(
         FORMAT_VERSION, "million", "d" * 64, plan.digest, schema, episodes, int(lengths.sum()),
@@ -370,13 +393,12 @@ import numpy as np
 import pyarrow
 from tendon.data.dataset import open_dataset
 from tendon.data.stats import index_stats
-from tendon.loader import order
 def peak(): return next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 base, said = peak(), {}
 def told(name, began): said[name] = round(time.perf_counter() - began, 3)
 t = time.perf_counter(); dataset = open_dataset(sys.argv[1]); rows = dataset.episodes("train"); told("open and split", t)
 t = time.perf_counter(); lengths = rows.lengths; told("lengths", t)
-t = time.perf_counter(); epoch = np.argsort(order.keys(np.arange(len(rows)), 1000, 0) if hasattr(order, "keys") else np.random.default_rng(0).random(len(rows))); told("order of an epoch", t)
+t = time.perf_counter(); epoch = np.argsort(np.random.default_rng(0).random(len(rows))); told("order of an epoch", t)
 rng = np.random.default_rng(0)
 t = time.perf_counter()
 for _ in range(100):
@@ -390,7 +412,12 @@ print(json.dumps(said))
 """
 
 
-@row("bench", "million-episodes", "seconds to open a dataset of 1,000,000 episodes, choose a split and sample rows", "<= 5 s")
+@row(
+    "bench",
+    "million-episodes",
+    "seconds to open a dataset of 1,000,000 episodes, choose a split and sample rows",
+    "<= 5 s",
+)
 def million_episodes() -> float:
     """Planned and written here, opened in a fresh process; every part and the memory are printed."""
     with tempfile.TemporaryDirectory() as folder:

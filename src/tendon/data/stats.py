@@ -293,7 +293,11 @@ def _ticks(dataset: Dataset, rows: Rows, at: np.ndarray) -> Ticks:
     read = Ticks.of(
         [each[TIMESTAMP] for each in dataset.lowdims(Rows(dataset.table, at[odd]))], dataset.manifest.schema.fps
     )
-    for own, real in ((ticks.mean_s, read.mean_s), (ticks.longest_s, read.longest_s), (ticks.shortest_s, read.shortest_s)):
+    for own, real in (
+        (ticks.mean_s, read.mean_s),
+        (ticks.longest_s, read.longest_s),
+        (ticks.shortest_s, read.shortest_s),
+    ):
         own[odd] = real
     return ticks
 
