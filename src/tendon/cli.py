@@ -92,7 +92,9 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     step = verb("inspect", "a dataset or a source: schema, sizes, splits, findings, plots")
     step.add_argument("uri")
     step.add_argument("--format", help="of a source, when it is not recognised")
-    step.add_argument("--verify", action="store_true", help="read every byte; exit 3 names shard, member, offset, episode")
+    step.add_argument(
+        "--verify", action="store_true", help="read every byte; exit 3 names shard, member, offset, episode"
+    )
     step.add_argument("--html", metavar="FILE", help="write a page that opens offline")
 
     step = verb("gc", "what lies in a dataset's folder and belongs to nothing")
