@@ -90,6 +90,14 @@ class ConfigGenerator(Sequence[Mapping[str, Any]]):
         parse_sweep([entry])  # says now what is wrong with it
         self._entries = [entry, *self._entries] if prepend else [*self._entries, entry]
 
+    def extend(self, sweep: Sequence[Mapping[str, Any]]) -> None:
+        """Add the entries of a sweep file."""
+        for entry in sweep:
+            if "key" in entry:
+                _check_key(self.base, str(entry["key"]).replace("/", "."), str(self.base_file))
+        parse_sweep(sweep)
+        self._entries += [dict(entry) for entry in sweep]
+
     def limit(self, trials: int, seed: int = 0) -> None:
         """Keep so many experiments, drawn by the seed; their order and names stay."""
         self._entries.append({"budget": trials, "seed": seed})

@@ -66,14 +66,9 @@ def read_file(path: str | Path) -> dict[str, Any]:
     """
     import pickle
 
-    import numpy as np
-
-    scalars = [np.dtype, np.core.multiarray.scalar if np.__version__ < "2" else np._core.multiarray.scalar]
-    kinds = [type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")]
     where = str(path)
     try:
-        with torch.serialization.safe_globals([*scalars, *kinds]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_plain(path)
     except FileNotFoundError:
         raise DataError("there is no such file", where=where, why="no such file", fix="check the path") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
@@ -91,6 +86,16 @@ def read_file(path: str | Path) -> dict[str, Any]:
         raise DataError("this is not a robomimic checkpoint", where=where, why=why, fix="name a .pth of robomimic")
     found: dict[str, Any] = content
     return found
+
+
+def load_plain(file: Any) -> Any:
+    """Tensors, plain values and numpy scalars of a torch file; anything else is an error, nothing is called."""
+    import numpy as np
+
+    scalar = np.core.multiarray.scalar if np.__version__ < "2" else np._core.multiarray.scalar  # type: ignore[attr-defined]
+    kinds = [type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")]
+    with torch.serialization.safe_globals([np.dtype, scalar, *kinds]):
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def import_pth(path: str | Path) -> Imported:
