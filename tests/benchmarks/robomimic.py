@@ -88,13 +88,23 @@ def _same_content(first: Path, second: Path) -> float:
     return float(same)
 
 
-@row("parity", "robomimic-pth-in", "largest difference of 50 actions, its .pth in tendon beside robomimic itself", "<= 1e-5")
+@row(
+    "parity",
+    "robomimic-pth-in",
+    "largest difference of 50 actions, its .pth in tendon beside robomimic itself",
+    "<= 1e-5",
+)
 def pth_in() -> float:
     """All policies, with frame stack and state rules."""
     return max(one["theirs"] for one in fifty_steps().values())
 
 
-@row("parity", "robomimic-pth-out", "largest difference of 50 actions, robomimic loading the .pth tendon wrote", "<= 1e-5")
+@row(
+    "parity",
+    "robomimic-pth-out",
+    "largest difference of 50 actions, robomimic loading the .pth tendon wrote",
+    "<= 1e-5",
+)
 def pth_out() -> float:
     """Through robomimic's own policy_from_checkpoint."""
     return max(one["ours"] for one in fifty_steps().values())
@@ -117,7 +127,12 @@ def _results() -> list[dict[str, Any]]:
     return robomimic_results.results(1, 20, 20)
 
 
-@row("parity", "robomimic-success", "smallest p of ours being worse than robomimic's on Lift, equal budget (exact McNemar)", ">= 0.05")
+@row(
+    "parity",
+    "robomimic-success",
+    "smallest p of ours being worse than robomimic's on Lift, equal budget (exact McNemar)",
+    ">= 0.05",
+)
 def success() -> float:
     """BC, BC-RNN-GMM, BC-Transformer-GMM; 1 where ours is not worse."""
     return min(1.0 if one["ours"] >= one["theirs"] else one["p"] for one in _results())
@@ -137,7 +152,12 @@ EIGHT = [
 ]
 
 
-@row("faults", "robomimic-sweep", "of the seed's 8 experiments as trials of the DAG, one diverging: how many are evaluated", "== 7")
+@row(
+    "faults",
+    "robomimic-sweep",
+    "of the seed's 8 experiments as trials of the DAG, one diverging: how many are evaluated",
+    "== 7",
+)
 def sweep_of_eight() -> float:
     """The hyperparameter helper's generator is the pipeline's sweep; its nets are made tiny, its names kept."""
     import json
@@ -159,7 +179,13 @@ def sweep_of_eight() -> float:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "sweep.json").write_text(json.dumps(run["sweep"]))
-        small = ["env=reach", "training.offline_steps=100", "training.log_freq=10", "training.num_threads=1", "device=cpu"]
+        small = [
+            "env=reach",
+            "training.offline_steps=100",
+            "training.log_freq=10",
+            "training.num_threads=1",
+            "device=cpu",
+        ]
         small += ["training.save_freq=100", "training.valid_freq=100", "training.batch_size=16"]
         source = ["--source-uri", "demo://reach?episodes=10&seed=1", "--store-uri", folder / "store"]
         counts = ["--episodes", 2, "--confirm-episodes", 2, "--sweep", folder / "sweep.json"]

@@ -153,7 +153,11 @@ def test_padded_steps_count_unless_they_are_masked() -> None:
 def test_goals_are_one_step_repeated() -> None:
     config = compose(["policy=bc_rnn", "data.uri=x", *SMALL["bc_rnn"]]).policy
     policy = make_policy(config, FEATURES | {"goal.observation.object": 5})
-    assert policy.window.observation_keys == ("observation.object", "observation.robot0_eef_pos", "goal.observation.object")
+    assert policy.window.observation_keys == (
+        "observation.object",
+        "observation.robot0_eef_pos",
+        "goal.observation.object",
+    )
     data = batch_of(policy_of("bc_rnn")) | {"goal.observation.object": torch.randn(5, 1, 5)}
     one = policy.loss(data).loss.item()
     assert policy.loss(data | {"goal.observation.object": torch.zeros(5, 1, 5)}).loss.item() != one

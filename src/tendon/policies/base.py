@@ -44,17 +44,20 @@ class LossOutput:
     """What ``loss`` returns: the scalar to minimise, scalars for the log, and the carry of a recurrent policy.
 
     Metrics are detached tensors, not floats: reading a float waits for the device; the loop does so at log steps only.
+    A policy with several objectives also returns them by name: training weighs them and minimises their sum instead.
     """
 
     loss: Tensor
     metrics: dict[str, Tensor] = field(default_factory=dict)
     memory: Memory = None
+    objectives: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Policy(nn.Module):
     """Base of every policy. Normalisers are sub-modules with buffers, so they travel with the weights."""
 
     window: Window
+    carries = False  # True: loss wants the memory of the batch before, and episode_index and frame_index in its batches
 
     def loss(self, batch: Batch, memory: Memory = None) -> LossOutput:
         """Loss of a batch of raw (not normalised) windows: ``{key: [B, T, D]}`` and ``{key}_is_pad: [B, T]``."""

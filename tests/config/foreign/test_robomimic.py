@@ -45,7 +45,8 @@ def test_the_seeds_base_json() -> None:
     assert config.policy.hidden_dims == (1024, 1024)
     assert config.policy.observation_normalization == "identity"
     assert (config.training.offline_steps, config.training.batch_size, config.training.lr) == (200_000, 100, 1e-4)
-    assert (config.training.save_freq, config.seed) == (5000, 1)
+    assert (config.training.save_freq, config.training.eval_freq, config.seed) == (5000, 5000, 1)
+    assert config.save.on_best_rollout_success_rate
     assert (config.data.split, config.data.valid_split) == ("train", "valid")
     assert (config.env.episode_length, config.eval.n_episodes) == (400, 50)
     assert config.env.observation == ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
@@ -57,7 +58,16 @@ def test_the_transformer_template_is_our_default() -> None:
     own = compose(["policy=bc_transformer", "data.uri=x"])
     ignored = {"crop_size": own.policy.crop_size, "hidden_dims": own.policy.hidden_dims}  # type: ignore[attr-defined]
     assert {**vars(config.policy), **ignored} == vars(own.policy)
-    for key in ("offline_steps", "batch_size", "lr", "optimizer", "weight_decay", "lr_scheduler", "lr_end_factor"):
+    for key in (
+        "offline_steps",
+        "batch_size",
+        "lr",
+        "optimizer",
+        "weight_decay",
+        "lr_scheduler",
+        "lr_end_factor",
+        "epoch_schedule",
+    ):
         assert getattr(config.training, key) == getattr(own.training, key), key
     assert (config.data.split, config.data.valid_split) == ("all", "none")
 
@@ -94,7 +104,11 @@ def test_v01_cameras_are_read_as_later_versions_write_them() -> None:
     tree = changed(
         BASE,
         observation__modalities={"obs": {"low_dim": ["proprio"], "image": ["agentview_image"]}},
-        observation__encoder={"visual_core": "ResNet18Conv", "visual_feature_dimension": 48, "use_spatial_softmax": True},
+        observation__encoder={
+            "visual_core": "ResNet18Conv",
+            "visual_feature_dimension": 48,
+            "use_spatial_softmax": True,
+        },
     )
     translation = translate(tree, for_weights=True)
     assert translation.cameras == ("agentview_image",)
