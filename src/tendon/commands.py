@@ -6,22 +6,26 @@ import json
 import shlex
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tendon import steps
 from tendon.errors import ConfigError, GateRefused
-from tendon.logs import end_card
+from tendon.logs import duration, end_card
 from tendon.storage import join, open_store
 
+if TYPE_CHECKING:
+    from tendon.config.schema import TrainConfig
+
 DEMO = {
-    "source_uri": "demo://lift?episodes=150&seed=1",
+    "source_uri": "demo://lift?episodes=100&seed=1",
     "store_uri": "outputs/demo",
     "dataset_name": "lift",
     "config": "experiment=lift_bc",
     "sweep": [{"key": "training.lr", "name": "lr", "group": 0, "values": [1e-3, 1e-4]}],
     "episodes": 50,
-    "confirm_episodes": 50,
+    "confirm_episodes": 100,
 }
 
 
@@ -36,7 +40,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
-    from tendon.runner import default_arguments, default_yaml, run_local
+    from tendon.runner import Docker, default_arguments, default_images, default_yaml, run_local
 
     yaml_path = Path(arguments.pipeline) if arguments.pipeline else default_yaml()
     given = {
@@ -55,7 +59,10 @@ def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
         parameters["source_uri"] = str(Path(parameters["source_uri"]).resolve())
     if arguments.plan:
         return _print_plan(parameters)
-    result = run_local(yaml_path, parameters, store_uri=parameters["store_uri"], fresh=arguments.fresh)
+    docker = Docker() if arguments.runner == "docker" else None
+    if docker:
+        parameters |= default_images()
+    result = run_local(yaml_path, parameters, store_uri=parameters["store_uri"], fresh=arguments.fresh, docker=docker)
     selection = json.loads(open_store(result.run_uri).read("selection.json"))
     confirmation = json.loads(open_store(result.run_uri).read("confirmation.json"))
     rows = {
@@ -69,9 +76,11 @@ def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
 
 
 def _print_plan(parameters: dict[str, Any]) -> int:
+    import inspect
+
     from tendon.registry.planner import make_plan
 
-    plan = make_plan(**parameters)
+    plan = make_plan(**{name: parameters[name] for name in inspect.signature(make_plan).parameters})
     print(f"run      {plan.run_uri}\nsource   {plan.source_uri} ({plan.source_digest})\ndataset  {plan.dataset_uri}")
     for trial in plan.trials:
         print(f"trial    {trial.name:<40} {trial.run_key}  {' '.join(trial.overrides)}")
@@ -108,15 +117,71 @@ def convert(arguments: Namespace) -> int:
         dataset_name=arguments.dataset_name,
         skip_episodes=tuple(arguments.skip_episodes),
         workers=arguments.workers,
+        worker=arguments.worker,
+        resize=tuple(arguments.resize) if arguments.resize else None,
+        codec=arguments.codec,
+        jpeg_quality=arguments.jpeg_quality,
+        strict=arguments.strict,
     )
     rows = {"dataset": result.dataset_uri, "episodes": result.num_episodes, "frames": result.num_frames}
     print(end_card("converted", list(rows.items()), f"tendon stats --dataset-uri {shlex.quote(result.dataset_uri)}"))
     return 0
 
 
+def inspect(arguments: Namespace) -> int:
+    """Show what is in a dataset or a source; with --verify every byte is read."""
+    from tendon.data.dataset import open_dataset
+    from tendon.data.inspect import inspect_uri
+    from tendon.data.inspect_text import draw
+    from tendon.data.verify import find_damage
+    from tendon.errors import DataError
+    from tendon.logs import Progress
+
+    damage = []
+    if arguments.verify:
+        dataset = open_dataset(arguments.uri)
+        with Progress("inspect", len(dataset.manifest.shards), "shards verified") as bar:
+            damage = list(find_damage(dataset, bar.follow))
+    if damage:  # what is damaged cannot be drawn
+        raise DataError.of(damage)
+    with Progress("inspect", None, "episodes read") as bar:
+        found = inspect_uri(arguments.uri, arguments.format, bar.follow)
+    print(draw(found))
+    if arguments.verify:
+        print("\nverified: every shard has the bytes that were committed")
+    if arguments.html:
+        from tendon.report.dataset_page import render_dataset
+
+        Path(arguments.html).write_text(render_dataset(found), encoding="utf-8")
+        print(f"\npage: {arguments.html}")
+    return 3 if found.problems else 0
+
+
+def gc(arguments: Namespace) -> int:
+    """List or delete what no manifest names."""
+    from tendon.data.gc import collect_garbage, find_garbage
+
+    garbage = (collect_garbage if arguments.delete else find_garbage)(arguments.dataset_uri)
+    for each in garbage.objects:
+        print(f"{each.size:>12}  {each.key}")
+    rows = {"objects": len(garbage.objects), "bytes": garbage.bytes}
+    following = "" if arguments.delete else f"tendon gc --delete --dataset-uri {shlex.quote(arguments.dataset_uri)}"
+    print(end_card("deleted" if arguments.delete else "not needed", list(rows.items()), following))
+    return 0
+
+
 def stats(arguments: Namespace) -> int:
     """Statistics of a dataset."""
-    result = steps.stats(dataset_uri=arguments.dataset_uri)
+    result = steps.stats(dataset_uri=arguments.dataset_uri, split=arguments.split)
+    if arguments.format:
+        from tendon.data.dataset import open_dataset
+        from tendon.data.stats import DatasetStats
+        from tendon.data.stats_files import FORMATS
+
+        found = DatasetStats.from_json(json.dumps(result.stats))
+        schema = open_dataset(arguments.dataset_uri).manifest.schema
+        print(json.dumps(FORMATS[arguments.format](found, schema), indent=1))
+        return 0
     print(
         end_card(
             "statistics",
@@ -138,8 +203,15 @@ def train(arguments: Namespace) -> int:
         config, trial_uri = run.config_of(arguments.trial), run.trial_uri(arguments.trial)
     else:
         config = compose(arguments.overrides, config_dir=arguments.config_dir, config_name=arguments.config_name)
+        trial_uri = ""
+    changes: dict[str, Any] = {"overfit_batch": True} if arguments.overfit_batch else {}
+    changes |= {"callbacks": (*config.training.callbacks, "Profiler")} if arguments.profile else {}
+    config = replace(config, training=replace(config.training, **changes))
+    if changes or not trial_uri:
         trial_uri = join(arguments.store_uri, "trials", run_key(config))
     sys.stderr.write(describe(config) + "\n")
+    if arguments.dry_run:
+        return _print_rehearsal(config, trial_uri)
     result = steps.train(config=config, dataset_uri=config.data.uri, trial_uri=trial_uri)
     rows = {"checkpoint": result.checkpoint_uri, "step": result.step, "weights": result.weights_sha256[:16]}
     bundle = join(trial_uri, "bundle")
@@ -147,6 +219,18 @@ def train(arguments: Namespace) -> int:
         f"tendon export --checkpoint-uri {shlex.quote(result.checkpoint_uri)} --bundle-uri {shlex.quote(bundle)}"
     )
     print(end_card("trained", list(rows.items()), following))
+    return 0
+
+
+def _print_rehearsal(config: TrainConfig, trial_uri: str) -> int:
+    seen = steps.rehearse_training(config=config, dataset_uri=config.data.uri, trial_uri=trial_uri)
+    rows = {
+        "step": f"{1000 * seen.step_s:.1f} ms, all {config.training.offline_steps}: {duration(seen.total_s)}",
+        "memory": f"{seen.device_bytes / 2**20:.0f} MiB before activations",
+        "disk": f"{seen.checkpoint_bytes / 2**20:.1f} MiB a checkpoint, {seen.num_kept} stay",
+        "would go to": trial_uri,
+    }
+    print(end_card("dry run, nothing was kept", list(rows.items()), "the same command without --dry-run"))
     return 0
 
 
@@ -162,7 +246,7 @@ def evaluate(arguments: Namespace) -> int:
     """Roll a bundle out."""
     from tendon.config.digest import digest
 
-    config = bundle_config(arguments.bundle_uri, arguments.overrides)
+    config = steps.bundle_config(arguments.bundle_uri, arguments.overrides)
     table = steps.evaluate(
         bundle_uri=arguments.bundle_uri,
         config=config,
@@ -179,7 +263,7 @@ def compare(arguments: Namespace) -> int:
     from tendon.config.digest import digest
     from tendon.registry.confirmation import compare_tables
 
-    config = bundle_config(arguments.challenger, arguments.overrides)
+    config = steps.bundle_config(arguments.challenger, arguments.overrides)
     run_id = digest("compare", arguments.challenger, arguments.champion)
     tables = [
         steps.evaluate(bundle_uri=uri, config=config, block="confirmation", run_id=run_id)
@@ -189,17 +273,6 @@ def compare(arguments: Namespace) -> int:
     rows = {"challenger": steps.rate_of(tables[0]), "champion": steps.rate_of(tables[1]), "verdict": verdict.sentence}
     print(end_card("compared", list(rows.items()), ""))
     return 0
-
-
-def bundle_config(bundle_uri: str, overrides: list[str]) -> Any:
-    """The configuration inside a bundle, with changes."""
-    import tempfile
-
-    from tendon.config.compose import compose
-
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "config.yaml").write_bytes(open_store(bundle_uri).read("config.yaml"))
-        return compose(overrides, config_dir=folder, config_name="config")
 
 
 def select(arguments: Namespace) -> int:
@@ -270,6 +343,21 @@ def demo_data(arguments: Namespace) -> int:
     rows = {"file": arguments.output, "episodes": arguments.episodes}
     following = f"tendon run env={env.name} --source-uri {shlex.quote(arguments.output)}"
     print(end_card("recorded", list(rows.items()), following))
+    return 0
+
+
+def export_data(arguments: Namespace) -> int:
+    """A dataset in a foreign format."""
+    from tendon.data.dataset import open_dataset
+    from tendon.data.writers import write_dataset
+    from tendon.logs import Progress
+
+    dataset = open_dataset(arguments.dataset_uri)
+    with Progress("export-data", None, "episodes") as progress:
+        write_dataset(dataset, arguments.output, arguments.to, progress.follow)
+    manifest = dataset.manifest
+    rows = {arguments.to: arguments.output, "episodes": manifest.episodes, "frames": manifest.steps}
+    print(end_card("exported", list(rows.items()), ""))
     return 0
 
 

@@ -1,7 +1,7 @@
 """The bytes of a shard: a deterministic ustar archive of episodes, written and scanned.
 
 A sample ``ep_<8 digits>`` is one episode: ``meta.json``, ``lowdim.npy`` (one structured array), and per camera
-``<camera>.mjpeg`` or ``<camera>.0000.mp4``, ``<camera>.0001.mp4``, ...
+``<camera>.mjpeg``, ``<camera>.npy`` (small raw frames) or ``<camera>.0000.mp4``, ``<camera>.0001.mp4``, ...
 A writer of our own rather than webdataset's TarWriter: that one imports torch, and offset, size and crc32c of every
 member are needed while writing. The result is plain: ``tar`` and ``webdataset`` read it. Called by convert and index.
 """
@@ -23,6 +23,7 @@ BLOCK = 512
 MAX_NAME = 100
 META, LOWDIM = "meta.json", "lowdim.npy"
 MP4 = "mp4"  # the codec of a camera whose frames are chunks of video
+RAW = "npy"  # the codec of a camera whose frames are one uint8 array [T, H, W, C]
 CHUNK_KEYS = ("first_frame", "num_frames", "skip")
 JPEG_END_START = b"\xff\xd9\xff\xd8"  # one frame ends, the next begins; cannot occur inside a frame we wrote
 
@@ -97,6 +98,10 @@ def write_episode(
         for k, chunk in enumerate(videos.get(camera.member, ())):
             members.append(writer.add(f"{key}.{chunk_member(camera, k)}", chunk.content))
         if camera.codec == MP4:
+            continue
+        if camera.codec == RAW:
+            content = npy_bytes(np.ascontiguousarray(episode.images[camera.name]))
+            members.append(writer.add(f"{key}.{camera.member}.{RAW}", content))
             continue
         content = b"".join(jpegs(episode.images[camera.name], camera, jpeg_quality))
         members.append(writer.add(f"{key}.{camera.member}.mjpeg", content))
