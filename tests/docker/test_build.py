@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import json
+import sys
 import tarfile
 from pathlib import Path
 
@@ -19,6 +20,7 @@ DOCKER = ROOT / "docker"
 def load(name):
     spec = importlib.util.spec_from_file_location(f"docker_{name}", DOCKER / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 
