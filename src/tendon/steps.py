@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tendon.data.sources import Source
     from tendon.evaluate.confidence import TrialScore
     from tendon.evaluate.table import Evaluation
+    from tendon.policies.base import Policy
+    from tendon.train.rehearse import Rehearsal
     from tendon.train.status import TrainResult
 
 log = logging.getLogger(__name__)
@@ -124,16 +126,25 @@ def convert(
     dataset_name: str,
     skip_episodes: Sequence[str] = (),
     workers: int = 1,
+    worker: str = "0/1",
+    resize: tuple[int, int] | None = None,
+    codec: str = "",
+    jpeg_quality: int = 90,
+    strict: bool = False,
 ) -> DatasetResult:
-    """Convert demonstrations to shards under a prefix that is known from the digests alone; resumable, manifest last."""
-    from tendon.data.convert import ConversionOptions, dataset_uri, plan_digest
+    """Convert demonstrations to shards under a prefix that is known from the digests alone; resumable, manifest last.
+
+    ``workers`` processes here; ``worker`` "K/N" is one of N machines that share the plan.
+    """
+    from tendon.data.convert import ConversionOptions, dataset_uri, parse_share, plan_digest
     from tendon.data.convert import convert as convert_episodes
     from tendon.data.manifest import load_manifest
 
-    options = ConversionOptions(skip_episodes=tuple(skip_episodes))
+    options = ConversionOptions(tuple(skip_episodes), jpeg_quality, resize, codec)
+    number, of = parse_share(worker)
     uri = dataset_uri(store_uri, dataset_name, plan_digest(source_digest, options))
     manifest = load_manifest(open_store(uri))
-    if manifest is not None:
+    if manifest is not None and not strict:
         log.info("convert: found finished in %s", uri)
     else:
         with (
@@ -142,7 +153,7 @@ def convert(
             Progress("convert", None, "steps") as bar,
         ):
             manifest = convert_episodes(
-                source, store_uri, dataset_name, options, workers, bar.follow, source_digest=source_digest
+                source, store_uri, dataset_name, options, workers, bar.follow, source_digest, strict=strict, worker=number, of=of
             )
     log.info("convert: %s holds %d episodes, %d steps", uri, manifest.episodes, manifest.steps)
     return DatasetResult(uri, manifest.digest, manifest.episodes, manifest.steps, json.loads(manifest.to_json()))
@@ -177,15 +188,17 @@ class StatsResult:
     stats: dict[str, Any]
 
 
-def stats(*, dataset_uri: str, split: str = "train") -> StatsResult:
+def stats(*, dataset_uri: str, split: str = "train", skip_episodes: Sequence[str] = ()) -> StatsResult:
     """Mean, deviation, range and quantiles per feature, and what is odd about the data."""
+    from tendon.config.digest import digest
     from tendon.data.dataset import open_dataset
     from tendon.data.stats import compute_stats
 
-    store, key = open_store(dataset_uri), f"stats/{split}.json"
+    skipped = f"-without-{digest(sorted(skip_episodes))}" if skip_episodes else ""
+    store, key = open_store(dataset_uri), f"stats/{split}{skipped}.json"
     if store.head(key) is None:
         with _timed(dataset_uri, "stats"):
-            result = compute_stats(open_dataset(dataset_uri), split)
+            result = compute_stats(open_dataset(dataset_uri), split, skip_episodes)
         for finding in result.findings:
             log.warning("stats: %s", finding)
         store.create(key, result.to_json().encode())
@@ -235,7 +248,7 @@ class TrialOutcome:
 
 def train_trial(*, run_uri: str, trial: str, dataset_uri: str) -> str:
     """Train one trial, continuing where an earlier attempt stopped; a failure is an outcome, not the end of its siblings."""
-    run = load_plan(run_uri)
+    run = _begin(run_uri, "train", trial)
     planned = run.trial(trial)
     return _soft("train", TrialOutcome(trial, planned.run_key), lambda outcome: _train(run, outcome, dataset_uri))
 
@@ -287,16 +300,47 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
     from tendon.data.stats import DatasetStats
     from tendon.train.loop import train as train_policy
 
-    statistics = stats(dataset_uri=dataset_uri, split=config.data.split)
+    statistics = stats(dataset_uri=dataset_uri, split=config.data.split, skip_episodes=config.data.skip_episodes)
     with _timed(trial_uri, "train"), Progress("train", config.training.offline_steps, "steps") as bar:
-        return train_policy(
-            config, dataset_uri, DatasetStats.from_json(json.dumps(statistics.stats)), trial_uri, bar.follow
-        )
+        made = DatasetStats.from_json(json.dumps(statistics.stats))
+        return train_policy(config, dataset_uri, made, trial_uri, bar.follow, rollouts=rollouts_in_training)
+
+
+def rollouts_in_training(policy: Policy, config: TrainConfig) -> dict[str, float]:
+    """How a policy that is being trained does in its simulator, on training seeds; LeRobot's numbers."""
+    from tendon.evaluate.rollout import evaluate_policy
+    from tendon.evaluate.seeds import training
+
+    began = time.monotonic()
+    results = evaluate_policy(policy, config.env, config.eval, training(config.eval.n_episodes))
+    played = [result for result in results if result.status != "crashed"]
+    count = max(1, len(played))
+    seconds = time.monotonic() - began
+    return {
+        "avg_sum_reward": sum(result.sum_reward for result in played) / count,
+        "avg_max_reward": sum(result.max_reward for result in played) / count,
+        "pc_success": 100.0 * sum(result.status == "success" for result in played) / count,
+        "eval_s": seconds,
+        "eval_ep_s": seconds / max(1, len(results)),
+        "episodes": float(len(played)),
+        "crashed": float(len(results) - len(played)),
+    }
+
+
+def rehearse_training(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> Rehearsal:
+    """One update, one validation and one checkpoint of a configuration, of which nothing is kept."""
+    from tendon.data.stats import DatasetStats
+    from tendon.train.rehearse import rehearse
+
+    statistics = stats(dataset_uri=dataset_uri, split=config.data.split)
+    return rehearse(config, dataset_uri, DatasetStats.from_json(json.dumps(statistics.stats)), trial_uri)
 
 
 def export_trial(*, run_uri: str, outcome: str) -> str:
     """Turn the trial's checkpoint into a bundle whose actions are proven equal."""
-    return _soft("export", TrialOutcome.from_json(outcome), lambda done: _export(load_plan(run_uri), done))
+    return _soft(
+        "export", TrialOutcome.from_json(outcome), lambda done: _export(_begin(run_uri, "export", done.trial), done)
+    )
 
 
 def _export(run: RunPlan, outcome: TrialOutcome) -> TrialOutcome:
@@ -319,7 +363,11 @@ def export(*, checkpoint_uri: str, bundle_uri: str) -> str:
 
 def evaluate_trial(*, run_uri: str, outcome: str) -> str:
     """Roll the trial's bundle out on the selection seeds."""
-    return _soft("evaluate", TrialOutcome.from_json(outcome), lambda done: _evaluate(load_plan(run_uri), done))
+    return _soft(
+        "evaluate",
+        TrialOutcome.from_json(outcome),
+        lambda done: _evaluate(_begin(run_uri, "evaluate", done.trial), done),
+    )
 
 
 def _evaluate(run: RunPlan, outcome: TrialOutcome) -> TrialOutcome:
@@ -351,6 +399,15 @@ def rate_of(table: Evaluation) -> str:
 
     found = table.summary
     return describe_rate(found["successes"], found["n"], found["crashed"], found["block"])
+
+
+def _begin(run_uri: str, step: str, trial: str = "") -> RunPlan:
+    """The plan of the run; the log of every step begins with the command that does it again by hand."""
+    from tendon.report.repeat import commands
+
+    run = load_plan(run_uri)
+    log.info("%s: by hand: %s", step, commands(run)["/".join(filter(None, (step, trial)))])
+    return run
 
 
 @contextmanager
@@ -417,7 +474,7 @@ def confirm(*, run_uri: str) -> ConfirmationResult:
     """Roll out winner and champion on the same fresh seeds and say which is better, or that it cannot be told."""
     from tendon.registry.confirmation import confirm_winner
 
-    confirmation = confirm_winner(load_plan(run_uri), evaluate)
+    confirmation = confirm_winner(_begin(run_uri, "confirm"), evaluate)
     open_store(run_uri).write("confirmation.json", confirmation.to_json().encode())
     log.info("confirm: %s", confirmation.verdict.sentence)
     return ConfirmationResult(confirmation.metrics(), confirmation.verdict.sentence)
@@ -441,7 +498,7 @@ def report(*, run_uri: str) -> ReportResult:
     from tendon.report.page import render
 
     store = open_store(run_uri)
-    inputs = gather(load_plan(run_uri))
+    inputs = gather(_begin(run_uri, "report"))
     html = render(inputs)
     store.write("record.json", inputs.record_json.encode())
     store.write("report.html", html.encode())
@@ -462,7 +519,7 @@ def promote(*, run_uri: str, force: bool = False) -> PromotionResult:
     from tendon.registry.confirmation import load_confirmation
     from tendon.registry.promotion import promote_winner
 
-    run = load_plan(run_uri)
+    run = _begin(run_uri, "promote")
     confirmation = load_confirmation(run_uri)
     if not confirmation.winner:
         raise DataError(

@@ -80,7 +80,8 @@ def source_digest(source_uri: str) -> str:
 def run_key(config: TrainConfig) -> str:
     """The key of a trial's work: the data (its prefix is a digest), what training reads of the configuration, and the code that trains."""
     effective = to_dict(config)
-    effective.pop("eval")
+    for section in ("eval", "wandb", "track"):
+        effective.pop(section)
     effective["env"] = {"observation": effective["env"]["observation"]}
     effective["data"]["uri"] = effective["data"]["uri"].rstrip("/").rsplit("/", 1)[-1]
     return digest("trial", effective, code_version("data", "loader", "policies", "train"))

@@ -15,7 +15,10 @@ from typing import Any, Protocol
 from tendon.data.episode import Episode, Schema
 from tendon.errors import ConfigError, DataError, Problem
 
-FORMATS = {"robomimic": "tendon.data.sources.robomimic"}
+FORMATS = {
+    "robomimic": "tendon.data.sources.robomimic",
+    "lerobot": "tendon.data.sources.lerobot",
+}
 
 
 @dataclass(frozen=True)
