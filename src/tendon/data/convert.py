@@ -83,6 +83,8 @@ def convert(
         DataError: a demonstration has NaN or another shape (all of them at once); nothing has been written then.
         StorageError: the store cannot be written.
     """
+    if options is not None and options.exact:
+        source = source.exactly() if hasattr(source, "exactly") else source
     info = source.describe()
     info = replace(info, digest=source_digest or info.digest)
     store = open_store(dataset_uri(store_uri, name, plan_digest(info.digest, options)))

@@ -19,7 +19,7 @@ import numpy as np
 from tendon.data.episode import Camera, VideoChunk
 from tendon.data.index import PLACE, from_parquet
 from tendon.data.manifest import Manifest, load_manifest
-from tendon.data.tario import CHUNK_KEYS, LOWDIM, MP4, chunk_member, crc32c, npy_rows
+from tendon.data.tario import CHUNK_KEYS, EXTRA, LOWDIM, MP4, RAW, chunk_member, crc32c, npy_rows
 from tendon.errors import ConfigError, DataError, Problem
 from tendon.storage import Store, join, open_store
 
@@ -151,7 +151,19 @@ class Dataset:
         wanted = range(row.length) if frames is None else frames
         if of.codec == MP4:
             return decode_chunks(self.video_chunks(row, camera, frames), wanted)
+        if of.codec == RAW:
+            content = self._read_span(self._spans([row.index], f"{of.member}.{RAW}")[0])[row.index]
+            return npy_rows(content) if frames is None else npy_rows(content)[np.asarray(frames, np.int64)]
         return decode_jpegs(self.jpegs(row, camera, frames), of.channels)
+
+    def extras(self, row: EpisodeRow) -> dict[str, bytes]:
+        """What of an episode is neither low-dimensional nor a camera, by file name, verified."""
+        columns = [self.table.column(f"{EXTRA}{key}")[row.index].as_py() for key in ("name", *PLACE)]
+        names = columns[0]
+        spans: list[_Span] = []
+        for name, *place in zip(*columns, strict=True):
+            _append_part(spans, row.shard, _Part(row.index, f"{EXTRA}{name}", *place))
+        return dict(zip(names, [content for span in spans for content in self._read_parts(span)], strict=True))
 
     def camera(self, name: str) -> Camera:
         """What the schema says of a camera, by its feature name."""

@@ -32,6 +32,7 @@ class ConversionOptions:
 
     skip_episodes: tuple[str, ...] = ()
     jpeg_quality: int = 90
+    exact: bool = False  # keep the source's dtypes, raw frames and all else, so that it can leave again byte for byte
     shard_bytes: int = 128 * MB  # target; a dataset above 256 MB has at least 64 shards, none is above 1 GB
 
 
@@ -121,10 +122,10 @@ def _check_skips(info: SourceInfo, options: ConversionOptions) -> None:
 
 
 def _estimated_bytes(info: SourceInfo, episodes: Sequence[EpisodeInfo]) -> list[int]:
-    values = {"mjpeg": 0, "mp4": 0}
+    values = {"mjpeg": 0, "mp4": 0, "npy": 0}
     for camera in info.schema.cameras:
         values[camera.codec] += camera.height * camera.width * camera.channels
-    images = int(values["mjpeg"] * JPEG_BYTES_PER_VALUE) + int(values["mp4"] * VIDEO_BYTES_PER_VALUE)
+    images = values["npy"] + int(values["mjpeg"] * JPEG_BYTES_PER_VALUE) + int(values["mp4"] * VIDEO_BYTES_PER_VALUE)
     per_step = info.schema.row_dtype.itemsize + images
     return [2048 + each.length * per_step for each in episodes]
 

@@ -15,7 +15,9 @@ from typing import Any, Protocol
 from tendon.data.episode import Episode, Schema
 from tendon.errors import ConfigError, DataError, Problem
 
-FORMATS = {"robomimic": "tendon.data.sources.robomimic"}
+FORMATS = {
+    "robomimic": "tendon.data.sources.robomimic",
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,10 @@ class SourceInfo:
 
 
 class Source(Protocol):
-    """A set of demonstrations in a foreign format. Can be pickled, so that processes share the reading."""
+    """A set of demonstrations in a foreign format. Can be pickled, so that processes share the reading.
+
+    Where reading casts, encodes or leaves out, ``exactly() -> Source`` gives the same demonstrations as they are.
+    """
 
     uri: str
 
