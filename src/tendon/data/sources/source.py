@@ -17,6 +17,7 @@ from tendon.errors import ConfigError, DataError, Problem
 
 FORMATS = {
     "robomimic": "tendon.data.sources.robomimic",
+    "minestudio": "tendon.data.sources.minestudio",
 }
 
 
