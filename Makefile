@@ -14,7 +14,8 @@ help: ## this list
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[train,kubeflow,dev]' --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --editable '.[train,kubeflow,dev]' \
+	  $$($(BIN)/python -c 'import sys; print("--constraint constraints.txt" if sys.version_info >= (3, 11) else "")')
 	@touch $@
 
 setup: $(INSTALLED) ## the virtual environment with everything but simulators

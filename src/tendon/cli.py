@@ -70,6 +70,9 @@ def _run_verbs(verb) -> None:  # type: ignore[no-untyped-def]
             "--fresh", action="store_true", help="forget cached steps (finished work in the store is still found)"
         )
         run.add_argument("--plan", action="store_true", help="print the trials and what would run; create nothing")
+        run.add_argument(
+            "--runner", choices=["process", "docker"], default="process", help="docker: steps in their images"
+        )
         run.add_argument("--pipeline", help="compiled YAML to run (default: the one in pipelines/compiled)")
 
 
@@ -128,10 +131,15 @@ def _tool_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     tool.add_argument("--episodes", type=int, default=100)
     tool.add_argument("--seed", type=int, default=1)
     tool.add_argument(
-        "--noise", type=float, default=0.0, help="standard deviation of the noise in the executed actions"
+        "--noise", type=float, default=0.05, help="standard deviation of the noise in the executed actions"
     )
     tool.add_argument("--images", action="store_true", help="camera images too")
     tool.add_argument("-o", "--output", required=True, help="the HDF5 file to write")
+
+    tool = verb("export-data", "a dataset in a foreign format: `tendon export-data DATASET OUT --to lerobot-v3.0`")
+    tool.add_argument("dataset_uri", metavar="DATASET", help="a converted dataset, local or s3://")
+    tool.add_argument("output", metavar="OUT", help="what is made: a folder or file that does not exist, or s3://...")
+    tool.add_argument("--to", required=True, metavar="FORMAT", help="lerobot-v3.0, lerobot-v2.1, ...")
 
     tool = verb("sweep", "the trials a sweep file makes, by name")
     tool.add_argument("sweep", help="YAML or JSON file")

@@ -15,13 +15,13 @@ from tendon.logs import end_card
 from tendon.storage import join, open_store
 
 DEMO = {
-    "source_uri": "demo://lift?episodes=150&seed=1",
+    "source_uri": "demo://lift?episodes=100&seed=1",
     "store_uri": "outputs/demo",
     "dataset_name": "lift",
     "config": "experiment=lift_bc",
     "sweep": [{"key": "training.lr", "name": "lr", "group": 0, "values": [1e-3, 1e-4]}],
     "episodes": 50,
-    "confirm_episodes": 50,
+    "confirm_episodes": 100,
 }
 
 
@@ -36,7 +36,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
-    from tendon.runner import default_arguments, default_yaml, run_local
+    from tendon.runner import Docker, default_arguments, default_images, default_yaml, run_local
 
     yaml_path = Path(arguments.pipeline) if arguments.pipeline else default_yaml()
     given = {
@@ -55,7 +55,10 @@ def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
         parameters["source_uri"] = str(Path(parameters["source_uri"]).resolve())
     if arguments.plan:
         return _print_plan(parameters)
-    result = run_local(yaml_path, parameters, store_uri=parameters["store_uri"], fresh=arguments.fresh)
+    docker = Docker() if arguments.runner == "docker" else None
+    if docker:
+        parameters |= default_images()
+    result = run_local(yaml_path, parameters, store_uri=parameters["store_uri"], fresh=arguments.fresh, docker=docker)
     selection = json.loads(open_store(result.run_uri).read("selection.json"))
     confirmation = json.loads(open_store(result.run_uri).read("confirmation.json"))
     rows = {
@@ -69,9 +72,11 @@ def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
 
 
 def _print_plan(parameters: dict[str, Any]) -> int:
+    import inspect
+
     from tendon.registry.planner import make_plan
 
-    plan = make_plan(**parameters)
+    plan = make_plan(**{name: parameters[name] for name in inspect.signature(make_plan).parameters})
     print(f"run      {plan.run_uri}\nsource   {plan.source_uri} ({plan.source_digest})\ndataset  {plan.dataset_uri}")
     for trial in plan.trials:
         print(f"trial    {trial.name:<40} {trial.run_key}  {' '.join(trial.overrides)}")
@@ -162,7 +167,7 @@ def evaluate(arguments: Namespace) -> int:
     """Roll a bundle out."""
     from tendon.config.digest import digest
 
-    config = bundle_config(arguments.bundle_uri, arguments.overrides)
+    config = steps.bundle_config(arguments.bundle_uri, arguments.overrides)
     table = steps.evaluate(
         bundle_uri=arguments.bundle_uri,
         config=config,
@@ -179,7 +184,7 @@ def compare(arguments: Namespace) -> int:
     from tendon.config.digest import digest
     from tendon.registry.confirmation import compare_tables
 
-    config = bundle_config(arguments.challenger, arguments.overrides)
+    config = steps.bundle_config(arguments.challenger, arguments.overrides)
     run_id = digest("compare", arguments.challenger, arguments.champion)
     tables = [
         steps.evaluate(bundle_uri=uri, config=config, block="confirmation", run_id=run_id)
@@ -189,17 +194,6 @@ def compare(arguments: Namespace) -> int:
     rows = {"challenger": steps.rate_of(tables[0]), "champion": steps.rate_of(tables[1]), "verdict": verdict.sentence}
     print(end_card("compared", list(rows.items()), ""))
     return 0
-
-
-def bundle_config(bundle_uri: str, overrides: list[str]) -> Any:
-    """The configuration inside a bundle, with changes."""
-    import tempfile
-
-    from tendon.config.compose import compose
-
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "config.yaml").write_bytes(open_store(bundle_uri).read("config.yaml"))
-        return compose(overrides, config_dir=folder, config_name="config")
 
 
 def select(arguments: Namespace) -> int:
@@ -270,6 +264,21 @@ def demo_data(arguments: Namespace) -> int:
     rows = {"file": arguments.output, "episodes": arguments.episodes}
     following = f"tendon run env={env.name} --source-uri {shlex.quote(arguments.output)}"
     print(end_card("recorded", list(rows.items()), following))
+    return 0
+
+
+def export_data(arguments: Namespace) -> int:
+    """A dataset in a foreign format."""
+    from tendon.data.dataset import open_dataset
+    from tendon.data.writers import write_dataset
+    from tendon.logs import Progress
+
+    dataset = open_dataset(arguments.dataset_uri)
+    with Progress("export-data", None, "episodes") as progress:
+        write_dataset(dataset, arguments.output, arguments.to, progress.follow)
+    manifest = dataset.manifest
+    rows = {arguments.to: arguments.output, "episodes": manifest.episodes, "frames": manifest.steps}
+    print(end_card("exported", list(rows.items()), ""))
     return 0
 
 

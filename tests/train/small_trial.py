@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tendon.config.schema import BcConfig, DataConfig, EnvConfig, EvalConfig, TrainConfig, TrainingConfig
+from tendon.config.compose import compose
+from tendon.config.schema import BcConfig, DataConfig, EnvConfig, EvalConfig, TrainConfig
 from tendon.data.stats import DatasetStats, FeatureStats
 from tendon.policies.base import Window
 from tendon.train.feed import Feeds
@@ -16,35 +17,36 @@ from tendon.train.loop import train
 from tendon.train.status import TrainResult
 
 
+SMALL = {
+    "offline_steps": 40,
+    "batch_size": 8,
+    "lr": 1e-3,
+    "lr_scheduler": "cosine",
+    "lr_warmup_steps": 5,
+    "log_freq": 10,
+    "valid_freq": 20,
+    "valid_batches": 2,
+    "save_freq": 10,
+    "num_threads": 1,
+}
+
+
+SECTIONS = ("ema", "save", "wandb", "track")
+
+
 def make_config(**training: Any) -> TrainConfig:
     """600-step-like configuration, made small."""
-    return TrainConfig(
+    default = compose(["data.uri=memory"])
+    sections = {name: replace(getattr(default, name), **training.pop(name, {})) for name in SECTIONS}
+    return replace(
+        default,
         seed=7,
         device="cpu",
         data=DataConfig("unused", "train", "valid", ()),
-        training=replace(
-            TrainingConfig(
-                offline_steps=40,
-                batch_size=8,
-                lr=1e-3,
-                optimizer="adam",
-                weight_decay=0.0,
-                grad_clip_norm=0.0,
-                lr_scheduler="cosine",
-                lr_warmup_steps=5,
-                lr_end_factor=0.1,
-                log_freq=10,
-                valid_freq=20,
-                valid_batches=2,
-                save_checkpoint=True,
-                save_freq=10,
-                keep_checkpoints=2,
-                num_threads=1,
-            ),
-            **training,
-        ),
-        eval=EvalConfig(1, 1, 0, 0.1, 1.0, 1.0),
+        training=replace(default.training, **(SMALL | training)),
+        eval=replace(default.eval, n_episodes=1),
         env=EnvConfig("reach", "reach", "Reach", 10, 60, ("b_target", "a_agent"), {}),
+        **sections,
         policy=BcConfig("bc", (16, 16), "gmm", 3, 1e-4, True, 1.0, 0.0, 0.0, "mean_std", "min_max"),
     )
 
@@ -110,6 +112,11 @@ class OpenMemory:
         train, valid = MemoryLoader(1, size), MemoryLoader(2, size)
         train.before_batch = self.before_batch
         return Feeds(train, valid, size, config.training.valid_batches, {i: f"demo_{i}" for i in range(10)})
+
+
+def open_memory(dataset_uri: str, config: TrainConfig, window: Window) -> Feeds:
+    """As OpenMemory, for processes that find it by name."""
+    return OpenMemory()(dataset_uri, config, window)
 
 
 def run(trial_uri: object, before_batch: Callable[[int], None] = lambda k: None, **training: Any) -> TrainResult:

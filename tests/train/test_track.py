@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 
 from tendon.storage import open_store
-from tendon.train.track import Tracker, Volume, big, latest, read_metrics, train_line
+from tendon.train.callbacks import Run
+from tendon.train.engine import Engine
+from tendon.train.track import Tracker, big, eval_line, latest, read_metrics, train_line
+from tendon.train.volume import Volume
+from tests.train.small_trial import make_config, make_stats
 
 PUSHT = Volume(num_frames=25650, num_episodes=206, batch_size=64)
 NUMBERS = {"loss": 1.112, "grad_norm": 15.387, "lr": 2e-7, "update_s": 1.738, "dataloading_s": 4.774}
@@ -29,13 +33,14 @@ def test_big(number: float, text: str) -> None:
 
 def test_lines_after_the_resumed_step_are_cut(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
-    first = Tracker(store, PUSHT, 0)
+    run = Run(make_config(), Engine(make_config(), make_stats().features), PUSHT, store, str(tmp_path))
+    first = Tracker(run, 0, ())
     for step in (0, 10):
         first.train(step, NUMBERS)
     first.valid(15, {"loss": 2.0})
     first.train(20, NUMBERS)
     first.flush()
-    second = Tracker(store, PUSHT, 3)
+    second = Tracker(run, 3, ())
     second.valid(30, {"loss": 3.0})
     second.flush()
     lines = read_metrics(store)

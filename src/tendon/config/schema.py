@@ -69,29 +69,56 @@ class DataConfig(Section):
     skip_episodes: tuple[str, ...]
 
 
+Precision = Literal["fp32", "bf16", "fp16"]
+Beta = Annotated[float, Must("at least 0 and less than 1", lambda value: 0 <= value < 1, "0.9")]
+
+
 @dataclass(frozen=True)
 class TrainingConfig(Section):
     """The loop."""
 
     offline_steps: Count
     batch_size: Count
+    gradient_accumulation_steps: Count
+    num_gpus: Count
+    sharding: Literal["ddp", "fsdp"]
+    precision: Precision
+    compile: bool
     lr: Positive
+    lr_backbone: Annotated[
+        float | None, Must("more than 0, or null", lambda value: value is None or value > 0, "1e-5")
+    ]
     optimizer: Literal["adam", "adamw"]
+    adam_betas: Annotated[tuple[Beta, ...], Must("two numbers", lambda value: len(value) == 2, "[0.9,0.999]")]
+    adam_eps: Positive
     weight_decay: NotNegative
+    decay_norms_and_biases: bool
+    freeze: tuple[Text, ...]
     grad_clip_norm: NotNegative
-    lr_scheduler: Literal["constant", "linear", "cosine"]
+    objective_weights: dict[str, Any]
+    lr_scheduler: Literal["constant", "linear", "cosine", "multistep"]
     lr_warmup_steps: CountOrNone
+    warmup_ratio: Share
     lr_end_factor: Share
+    epoch_schedule: tuple[Count, ...]
+    decay_factor: Positive
+    epoch_every_n_steps: CountOrNone
+    nonfinite: Literal["stop", "skip"]
+    overfit_batch: bool
     log_freq: Count
     valid_freq: Count
     valid_batches: Count
+    valid_episodes: CountOrNone
+    eval_freq: CountOrNone
+    callbacks: tuple[Text, ...]
     save_checkpoint: bool
     save_freq: Count
     keep_checkpoints: Count
     num_threads: CountOrNone
+    rank_timeout_s: Positive
 
     def conflicts(self) -> Iterator[Conflict]:
-        """The learning rate must arrive before training ends."""
+        """The learning rate must arrive before training ends, and what one key sets another may not undo."""
         if self.lr_warmup_steps > self.offline_steps:
             yield Conflict(
                 "lr_warmup_steps",
@@ -99,6 +126,102 @@ class TrainingConfig(Section):
                 "training would end before the learning rate has risen to training.lr",
                 f"training.lr_warmup_steps={self.offline_steps // 10} or more training.offline_steps",
             )
+        if self.lr_warmup_steps and self.warmup_ratio:
+            yield Conflict(
+                "warmup_ratio",
+                f"training.warmup_ratio is {self.warmup_ratio} and training.lr_warmup_steps {self.lr_warmup_steps}",
+                "both say how long the warm-up is",
+                "training.lr_warmup_steps=0 or training.warmup_ratio=0.0",
+            )
+        yield from self._schedule_conflicts()
+        yield from self._batch_conflicts()
+        numbers = {k: v for k, v in self.objective_weights.items() if isinstance(v, (int, float)) and v >= 0}
+        if numbers != self.objective_weights:
+            yield Conflict(
+                "objective_weights",
+                f"training.objective_weights is {self.objective_weights}",
+                "each weight is a number, 0 or more",
+                "training.objective_weights={policy: 1.0}",
+            )
+
+    def _schedule_conflicts(self) -> Iterator[Conflict]:
+        if self.lr_scheduler == "multistep" and not self.epoch_schedule:
+            yield Conflict(
+                "epoch_schedule",
+                "training.lr_scheduler is multistep and training.epoch_schedule is empty",
+                "multistep multiplies the rate with training.decay_factor at the epochs of that list",
+                "training.epoch_schedule=[50,80] or training.lr_scheduler=constant",
+            )
+        if self.epoch_schedule and (
+            self.lr_scheduler in ("constant", "cosine") or (self.lr_scheduler == "linear" and len(self.epoch_schedule) > 1)
+        ):
+            yield Conflict(
+                "epoch_schedule",
+                f"training.epoch_schedule is {list(self.epoch_schedule)} and the schedule is {self.lr_scheduler}",
+                "multistep takes a list of epochs, linear the one epoch at which it ends, the others none",
+                "training.epoch_schedule=[] or training.lr_scheduler=multistep",
+            )
+
+    def _batch_conflicts(self) -> Iterator[Conflict]:
+        parts = self.num_gpus * self.gradient_accumulation_steps
+        if self.batch_size % parts:
+            yield Conflict(
+                "batch_size",
+                f"training.batch_size {self.batch_size} cannot be dealt to {self.num_gpus} processes "
+                f"in {self.gradient_accumulation_steps} parts",
+                "an update's batch goes to all processes and parts alike, so that their number changes no result",
+                f"training.batch_size={-(-self.batch_size // parts) * parts}",
+            )
+        if self.sharding == "fsdp" and (self.precision == "fp16" or self.nonfinite == "skip" or self.eval_freq):
+            yield Conflict(
+                "sharding",
+                "training.sharding=fsdp needs fp32 or bf16, training.nonfinite=stop and training.eval_freq=0",
+                f"precision={self.precision}, nonfinite={self.nonfinite}, eval_freq={self.eval_freq}",
+                "training.sharding=ddp",
+            )
+
+
+@dataclass(frozen=True)
+class EmaConfig(Section):
+    """A moving average of the weights, which is what acts; MineStudio's names, and robomimic's ``power``."""
+
+    enable: bool
+    decay: Beta
+    power: NotNegative
+    every_n_steps: Count
+    validate_original_weights: bool
+    cpu_offload: bool
+
+
+@dataclass(frozen=True)
+class SaveConfig(Section):
+    """When a checkpoint is made beside ``training.save_freq``; robomimic's names and meaning."""
+
+    every_n_seconds: NotNegative
+    every_n_epochs: CountOrNone
+    epochs: tuple[Count, ...]
+    on_best_validation: bool
+    on_best_rollout_return: bool
+    on_best_rollout_success_rate: bool
+    top_k: Count
+
+
+@dataclass(frozen=True)
+class WandbConfig(Section):
+    """Weights & Biases; LeRobot's names."""
+
+    enable: bool
+    project: Text
+    entity: str
+    notes: str
+
+
+@dataclass(frozen=True)
+class TrackConfig(Section):
+    """Who else hears the metrics; metrics.jsonl always does."""
+
+    tensorboard: bool
+    metric_lines: str
 
 
 @dataclass(frozen=True)
@@ -145,11 +268,11 @@ class PolicyConfig(Section):
 
 
 @dataclass(frozen=True)
-class BcConfig(PolicyConfig):
-    """Behaviour cloning with an MLP."""
+class CloningConfig(PolicyConfig):
+    """What the robomimic family shares: heads, losses, normalisers, encoders. A field with a default came later."""
 
-    hidden_dims: Annotated[tuple[Count, ...], Must("at least one layer", bool, "[1024,1024]")]
-    head: Literal["deterministic", "gmm"]
+    hidden_dims: tuple[Count, ...]
+    head: Literal["deterministic", "gaussian", "gmm"]
     num_modes: Count
     min_std: Positive
     low_noise_eval: bool
@@ -158,6 +281,16 @@ class BcConfig(PolicyConfig):
     cos_weight: NotNegative
     observation_normalization: Normalization
     action_normalization: Normalization
+    std_activation: Literal["softplus", "exp"] = "softplus"
+    fixed_std: bool = False
+    init_std: Positive = 0.1
+    bounded: Literal["auto", "always"] = "auto"
+    mask_padding: bool = False
+    vision_backbone: Literal["resnet18", "resnet34"] = "resnet18"
+    pretrained: bool = False
+    num_keypoints: CountOrNone = 32
+    feature_dim: Count = 64
+    crop_size: CountOrNone = 0
 
     def conflicts(self) -> Iterator[Conflict]:
         """A deterministic head learns from its three losses only."""
@@ -170,7 +303,107 @@ class BcConfig(PolicyConfig):
             )
 
 
-POLICIES: dict[str, type[PolicyConfig]] = {"bc": BcConfig}
+Layers = Annotated[tuple[Count, ...], Must("at least one layer", bool, "[1024,1024]")]
+
+
+@dataclass(frozen=True)
+class BcConfig(CloningConfig):
+    """Behaviour cloning with an MLP."""
+
+    hidden_dims: Layers
+
+
+@dataclass(frozen=True)
+class BcVaeConfig(CloningConfig):
+    """Behaviour cloning with a conditional VAE."""
+
+    latent_dim: Count = 14
+    latent_clip: NotNegative = 0.0
+    kl_weight: NotNegative = 1.0
+    conditioned_decoder: bool = True
+    sum_reconstruction: bool = False
+    prior: Literal["normal", "learned", "learned_conditioned"] = "normal"
+    encoder_dims: Layers = (300, 400)
+    decoder_dims: Layers = (300, 400)
+    prior_dims: Layers = (300, 400)
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """The decoder is the head."""
+        if self.head != "deterministic":
+            what, why = f"policy.head is {self.head}", "a VAE decodes its actions: chance comes from the latent"
+            yield Conflict("head", what, why, "policy.head=deterministic")
+
+
+@dataclass(frozen=True)
+class BcRnnConfig(CloningConfig):
+    """Behaviour cloning with an LSTM or a GRU."""
+
+    horizon: Count = 10
+    seq_length: Count = 10
+    hidden_dim: Count = 400
+    num_layers: Count = 2
+    cell: Literal["LSTM", "GRU"] = "LSTM"
+    open_loop: bool = False
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """What is trained on must be as long as what is acted on."""
+        yield from super().conflicts()
+        if self.horizon != self.seq_length:
+            yield Conflict(
+                "horizon",
+                f"policy.horizon is {self.horizon}, policy.seq_length {self.seq_length}",
+                "the state starts anew every horizon steps when acting; it would see lengths it never trained on",
+                f"policy.horizon={self.seq_length}, or policy.seq_length={self.horizon}",
+            )
+        if self.head == "gaussian":
+            what, why = "policy.head is gaussian", "the recurrent policy has a deterministic or a mixture head"
+            yield Conflict("head", what, why, "policy.head=gmm")
+
+
+@dataclass(frozen=True)
+class BcTransformerConfig(CloningConfig):
+    """Behaviour cloning with a transformer."""
+
+    context_length: Count = 10
+    embed_dim: Count = 512
+    num_layers: Count = 6
+    num_heads: Count = 8
+    emb_dropout: Share = 0.1
+    attn_dropout: Share = 0.1
+    block_output_dropout: Share = 0.1
+    activation: Literal["gelu", "geglu"] = "gelu"
+    position: Literal["parameter", "embedding", "sinusoidal"] = "parameter"
+    supervise_all_steps: bool = False
+    pred_future_acs: bool = False
+    future_attention: Literal["full", "causal"] = "full"
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Heads share the embedding; future actions are one per token."""
+        yield from super().conflicts()
+        if self.embed_dim % self.num_heads:
+            yield Conflict(
+                "num_heads",
+                f"policy.num_heads is {self.num_heads}, policy.embed_dim {self.embed_dim}",
+                "each head takes an equal part of the embedding",
+                f"policy.embed_dim={self.num_heads * max(1, self.embed_dim // self.num_heads)}",
+            )
+        if self.embed_dim % 2 and self.position == "sinusoidal":
+            what, why = f"policy.embed_dim is {self.embed_dim}", "sines and cosines come in pairs"
+            yield Conflict("embed_dim", what, why, f"policy.embed_dim={self.embed_dim + 1}")
+        if self.pred_future_acs and not self.supervise_all_steps:
+            what, why = "policy.supervise_all_steps is off", "policy.pred_future_acs gives every token its own action"
+            yield Conflict("supervise_all_steps", what, why, "policy.supervise_all_steps=true")
+        if self.head == "gaussian":
+            what, why = "policy.head is gaussian", "the transformer policy has a deterministic or a mixture head"
+            yield Conflict("head", what, why, "policy.head=gmm")
+
+
+POLICIES: dict[str, type[PolicyConfig]] = {
+    "bc": BcConfig,
+    "bc_vae": BcVaeConfig,
+    "bc_rnn": BcRnnConfig,
+    "bc_transformer": BcTransformerConfig,
+}
 
 
 @dataclass(frozen=True)
@@ -181,6 +414,21 @@ class TrainConfig(Section):
     device: Device
     data: DataConfig
     training: TrainingConfig
+    ema: EmaConfig
+    save: SaveConfig
+    wandb: WandbConfig
+    track: TrackConfig
     eval: EvalConfig
     env: EnvConfig
     policy: PolicyConfig
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Checkpoints of the best rollout need rollouts."""
+        wanted = self.save.on_best_rollout_return or self.save.on_best_rollout_success_rate
+        if wanted and not self.training.eval_freq:
+            yield Conflict(
+                "save",
+                "the best rollout is to be kept, and training.eval_freq is 0",
+                "no rollouts happen while it trains",
+                "training.eval_freq=1000, or save.on_best_rollout_return=false save.on_best_rollout_success_rate=false",
+            )

@@ -152,8 +152,9 @@ class Dataset:
         if of.codec == MP4:
             return decode_chunks(self.video_chunks(row, camera, frames), wanted)
         if of.codec == RAW:
-            content = self._read_span(self._spans([row.index], f"{of.member}.{RAW}")[0])[row.index]
-            return npy_rows(content) if frames is None else npy_rows(content)[np.asarray(frames, np.int64)]
+            member = f"{of.member}.{RAW}"
+            whole = npy_rows(self._read_span(self._spans([row.index], member)[0])[row.index])
+            return whole if frames is None else whole[np.asarray(frames, np.int64)]
         return decode_jpegs(self.jpegs(row, camera, frames), of.channels)
 
     def extras(self, row: EpisodeRow) -> dict[str, bytes]:

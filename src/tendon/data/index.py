@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tendon.data.episode import Schema
-from tendon.data.tario import CHUNK_KEYS, EXTRA, LOWDIM, META, MP4, Member, frame_starts, npy_rows, scan
+from tendon.data.tario import CHUNK_KEYS, EXTRA, LOWDIM, META, MP4, RAW, Member, frame_starts, npy_rows, scan
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,14 +71,15 @@ def arrow_schema(schema: Schema) -> pa.Schema:
     fields.append((f"{EXTRA}name", pa.list_(pa.string())))
     kinds = (pa.uint64(), pa.uint64(), pa.uint32())
     fields += [(f"{EXTRA}{key}", pa.list_(kind)) for key, kind in zip(PLACE, kinds, strict=True)]
-    images = [f"{camera.member}.{camera.codec}" for camera in schema.cameras if camera.codec != MP4]
-    for member in (META, LOWDIM, *images):
+    mjpegs = [f"{camera.member}.mjpeg" for camera in schema.cameras if camera.codec == "mjpeg"]
+    raws = [f"{camera.member}.{RAW}" for camera in schema.cameras if camera.codec == RAW]
+    for member in (META, LOWDIM, *mjpegs, *raws):
         fields += [
             (f"{member}/offset", pa.uint64()),
             (f"{member}/size", pa.uint64()),
             (f"{member}/crc32c", pa.uint32()),
         ]
-    fields += [(f"{member}/frames", pa.list_(pa.uint32())) for member in images if member.endswith(".mjpeg")]
+    fields += [(f"{member}/frames", pa.list_(pa.uint32())) for member in mjpegs]
     for camera in schema.cameras:
         if camera.codec == MP4:
             of_chunks = zip((*PLACE, *CHUNK_KEYS), (*kinds, *[pa.uint32()] * 3), strict=True)

@@ -20,6 +20,7 @@ Bytes = bytes | memoryview
 
 COPIED = ("hdlr", "vmhd", "dinf", "stsd")  # boxes taken over as they are; stsd holds what a decoder needs
 MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
+ENTRY_BYTES = 78  # fields of a visual sample entry before the boxes in it
 MAX_32 = 0xFFFFFFFF
 
 
@@ -47,7 +48,7 @@ class Track:
     @cached_property
     def times(self) -> np.ndarray:
         """When every sample is shown."""
-        return np.cumsum(self.durations) - self.durations + self.shifts - self.start
+        return np.asarray(np.cumsum(self.durations) - self.durations + self.shifts - self.start)
 
     @cached_property
     def shown(self) -> np.ndarray:
@@ -88,7 +89,9 @@ def read_track(content: Bytes) -> Track:
                     if len(track) and int((track.offsets + track.sizes).max()) > len(view):
                         raise Mp4Error("it is cut off: frames lie behind its end")
                     return track
-    except (struct.error, KeyError, IndexError) as error:
+    except Mp4Error:
+        raise
+    except (struct.error, KeyError, IndexError, ValueError) as error:
         raise Mp4Error(f"its boxes do not add up ({type(error).__name__} {error})") from error
     raise Mp4Error("it has no video")
 
@@ -167,8 +170,10 @@ def plain_mp4(content: Bytes) -> bytes:
             copy: Any = sink.add_stream_from_template(stream, opaque=True)
             start = None
             for packet in source.demux(stream):
-                if packet.dts is None:
+                if not packet.size:
                     continue
+                if packet.dts is None or packet.pts is None:
+                    raise Mp4Error("its frames have no time stamps")
                 start = packet.pts if start is None else start
                 packet.pts, packet.dts, packet.stream = packet.pts - start, packet.dts - start, copy
                 sink.mux(packet)
@@ -206,21 +211,29 @@ def _read_trak(view: memoryview, begin: int, end: int) -> Track | None:
     shifts = np.zeros(num, np.int64)
     if "ctts" in stbl:
         counts, values = _table(view, stbl["ctts"], 2).T
-        shifts = np.repeat(values.astype(np.uint32).view(np.int32).astype(np.int64), counts)[:num]
+        shifts = _spread(values.astype(np.uint32).view(np.int32).astype(np.int64), counts, num)
     counts, values = _table(view, stbl["stts"], 2).T
-    durations = np.repeat(values, counts)[:num]
+    durations = _spread(values, counts, num)
     keys = np.ones(num, bool)
     if "stss" in stbl:
         keys[:] = False
         keys[_table(view, stbl["stss"], 1)[:, 0] - 1] = True
-    if len(durations) != num or len(shifts) != num:
-        raise Mp4Error("its tables of samples differ in length")
     mdhd = mdia["mdhd"][0]
     timescale = struct.unpack_from(">I", view, mdhd + (20 if view[mdhd] else 12))[0]
     size = struct.unpack_from(">II", view, trak["tkhd"][1] - 8)
     boxes = {kind: _box(kind, bytes(view[slice(*places[kind])])) for kind in COPIED}
+    boxes["stsd"] = _without_bitrate(view, *places["stsd"])
     return Track(boxes, (size[0], size[1]), timescale, _offsets(view, stbl, sizes), sizes, durations, shifts, keys,
                  _edit_start(view, trak))  # fmt: skip
+
+
+def _without_bitrate(view: memoryview, begin: int, end: int) -> bytes:
+    """The box stsd without its hints of bit rates, in which videos of one encoder setting differ."""
+    entries = []
+    for kind, (at, stop) in _boxes(view, begin + 8, end):
+        kept = [(name, bytes(view[a:b])) for name, (a, b) in _boxes(view, at + ENTRY_BYTES, stop) if name != "btrt"]
+        entries.append(_box(kind, bytes(view[at : at + ENTRY_BYTES]), *[_box(name, body) for name, body in kept]))
+    return _box("stsd", bytes(view[begin : begin + 8]), *entries)
 
 
 def _edit_start(view: memoryview, trak: dict[str, tuple[int, int]]) -> int:
@@ -243,6 +256,8 @@ def _edit_start(view: memoryview, trak: dict[str, tuple[int, int]]) -> int:
 def _sizes(view: memoryview, stbl: dict[str, tuple[int, int]]) -> np.ndarray:
     at = stbl["stsz"][0]
     every, num = struct.unpack_from(">II", view, at + 4)
+    if num > len(view):
+        raise Mp4Error("it says that it has more frames than bytes")
     if every:
         return np.full(num, every, np.int64)
     return np.frombuffer(view, ">u4", num, at + 12).astype(np.int64)
@@ -262,6 +277,13 @@ def _offsets(view: memoryview, stbl: dict[str, tuple[int, int]], sizes: np.ndarr
     before = np.cumsum(sizes) - sizes
     starts = np.cumsum(counts) - counts
     return np.asarray(runs[run_of] + before - before[np.minimum(starts, max(len(sizes) - 1, 0))][run_of], np.int64)
+
+
+def _spread(values: np.ndarray, counts: np.ndarray, num: int) -> np.ndarray:
+    """Each value as often as its count says, ``num`` in all."""
+    if counts.sum() != num:
+        raise Mp4Error("its tables of samples differ in length")
+    return np.repeat(values, counts)
 
 
 def _table(view: memoryview, place: tuple[int, int], width: int) -> np.ndarray:

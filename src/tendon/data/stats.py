@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tendon.data.check import Finding, duplicate_findings, length_findings, span_findings, split_findings
+from tendon.data.check import TIMESTAMP, Facts, Finding, Ticks
 from tendon.data.index import sums_of
 from tendon.data.tario import LOWDIM
 
@@ -120,7 +120,7 @@ def compute_stats(dataset: Dataset, split: str = "train", skip_episodes: Sequenc
         for name, each in sums.items()
     }
     steps = sum(row.length for row in rows)
-    findings = tuple(_findings(dataset, rows, sums))
+    findings = find_odd(dataset, rows)
     return DatasetStats(dataset.manifest.digest, split, len(rows), steps, told, features, findings)
 
 
@@ -144,23 +144,45 @@ def _quantiles(dataset: Dataset, rows: Sequence[EpisodeRow]) -> tuple[dict[str, 
     return found, "exact" if stride == 1 else f"of {len(chosen)} of {len(rows)} episodes"
 
 
-def _findings(dataset: Dataset, rows: Sequence[EpisodeRow], sums: Mapping[str, Stats]) -> list[Finding]:
+def find_odd(dataset: Dataset, rows: Sequence[EpisodeRow]) -> tuple[Finding, ...]:
+    """Findings of some episodes, from the index; timestamps are read where the index says that they are uneven."""
     at = np.array([row.index for row in rows])
-    ids = [row.episode_id for row in rows]
-    keys = (f"{LOWDIM}/size", f"{LOWDIM}/crc32c")
-    marks = [dataset.table.column(key).to_numpy()[at].tolist() for key in keys]
-    observed = {name: each for name, each in sums.items() if not name.startswith("next.")}
-    lows = {name: _floats(each.min) for name, each in observed.items()}
-    highs = {name: _floats(each.max) for name, each in observed.items()}
+    schema, table = dataset.manifest.schema, dataset.table
+    lows, highs = ({name: sums_of(table, name, kind)[at] for name in schema.dims} for kind in ("min", "max"))
+    size, crc = (table.column(f"{LOWDIM}/{key}").to_numpy()[at].astype(np.uint64) for key in ("size", "crc32c"))
+    outside = np.zeros(len(at), np.int64)
+    if "action" in lows:
+        outside = ((lows["action"] < -1) | (highs["action"] > 1)).sum(1)
+    facts = Facts(
+        tuple(row.episode_id for row in rows),
+        np.array([row.length for row in rows]),
+        np.array([not row.task.strip() for row in rows]),
+        size << np.uint64(32) | crc,
+        outside,
+        {name: each.min(0) for name, each in lows.items()},
+        {name: each.max(0) for name, each in highs.items()},
+        _ticks(dataset, rows, at) if TIMESTAMP in schema.dims else None,
+    )
     splits = {
         split: [row.episode_id for row in dataset.rows if split in row.splits] for split in dataset.manifest.splits
     }
-    return [
-        *span_findings(lows, highs),
-        *length_findings(ids, np.array([row.length for row in rows])),
-        *duplicate_findings(ids, list(zip(*marks, strict=True))),
-        *split_findings(splits),
-    ]
+    return facts.findings(schema.fps, splits)
+
+
+def _ticks(dataset: Dataset, rows: Sequence[EpisodeRow], at: np.ndarray) -> Ticks:
+    """Even timestamps are known from their extremes and spread alone; the others are read."""
+    low, high, m2 = (sums_of(dataset.table, TIMESTAMP, kind)[at, 0] for kind in ("min", "max", "m2"))
+    num = np.array([row.length for row in rows], np.float64)
+    step = np.where(num > 1, (high - low) / np.maximum(num - 1, 1), 1 / dataset.manifest.schema.fps)
+    even = np.abs(m2 - step**2 * num * (num**2 - 1) / 12) <= np.maximum(m2, 1e-12) * 0.2 / num
+    ticks = Ticks(step, step.copy(), step.copy())
+    odd = np.flatnonzero(~even | (step <= 0))
+    read = Ticks.of(
+        [each[TIMESTAMP] for each in dataset.lowdims([rows[i] for i in odd])], dataset.manifest.schema.fps
+    )
+    for own, real in ((ticks.mean_s, read.mean_s), (ticks.longest_s, read.longest_s), (ticks.shortest_s, read.shortest_s)):
+        own[odd] = real
+    return ticks
 
 
 def _floats(values: np.ndarray) -> tuple[float, ...]:

@@ -1,7 +1,8 @@
 """The bytes of a shard: a deterministic ustar archive of episodes, written and scanned.
 
 A sample ``ep_<8 digits>`` is one episode: ``meta.json``, ``lowdim.npy`` (one structured array), and per camera
-``<camera>.mjpeg`` or ``<camera>.0000.mp4``, ``<camera>.0001.mp4``, ...; then what else there is: ``extra.<file name>``.
+``<camera>.mjpeg``, ``<camera>.npy`` (raw frames) or ``<camera>.0000.mp4``, ``<camera>.0001.mp4``, ...; then what else there is:
+``extra.<file name>``.
 A writer of our own rather than webdataset's TarWriter: that one imports torch, and offset, size and crc32c of every
 member are needed while writing. The result is plain: ``tar`` and ``webdataset`` read it. Called by convert and index.
 """
@@ -23,8 +24,8 @@ BLOCK = 512
 MAX_NAME = 100
 META, LOWDIM = "meta.json", "lowdim.npy"
 EXTRA = "extra."  # before the file name of what is neither low-dimensional nor a camera
-RAW = "npy"  # the codec of a camera whose frames are one uint8 array
 MP4 = "mp4"  # the codec of a camera whose frames are chunks of video
+RAW = "npy"  # the codec of a camera whose frames are one uint8 array [T, H, W, C]
 CHUNK_KEYS = ("first_frame", "num_frames", "skip")
 JPEG_END_START = b"\xff\xd9\xff\xd8"  # one frame ends, the next begins; cannot occur inside a frame we wrote
 
@@ -101,8 +102,8 @@ def write_episode(
         if camera.codec == MP4:
             continue
         if camera.codec == RAW:
-            frames = np.ascontiguousarray(cast("np.ndarray", episode.images[camera.name]))
-            members.append(writer.add(f"{key}.{camera.member}.{RAW}", npy_bytes(frames)))
+            content = npy_bytes(np.ascontiguousarray(episode.images[camera.name]))
+            members.append(writer.add(f"{key}.{camera.member}.{RAW}", content))
             continue
         content = b"".join(jpegs(episode.images[camera.name], camera, jpeg_quality))
         members.append(writer.add(f"{key}.{camera.member}.mjpeg", content))

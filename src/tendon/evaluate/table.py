@@ -138,12 +138,12 @@ def _clips(folder: Path, env: EnvConfig, eval: EvalConfig, results: list[Episode
     try:
         with drawing_guest(env, eval) as guest:
             for result in chosen:
-                replay = render_episode(guest, result.seed, result.actions, recorded=result.status)
+                replay = render_episode(guest, result.seed, result.actions, recorded=result.status, every=2)
                 if not replay.agrees:
                     log.warning("evaluate: clip of seed %d: %s", result.seed, replay.note)
                     continue
                 clips[result.seed] = f"videos/seed_{result.seed}.mp4"
-                (folder / clips[result.seed]).write_bytes(encode_mp4(replay.frames, env.fps))
+                (folder / clips[result.seed]).write_bytes(encode_mp4(replay.frames, env.fps / 2))
     except TendonError as error:
         log.warning("evaluate: no clips: %s; %s", error.problems[0].why, error.problems[0].fix)
     return clips

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 Batch = dict[str, Tensor]
+Shape = int | tuple[int, ...]  # of one step of a feature: D, (C, L) of a scan, (C, H, W) of a camera
 Memory = Any  # a tree of tensors with a leading batch axis, or None
 
 
@@ -26,10 +27,16 @@ class Window:
     observation_deltas: tuple[int, ...]  # e.g. (-1, 0)
     action_deltas: tuple[int, ...]  # e.g. (0, 1, ..., 15)
     num_actions: int  # how many of the predicted actions are executed before the policy is asked again
+    acting_deltas: tuple[int, ...] = ()  # steps read when acting where they differ from training's; empty: they do not
 
     def deltas(self) -> dict[str, tuple[int, ...]]:
         """Deltas per feature, as the loader wants them."""
         return {key: self.observation_deltas for key in self.observation_keys} | {self.action_key: self.action_deltas}
+
+    @property
+    def reading_deltas(self) -> tuple[int, ...]:
+        """Steps that ``act`` reads: the newest is 0, and before an episode's start its first observation is repeated."""
+        return self.acting_deltas or self.observation_deltas
 
 
 @dataclass(frozen=True)
@@ -37,17 +44,20 @@ class LossOutput:
     """What ``loss`` returns: the scalar to minimise, scalars for the log, and the carry of a recurrent policy.
 
     Metrics are detached tensors, not floats: reading a float waits for the device; the loop does so at log steps only.
+    A policy with several objectives also returns them by name: training weighs them and minimises their sum instead.
     """
 
     loss: Tensor
     metrics: dict[str, Tensor] = field(default_factory=dict)
     memory: Memory = None
+    objectives: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Policy(nn.Module):
     """Base of every policy. Normalisers are sub-modules with buffers, so they travel with the weights."""
 
     window: Window
+    carries = False  # True: loss wants the memory of the batch before, and episode_index and frame_index in its batches
 
     def loss(self, batch: Batch, memory: Memory = None) -> LossOutput:
         """Loss of a batch of raw (not normalised) windows: ``{key: [B, T, D]}`` and ``{key}_is_pad: [B, T]``."""

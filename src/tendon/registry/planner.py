@@ -48,6 +48,7 @@ def make_plan(
     planned = [_planned(trial, fixed, problems) for trial in trials]
     if problems:
         raise ConfigError.of(problems)
+    code = code_version("data", "loader", "policies", "train", "export", "sim", "evaluate")
     run = RunPlan(
         run_id="",
         store_uri=store_uri,
@@ -61,9 +62,10 @@ def make_plan(
         confirm_episodes=confirm_episodes,
         champion=champion,
         promote=promote,
+        code_version=code,
         trials=tuple(trial for trial in planned if trial is not None),
     )
-    return replace(run, run_id=digest(run, code_version("sim", "evaluate")))
+    return replace(run, run_id=digest(run))
 
 
 def source_digest(source_uri: str) -> str:
@@ -78,7 +80,8 @@ def source_digest(source_uri: str) -> str:
 def run_key(config: TrainConfig) -> str:
     """The key of a trial's work: the data (its prefix is a digest), what training reads of the configuration, and the code that trains."""
     effective = to_dict(config)
-    effective.pop("eval")
+    for section in ("eval", "wandb", "track"):
+        effective.pop(section)
     effective["env"] = {"observation": effective["env"]["observation"]}
     effective["data"]["uri"] = effective["data"]["uri"].rstrip("/").rsplit("/", 1)[-1]
     return digest("trial", effective, code_version("data", "loader", "policies", "train"))

@@ -31,7 +31,7 @@ def put_tree(store: Store, prefix: str, folder: Path) -> None:
         return
     root.delete(MARKER)
     for name in names:
-        root.write(name, (folder / name).read_bytes())
+        root.put_file(name, folder / name)
     root.write(MARKER, marker)
     for info in list(root.list()):
         if info.key not in files and info.key != MARKER:

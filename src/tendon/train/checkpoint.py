@@ -33,14 +33,14 @@ def checkpoint_uri(trial_uri: str, name: str) -> str:
     return join(trial_uri, FOLDER, name)
 
 
-def commit(store: Store, name: str, write: Callable[[Path], None], keep: int) -> None:
-    """Commit what ``write`` puts into a folder as the checkpoint ``name``; older ones go but for the ``keep`` newest.
+def commit(store: Store, name: str, write: Callable[[Path], None], kept: Callable[[list[str]], set[str]]) -> None:
+    """Commit what ``write`` puts into a folder as the checkpoint ``name``; older ones go unless they are to be kept.
 
     Args:
         store: the trial's store.
         name: from ``step_name``.
         write: fills the folder it is given.
-        keep: how many stay.
+        kept: which of the committed checkpoints stay.
 
     Raises:
         StorageError: the local disk or the store cannot take it; the checkpoints that were there still are.
@@ -57,8 +57,8 @@ def commit(store: Store, name: str, write: Callable[[Path], None], keep: int) ->
             fix="free some space, or point TMPDIR at a larger disk, and run again: it resumes",
         ) from error
     store.write(f"{FOLDER}/last", f"{name}\n".encode())
-    kept = set(complete(store)[: max(1, keep)])
-    for old in sorted(_begun(store) - kept, key=int):
+    staying = kept(complete(store))
+    for old in sorted(_begun(store) - staying, key=int):
         if int(old) < int(name):
             remove(store, old)
 

@@ -10,15 +10,15 @@ import torch
 from tendon.errors import ConfigError
 
 
-def pick_device(name: str) -> torch.device:
-    """``auto`` is the first GPU, or the CPU when there is none.
+def pick_device(name: str, local_rank: int = 0) -> torch.device:
+    """``auto`` is the first GPU, or the CPU when there is none; of several processes on a node each has its own GPU.
 
     Raises:
         ConfigError: the named GPU is not there.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device("cuda", local_rank) if name == "cuda" and local_rank else torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
             f"there is no device {name}",

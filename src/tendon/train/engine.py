@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +16,20 @@ from torch import Tensor
 from tendon.config.schema import TrainConfig
 from tendon.data.stats import FeatureStats
 from tendon.errors import ConfigError
-from tendon.policies.base import Batch, Policy
+from tendon.policies.base import Batch, LossOutput, Memory, Policy
 from tendon.policies.info import PolicyInfo
 from tendon.policies.registry import make_policy
+from tendon.train.carry import detached
 from tendon.train.device import pick_device
-from tendon.train.optimizer import make_optimizer
+from tendon.train.ema import Ema
+from tendon.train.objectives import weighed
+from tendon.train.optimizer import freeze, make_optimizer
+from tendon.train.parallel import Parallel, whole
+from tendon.train.ranks import ALONE, World
 from tendon.train.schedule import learning_rate
+
+logger = logging.getLogger(__name__)
+LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -30,65 +41,163 @@ class Update:
     grad_norm: Tensor | None  # before clipping; None when nobody asked
     lr: float  # of the next update: LeRobot logs it after its scheduler has stepped
 
-    def numbers(self) -> dict[str, float]:
-        """As plain numbers; this waits for the device."""
+    def numbers(self, world: World = ALONE) -> dict[str, float]:
+        """As plain numbers, means over all processes; this waits for the device."""
+        names = ["loss", *self.metrics]
+        values = world.mean(torch.stack([value.detach().double() for value in (self.loss, *self.metrics.values())]))
         norm = {} if self.grad_norm is None else {"grad_norm": self.grad_norm.item()}
-        metrics = {name: value.item() for name, value in self.metrics.items()}
-        return {"loss": self.loss.item(), **norm, "lr": self.lr, **metrics}
+        loss, *metrics = values.tolist()
+        return {"loss": loss, **norm, "lr": self.lr, **dict(zip(names[1:], metrics, strict=True))}
 
 
 class Engine:
-    """A policy with its optimiser and schedule."""
+    """A policy with its optimiser, schedule, scaler, average and carry."""
 
-    def __init__(self, config: TrainConfig, stats: Mapping[str, FeatureStats]) -> None:
+    def __init__(self, config: TrainConfig, stats: Mapping[str, FeatureStats], world: World = ALONE) -> None:
         """Seeds every generator, builds the policy on the CPU (so that weights start alike everywhere) and moves it."""
-        self.config = config
-        self.device = pick_device(config.device)
+        self.config, self.world = config, world
+        self.device = pick_device(config.device, world.local_rank)
+        training = config.training
         seed_everything(config.seed)
         features = select_features(config, stats)
         self.policy: Policy = make_policy(config.policy, features, stats).to(self.device)
         self.info = PolicyInfo(config.policy, features, self.policy.window)
-        self.optimizer = make_optimizer(config.training, self.policy)
-        self.parameters = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
+        freeze(self.policy, training.freeze)
+        self.parallel = Parallel(training, self.policy, self.device, world)
+        self.optimizer = make_optimizer(training, self.policy)
+        named = {name: p for name, p in self.policy.named_parameters() if p.requires_grad}
+        self.parameters = list(named.values())
+        self.ema = Ema(config.ema, named) if config.ema.enable else None
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=training.precision == "fp16")  # type: ignore[attr-defined]
+        self.steps_per_epoch = 1  # the loop knows the data and says how many
+        self.memories: list[Memory] = [None] * training.gradient_accumulation_steps
+        self.num_skipped = torch.zeros((), device=self.device)
+        self.at: Callable[[int, str], None] = lambda step, stage: None  # is told where an update is
+        if world.rank:
+            seed_everything(config.seed + world.rank * 1_000_003)
 
     def update(self, batch: Batch, step: int, *, measure: bool) -> Update:
-        """Loss, backward, clip, step; the gradient's norm is computed once, and only to clip or to ``measure``."""
+        """Loss, backward, clip, step; the gradient's norm is computed once, and only to clip, to skip or to ``measure``."""
+        training = self.config.training
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config.training, step)
+            group["lr"] = group["lr_scale"] * self._rate(step)
         self.optimizer.zero_grad(set_to_none=True)
-        output = self.policy.loss(batch)
-        output.loss.backward()  # type: ignore[no-untyped-call]
+        loss, metrics = self._backward(batch, step)
         grad_norm = None
-        if self.config.training.grad_clip_norm > 0:
-            grad_norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.training.grad_clip_norm)
-        elif measure:
-            grad_norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-        self.optimizer.step()
-        return Update(output.loss.detach(), output.metrics, grad_norm, learning_rate(self.config.training, step + 1))
+        if training.grad_clip_norm > 0 or measure or training.nonfinite == "skip":
+            self.scaler.unscale_(self.optimizer)
+            grads = [p.grad for p in self.parameters if p.grad is not None]
+            norm = torch.nn.utils.get_total_norm(grads)
+            if training.grad_clip_norm > 0:
+                torch.nn.utils.clip_grads_with_norm_(self.parameters, training.grad_clip_norm, norm)
+            grad_norm = whole(norm)
+        self._step(grad_norm)
+        if self.ema is not None:
+            self.ema.update(step)
+        return Update(loss, metrics, grad_norm, self._rate(step + 1))
+
+    def _backward(self, batch: Batch, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The gradients of an update's batch, part by part; the loss and its terms are means over the parts."""
+        num_parts = len(self.memories)
+        self.at(step, "forward")
+        if num_parts == 1:
+            output = self._loss(self.parallel.forward, batch, self.memories[0])
+            self.at(step, "backward")
+            self.scaler.scale(output.loss).backward()
+            self.memories[0] = detached(output.memory)
+            return output.loss.detach(), output.metrics
+        parts = split_batch(batch, num_parts)
+        outputs = []
+        for i, part in enumerate(parts):
+            with self.parallel.gradients_stay_here(i + 1 < num_parts):
+                output = self._loss(self.parallel.forward, part, self.memories[i])
+                self.at(step, "backward" if i + 1 == num_parts else "forward")
+                self.scaler.scale(output.loss / num_parts).backward()
+            self.memories[i] = detached(output.memory)
+            outputs.append(output)
+        metrics = {name: torch.stack([o.metrics[name] for o in outputs]).mean() for name in outputs[0].metrics}
+        return torch.stack([output.loss.detach() for output in outputs]).mean(), metrics
+
+    def _loss(self, module: torch.nn.Module, batch: Batch, memory: Memory) -> LossOutput:
+        with self._precision():
+            output: LossOutput = module(batch, memory)
+            return weighed(output, self.config.training.objective_weights)
+
+    def _step(self, grad_norm: Tensor | None) -> None:
+        """The optimiser's step; one with gradients that are no numbers is left out on the device, without waiting for it."""
+        if self.config.training.nonfinite == "skip":
+            assert grad_norm is not None
+            bad = (~grad_norm.isfinite()).float()
+            self.num_skipped += bad
+            if not self.scaler.is_enabled():  # a scaler finds and leaves out by itself
+                self.optimizer.grad_scale, self.optimizer.found_inf = None, bad  # type: ignore[attr-defined]
+        if self.scaler.is_enabled():
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            self.optimizer.step()
+
+    def _rate(self, step: int) -> float:
+        return learning_rate(self.config.training, step, self.steps_per_epoch)
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        low = LOW.get(self.config.training.precision)
+        return torch.autocast(self.device.type, low) if low else nullcontext()
 
     @torch.no_grad()
     def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """Mean loss and metrics over batches of one size; training's randomness is left as it was."""
         sums: dict[str, list[Tensor]] = {}
-        self.policy.eval()
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+        with self.judged():
             torch.manual_seed(self.config.seed)
             for batch in batches:
-                output = self.policy.loss(batch)
+                output = self._loss(self.parallel.loss, batch, None)
                 for name, value in {"loss": output.loss, **output.metrics}.items():
                     sums.setdefault(name, []).append(value)
-        self.policy.train()
         return {name: torch.stack(values).mean().item() for name, values in sums.items()}
+
+    @contextmanager
+    def judged(self) -> Iterator[Policy]:
+        """The policy in evaluation mode with the weights that are judged; randomness and weights are put back."""
+        average = self.ema if self.ema and not self.config.ema.validate_original_weights else None
+        self.policy.eval()
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            with average.applied() if average else nullcontext():
+                yield self.policy
+        self.policy.train()
+
+    def check_used(self) -> None:
+        """After the first update: every learning parameter has a gradient; several processes would wait for it for ever.
+
+        Raises:
+            ConfigError: one has none, and there are several processes.
+        """
+        unused = [name for name, p in self.policy.named_parameters() if p.requires_grad and p.grad is None]
+        if unused and self.world.is_many:
+            raise ConfigError(
+                f"{len(unused)} learning parameter(s) take no part in the loss",
+                where="training.freeze",
+                why=f"several processes wait for the gradient of each: {', '.join(unused[:5])}",
+                fix=f"training.freeze=[{','.join(sorted({name.rpartition('.')[0] for name in unused})[:5])}]",
+            )
+        if unused:
+            logger.warning("train: %d parameter(s) get no gradient: %s", len(unused), ", ".join(unused[:5]))
 
     def weights_are_finite(self) -> bool:
         """Whether every weight is a number."""
-        return bool(torch.stack([parameter.isfinite().all() for parameter in self.parameters]).all())
+        return bool(torch.stack([whole(parameter.isfinite().all()) for parameter in self.parameters]).all())
+
+
+def split_batch(batch: Batch, num_parts: int) -> list[Batch]:
+    """Equal parts of a batch, in order; views, not copies."""
+    size = len(next(iter(batch.values()))) // num_parts
+    return [{key: value[i * size : (i + 1) * size] for key, value in batch.items()} for i in range(num_parts)]
 
 
 def seed_everything(seed: int) -> None:
     """Python's, numpy's and torch's global generators; the checkpoint holds them from here on."""
     random.seed(seed)
-    np.random.seed(seed)
+    np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,8 +10,11 @@ import numpy as np
 import torch
 
 from tendon.config.schema import TrainConfig
-from tendon.policies.base import Batch, Window
-from tendon.train.track import Volume
+from tendon.policies.base import Batch, Policy, Window
+from tendon.train.ranks import World
+from tendon.train.volume import Volume
+
+Episode = Mapping[str, np.ndarray]  # feature to [T, D]
 
 
 class Batches(Protocol):
@@ -37,17 +40,18 @@ class Feeds:
     batch_size: int
     num_valid_batches: int
     episode_ids: Mapping[int, str]  # of the batches' episode_index
+    episodes: Callable[[], list[Episode]] = list  # held-out ones, whole
 
     @property
     def volume(self) -> Volume:
         """How much an epoch is."""
         return Volume(self.train.num_windows, self.train.num_episodes, self.batch_size)
 
-    def valid_batches(self, window: Window, device: torch.device) -> Iterator[Batch]:
+    def valid_batches(self, policy: Policy, device: torch.device) -> Iterator[Batch]:
         """The same few validation batches each time."""
         assert self.valid is not None
         for k in range(self.num_valid_batches):
-            yield to_tensors(self.valid.batch(k), window, device)
+            yield to_tensors(self.valid.batch(k), policy, device)
 
 
 class OpenFeeds(Protocol):
@@ -69,15 +73,41 @@ def open_feeds(dataset_uri: str, config: TrainConfig, window: Window) -> Feeds:
     num_frames = sum(row.length for row in held_out if row.episode_id not in data.skip_episodes)
     if not num_frames:
         return Feeds(train, None, batch_size, 0, ids)
+    rows = [row for row in held_out if row.episode_id not in data.skip_episodes][: config.training.valid_episodes]
     size = min(batch_size, num_frames)
     valid = Loader(dataset, data.valid_split, deltas, size, config.seed, skip_episodes=data.skip_episodes)
-    return Feeds(train, valid, batch_size, min(config.training.valid_batches, num_frames // size), ids)
+    num_batches = min(config.training.valid_batches, num_frames // size)
+
+    def episodes() -> list[Episode]:
+        return [{key: dataset.lowdim(row)[key] for key in deltas} for row in rows]
+
+    return Feeds(train, valid, batch_size, num_batches, ids, episodes)
 
 
-def to_tensors(arrays: Mapping[str, np.ndarray], window: Window, device: torch.device) -> Batch:
+@dataclass(frozen=True)
+class Share:
+    """What one process takes of every batch: equal parts by rank; one batch for ever when it is to be overfitted."""
+
+    batches: Batches
+    world: World
+    same: bool = False
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        arrays = next(self.batches)
+        if self.same:
+            arrays = self.batches.batch(0)
+        if not self.world.is_many:
+            return arrays
+        size = len(arrays["episode_index"]) // self.world.size
+        return {key: value[self.world.rank * size :][:size] for key, value in arrays.items()}
+
+
+def to_tensors(arrays: Mapping[str, np.ndarray], policy: Policy, device: torch.device) -> Batch:
     """The features of the window and their padding masks; on the CPU the tensors share the arrays' memory."""
+    window = policy.window
     keys = (*window.observation_keys, window.action_key)
     names = [name for key in keys for name in (key, f"{key}_is_pad") if name in arrays]
+    names += ("episode_index", "frame_index") if policy.carries else ()
     tensors = {name: torch.from_numpy(arrays[name]) for name in names}
     if device.type == "cpu":
         return tensors

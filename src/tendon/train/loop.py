@@ -1,30 +1,36 @@
 """Training, one loop for every policy: a configuration and a dataset in, a committed checkpoint and its numbers out.
 
 Called by ``steps.train_trial``. Resume-first: a second call continues where the last whole checkpoint is, and ends with
-the same bytes as an uninterrupted run. SIGTERM and Ctrl-C save and leave with code 75.
+the same bytes as an uninterrupted run. SIGTERM and Ctrl-C save and leave with code 75. With ``training.num_gpus`` the
+same code runs in each process that launch.py starts through torchrun.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 
-import torch
-
-from tendon.config.compose import describe, to_yaml
+from tendon.config.compose import to_yaml
 from tendon.config.schema import TrainConfig
 from tendon.data.stats import DatasetStats
 from tendon.errors import Interrupted
+from tendon.train.announce import announce
+from tendon.train.callbacks import Callback
 from tendon.train.checkpoint import weights_sha256
-from tendon.train.device import cpu_threads
+from tendon.train.device import cpu_threads, pick_device
 from tendon.train.engine import Engine
-from tendon.train.feed import Feeds, OpenFeeds, open_feeds, to_tensors
-from tendon.train.finite import FiniteWatch
+from tendon.train.estimate import check_room
+from tendon.train.feed import OpenFeeds, Share, open_feeds, to_tensors
 from tendon.train.interrupt import Interrupts
+from tendon.train.launch import launch, leave, wants_ranks
+from tendon.train.pulse import Pulse
+from tendon.train.ranks import joined
+from tendon.train.rules import RECURRING, SaveRules
 from tendon.train.saver import Saver
 from tendon.train.status import TrainResult, find_finished, write_finished
-from tendon.train.track import Tracker, big, latest
+from tendon.train.track import latest
+from tendon.train.trial import Rollouts, Trial, at_work
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]  # steps done, steps in all
@@ -38,6 +44,8 @@ def train(
     progress: Progress | None = None,
     *,
     open_data: OpenFeeds = open_feeds,
+    rollouts: Rollouts | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> TrainResult:
     """Train one trial to its end, or continue it.
 
@@ -47,7 +55,9 @@ def train(
         stats: its statistics, of the training split.
         trial_uri: where checkpoints, metrics.jsonl and status.json go.
         progress: called at each log step and at the end.
-        open_data: how batches are opened.
+        open_data: how batches are opened; with several processes a function of a module.
+        rollouts: plays the policy in its simulator, every ``training.eval_freq`` steps; likewise.
+        callbacks: watch the run, beside those that the configuration names (in this process only).
 
     Raises:
         Interrupted: a signal came; the state is saved.
@@ -58,74 +68,75 @@ def train(
     if finished is not None:
         logger.info("train: already done at step %d: %s", finished.step, finished.checkpoint_uri)
         return finished
-    with cpu_threads(config.training.num_threads), Interrupts() as interrupts:
-        engine = Engine(config, stats.features)
+    progress = progress or (lambda done, total: None)
+    if wants_ranks(config):
+        return launch(config, dataset_uri, stats, trial_uri, progress, open_data=open_data, rollouts=rollouts)
+    with cpu_threads(config.training.num_threads), joined(pick_device(config.device)) as world, Interrupts() as signals:
+        engine = Engine(config, stats.features, world)
         feeds = open_data(dataset_uri, config, engine.policy.window)
-        saver = Saver(trial_uri, engine, feeds.train, stats.to_json(), to_yaml(config))
-        _announce(engine, feeds, trial_uri)
-        result = _run(engine, feeds, saver, interrupts, progress or (lambda done, total: None))
-    write_finished(trial_uri, result)
+        engine.steps_per_epoch = feeds.volume.steps_per_epoch(config.training.epoch_every_n_steps)
+        rules = SaveRules(config.save, config.training, engine.steps_per_epoch, perf_counter())
+        saver = Saver(trial_uri, engine, feeds.train, rules, stats.to_json(), to_yaml(config))
+        check_room(engine, saver.store)
+        announce(engine, feeds.volume, trial_uri)
+        with Pulse(saver.store, world, config.training.rank_timeout_s, leave) as pulse:
+            with at_work(engine, feeds, saver, pulse, rollouts, callbacks) as trial:
+                result = _run(trial, Share(feeds.train, world, config.training.overfit_batch), signals, progress)
+    if world.is_first:
+        write_finished(trial_uri, result)
     logger.info("End of training")
     return result
 
 
-def _run(engine: Engine, feeds: Feeds, saver: Saver, interrupts: Interrupts, progress: Progress) -> TrainResult:
-    training, window = engine.config.training, engine.policy.window
-    start = saver.resume()
-    tracker, watch = Tracker(saver.store, feeds.volume, start.num_metric_lines), FiniteWatch(start.step)
-    num_steps, began = training.offline_steps, perf_counter()
-    uri = saver.uri(start.step)
+def _run(trial: Trial, batches: Share, signals: Interrupts, progress: Progress) -> TrainResult:
+    engine, rules, pulse, start = trial.engine, trial.saver.rules, trial.pulse, trial.start
+    training, world = engine.config.training, engine.world
+    num_steps = training.offline_steps
+    engine.at = pulse.at
+    uri = trial.saver.uri(start.step)
     for step in range(start.step, num_steps):
+        pulse.at(step, "data")
         asked = perf_counter()
-        arrays = next(feeds.train)
+        arrays = next(batches)
         got = perf_counter()
         is_logged = step % training.log_freq == 0
-        update = engine.update(to_tensors(arrays, window, engine.device), step, measure=is_logged)
-        watch.add(update.loss)
+        update = engine.update(to_tensors(arrays, engine.policy, engine.device), step, measure=is_logged)
+        trial.watch.add(update.loss)
+        if step == start.step:
+            engine.check_used()
+        for callback in trial.callbacks:
+            callback.on_step(trial.run, step, update)
         if is_logged:
-            numbers = update.numbers() | {"update_s": perf_counter() - got, "dataloading_s": got - asked}
-            watch.check(engine, feeds)
-            tracker.train(step, numbers)
+            trial.log(step, update, update_s=perf_counter() - got, dataloading_s=got - asked)
             progress(step, num_steps)
         num_done = step + 1
         is_last = num_done == num_steps
-        if feeds.valid is not None and (is_last or num_done % training.valid_freq == 0):
-            tracker.valid(num_done, engine.validate(feeds.valid_batches(window, engine.device)))
-        is_saved = training.save_checkpoint and num_done % training.save_freq == 0
-        if is_last or is_saved or interrupts.requested:
-            watch.check(engine, feeds)
-            tracker.flush()
-            uri = saver.save(num_done, len(tracker.lines), start.train_s + perf_counter() - began)
-        if interrupts.requested and not is_last:
-            raise _interrupted(interrupts.requested, num_done, num_steps, saver.trial_uri)
+        pulse.at(step, "agree")
+        stop, is_time = world.agreed([int(bool(signals.requested)), int(rules.is_time(perf_counter()))])
+        reasons = rules.recurring(num_done, bool(is_time), perf_counter())
+        if is_last or num_done % training.valid_freq == 0:
+            reasons |= trial.validate(num_done)
+        if training.eval_freq and (is_last or num_done % training.eval_freq == 0):
+            reasons |= trial.roll_out(num_done)
+        if is_last or stop:
+            reasons.setdefault(RECURRING, 0.0)
+        if reasons:
+            uri = trial.save(num_done, reasons)
+        if stop and not is_last:
+            trial.finish_saving()
+            raise _interrupted(signals.requested, num_done, num_steps, trial.saver.trial_uri)
+    trial.finish_saving()
     progress(num_steps, num_steps)
-    metrics = latest(tracker.lines) | {"train_s": start.train_s + perf_counter() - began}
-    return TrainResult(uri, num_steps, metrics, start.step, weights_sha256(uri))
-
-
-def _announce(engine: Engine, feeds: Feeds, trial_uri: str) -> None:
-    """LeRobot's lines before the first step."""
-    config, volume = engine.config, feeds.volume
-    num_learnable = sum(parameter.numel() for parameter in engine.parameters)
-    num_total = sum(parameter.numel() for parameter in engine.policy.parameters())
-    steps = config.training.offline_steps
-    logger.info("cfg:\n%s", describe(config))
-    logger.info("Logs will be saved locally.")
-    logger.info("Using %s, %d CPU threads.", engine.device, torch.get_num_threads())
-    logger.info("Output dir: %s", trial_uri)
-    logger.info("cfg.env.task=%s", config.env.task)
-    logger.info("cfg.training.offline_steps=%d (%s)", steps, big(steps))
-    logger.info("offline_dataset.num_frames=%d (%s)", volume.num_frames, big(volume.num_frames))
-    logger.info("offline_dataset.num_episodes=%d", volume.num_episodes)
-    logger.info("num_learnable_params=%d (%s)", num_learnable, big(num_learnable))
-    logger.info("num_total_params=%d (%s)", num_total, big(num_total))
-    logger.info("Start offline training on a fixed dataset")
+    metrics = latest(trial.tracker.lines) | {"train_s": trial.train_s}
+    return TrainResult(
+        uri, num_steps, metrics, start.step, weights_sha256(uri), str(engine.device), world.size, rules.best_names()
+    )
 
 
 def _interrupted(signal: str, step: int, num_steps: int, trial_uri: str) -> Interrupted:
     return Interrupted(
         f"training was interrupted at step {step} of {num_steps}",
         where=trial_uri,
-        why=f"{signal} came; the step was finished and saved",
+        why=f"{signal or 'a signal to another process'} came; the step was finished and saved",
         fix="run the same command again: it resumes",
     )

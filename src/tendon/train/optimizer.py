@@ -1,17 +1,78 @@
-"""The optimiser that a configuration names, in its fastest form on the device. Called by the loop."""
+"""What learns, how fast, and by which optimiser: frozen parts, parameter groups, Adam or AdamW in its fastest form.
+
+Called by the engine once. A name that fits no parameter is an error, never a key without effect.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from tendon.config.schema import TrainingConfig
+from tendon.errors import ConfigError
 
 OPTIMIZERS: dict[str, type[torch.optim.Adam]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+Named = list[tuple[str, nn.Parameter]]
+
+
+def freeze(policy: nn.Module, prefixes: Sequence[str]) -> None:
+    """Switch learning off for every parameter whose name is, or begins with, one of ``prefixes``."""
+    for prefix in prefixes:
+        found = [parameter for name, parameter in policy.named_parameters() if _under(name, prefix)]
+        if not found:
+            raise _no_such("training.freeze", prefix, policy)
+        for parameter in found:
+            parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in policy.parameters()):
+        raise ConfigError(
+            "nothing is left to learn",
+            where="training.freeze",
+            why=f"{', '.join(prefixes)} is every parameter of the policy",
+            fix="name fewer parts",
+        )
 
 
 def make_optimizer(training: TrainingConfig, policy: nn.Module) -> torch.optim.Optimizer:
-    """Adam (weight decay added to the gradient) or AdamW (decoupled) over every learnable parameter, as robomimic."""
-    parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
-    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
-    return OPTIMIZERS[training.optimizer](parameters, lr=training.lr, weight_decay=training.weight_decay, fused=fused)
+    """Adam (weight decay added to the gradient) or AdamW (decoupled); with one rate and one decay, one group."""
+    named = [(name, parameter) for name, parameter in policy.named_parameters() if parameter.requires_grad]
+    fused = all(parameter.device.type in ("cpu", "cuda") for _, parameter in named)
+    b1, b2 = training.adam_betas
+    return OPTIMIZERS[training.optimizer](
+        parameter_groups(training, named, policy),
+        lr=training.lr,
+        betas=(b1, b2),
+        eps=training.adam_eps,
+        weight_decay=training.weight_decay,
+        fused=fused,
+    )
+
+
+def parameter_groups(training: TrainingConfig, named: Named, policy: nn.Module) -> list[dict[str, object]]:
+    """Groups for the optimiser; ``lr_scale`` is what the schedule's rate is multiplied with."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    found_backbone = False
+    for name, parameter in named:
+        scale = 1.0
+        if training.lr_backbone is not None and "backbone" in name.split("."):
+            scale, found_backbone = training.lr_backbone / training.lr, True
+        decays = training.decay_norms_and_biases or parameter.ndim >= 2
+        groups.setdefault((scale, training.weight_decay if decays else 0.0), []).append(parameter)
+    if training.lr_backbone is not None and not found_backbone:
+        raise _no_such("training.lr_backbone", "backbone", policy)
+    return [{"params": params, "lr_scale": s, "weight_decay": decay} for (s, decay), params in groups.items()]
+
+
+def _under(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(f"{prefix.rstrip('.')}.")
+
+
+def _no_such(key: str, name: str, policy: nn.Module) -> ConfigError:
+    parts = ", ".join(child for child, module in policy.named_children() if next(module.parameters(), None) is not None)
+    return ConfigError(
+        f"the policy has no learning parameter under {name}",
+        where=key,
+        why=f"its parts are {parts}",
+        fix=f"name one of them in {key}, or leave {key} out",
+    )

@@ -1,6 +1,7 @@
 """Learning rate schedules as pure functions of the step: nothing to save, nothing to restore.
 
-Called by the loop before each update; multiplied with ``training.lr``.
+Called by the engine before each update; multiplied with ``training.lr``. Names are LeRobot's (``lr_scheduler``,
+``lr_warmup_steps``), InternManip's (``warmup_ratio``) and robomimic's (``epoch_schedule``, ``decay_factor``).
 """
 
 from __future__ import annotations
@@ -10,16 +11,22 @@ import math
 from tendon.config.schema import TrainingConfig
 
 
-def learning_rate(training: TrainingConfig, step: int) -> float:
+def learning_rate(training: TrainingConfig, step: int, steps_per_epoch: int = 1) -> float:
     """The rate of update ``step`` (0 is the first)."""
-    scale = factor(
+    if training.lr_scheduler in ("linear", "multistep") and training.epoch_schedule:
+        return training.lr * _by_epoch(training, step, steps_per_epoch)
+    return training.lr * factor(
         training.lr_scheduler,
         step,
         num_steps=training.offline_steps,
-        num_warmup_steps=training.lr_warmup_steps,
+        num_warmup_steps=num_warmup_steps(training),
         end_factor=training.lr_end_factor,
     )
-    return training.lr * scale
+
+
+def num_warmup_steps(training: TrainingConfig) -> int:
+    """By steps, or by ratio of all steps, rounded up as transformers does."""
+    return training.lr_warmup_steps or math.ceil(training.warmup_ratio * training.offline_steps)
 
 
 def factor(kind: str, step: int, *, num_steps: int, num_warmup_steps: int, end_factor: float) -> float:
@@ -36,3 +43,15 @@ def factor(kind: str, step: int, *, num_steps: int, num_warmup_steps: int, end_f
         return 1.0 + (end_factor - 1.0) * done
     assert kind == "cosine", kind
     return end_factor + (1.0 - end_factor) * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def _by_epoch(training: TrainingConfig, step: int, steps_per_epoch: int) -> float:
+    """robomimic's schedules: constant within an epoch; a warm-up, if there is one, is by step and comes on top."""
+    epoch = step // steps_per_epoch
+    num_warmup = num_warmup_steps(training)
+    warmup = step / num_warmup if step < num_warmup else 1.0
+    if training.lr_scheduler == "linear":
+        done = min(1.0, epoch / training.epoch_schedule[0])
+        return warmup * (1.0 + (training.lr_end_factor - 1.0) * done)
+    passed = sum(epoch >= milestone for milestone in training.epoch_schedule)
+    return warmup * training.decay_factor**passed

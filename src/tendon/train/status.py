@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tendon.storage import join, open_store
 from tendon.storage.trees import has_tree
@@ -25,6 +25,9 @@ class TrainResult:
     metrics: Mapping[str, float]
     resumed_from: int  # the step this attempt began at; 0: from scratch
     weights_sha256: str
+    device: str = ""
+    num_processes: int = 1
+    best: Mapping[str, str] = field(default_factory=dict)  # names of the checkpoints that are best in some way
 
 
 def find_finished(trial_uri: str) -> TrainResult | None:
@@ -42,6 +45,9 @@ def find_finished(trial_uri: str) -> TrainResult | None:
         metrics=status["metrics"],
         resumed_from=status["resumed_from"],
         weights_sha256=status["weights_sha256"],
+        device=status.get("device", ""),
+        num_processes=status.get("num_processes", 1),
+        best=status.get("best", {}),
     )
 
 
@@ -53,6 +59,9 @@ def write_finished(trial_uri: str, result: TrainResult) -> None:
         "checkpoint": result.checkpoint_uri.rsplit("/", 1)[-1],
         "weights_sha256": result.weights_sha256,
         "resumed_from": result.resumed_from,
+        "device": result.device,
+        "num_processes": result.num_processes,
+        "best": dict(result.best),
         "metrics": dict(result.metrics),
     }
     open_store(trial_uri).write(STATUS, (json.dumps(status, indent=1) + "\n").encode())

@@ -1,22 +1,27 @@
 """What a run tells: LeRobot's log lines, and metrics.jsonl in the trial's folder (one JSON object per line).
 
-A line of metrics.jsonl has ``step`` and either ``train/...`` keys (LeRobot's names) or ``valid/...`` keys. The file is
+A line of metrics.jsonl has ``step`` and ``train/...``, ``valid/...`` or ``eval/...`` keys (LeRobot's names). The file is
 written whole and atomically, at most every few seconds and before each checkpoint, and cut back when a run resumes.
+Trackers (W&B, TensorBoard, Katib) are callbacks that hear each line.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tendon.storage.store import Store
+from tendon.train.callbacks import Callback, Run
+from tendon.train.volume import Volume
 
 logger = logging.getLogger(__name__)
 METRICS = "metrics.jsonl"
 FLUSH_EVERY_S = 5.0
+SUM = "\N{N-ARY SUMMATION}"
 
 
 def big(number: float) -> str:
@@ -28,61 +33,75 @@ def big(number: float) -> str:
     return f"{number:.0f}{suffix}"
 
 
-@dataclass(frozen=True)
-class Volume:
-    """How much data an epoch is: turns steps into samples, episodes and epochs."""
-
-    num_frames: int
-    num_episodes: int
-    batch_size: int
-
-    def counts(self, num_steps: int) -> dict[str, float]:
-        """What ``num_steps`` updates have seen."""
-        samples = num_steps * self.batch_size
-        epochs = samples / self.num_frames
-        return {"num_samples": samples, "num_episodes": epochs * self.num_episodes, "num_epochs": epochs}
-
-
-def train_line(step: int, volume: Volume, numbers: dict[str, float]) -> str:
+def train_line(step: int, volume: Volume, numbers: Mapping[str, float]) -> str:
     """LeRobot's line of one training step; ``step`` counts from 0, the samples include it."""
-    seen = volume.counts(step + 1)
     return (
-        f"step:{big(step)} smpl:{big(seen['num_samples'])} ep:{big(seen['num_episodes'])} "
-        f"epch:{seen['num_epochs']:.2f} loss:{numbers['loss']:.3f} grdn:{numbers['grad_norm']:.3f} "
+        f"{_seen(step, volume)} loss:{numbers['loss']:.3f} grdn:{numbers['grad_norm']:.3f} "
         f"lr:{numbers['lr']:0.1e} updt_s:{numbers['update_s']:.3f} data_s:{numbers['dataloading_s']:.3f}"
     )
 
 
-class Tracker:
-    """Writes the log lines and metrics.jsonl of one trial."""
+def eval_line(num_steps: int, volume: Volume, numbers: Mapping[str, float]) -> str:
+    """LeRobot's line of an evaluation after ``num_steps`` updates; it counts one batch too many, as LeRobot does."""
+    return (
+        f"{_seen(num_steps, volume)} {SUM}rwrd:{numbers['avg_sum_reward']:.3f} "
+        f"success:{numbers['pc_success']:.1f}% eval_s:{numbers['eval_s']:.3f}"
+    )
 
-    def __init__(self, store: Store, volume: Volume, num_lines: int) -> None:
+
+def _seen(step: int, volume: Volume) -> str:
+    seen = volume.counts(step + 1)
+    return (
+        f"step:{big(step)} smpl:{big(seen['num_samples'])} ep:{big(seen['num_episodes'])} epch:{seen['num_epochs']:.2f}"
+    )
+
+
+class Tracker:
+    """Writes the log lines and metrics.jsonl of one trial; every process keeps the lines, the first one writes."""
+
+    def __init__(self, run: Run, num_lines: int, callbacks: Sequence[Callback]) -> None:
         """``num_lines``: how many lines of an earlier attempt stand; the rest belong to steps that are run again."""
-        self._store, self._volume = store, volume
-        self.lines = read_metrics(store)[:num_lines]
+        self._run, self._store, self._volume, self._callbacks = run, run.store, run.volume, callbacks
+        self.lines = read_metrics(run.store)[:num_lines]
         self._flushed_at = time.monotonic()
 
     def train(self, step: int, numbers: dict[str, float]) -> None:
         """Log training step ``step``."""
         logger.info(train_line(step, self._volume, numbers))
+        for callback in self._callbacks:
+            numbers |= callback.extra(self._run, step)
         seen = self._volume.counts(step + 1)
-        self._add({"step": step} | {f"train/{key}": value for key, value in (numbers | seen).items()})
+        self._add(step, "train", numbers | seen)
 
     def valid(self, num_steps: int, numbers: dict[str, float]) -> None:
         """Log the validation after ``num_steps`` updates."""
         seen = self._volume.counts(num_steps)
         text = " ".join(f"{key}:{value:.4f}" for key, value in numbers.items())
         logger.info("valid step:%s epch:%.2f %s", big(num_steps), seen["num_epochs"], text)
-        self._add({"step": num_steps} | {f"valid/{key}": value for key, value in numbers.items()})
+        self._add(num_steps, "valid", numbers)
+
+    def rollouts(self, num_steps: int, numbers: dict[str, float]) -> None:
+        """Log the rollouts after ``num_steps`` updates."""
+        logger.info(eval_line(num_steps, self._volume, numbers))
+        self._add(num_steps, "eval", numbers)
 
     def flush(self) -> None:
         """Make the lines so far visible to others."""
-        text = "".join(json.dumps(line) + "\n" for line in self.lines)
-        self._store.write(METRICS, text.encode())
+        if self._run.engine.world.is_first:
+            text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in self.lines)
+            self._store.write(METRICS, text.encode())
         self._flushed_at = time.monotonic()
 
-    def _add(self, line: dict[str, Any]) -> None:
+    def _add(self, step: int, group: str, numbers: Mapping[str, float]) -> None:
+        """JSON has no NaN: what is not finite is left out and named."""
+        bad = sorted(f"{group}/{key}" for key, value in numbers.items() if not math.isfinite(value))
+        finite = {f"{group}/{key}": value for key, value in numbers.items() if math.isfinite(value)}
+        if bad:
+            logger.warning("train: %s at step %d: NaN or infinite", ", ".join(bad), step)
+        line = {"step": step} | finite | ({"not_finite": bad} if bad else {})
         self.lines.append(line)
+        for callback in self._callbacks:
+            callback.on_line(self._run, len(self.lines) - 1, line)
         if time.monotonic() - self._flushed_at > FLUSH_EVERY_S:
             self.flush()
 
@@ -98,7 +117,7 @@ def latest(lines: list[dict[str, Any]]) -> dict[str, float]:
     """The newest value of every metric, as ``train_loss``, ``valid_loss``, and the lowest ``best_valid_loss``."""
     metrics: dict[str, float] = {}
     for line in lines:
-        for key in ("train/loss", "valid/loss"):
+        for key in ("train/loss", "valid/loss", "valid/action_mse", "eval/pc_success", "eval/avg_sum_reward"):
             if key in line:
                 metrics[key.replace("/", "_")] = line[key]
     valid = [line["valid/loss"] for line in lines if "valid/loss" in line]

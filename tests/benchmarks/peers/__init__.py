@@ -75,6 +75,39 @@ def robomimic() -> Path:
     )
 
 
+def lerobot() -> Path:
+    """lerobot 0.4.4, the last release for Python 3.11, beside a CPU torch newer than its pins; ffmpeg's libraries are needed."""
+    if sys.version_info[:2] not in ((3, 10), (3, 11)):
+        raise Skip("lerobot 0.4.4 and its torchcodec are installed for Python 3.10 and 3.11 only")
+    return environment(
+        "lerobot-0.4.4",
+        ["torch==2.13.0"],
+        ["--no-deps", "torchvision==0.28.0", "torchcodec==0.13.0", "lerobot==0.4.4"],
+        [
+            "datasets<5,>=4",
+            "diffusers<0.36",
+            "huggingface-hub[cli,hf-transfer]<0.36,>=0.34.2",
+            "accelerate<2,>=1.10",
+            "setuptools<81,>=71",
+            "einops<0.9",
+            "opencv-python-headless<4.13",
+            "av<16,>=15",
+            "jsonlines",
+            "packaging<26,>=24.2",
+            "pynput<1.9",
+            "pyserial<4",
+            "wandb<0.25,>=0.24",
+            "draccus==0.10.0",
+            "gymnasium<2,>=1.1.1",
+            "deepdiff<9",
+            "imageio[ffmpeg]<3",
+            "termcolor",
+            "numpy<2.4",
+            "pillow",
+        ],
+    )
+
+
 def ask(python: Path, script: str, *arguments: str, timeout_s: float = 900) -> dict[str, Any]:
     """Run one of the scripts beside this file in a peer's interpreter; its last line is a JSON answer."""
     done = subprocess.run(

@@ -66,6 +66,7 @@ def main(folder, episodes):
     worker_class = ConvertWorker.__ray_metadata__.modified_class  # the same class without a Ray cluster
     progress = SimpleNamespace(update=SimpleNamespace(remote=lambda n: None))
     write_raw(folder / "raw", episodes)
+
     class ActionConvert(cb.ActionConvertCallback):
         """The constructor of 1.1.6 calls its parent without the two values that the parent needs."""
 

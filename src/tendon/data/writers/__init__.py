@@ -101,11 +101,9 @@ def _upload(target: Path, uri: str) -> None:
         return
     store = open_store(uri)
     keys = sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
+    _refuse_existing(uri, any(info.key not in keys for info in store.list()))
     for key in sorted(keys, key=lambda key: key in LAST):
         store.write(key, (target / key).read_bytes())
-    for info in list(store.list()):
-        if info.key not in keys:
-            store.delete(info.key)  # of an upload that was killed
 
 
 def _refuse_existing(uri: str, there: bool) -> None:
