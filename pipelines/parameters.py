@@ -100,7 +100,14 @@ TABLE = (
         "GPUs of each training pod, as text: 0 trains on the CPU. The image must be a CUDA one.",
     ),
     Parameter("gpu_type", "cluster", str, "nvidia.com/gpu", "Resource name of the GPUs on the nodes."),
-    Parameter("image_data", "cluster", str, IMAGES["data"], "Image of plan, convert, stats, select, report, promote."),
+    Parameter(
+        "image_data",
+        "cluster",
+        str,
+        IMAGES["data"],
+        "Image of plan, convert, stats, select, report, promote; the sim image for a demo:// source "
+        "that needs a simulator.",
+    ),
     Parameter("image_train", "cluster", str, IMAGES["train"], "Image of train and export."),
     Parameter("image_sim", "cluster", str, IMAGES["sim"], "Image of evaluate and confirm."),
     Parameter(

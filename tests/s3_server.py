@@ -65,6 +65,15 @@ class Upload:
     parts: dict[int, bytes] = field(default_factory=dict)
 
 
+class Quiet(ThreadingHTTPServer):
+    """Clients that are killed in the middle of a request are no news."""
+
+    request_queue_size = 64
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        pass
+
+
 class S3Server:
     """The server; its objects can be looked at and damaged by tests."""
 
@@ -77,7 +86,7 @@ class S3Server:
         self.lock = threading.Lock()
         self._draw = random.Random(self.faults.seed)
         handler = type("Handler", (Handler,), {"s3": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+        self._server = Quiet(("127.0.0.1", port), handler)
         self._server.daemon_threads = True
         self.address = f"http://127.0.0.1:{self._server.server_port}"
 

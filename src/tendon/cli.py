@@ -82,10 +82,27 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     step.add_argument("--store-uri", required=True)
     step.add_argument("--dataset-name", default="demos")
     step.add_argument("--skip-episodes", nargs="*", default=[], metavar="EPISODE")
-    step.add_argument("--workers", type=int, default=1)
+    step.add_argument("--workers", type=int, default=1, help="processes on this machine")
+    step.add_argument("--worker", default="0/1", metavar="K/N", help="this is machine K of N that share one conversion")
+    step.add_argument("--resize", type=int, nargs=2, metavar=("H", "W"), help="size of every camera")
+    step.add_argument("--codec", choices=["mjpeg", "npy"], default="", help="npy: raw frames up to 64 px")
+    step.add_argument("--jpeg-quality", type=int, default=90)
+    step.add_argument("--strict", action="store_true", help="findings are errors")
+
+    step = verb("inspect", "a dataset or a source: schema, sizes, splits, findings, plots")
+    step.add_argument("uri")
+    step.add_argument("--format", help="of a source, when it is not recognised")
+    step.add_argument("--verify", action="store_true", help="read every byte; exit 3 names shard, member, offset, episode")
+    step.add_argument("--html", metavar="FILE", help="write a page that opens offline")
+
+    step = verb("gc", "what lies in a dataset's folder and belongs to nothing")
+    step.add_argument("--dataset-uri", required=True)
+    step.add_argument("--delete", action="store_true", help="delete it; without this it is only listed")
 
     step = verb("stats", "statistics and findings of a dataset's train split")
     step.add_argument("--dataset-uri", required=True)
+    step.add_argument("--split", default="train")
+    step.add_argument("--format", choices=["lerobot", "groot", "openpi"], help="print the file that they read")
 
     step = verb("train", "train one policy: `tendon train policy=bc env=lift data.uri=... training.offline_steps=...`")
     step.add_argument("overrides", nargs="*", help="configuration, e.g. policy=bc env=lift training.lr=1e-3")
@@ -96,6 +113,13 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     step.add_argument("--store-uri", default="outputs/train", help="the trial is kept in STORE/trials/RUN_KEY")
     step.add_argument("--run-uri", help="repeat a trial of a run: its folder ...")
     step.add_argument("--trial", help="... and the trial's name")
+    step.add_argument("--dry-run", action="store_true", help="ten updates, a validation, a checkpoint; nothing is kept")
+    step.add_argument(
+        "--overfit-batch", action="store_true", help="learn the first batch by heart, in a trial of its own"
+    )
+    step.add_argument(
+        "--profile", action="store_true", help="torch's profiler over steps 8 to 18, in a trial of its own"
+    )
 
     step = verb("export", "checkpoint to policy bundle, proven equal")
     step.add_argument("--checkpoint-uri", required=True)

@@ -6,13 +6,17 @@ import json
 import shlex
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tendon import steps
 from tendon.errors import ConfigError, GateRefused
-from tendon.logs import end_card
+from tendon.logs import duration, end_card
 from tendon.storage import join, open_store
+
+if TYPE_CHECKING:
+    from tendon.config.schema import TrainConfig
 
 DEMO = {
     "source_uri": "demo://lift?episodes=100&seed=1",
@@ -113,15 +117,71 @@ def convert(arguments: Namespace) -> int:
         dataset_name=arguments.dataset_name,
         skip_episodes=tuple(arguments.skip_episodes),
         workers=arguments.workers,
+        worker=arguments.worker,
+        resize=tuple(arguments.resize) if arguments.resize else None,
+        codec=arguments.codec,
+        jpeg_quality=arguments.jpeg_quality,
+        strict=arguments.strict,
     )
     rows = {"dataset": result.dataset_uri, "episodes": result.num_episodes, "frames": result.num_frames}
     print(end_card("converted", list(rows.items()), f"tendon stats --dataset-uri {shlex.quote(result.dataset_uri)}"))
     return 0
 
 
+def inspect(arguments: Namespace) -> int:
+    """Show what is in a dataset or a source; with --verify every byte is read."""
+    from tendon.data.dataset import open_dataset
+    from tendon.data.inspect import inspect_uri
+    from tendon.data.inspect_text import draw
+    from tendon.data.verify import find_damage
+    from tendon.errors import DataError
+    from tendon.logs import Progress
+
+    damage = []
+    if arguments.verify:
+        dataset = open_dataset(arguments.uri)
+        with Progress("inspect", len(dataset.manifest.shards), "shards verified") as bar:
+            damage = list(find_damage(dataset, bar.follow))
+    if damage:  # what is damaged cannot be drawn
+        raise DataError.of(damage)
+    with Progress("inspect", None, "episodes read") as bar:
+        found = inspect_uri(arguments.uri, arguments.format, bar.follow)
+    print(draw(found))
+    if arguments.verify:
+        print("\nverified: every shard has the bytes that were committed")
+    if arguments.html:
+        from tendon.report.dataset_page import render_dataset
+
+        Path(arguments.html).write_text(render_dataset(found), encoding="utf-8")
+        print(f"\npage: {arguments.html}")
+    return 3 if found.problems else 0
+
+
+def gc(arguments: Namespace) -> int:
+    """List or delete what no manifest names."""
+    from tendon.data.gc import collect_garbage, find_garbage
+
+    garbage = (collect_garbage if arguments.delete else find_garbage)(arguments.dataset_uri)
+    for each in garbage.objects:
+        print(f"{each.size:>12}  {each.key}")
+    rows = {"objects": len(garbage.objects), "bytes": garbage.bytes}
+    following = "" if arguments.delete else f"tendon gc --delete --dataset-uri {shlex.quote(arguments.dataset_uri)}"
+    print(end_card("deleted" if arguments.delete else "not needed", list(rows.items()), following))
+    return 0
+
+
 def stats(arguments: Namespace) -> int:
     """Statistics of a dataset."""
-    result = steps.stats(dataset_uri=arguments.dataset_uri)
+    result = steps.stats(dataset_uri=arguments.dataset_uri, split=arguments.split)
+    if arguments.format:
+        from tendon.data.dataset import open_dataset
+        from tendon.data.stats import DatasetStats
+        from tendon.data.stats_files import FORMATS
+
+        found = DatasetStats.from_json(json.dumps(result.stats))
+        schema = open_dataset(arguments.dataset_uri).manifest.schema
+        print(json.dumps(FORMATS[arguments.format](found, schema), indent=1))
+        return 0
     print(
         end_card(
             "statistics",
@@ -143,8 +203,15 @@ def train(arguments: Namespace) -> int:
         config, trial_uri = run.config_of(arguments.trial), run.trial_uri(arguments.trial)
     else:
         config = compose(arguments.overrides, config_dir=arguments.config_dir, config_name=arguments.config_name)
+        trial_uri = ""
+    changes: dict[str, Any] = {"overfit_batch": True} if arguments.overfit_batch else {}
+    changes |= {"callbacks": (*config.training.callbacks, "Profiler")} if arguments.profile else {}
+    config = replace(config, training=replace(config.training, **changes))
+    if changes or not trial_uri:
         trial_uri = join(arguments.store_uri, "trials", run_key(config))
     sys.stderr.write(describe(config) + "\n")
+    if arguments.dry_run:
+        return _print_rehearsal(config, trial_uri)
     result = steps.train(config=config, dataset_uri=config.data.uri, trial_uri=trial_uri)
     rows = {"checkpoint": result.checkpoint_uri, "step": result.step, "weights": result.weights_sha256[:16]}
     bundle = join(trial_uri, "bundle")
@@ -152,6 +219,18 @@ def train(arguments: Namespace) -> int:
         f"tendon export --checkpoint-uri {shlex.quote(result.checkpoint_uri)} --bundle-uri {shlex.quote(bundle)}"
     )
     print(end_card("trained", list(rows.items()), following))
+    return 0
+
+
+def _print_rehearsal(config: TrainConfig, trial_uri: str) -> int:
+    seen = steps.rehearse_training(config=config, dataset_uri=config.data.uri, trial_uri=trial_uri)
+    rows = {
+        "step": f"{1000 * seen.step_s:.1f} ms, all {config.training.offline_steps}: {duration(seen.total_s)}",
+        "memory": f"{seen.device_bytes / 2**20:.0f} MiB before activations",
+        "disk": f"{seen.checkpoint_bytes / 2**20:.1f} MiB a checkpoint, {seen.num_kept} stay",
+        "would go to": trial_uri,
+    }
+    print(end_card("dry run, nothing was kept", list(rows.items()), "the same command without --dry-run"))
     return 0
 
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tendon.data.sources import Source
     from tendon.evaluate.confidence import TrialScore
     from tendon.evaluate.table import Evaluation
+    from tendon.policies.base import Policy
+    from tendon.train.rehearse import Rehearsal
     from tendon.train.status import TrainResult
 
 log = logging.getLogger(__name__)
@@ -124,16 +126,25 @@ def convert(
     dataset_name: str,
     skip_episodes: Sequence[str] = (),
     workers: int = 1,
+    worker: str = "0/1",
+    resize: tuple[int, int] | None = None,
+    codec: str = "",
+    jpeg_quality: int = 90,
+    strict: bool = False,
 ) -> DatasetResult:
-    """Convert demonstrations to shards under a prefix that is known from the digests alone; resumable, manifest last."""
-    from tendon.data.convert import ConversionOptions, dataset_uri, plan_digest
+    """Convert demonstrations to shards under a prefix that is known from the digests alone; resumable, manifest last.
+
+    ``workers`` processes here; ``worker`` "K/N" is one of N machines that share the plan.
+    """
+    from tendon.data.convert import ConversionOptions, dataset_uri, parse_share, plan_digest
     from tendon.data.convert import convert as convert_episodes
     from tendon.data.manifest import load_manifest
 
-    options = ConversionOptions(skip_episodes=tuple(skip_episodes))
+    options = ConversionOptions(tuple(skip_episodes), jpeg_quality, resize, codec)
+    number, of = parse_share(worker)
     uri = dataset_uri(store_uri, dataset_name, plan_digest(source_digest, options))
     manifest = load_manifest(open_store(uri))
-    if manifest is not None:
+    if manifest is not None and not strict:
         log.info("convert: found finished in %s", uri)
     else:
         with (
@@ -142,7 +153,7 @@ def convert(
             Progress("convert", None, "steps") as bar,
         ):
             manifest = convert_episodes(
-                source, store_uri, dataset_name, options, workers, bar.follow, source_digest=source_digest
+                source, store_uri, dataset_name, options, workers, bar.follow, source_digest, strict=strict, worker=number, of=of
             )
     log.info("convert: %s holds %d episodes, %d steps", uri, manifest.episodes, manifest.steps)
     return DatasetResult(uri, manifest.digest, manifest.episodes, manifest.steps, json.loads(manifest.to_json()))
@@ -291,9 +302,38 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
 
     statistics = stats(dataset_uri=dataset_uri, split=config.data.split, skip_episodes=config.data.skip_episodes)
     with _timed(trial_uri, "train"), Progress("train", config.training.offline_steps, "steps") as bar:
-        return train_policy(
-            config, dataset_uri, DatasetStats.from_json(json.dumps(statistics.stats)), trial_uri, bar.follow
-        )
+        made = DatasetStats.from_json(json.dumps(statistics.stats))
+        return train_policy(config, dataset_uri, made, trial_uri, bar.follow, rollouts=rollouts_in_training)
+
+
+def rollouts_in_training(policy: Policy, config: TrainConfig) -> dict[str, float]:
+    """How a policy that is being trained does in its simulator, on training seeds; LeRobot's numbers."""
+    from tendon.evaluate.rollout import evaluate_policy
+    from tendon.evaluate.seeds import training
+
+    began = time.monotonic()
+    results = evaluate_policy(policy, config.env, config.eval, training(config.eval.n_episodes))
+    played = [result for result in results if result.status != "crashed"]
+    count = max(1, len(played))
+    seconds = time.monotonic() - began
+    return {
+        "avg_sum_reward": sum(result.sum_reward for result in played) / count,
+        "avg_max_reward": sum(result.max_reward for result in played) / count,
+        "pc_success": 100.0 * sum(result.status == "success" for result in played) / count,
+        "eval_s": seconds,
+        "eval_ep_s": seconds / max(1, len(results)),
+        "episodes": float(len(played)),
+        "crashed": float(len(results) - len(played)),
+    }
+
+
+def rehearse_training(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> Rehearsal:
+    """One update, one validation and one checkpoint of a configuration, of which nothing is kept."""
+    from tendon.data.stats import DatasetStats
+    from tendon.train.rehearse import rehearse
+
+    statistics = stats(dataset_uri=dataset_uri, split=config.data.split)
+    return rehearse(config, dataset_uri, DatasetStats.from_json(json.dumps(statistics.stats)), trial_uri)
 
 
 def export_trial(*, run_uri: str, outcome: str) -> str:

@@ -58,10 +58,10 @@ def times(values: np.ndarray, made: np.ndarray) -> None:
     [
         (changed("observation.state", lambda v: times(v[:, 1], 0.5), -1), "constant", "observation.state"),
         (changed("observation.state", lambda v: times(v[:, 1], np.linspace(0, 5e-5, 30)), -1), "tiny_span", "observation.state"),
-        (changed("action", lambda v: times(v[4, 1], 1.01)), "action_range", "action"),
+        (changed("action", lambda v: times(v[4:5, 1], 1.01)), "action_range", "action"),
         (changed("timestamp", lambda v: times(v, np.arange(30) / 10)), "fps", "e3"),
         (changed("timestamp", lambda v: times(v[20:], v[20:] + 1 / FPS)), "timestamp_gap", "e3"),
-        (changed("timestamp", lambda v: times(v[20], v[18])), "timestamp_gap", "e3"),
+        (changed("timestamp", lambda v: times(v[20:21], v[18:19])), "timestamp_gap", "e3"),
         ([*good(), episode(8, 200)], "length", "e8"),
         ([*good(), Episode("e9", 30, good()[2].features, task="t")], "duplicate", "e9"),
         ([*good(), Episode("e9", 30, episode(9).features, task=" ")], "task", "task"),

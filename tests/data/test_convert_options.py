@@ -93,6 +93,7 @@ def test_strict_makes_findings_errors(lift_like_hdf5: Maker, tmp_path: Path) -> 
     source = open_source(str(path))
     manifest = convert(source, str(tmp_path / "s"), "lift")
     assert convert(open_source(str(path)), str(tmp_path / "s"), "lift", strict=True) == manifest
+    path = lift_like_hdf5("odd.hdf5")
     with h5py.File(path, "a") as file:
         file["data/demo_2/actions"][3, 6] = 1.5
         file["data/demo_3/obs/object"][:, 0] = 2.0

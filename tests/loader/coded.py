@@ -39,7 +39,8 @@ class Coded:
         schema = Schema(features, tuple(cameras[codec] for codec in self.codecs), 10.0)
         valid = max(1, self.episodes // 10)
         infos = tuple(
-            EpisodeInfo(f"e{i}", self.length + i % 3, ("valid" if i < valid else "train",)) for i in range(self.episodes)
+            EpisodeInfo(f"e{i}", self.length + i % 3, ("valid" if i < valid else "train",))
+            for i in range(self.episodes)
         )
         return SourceInfo("coded", self.uri, "0" * 64, 1, schema, infos)
 

@@ -202,7 +202,7 @@ def test_processes_give_the_same_bytes(dataset: Dataset) -> None:
     loader.load_state(state)
     assert digest(next(loader)) == digest(plain.batch(9))
     loader._ahead._processes[0].kill()  # type: ignore[union-attr]
-    with pytest.raises(Interrupted, match="has ended"):
+    with pytest.raises(Interrupted, match="has ended"):  # noqa: PT012
         for _ in range(20):
             next(loader)
     loader.close()
@@ -226,3 +226,14 @@ def test_mixtures(dataset: Dataset, tmp_path: Path) -> None:
     assert np.array_equal(ranks[1]["frame_index"], mixed.batch(7)["frame_index"][1::2])
     with pytest.raises(ConfigError, match="different shapes"):
         MixedLoader([parts[0], Loader(other, "all", {STATE: (0,)}, 1, 4)], [1, 1], 16, seed=1)
+
+
+def test_what_is_in_memory_is_worked_out_in_chunks_and_stays_the_same(dataset: Dataset) -> None:
+    asked = {"split": "all", "deltas": DELTAS, "batch_size": 7, "seed": 5, "edges": {"action": ("repeat", "zero")}}
+    for rank, world in ((0, 1), (1, 2), (2, 3)):
+        slow = Loader(dataset, **asked, rank=rank, world=world, means=Means(tier="window"))  # type: ignore[arg-type]
+        fast = Loader(dataset, **asked, rank=rank, world=world, means=Means(tier="resident"))  # type: ignore[arg-type]
+        for k in (*range(40), 1000, 3):
+            assert digest(fast.batch(k)) == digest(slow.batch(k))
+        assert fast._shelved().ready
+        assert digest(fast.samples(13, 4)) == digest(slow.samples(13, 4))

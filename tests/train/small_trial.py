@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from tendon.config.compose import compose
-from tendon.config.schema import BcConfig, DataConfig, EnvConfig, EvalConfig, TrainConfig
+from tendon.config.schema import BcConfig, DataConfig, EnvConfig, TrainConfig
 from tendon.data.stats import DatasetStats, FeatureStats
 from tendon.policies.base import Window
 from tendon.train.feed import Feeds
 from tendon.train.loop import train
 from tendon.train.status import TrainResult
-
 
 SMALL = {
     "offline_steps": 40,

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import resource
 import shutil
-import time
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -100,7 +100,12 @@ def test_names_have_room_for_the_last_step() -> None:
 def test_pruning_keeps_the_newest(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     for step in (10, 20, 30, 40):
-        commit(store, step_name(step, 40), lambda folder: (folder / "x").write_text("x") and None, lambda names: set(names[:3]))
+        commit(
+            store,
+            step_name(step, 40),
+            lambda folder: (folder / "x").write_text("x") and None,
+            lambda names: set(names[:3]),
+        )
     assert complete(store) == ["000040", "000030", "000020"]
     assert not list((tmp_path / "checkpoints").glob("000010/*"))
 
@@ -108,7 +113,12 @@ def test_pruning_keeps_the_newest(tmp_path: Path) -> None:
 def test_what_a_killed_save_left_is_cleared_by_the_next(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     for step in (10, 20):
-        commit(store, step_name(step, 40), lambda folder: (folder / "x").write_text("x") and None, lambda names: set(names[:3]))
+        commit(
+            store,
+            step_name(step, 40),
+            lambda folder: (folder / "x").write_text("x") and None,
+            lambda names: set(names[:3]),
+        )
     (tmp_path / "checkpoints/000017").mkdir()
     (tmp_path / "checkpoints/000017/x").write_text("half")
     commit(store, "000030", lambda folder: (folder / "x").write_text("x") and None, lambda names: set(names[:3]))

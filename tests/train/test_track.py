@@ -8,7 +8,7 @@ import pytest
 from tendon.storage import open_store
 from tendon.train.callbacks import Run
 from tendon.train.engine import Engine
-from tendon.train.track import Tracker, big, eval_line, latest, read_metrics, train_line
+from tendon.train.track import Tracker, big, latest, read_metrics, train_line
 from tendon.train.volume import Volume
 from tests.train.small_trial import make_config, make_stats
 

@@ -85,9 +85,7 @@ class TrainingConfig(Section):
     precision: Precision
     compile: bool
     lr: Positive
-    lr_backbone: Annotated[
-        float | None, Must("more than 0, or null", lambda value: value is None or value > 0, "1e-5")
-    ]
+    lr_backbone: Annotated[float | None, Must("more than 0, or null", lambda value: value is None or value > 0, "1e-5")]
     optimizer: Literal["adam", "adamw"]
     adam_betas: Annotated[tuple[Beta, ...], Must("two numbers", lambda value: len(value) == 2, "[0.9,0.999]")]
     adam_eps: Positive
@@ -153,7 +151,8 @@ class TrainingConfig(Section):
                 "training.epoch_schedule=[50,80] or training.lr_scheduler=constant",
             )
         if self.epoch_schedule and (
-            self.lr_scheduler in ("constant", "cosine") or (self.lr_scheduler == "linear" and len(self.epoch_schedule) > 1)
+            self.lr_scheduler in ("constant", "cosine")
+            or (self.lr_scheduler == "linear" and len(self.epoch_schedule) > 1)
         ):
             yield Conflict(
                 "epoch_schedule",

@@ -100,7 +100,7 @@ class Facts:
         found = span_findings(lows, highs)
         if "action" in lows:
             found += action_findings(lows["action"], highs["action"], self.ids, self.outside)
-        found += [*length_findings(self.ids, self.lengths), *duplicate_findings(self.ids, self.prints.tolist())]
+        found += [*length_findings(self.ids, self.lengths), *duplicate_findings(self.ids, self.prints)]
         found += task_findings(self.ids, self.untold)
         if self.ticks is not None:
             found += timing_findings(self.ids, self.ticks, fps)
@@ -197,15 +197,14 @@ def length_findings(episode_ids: Sequence[str], lengths: np.ndarray) -> list[Fin
     ] + _more("length", len(odd))
 
 
-def duplicate_findings(episode_ids: Sequence[str], fingerprints: Sequence[object]) -> list[Finding]:
-    """Episodes whose low-dimensional values are the same."""
-    first: dict[object, str] = {}
-    found = []
-    for episode_id, fingerprint in zip(episode_ids, fingerprints, strict=True):
-        original = first.setdefault(fingerprint, episode_id)
-        if original != episode_id:
-            found.append(Finding("duplicate", episode_id, f"has the same values as {original}"))
-    return found[:MAX_LISTED] + _more("duplicate", len(found))
+def duplicate_findings(episode_ids: Sequence[str], fingerprints: np.ndarray) -> list[Finding]:
+    """Episodes whose low-dimensional values are the same; ``fingerprints [E]`` are equal where these are."""
+    _, first, which = np.unique(fingerprints, return_index=True, return_inverse=True)
+    again = np.flatnonzero(first[which] != np.arange(len(episode_ids)))
+    return [
+        Finding("duplicate", episode_ids[i], f"has the same values as {episode_ids[first[which[i]]]}")
+        for i in again[:MAX_LISTED]
+    ] + _more("duplicate", len(again))
 
 
 def split_findings(splits: Mapping[str, Sequence[str]]) -> list[Finding]:

@@ -58,6 +58,7 @@ __all__ = [
     "convert",
     "dataset_uri",
     "find_dataset",
+    "parse_share",
     "plan_conversion",
     "plan_digest",
 ]
@@ -148,6 +149,16 @@ def _make_one(place: Place, n: int) -> None:
 def _own_first(num: int, worker: int, of: int) -> list[int]:
     """The order in which a worker looks at the shards: its own, then those of the others from the back."""
     return [*range(worker, num, of), *(n for n in reversed(range(num)) if n % of != worker)]
+
+
+def parse_share(text: str) -> tuple[int, int]:
+    """``"2/8"`` as (2, 8): worker 2 of 8, counted from 0."""
+    number, slash, of = text.partition("/")
+    if not (slash and number.isdigit() and of.isdigit() and int(number) < int(of)):
+        raise ConfigError(
+            "a share of a conversion is not understood", where=f"worker={text}", why="it is K/N with K below N", fix="0/1"
+        )
+    return int(number), int(of)
 
 
 def find_dataset(

@@ -115,9 +115,51 @@ def from_parquet(content: bytes, columns: Sequence[str] | None = None) -> pa.Tab
     return pq.read_table(pa.BufferReader(content), columns=columns, use_threads=False)
 
 
-def sums_of(table: pa.Table, feature: str, kind: str) -> np.ndarray:
+class IndexTable:
+    """The index of a dataset; a column is read from the file when it is first asked for."""
+
+    def __init__(self, file: pa.NativeFile) -> None:
+        import pyarrow.parquet as pq
+
+        self._file = pq.ParquetFile(file)
+        self._columns: dict[str, pa.Array] = {}
+
+    @property
+    def num_rows(self) -> int:
+        """Episodes."""
+        return int(self._file.metadata.num_rows)
+
+    @property
+    def column_names(self) -> list[str]:
+        """Every column."""
+        return list(self._file.schema_arrow.names)
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column."""
+        import pyarrow as pa
+
+        return pa.chunked_array([self.combined(name)])
+
+    def combined(self, name: str) -> pa.Array:
+        """One column in one piece."""
+        import pyarrow as pa
+
+        if name not in self._columns:
+            column = self._file.read([name], use_threads=False).column(name)
+            self._columns[name] = pa.concat_arrays(column.chunks) if column.num_chunks != 1 else column.chunk(0)
+        return self._columns[name]
+
+    def array(self, name: str) -> np.ndarray:
+        """One column of numbers."""
+        return np.asarray(self.combined(name).to_numpy(zero_copy_only=False))
+
+
+def sums_of(table: IndexTable, feature: str, kind: str) -> np.ndarray:
     """Per-episode numbers of a feature: ``[episodes, D]`` float64."""
-    column = table.column(f"{feature}/{kind}").combine_chunks()
+    column = table.combined(f"{feature}/{kind}")
     values = column.flatten().to_numpy(zero_copy_only=False)
     return np.asarray(values, np.float64).reshape(len(table), column.type.list_size)
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from tendon.data.episode import Schema
 from tendon.data.images import planned_cameras
 from tendon.data.manifest import FORMAT_VERSION, digest_of
@@ -118,15 +120,24 @@ def deal(keys: Sequence[bytes], sizes: Sequence[int], shard_bytes: int) -> tuple
     num = -(-total // shard_bytes)
     num = max(num, MANY_SHARDS) if total > SMALL_DATASET else max(num, -(-total // SMALL_SHARD))
     num = max(num, -(-total // MAX_SHARD), -(-len(sizes) // MAX_EPISODES_PER_SHARD), 1)
-    per_shard = total / num
-    shards: list[list[int]] = [[]]
-    filled = 0
-    for i in sorted(range(len(keys)), key=lambda i: keys[i]):
-        if shards[-1] and filled >= per_shard * len(shards):
-            shards.append([])
-        shards[-1].append(i)
-        filled += sizes[i]
-    return tuple(tuple(shard) for shard in shards)
+    words = np.frombuffer(b"".join(key.ljust(32, b"\0") for key in keys), ">u8").reshape(-1, 4)
+    order = np.lexsort(words.T[::-1])
+    filled = np.cumsum(np.asarray(sizes)[order])[:-1]  # before every episode but the first
+    # an episode begins the next shard when what lies before it reaches the next multiple; at most one shard at a time
+    reached = np.searchsorted(total / num * np.arange(1, num + 1), filled, "right")
+    begins = [at + 1 for at in np.flatnonzero(np.diff(_one_at_a_time(reached), prepend=0)).tolist()]
+    return tuple(tuple(part.tolist()) for part in np.split(order, begins))
+
+
+def _one_at_a_time(reached: np.ndarray) -> np.ndarray:
+    """The same, where a jump by several is taken in single steps."""
+    if not len(reached) or (np.diff(reached, prepend=0) <= 1).all():
+        return reached
+    taken, at = [], 0
+    for goal in reached.tolist():
+        at += goal > at
+        taken.append(at)
+    return np.array(taken)
 
 
 def _check_skips(info: SourceInfo, options: ConversionOptions) -> None:

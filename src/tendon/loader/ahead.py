@@ -9,6 +9,7 @@ import logging
 import queue
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -83,10 +84,8 @@ class Ahead:
         if self._queue is not None:
             self._stop.set()
             while self._thread.is_alive():
-                try:
+                with suppress(queue.Empty):
                     self._queue.get(timeout=0.02)
-                except queue.Empty:
-                    continue
 
     def _make(self, samples: int) -> None:
         assert self._queue is not None

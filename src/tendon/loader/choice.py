@@ -34,6 +34,7 @@ class Ordering:
     kind: Literal["shuffled", "slots", "minestudio"] = "shuffled"
     lanes: int | None = None  # None: 1 for sets of which the encoded members have less than 2 GiB, else 96
     block: int = BLOCK_EPISODES
+    unit_bytes: int = 4 << 20  # neighbouring episodes are fetched and dealt to lanes together up to this size
     weights: Mapping[str, float] = field(default_factory=dict)  # of episodes, by their id
     repeated: Mapping[str, Sequence[int]] = field(default_factory=dict)  # steps that are listed again, by episode id
     times: int = 1  # how often in addition

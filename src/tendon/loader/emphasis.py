@@ -42,7 +42,7 @@ class Emphasis:
         if beyond.any():
             at = self.extra_start[E[beyond]] + ordinal[beyond] - self.table.counts[E[beyond]]
             windows[beyond] = self.extra_windows[at]
-        return windows
+        return np.asarray(windows)
 
 
 def emphasis(

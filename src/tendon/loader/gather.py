@@ -124,6 +124,53 @@ def _fill(
     return bad
 
 
+@dataclass(frozen=True)
+class Chunk:
+    """What several batches in a row need when everything is in memory, worked out at once."""
+
+    episode_index: np.ndarray
+    t: np.ndarray
+    rows: list[np.ndarray]  # per group, of the shelf's arrays [windows, W]
+    pads: list[np.ndarray]
+    zeros: list[np.ndarray | None]
+
+
+def chunk_of(
+    shelf: Shelf, groups: Sequence[Group], episode_index: np.ndarray, episodes_B: np.ndarray, t_B: np.ndarray
+) -> Chunk:
+    """Rows and masks of many windows; the shelf must be ``ready``."""
+    row_B, length_B = shelf.rows_of(episodes_B) + t_B, shelf.layout.lengths[episodes_B]
+    chunk = Chunk(episode_index[episodes_B], t_B, [], [], [])
+    for group in groups:
+        deltas = group.deltas
+        rows_BW = row_B[:, None] + deltas
+        pad_BW = np.zeros(rows_BW.shape, bool)
+        edge = np.flatnonzero((t_B < -deltas.min()) | (t_B >= length_B - deltas.max()))
+        steps_BW, pad_BW[edge] = steps_of(t_B[edge], length_B[edge], deltas)
+        rows_BW[edge] = steps_BW + (row_B - t_B)[edge, None]
+        chunk.rows.append(rows_BW)
+        chunk.pads.append(pad_BW)
+        chunk.zeros.append(_zeros(group.span, pad_BW, t_B, deltas))
+    return chunk
+
+
+def gather_chunk(
+    shelf: Shelf, groups: Sequence[Group], chunk: Chunk, begin: int, end: int, arrays: Mapping[str, np.ndarray]
+) -> None:
+    """Fill ``arrays`` with the windows ``[begin, end)`` of a chunk."""
+    arrays["episode_index"][...] = chunk.episode_index[begin:end]
+    arrays["frame_index"][...] = chunk.t[begin:end]
+    values = iter(shelf.values)
+    for i, group in enumerate(groups):
+        source = next(values) if group.columns else shelf.frames[group.names[0]]
+        out = arrays[f"values {i}"] if group.columns else arrays[group.names[0]]
+        _take(shelf, source, chunk.rows[i][begin:end], out)
+        arrays[f"pad {i}"][...] = chunk.pads[i][begin:end]
+        zeros = chunk.zeros[i]
+        if zeros is not None:
+            out[zeros[begin:end]] = 0
+
+
 def _take(shelf: Shelf, source: np.ndarray, rows_BW: np.ndarray, out: np.ndarray) -> None:
     """One copy per window; many threads when it is much."""
     if out.nbytes < 8 << 20:
@@ -131,9 +178,7 @@ def _take(shelf: Shelf, source: np.ndarray, rows_BW: np.ndarray, out: np.ndarray
         return
     cuts = range(0, len(out), max(1, len(out) // 8))
     step = cuts.step
-    done = [
-        shelf.pool.submit(np.take, source, rows_BW[i : i + step], 0, out[i : i + step], "clip") for i in cuts
-    ]
+    done = [shelf.pool.submit(np.take, source, rows_BW[i : i + step], 0, out[i : i + step], "clip") for i in cuts]
     for each in done:
         each.result()
 
@@ -190,7 +235,7 @@ def _run(jobs: Sequence[Job]) -> list[tuple[Job, str]]:
                 decode_jpeg_into(job.content, job.places)
             else:
                 decode_mp4_into(job.content, job.places)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError) as error:  # noqa: PERF203 - each on its own
             failed.append((job, f"it cannot be decoded: {error}"))
     return failed
 

@@ -16,7 +16,6 @@ from tendon.data.tario import LOWDIM, MP4
 from tendon.errors import DataError
 from tendon.storage import join
 
-UNIT_BYTES = 4 << 20  # neighbouring episodes are fetched together up to this size
 JOIN_GAP = 128 << 10  # bytes between two members that are read rather than skipped
 
 
@@ -47,7 +46,9 @@ class Range:
 class Layout:
     """The members that a set of features and cameras needs, of some episodes in the order of their number."""
 
-    def __init__(self, dataset: Dataset, rows: Sequence[EpisodeRow], lowdim: bool, cameras: Sequence[Camera]) -> None:
+    def __init__(
+        self, dataset: Dataset, rows: Sequence[EpisodeRow], lowdim: bool, cameras: Sequence[Camera], unit_bytes: int
+    ) -> None:
         self.dataset, self.rows, self.cameras = dataset, rows, tuple(cameras)
         self.lengths = np.array([row.length for row in rows], np.int64)
         self.shard = np.array([row.shard for row in rows], np.int64)
@@ -75,7 +76,9 @@ class Layout:
             self.bytes_E += sizes
         for columns in self._chunks.values():
             self.bytes_E += np.array([int(sizes.sum()) for sizes in columns[1]], np.int64)
-        self.unit_start = _units(self.shard, self.bytes_E)  # first episode of every unit, and the number of episodes
+        self.unit_start = _units(
+            self.shard, self.bytes_E, unit_bytes
+        )  # first episode of every unit, and the number of episodes
         self.unit_of = np.repeat(np.arange(self.num_units), np.diff(self.unit_start))
 
     @property
@@ -98,7 +101,9 @@ class Layout:
 
     def ranges(self, unit: int) -> list[Range]:
         """What is read for a unit: members that lie close together are one range."""
-        parts = sorted((part for episode in self.episodes(unit) for part in self.parts(episode)), key=lambda p: p.offset)
+        parts = sorted(
+            (part for episode in self.episodes(unit) for part in self.parts(episode)), key=lambda p: p.offset
+        )
         found: list[list[Part]] = []
         end = -1
         for part in parts:
@@ -146,11 +151,11 @@ def _lists(dataset: Dataset, name: str, number: np.ndarray) -> list[np.ndarray]:
     return [flat[offsets[i] : offsets[i + 1]] for i in number.tolist()]
 
 
-def _units(shard: np.ndarray, size: np.ndarray) -> np.ndarray:
+def _units(shard: np.ndarray, size: np.ndarray, most: int) -> np.ndarray:
     starts, held = [0], 0
     for episode in range(len(shard)):
         new_shard = episode and shard[episode] != shard[episode - 1]
-        if episode and (new_shard or held + size[episode] > UNIT_BYTES):
+        if episode and (new_shard or held + size[episode] > most):
             starts.append(episode)
             held = 0
         held += int(size[episode])

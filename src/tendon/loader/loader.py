@@ -23,19 +23,20 @@ from tendon.loader.cache import BLOCK, CachedBytes, Name
 from tendon.loader.choice import ONE_LANE_BYTES, SHUFFLED, Means, Ordering
 from tendon.loader.emphasis import Emphasis, emphasis
 from tendon.loader.fetch import Bytes, open_bytes
-from tendon.loader.gather import fields_of, gather, grouped
+from tendon.loader.gather import Chunk, chunk_of, fields_of, gather, gather_chunk, grouped
 from tendon.loader.layout import Layout
-from tendon.loader.order import LANES, Order, Units
-from tendon.loader.shelf import Shelf
 from tendon.loader.meter import Meter
+from tendon.loader.order import LANES, Order, Units
 from tendon.loader.processes import Processes, Recipe
+from tendon.loader.shelf import Shelf
 from tendon.loader.slabs import Field, Slabs, arrays_in, slab_bytes
 from tendon.loader.slots import MineStudioOrder, Slots
-from tendon.loader.windows import Edge, Span, spans_of, window_table
+from tendon.loader.windows import Edge, spans_of, window_table
 
 log = logging.getLogger(__name__)
 
 STATE_VERSION = 2
+CHUNK = 1 << 17  # window steps that are worked out at once when everything is in memory
 LOOK_AHEAD = 32  # batches whose units are loaded before they are needed
 MOST_BAD = 0.001  # share of episodes that may be replaced, one at least
 
@@ -111,7 +112,8 @@ class Loader:
         schema = dataset.manifest.schema
         cameras = {each.name: each for each in schema.cameras if each.name in spans}
         self._groups = grouped(spans, schema.dims, cameras)
-        self._layout = Layout(dataset, rows, any(name in schema.dims for name in spans), list(cameras.values()))
+        lowdim = any(name in schema.dims for name in spans)
+        self._layout = Layout(dataset, rows, lowdim, list(cameras.values()), ordering.unit_bytes)
         self._ordering, self._spans = ordering, spans
         self._emphasis = self._emphasised(ordering, dataset, split)
         self._order = self._ordered(ordering)
@@ -121,11 +123,14 @@ class Loader:
         self._substitute = on_bad_sample == "substitute"
         self._bad: set[int] = set()
         self._share_size = -(-batch_size // world)
-        self._slabs = Slabs(slab_bytes(fields_of(self._groups, self._share_size)))
+        self._fields = fields_of(self._groups, self._share_size)
+        self._slabs = Slabs(slab_bytes(self._fields))
+        self._chunk: tuple[int, Chunk] | None = None
         self.shares = self._shares()
         self._shelf: Shelf | None = None
         self._lock = threading.RLock()
-        self._samples = 0
+        self._samples = self._now = 0
+        self._expected = -1
         self._ahead: Ahead | Processes | None = None
 
     # ------------------------------------------------------------------------------------------------------- batches
@@ -205,7 +210,9 @@ class Loader:
         for group in self._groups:
             for name in group.names:
                 shape = (
-                    (dims[name],) if group.columns else next(f.shape for f in fields_of([group], 1) if f.name == name)[2:]
+                    (dims[name],)
+                    if group.columns
+                    else next(f.shape for f in fields_of([group], 1) if f.name == name)[2:]
                 )
                 found.append(Field(name, "<f4" if group.columns else "|u1", (1, len(group.span.deltas), *shape)))
         return tuple(found)
@@ -226,14 +233,16 @@ class Loader:
         with self._lock:
             if self._shelf is not None:
                 self._shelf.close()
-                self._shelf = None
+                self._shelf = self._chunk = None
 
     # --------------------------------------------------------------------------------------------------------- inside
 
     def _share(self, first: int) -> dict[str, np.ndarray]:
         with self._lock:
-            self._expect(first)
-            return self._at(self._positions(first))
+            if not self._shelved().ready or self._bad:
+                self._expect(first)
+                return self._at(self._positions(first))
+            return self._of_chunk(first)
 
     def _positions(self, first: int) -> np.ndarray:
         """Where this rank's windows of the batch at ``first`` stand in the stream."""
@@ -248,6 +257,25 @@ class Loader:
         arrays = slabs.lend(fields)
         self._fill(positions, arrays)
         return self._named(positions, arrays)
+
+    def _of_chunk(self, first: int) -> dict[str, np.ndarray]:
+        """The share when everything is in memory: what is common to many batches is worked out once."""
+        shelf, B = self._shelved(), self.batch_size
+        widest = max(len(group.span.deltas) for group in self._groups)
+        many = max(1, CHUNK // (self._share_size * widest))
+        begin, inside = first - first % (many * B), first % (many * B)
+        if inside % B or self._ordering.kind != "shuffled" or begin % self.world:  # another grid than k * batch_size
+            return self._at(self._positions(first))
+        if self._chunk is None or self._chunk[0] != begin:
+            positions = np.arange(begin + self.rank, begin + many * B, self.world)
+            located = self._located(positions)
+            self._chunk = (begin, chunk_of(shelf, self._groups, self._episode_index, *located))
+        low, high = ((at - self.rank + self.world - 1) // self.world for at in (inside, inside + B))
+        fields = self._fields if high - low == self._share_size else fields_of(self._groups, high - low)
+        arrays = self._slabs.lend(fields)
+        with shelf.meter.waiting("gather"):
+            gather_chunk(shelf, self._groups, self._chunk[1], low, high, arrays)
+        return self._named(None, arrays)
 
     def _share_into(self, first: int, whole: np.ndarray) -> None:
         """This rank's share of the batch at ``first``, into memory of someone else."""
@@ -276,9 +304,9 @@ class Loader:
         np.take(self._episode_index, episodes_B, out=arrays["episode_index"], mode="clip")
         arrays["frame_index"][...] = t_B
 
-    def _named(self, positions: np.ndarray, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _named(self, positions: np.ndarray | None, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         batch = {"episode_index": arrays["episode_index"], "frame_index": arrays["frame_index"]}
-        if self._ordering.kind != "shuffled":
+        if self._ordering.kind != "shuffled" and positions is not None:
             batch["slot"], batch["first"] = positions % self.batch_size, batch["frame_index"] == self._table.t0[0]
         for i, group in enumerate(self._groups):
             at = 0

@@ -10,6 +10,12 @@ from dataclasses import dataclass, field
 
 TOO_MUCH = 0.3  # share of its time that the consumer may wait
 ENOUGH_S = 10.0  # before anything is said
+KNOBS = {
+    "fetch": "reading from the store is the bottleneck: raise fetches, or give the loader a disk cache",
+    "decode": "decoding is the bottleneck: raise threads or processes, or memory_budget so that frames stay decoded",
+    "gather": "copying windows is the bottleneck: raise processes",
+}
+BORDERS = (*KNOBS, "consumer_wait", "ring_full")
 
 
 @dataclass
@@ -53,11 +59,3 @@ class Meter:
         behind = {name: self.seconds[name] for name in KNOBS}
         slowest = max(behind, key=lambda name: behind[name])
         return f"the consumer waited {self.share:.0%} of its time for data; {KNOBS[slowest]}"
-
-
-KNOBS = {
-    "fetch": "reading from the store is the bottleneck: raise fetches, or give the loader a disk cache",
-    "decode": "decoding is the bottleneck: raise threads or processes, or memory_budget so that frames stay decoded",
-    "gather": "copying windows is the bottleneck: raise processes",
-}
-BORDERS = (*KNOBS, "consumer_wait", "ring_full")

@@ -120,9 +120,7 @@ class MixedLoader:
         return batch
 
     def _check_shapes(self) -> None:
-        shapes = [
-            {field.name: field.shape for field in loader.fields} for loader in self._loaders
-        ]
+        shapes = [{field.name: field.shape for field in loader.fields} for loader in self._loaders]
         for i, own in enumerate(shapes):
             if own != shapes[0]:
                 name = next(n for n in {**own, **shapes[0]} if own.get(n) != shapes[0].get(n))

@@ -73,7 +73,7 @@ def counts_of(weights: Sequence[float]) -> np.ndarray:
             why=f"its share is {exact[lost[0]] / PERIOD:.2g}, less than 1 in {PERIOD} samples",
             fix="raise its weight, or leave it out",
         )
-    return counts
+    return np.asarray(counts)
 
 
 def tempered(sizes: Sequence[float], temperature: float) -> list[float]:

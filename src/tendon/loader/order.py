@@ -142,7 +142,7 @@ class _Permutation:
 
     def at(self, q: np.ndarray) -> np.ndarray:
         """The windows at positions of the epoch."""
-        return self._windows[q]
+        return np.asarray(self._windows[q])
 
     @cached_property
     def uses(self) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -110,10 +111,8 @@ class Processes:
 
     def _ask(self) -> None:
         shared = self._free.pop() if self._free else self._made()
-        try:
+        with suppress(OSError):  # it has ended, which is said when its batch is due
             self._pipes[self._turn].send((self._asked, shared.path))
-        except OSError:
-            pass  # it has ended, which is said when its batch is due
         self._coming.append((self._turn, self._asked, shared))
         self._turn = (self._turn + 1) % len(self._pipes)
         self._asked += self._loader.batch_size

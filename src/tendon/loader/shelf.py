@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -70,6 +71,7 @@ class Shelf:
         self._rooms = Rooms(shares.rows, whole=shares.rows >= int(rows_E[-1]))
         self._held: dict[int, Held] = {}
         self._encoded = self._in_flight = 0
+        self._ready = False
         self._lock = threading.Condition()
         self._buffers = Buffers(shares.in_flight)
         self.pool = ThreadPoolExecutor(threads, "decode")
@@ -84,6 +86,14 @@ class Shelf:
     def complete(self) -> bool:
         """Whether every unit is there or on its way."""
         return len(self._held) == self.layout.num_units
+
+    @property
+    def ready(self) -> bool:
+        """Whether everything is in memory, decoded, and nothing of it is bad: no more to wait for, for good."""
+        if not self._ready and self._rooms.whole and self.complete and (self.decoded or not self.layout.cameras):
+            with self._lock:
+                self._ready = not any(held.coming or held.bad for held in self._held.values())
+        return self._ready
 
     def close(self) -> None:
         """Stop its threads."""
@@ -113,7 +123,9 @@ class Shelf:
                 assert held is not None, "the budget holds the largest unit"
                 held.pins += 1
                 pinned[units[0]] = held
-        missing = [f for e in episodes if (u := int(self.layout.unit_of[e])) in pinned and (f := pinned[u].coming.get(e))]
+        missing = [
+            f for e in episodes if (u := int(self.layout.unit_of[e])) in pinned and (f := pinned[u].coming.get(e))
+        ]
         if missing:
             with self.meter.waiting("fetch" if self._source.waits else "decode"):
                 wait(missing)
@@ -142,9 +154,9 @@ class Shelf:
         """The first row of every episode; they must be pinned."""
         units = self.layout.unit_of[episodes]
         if self._rooms.whole:
-            return self._first_row[units] + self._row_in_unit[episodes]
+            return np.asarray(self._first_row[units] + self._row_in_unit[episodes])
         row0 = {unit: self._held[unit].row0 for unit in np.unique(units).tolist()}
-        return np.array([row0[unit] for unit in units.tolist()], np.int64) + self._row_in_unit[episodes]
+        return np.asarray(np.array([row0[unit] for unit in units.tolist()], np.int64) + self._row_in_unit[episodes])
 
     def errors(self, episodes: Iterable[int]) -> dict[int, DataError]:
         """What is wrong with those of ``episodes`` that cannot be had."""
@@ -349,13 +361,10 @@ class Shelf:
                 at += dim
 
     def _places_of(self, columns: Columns) -> np.ndarray:
-        fields = self._dtype.fields or {}
+        fields: Mapping[str, Any] = self._dtype.fields or {}
         starts = [fields[name][1] // 4 for name in columns.names] if self._floats else []
         return np.concatenate(
-            [
-                np.arange(start, start + dim)
-                for start, dim in zip(starts, columns.dims if starts else (), strict=True)
-            ]
+            [np.arange(start, start + dim) for start, dim in zip(starts, columns.dims if starts else (), strict=True)]
             or [np.zeros(0, np.int64)]
         )
 

@@ -6,11 +6,13 @@ what is held is simply not used again.
 
 from __future__ import annotations
 
+import math
 import mmap
 import threading
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -25,10 +27,10 @@ class Field:
     dtype: str
     shape: tuple[int, ...]
 
-    @property
+    @cached_property
     def bytes(self) -> int:
         """Its size."""
-        return int(np.dtype(self.dtype).itemsize * np.prod(self.shape))
+        return np.dtype(self.dtype).itemsize * math.prod(self.shape)
 
 
 def slab_bytes(fields: tuple[Field, ...]) -> int:

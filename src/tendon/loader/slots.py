@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,7 +65,8 @@ class Slots:
     def _begin(self) -> None:
         self._free = [(0, slot) for slot in range(self.num_slots)]  # when a slot is free, and which
         self._stays: list[deque[_Stay]] = [deque() for _ in range(self.num_slots)]
-        self._epoch, self._queue = -1, iter(())
+        self._epoch = -1
+        self._queue: Iterator[int] = iter(())
         self._forgotten = 0  # batches before this one are no longer in the plan
 
     def _cover(self, first: int, last: int) -> None:
@@ -115,7 +116,7 @@ class MineStudioOrder:
 
     def at(self, positions: np.ndarray) -> np.ndarray:
         """The windows at any positions."""
-        return self._stream[positions % self.num_windows]
+        return np.asarray(self._stream[positions % self.num_windows])
 
 
 def minestudio_batches(windows_per_episode: Sequence[int], batch_size: int, rank: int, world: int) -> list[list[int]]:
@@ -129,15 +130,15 @@ def minestudio_batches(windows_per_episode: Sequence[int], batch_size: int, rank
             pieces.append(piece)
         at += count
     slots: list[deque[int]] = [deque() for _ in range(batch_size)]
-    batches = []
+    batches: list[list[int]] = []
     while True:
         for i in range(batch_size):
             if not slots[i] and pieces:
                 slots[i] = pieces.popleft()
         batch = []
         for slot in slots:
-            source = slot or next((other for other in slots if other), None)
-            if source is None:
+            found = [slot, *slots] if slot else [other for other in slots if other]
+            if not found:
                 return batches
-            batch.append(source.popleft())
+            batch.append(found[0].popleft())
         batches.append(batch)

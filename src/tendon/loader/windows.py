@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
+
+TABLE_WINDOWS = 1 << 24  # up to so many, the episode of a window is looked up rather than searched
 
 Edge = Literal["repeat", "zero", "none"]  # the nearest step, zeros, or no such window at all
 
@@ -44,7 +47,13 @@ class WindowTable:
 
     def episode_of_window(self, windows: np.ndarray) -> np.ndarray:
         """The episode of every window."""
+        if self.num_windows <= TABLE_WINDOWS:
+            return np.asarray(self._episode_of[windows])
         return np.searchsorted(self.start, windows, side="right") - 1
+
+    @cached_property
+    def _episode_of(self) -> np.ndarray:
+        return np.repeat(np.arange(len(self.counts), dtype=np.int32), self.counts)
 
 
 def window_table(

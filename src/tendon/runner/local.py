@@ -39,6 +39,7 @@ from tendon.runner.processes import Processes, signals_stop
 from tendon.runner.progress import Console, OnEvent
 
 KEPT_RUNS = 5
+PUBLIC = "/var/tmp"  # noqa: S108 - not /tmp, which is the containers' own
 STALE_S = 3600.0
 ERROR_OF = {
     kind.exit_code: kind for kind in (ConfigError, DataError, StorageError, MissingDependency, GateRefused, Interrupted)
@@ -96,7 +97,7 @@ def run_local(
     _check_arguments(arguments, spec.root.input_definitions.parameters, str(yaml_path))
     if "store_uri" in spec.root.input_definitions.parameters:
         arguments = {"store_uri": store_uri, **arguments}
-    home = kfp_home(store_uri)
+    home = kfp_home(store_uri) if docker is None else shared_home(store_uri)
     _check_docker(docker, store_uri)
     processes: Processes | Containers = Containers() if docker else Processes()
     watch = Watch(steps_in_order(spec), on_event or Console(sys.stdout), processes)
@@ -209,6 +210,12 @@ def kfp_home(store_uri: str) -> Path:
         return Path(rest if separator else store_uri).expanduser().resolve() / ".kfp"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "tendon" / "kfp" / hashlib.sha256(store_uri.encode()).hexdigest()[:16]
+
+
+def shared_home(store_uri: str) -> Path:
+    """The same for containers: they get this path mounted, and their own user has to reach it, so it is in nobody's home."""
+    name = hashlib.sha256(store_uri.encode()).hexdigest()[:16]
+    return Path(PUBLIC) / f"tendon-{os.getuid()}" / name
 
 
 @contextmanager

@@ -40,7 +40,7 @@ class Callback:
     def on_step(self, run: Run, step: int, update: Update) -> None:
         """After update ``step`` (0 is the first); reading a number of ``update`` waits for the device."""
 
-    def extra(self, run: Run, step: int) -> Mapping[str, float]:
+    def more_numbers(self, run: Run, step: int) -> Mapping[str, float]:
         """Numbers to add to the training line of ``step``, which is about to be written."""
         return {}
 
@@ -64,7 +64,7 @@ class Callback:
 class LearningRateMonitor(Callback):
     """``lr-Adam``, and ``lr-Adam/pg2`` for a second group: the rate of the next update, as Lightning's monitor names it."""
 
-    def extra(self, run: Run, step: int) -> Mapping[str, float]:
+    def more_numbers(self, run: Run, step: int) -> Mapping[str, float]:
         """One number per parameter group."""
         optimizer = run.engine.optimizer
         name, groups = f"lr-{type(optimizer).__name__}", optimizer.param_groups
@@ -82,16 +82,23 @@ class SpeedMonitorCallback(Callback):
         """Time begins."""
         self._step, self._since = -1, perf_counter()
 
-    def extra(self, run: Run, step: int) -> Mapping[str, float]:
+    def more_numbers(self, run: Run, step: int) -> Mapping[str, float]:
         """The first line of an attempt has no interval behind it, hence no speed."""
         before, since = self._step, self._since
         self._step, self._since = step, perf_counter()
         return {} if before < 0 else {"speed(batch/s)": (step - before) / max(self._since - since, 1e-9)}
 
 
+def _profiler() -> Callback:
+    from tendon.train.profile import Profiler
+
+    return Profiler()
+
+
 MONITORS: Mapping[str, Callable[[], Callback]] = {
     "LearningRateMonitor": LearningRateMonitor,
     "SpeedMonitorCallback": SpeedMonitorCallback,
+    "Profiler": _profiler,
 }
 
 

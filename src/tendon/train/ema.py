@@ -63,7 +63,7 @@ def decay_at(config: EmaConfig, num_updates: int) -> float:
     """The decay of average update ``num_updates``; with a power it grows from 0 (twice, as diffusion policy's) to ``decay``."""
     if not config.power:
         return config.decay
-    return min(config.decay, 1.0 - (1.0 + max(0, num_updates - 1)) ** -config.power)
+    return min(config.decay, 1.0 - float((1 + max(0, num_updates - 1)) ** -config.power))
 
 
 def _copy(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:

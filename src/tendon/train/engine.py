@@ -103,7 +103,7 @@ class Engine:
         if num_parts == 1:
             output = self._loss(self.parallel.forward, batch, self.memories[0])
             self.at(step, "backward")
-            self.scaler.scale(output.loss).backward()
+            self.scaler.scale(output.loss).backward()  # type: ignore[no-untyped-call]
             self.memories[0] = detached(output.memory)
             return output.loss.detach(), output.metrics
         parts = split_batch(batch, num_parts)
@@ -112,7 +112,7 @@ class Engine:
             with self.parallel.gradients_stay_here(i + 1 < num_parts):
                 output = self._loss(self.parallel.forward, part, self.memories[i])
                 self.at(step, "backward" if i + 1 == num_parts else "forward")
-                self.scaler.scale(output.loss / num_parts).backward()
+                self.scaler.scale(output.loss / num_parts).backward()  # type: ignore[no-untyped-call]
             self.memories[i] = detached(output.memory)
             outputs.append(output)
         metrics = {name: torch.stack([o.metrics[name] for o in outputs]).mean() for name in outputs[0].metrics}
@@ -161,9 +161,9 @@ class Engine:
         """The policy in evaluation mode with the weights that are judged; randomness and weights are put back."""
         average = self.ema if self.ema and not self.config.ema.validate_original_weights else None
         self.policy.eval()
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            with average.applied() if average else nullcontext():
-                yield self.policy
+        gpus = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=gpus), average.applied() if average else nullcontext():
+            yield self.policy
         self.policy.train()
 
     def check_used(self) -> None:

@@ -34,7 +34,11 @@ class FiniteWatch:
         """``state``: of an earlier attempt."""
         self._engine, self._feeds, self._store = engine, feeds, store
         self._first, self._losses = first_step, list[Tensor]()
-        self._seen, self._mean, self._variance = state.get("seen", 0), state.get("mean", 0.0), state.get("variance", 0.0)
+        self._seen, self._mean, self._variance = (
+            state.get("seen", 0),
+            state.get("mean", 0.0),
+            state.get("variance", 0.0),
+        )
         self.num_spikes = state.get("num_spikes", 0)
 
     def add(self, loss: Tensor) -> None:
@@ -77,7 +81,9 @@ class FiniteWatch:
         if self._seen >= WARM_UP and above > max(SPIKE_DEVIATIONS * math.sqrt(self._variance), abs(self._mean)):
             self.num_spikes += 1
             episodes = self._names(self._batch(step))
-            logger.warning("train: loss spike at step %d: %.4g, mean %.4g; episodes %s", step, loss, self._mean, episodes)
+            logger.warning(
+                "train: loss spike at step %d: %.4g, mean %.4g; episodes %s", step, loss, self._mean, episodes
+            )
             return
         self._seen += 1
         share = max(1 - MEMORY, 1 / self._seen)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -77,12 +78,14 @@ def launch(
 
 
 def _rendezvous(config: TrainConfig) -> list[str]:
-    """torchrun reads PET_* itself; alone on one node it needs nobody to meet."""
+    """Torchrun reads PET_* itself; alone on one node it needs nobody to meet."""
     own = [] if "PET_NPROC_PER_NODE" in os.environ else [f"--nproc-per-node={config.training.num_gpus}"]
     return own if "PET_NNODES" in os.environ else ["--standalone", *own]
 
 
-def _watch(process: subprocess.Popen[bytes], folder: Path, signals: Interrupts, progress: Callable[[int], None]) -> None:
+def _watch(
+    process: subprocess.Popen[bytes], folder: Path, signals: Interrupts, progress: Callable[[int], None]
+) -> None:
     """Hand a signal to every process, once, and tell how far they are."""
     handed, told = "", -1
     while process.poll() is None:
@@ -98,10 +101,8 @@ def _watch(process: subprocess.Popen[bytes], folder: Path, signals: Interrupts, 
 
 def _signal(folder: Path, number: signal.Signals) -> None:
     for path in folder.glob("pid-*"):
-        try:
+        with contextlib.suppress(ProcessLookupError, ValueError):
             os.kill(int(path.read_text()), number)
-        except (ProcessLookupError, ValueError):
-            continue
 
 
 def leave(error: TendonError) -> None:

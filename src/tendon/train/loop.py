@@ -79,9 +79,12 @@ def train(
         saver = Saver(trial_uri, engine, feeds.train, rules, stats.to_json(), to_yaml(config))
         check_room(engine, saver.store)
         announce(engine, feeds.volume, trial_uri)
-        with Pulse(saver.store, world, config.training.rank_timeout_s, leave) as pulse:
-            with at_work(engine, feeds, saver, pulse, rollouts, callbacks) as trial:
-                result = _run(trial, Share(feeds.train, world, config.training.overfit_batch), signals, progress)
+        share = Share(feeds.train, world, config.training.overfit_batch)
+        with (
+            Pulse(saver.store, world, config.training.rank_timeout_s, leave) as pulse,
+            at_work(engine, feeds, saver, pulse, rollouts, callbacks) as trial,
+        ):
+            result = _run(trial, share, signals, progress)
     if world.is_first:
         write_finished(trial_uri, result)
     logger.info("End of training")

@@ -56,7 +56,7 @@ class Parallel:
         if yes and isinstance(self.forward, DistributedDataParallel):
             return self.forward.no_sync()
         if self.world.is_many and hasattr(self.loss, "set_requires_gradient_sync"):
-            self.loss.set_requires_gradient_sync(not yes)
+            self.loss.set_requires_gradient_sync(not yes)  # type: ignore[operator]
         return nullcontext()
 
 

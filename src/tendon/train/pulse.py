@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
 from tendon.errors import Interrupted, TendonError
 from tendon.storage.store import Store
 from tendon.train.ranks import World
@@ -79,22 +81,26 @@ class Pulse:
             if self._world.is_first and time.monotonic() - written_at >= HEARTBEAT_EVERY_S:
                 self._write("running")
                 written_at = time.monotonic()
-            if said is not None:
-                self._speak(said)
-                if time.monotonic() - self._moved_at > self._timeout_s and (late := self._late(said)) is not None:
-                    self._end(_hung(late, self._timeout_s))
+            if said is not None and (error := self._checked(said)) is not None:
+                self._end(error)
 
-    def _speak(self, said: object) -> None:
+    def _checked(self, said: TCPStore) -> TendonError | None:
+        """Say where we are; when we have waited too long, why."""
+        waited_too_long = time.monotonic() - self._moved_at > self._timeout_s
         step, stage = self._now
-        said.set(f"beat/{self._world.rank}", f"{step} {stage} {time.time()}")  # type: ignore[attr-defined]
+        try:
+            said.set(f"beat/{self._world.rank}", f"{step} {stage} {time.time()}")
+            late = self._late(said) if waited_too_long else None
+        except RuntimeError:  # torch's DistError: whoever keeps the store is gone
+            return _lost(step) if waited_too_long else None
+        return _hung(late, self._timeout_s) if late is not None else None
 
-    def _late(self, said: object) -> Beat | None:
+    def _late(self, said: TCPStore) -> Beat | None:
         """Who hangs, or nobody when the others wait for something that may take long."""
         beats = []
         for rank in range(self._world.size):
             key = f"beat/{rank}"
-            known = said.check([key])  # type: ignore[attr-defined]
-            step, stage, at = said.get(key).split() if known else (b"0", b"0", b"0")  # type: ignore[attr-defined]
+            step, stage, at = said.get(key).split() if said.check([key]) else (b"0", b"0", b"0")
             beats.append(Beat(rank, int(step), int(stage), time.time() - float(at)))
         late = furthest_behind(beats, silent_s=max(3 * self._every_s, self._timeout_s / 2))
         is_silent = late.age_s > max(3 * self._every_s, self._timeout_s / 2)
@@ -123,11 +129,9 @@ def furthest_behind(beats: Sequence[Beat], silent_s: float) -> Beat:
     return min(beats, key=lambda beat: (beat.age_s <= silent_s, beat.step, beat.stage, beat.rank))
 
 
-def _connect() -> object:
+def _connect() -> TCPStore:
     """A connection of the thread's own to the store that torchrun keeps."""
-    import torch.distributed as dist
-
-    return dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    return TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
 
 
 def _hung(late: Beat, timeout_s: float) -> Interrupted:
@@ -136,6 +140,15 @@ def _hung(late: Beat, timeout_s: float) -> Interrupted:
         where=f"rank {late.rank}, step {late.step}, stage {STAGES[late.stage]}",
         why=f"the others have waited for it longer than {timeout_s:g} s (it last spoke {late.age_s:.0f} s ago)",
         fix="run the same command again: it resumes; look at that rank's node, or raise training.rank_timeout_s",
+    )
+
+
+def _lost(step: int) -> Interrupted:
+    return Interrupted(
+        "another process of the training is gone",
+        where=f"step {step}",
+        why="the store through which the processes speak does not answer",
+        fix="run the same command again: it resumes",
     )
 
 
@@ -149,6 +162,10 @@ def _report_last(store: Store) -> None:
     age = time.time() - beat["at"]
     if age < 2 * beat["every_s"] and (beat["host"], beat["pid"]) != (socket.gethostname(), os.getpid()):
         alive = "it may still run there" if beat["host"] != socket.gethostname() else "it was killed, or still runs"
-        logger.warning("train: process %d on %s was at step %d %.0f s ago: %s", beat["pid"], beat["host"], beat["step"], age, alive)
+        logger.warning(
+            "train: process %d on %s was at step %d %.0f s ago: %s", beat["pid"], beat["host"], beat["step"], age, alive
+        )
     else:
-        logger.warning("train: the last attempt was lost near step %d, %.0f s ago on %s", beat["step"], age, beat["host"])
+        logger.warning(
+            "train: the last attempt was lost near step %d, %.0f s ago on %s", beat["step"], age, beat["host"]
+        )

@@ -83,7 +83,9 @@ class SaveRules:
         """The checkpoint that is best in each way that was asked for."""
         found = {}
         for reason, sign in ((VALIDATION, 1), (RETURN, -1), (SUCCESS, -1)):
-            scored = [(sign * scores[reason], -int(name), name) for name, scores in self.records.items() if reason in scores]
+            scored = [
+                (sign * scores[reason], -int(name), name) for name, scores in self.records.items() if reason in scores
+            ]
             if scored:
                 found[reason] = min(scored)[2]
         return found

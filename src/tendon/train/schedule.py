@@ -46,7 +46,7 @@ def factor(kind: str, step: int, *, num_steps: int, num_warmup_steps: int, end_f
 
 
 def _by_epoch(training: TrainingConfig, step: int, steps_per_epoch: int) -> float:
-    """robomimic's schedules: constant within an epoch; a warm-up, if there is one, is by step and comes on top."""
+    """Robomimic's schedules: constant within an epoch; a warm-up, if there is one, is by step and comes on top."""
     epoch = step // steps_per_epoch
     num_warmup = num_warmup_steps(training)
     warmup = step / num_warmup if step < num_warmup else 1.0

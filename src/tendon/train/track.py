@@ -69,7 +69,7 @@ class Tracker:
         """Log training step ``step``."""
         logger.info(train_line(step, self._volume, numbers))
         for callback in self._callbacks:
-            numbers |= callback.extra(self._run, step)
+            numbers |= callback.more_numbers(self._run, step)
         seen = self._volume.counts(step + 1)
         self._add(step, "train", numbers | seen)
 

@@ -56,6 +56,7 @@ class WandbRun(Callback):
         dataset = self._config.data.uri.rstrip("/").rsplit("/", 1)[-1]
         tags = [f"policy:{self._config.policy.name}", f"dataset:{dataset}", f"env:{self._config.env.name}"]
         offline = not (os.environ.get("WANDB_API_KEY") or _has_login())
+        mode: Any = os.environ.get("WANDB_MODE") or ("offline" if offline else "online")
         self._folder = _folder(run.store, "wandb")
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         self._run = self._wandb.init(
@@ -70,7 +71,7 @@ class WandbRun(Callback):
             job_type="train_eval",
             save_code=False,
             resume=None if offline else "allow",
-            mode=os.environ.get("WANDB_MODE") or ("offline" if offline else "online"),
+            mode=mode,
             settings=self._wandb.Settings(console="off", silent=True),
         )
         logger.info("Track this run --> %s", self._run.url or f"wandb sync {self._run.dir}")
@@ -93,28 +94,29 @@ class TensorBoard(Callback):
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise _missing("tensorboard", "track.tensorboard") from None
-        self._make, self._writer = SummaryWriter, None
+        self._make: Any = SummaryWriter
+        self._writer: Any = None
         self._folder = Path()
 
     def on_start(self, run: Run, lines: Sequence[Mapping[str, Any]]) -> None:
         """Steps that an earlier attempt wrote and that are run again are struck out by TensorBoard itself."""
         self._folder = _folder(run.store, "tensorboard")
         purge = int(lines[-1]["step"]) + 1 if lines else 0
-        self._writer = self._make(str(self._folder), purge_step=purge)  # type: ignore[no-untyped-call]
+        self._writer = self._make(str(self._folder), purge_step=purge)
 
     def on_line(self, run: Run, index: int, line: Mapping[str, Any]) -> None:
         """One scalar per number."""
         for key, value in line.items():
             if key != "step" and isinstance(value, (int, float)):
-                self._writer.add_scalar(key, value, line["step"])  # type: ignore[attr-defined]
+                self._writer.add_scalar(key, value, line["step"])
 
     def on_save(self, run: Run, step: int, reasons: Mapping[str, float]) -> None:
         """What a checkpoint knows, the event file knows too."""
-        self._writer.flush()  # type: ignore[attr-defined]
+        self._writer.flush()
 
     def on_end(self, run: Run, *, finished: bool) -> None:
         """Close it, and bring it to the store."""
-        self._writer.close()  # type: ignore[attr-defined]
+        self._writer.close()
         _bring(run.store, "tensorboard", self._folder)
 
 

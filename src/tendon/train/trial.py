@@ -108,7 +108,9 @@ def at_work(
 ) -> Iterator[Trial]:
     """The trial, resumed; callbacks and the thread that saves are ended whatever happens."""
     config = engine.config
-    callbacks = [*make_callbacks(config.training.callbacks), *given, *make_trackers(config)] if engine.world.is_first else []
+    callbacks = (
+        [*make_callbacks(config.training.callbacks), *given, *make_trackers(config)] if engine.world.is_first else []
+    )
     start = saver.resume()
     run = Run(config, engine, feeds.volume, saver.store, saver.trial_uri)
     tracker = Tracker(run, start.num_metric_lines, callbacks)

@@ -154,7 +154,7 @@ def make(case, folder):
     state = model.nets.state_dict()
     with torch.no_grad():
         for name, value in state.items():
-            if image and value.dtype == torch.float32 and not name.endswith(("pos_x", "pos_y", "temperature")):
+            if image and value.dtype == torch.float32 and not name.endswith(("pos_x", "pos_y", "temperature", "attention.mask")):
                 # the same tensor has two names in a VisualCore: one filling per storage
                 value.copy_(torch.from_numpy(fill(first_name(state, name), tuple(value.shape))))
             elif value.dtype == torch.float32 and value.dim() and name.endswith("embed_timestep"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def write(dataset: Dataset, target: Path, progress: Progress) -> None:
             file[f"mask/{mask}"] = np.array(members, dtype="S")
 
 
-def demo_names(rows: tuple[EpisodeRow, ...]) -> list[str]:
+def demo_names(rows: Sequence[EpisodeRow]) -> list[str]:
     """``demo_<number>`` of every episode: its own name where all have such names, else by position."""
     own = [row.episode_id for row in rows]
     return own if all(re.fullmatch(r"demo_\d+", name) for name in own) else [f"demo_{i}" for i in range(len(rows))]

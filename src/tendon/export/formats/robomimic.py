@@ -262,7 +262,8 @@ def export_pth(
     """
     _check_expressible(policy, version, str(path))
     assert isinstance(policy, Cloning)
-    names, weights = theirs(policy), OrderedDict[str, Tensor]()
+    names = theirs(policy)
+    weights: OrderedDict[str, Tensor] = OrderedDict()
     for name, value in policy.state_dict().items():
         for other in names(name):
             weights[other] = value.detach().cpu().clone()

@@ -1,0 +1,1 @@
+"""``make bench`` of the loader, beside the peers that install."""

@@ -1,0 +1,84 @@
+"""The small trial in several processes, forked from one that has imported torch instead of started by torchrun.
+
+EVENT of a rank: ``kill`` SIGKILL, ``term`` SIGTERM, ``hang`` a sleep without end, each when it asks for batch NUMBER.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import socket
+import time
+from multiprocessing.context import ForkServerProcess
+from typing import Any
+
+from tendon.errors import TendonError, reported
+from tests.train.killed_trial import FORKSERVER
+from tests.train.small_trial import run
+
+
+def run_ranks(
+    uri: object, num_ranks: int = 2, events: dict[int, tuple[str, int]] | None = None, **training: Any
+) -> list[int]:
+    """Exit codes by rank."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    events = events or {}
+    processes: list[ForkServerProcess] = [
+        FORKSERVER.Process(target=_rank, args=(rank, num_ranks, port, str(uri), events.get(rank), training))
+        for rank in range(num_ranks)
+    ]
+    for process in processes:
+        process.start()
+    first = _first_ended(processes)
+    for process in processes:  # what torchrun does when one has ended badly
+        process.join(3 if first else 60)
+        if process.is_alive():
+            process.terminate()
+        process.join(10)
+        if process.is_alive():
+            process.kill()
+            process.join()
+    return [process.exitcode or 0 for process in processes]
+
+
+def _first_ended(processes: list[ForkServerProcess]) -> int:
+    """The exit code of the first process that ended badly, or 0 when all ended well."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        codes = [process.exitcode for process in processes]
+        if any(codes) or all(code == 0 for code in codes):
+            return next((code for code in codes if code), 0)
+        time.sleep(0.01)
+    return 1
+
+
+def _rank(
+    rank: int, num_ranks: int, port: int, uri: str, event: tuple[str, int] | None, training: dict[str, Any]
+) -> None:
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(num_ranks),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+
+    os.makedirs(uri, exist_ok=True)
+    os.dup2(os.open(f"{uri}/rank-{rank}.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    faulthandler.dump_traceback_later(50)
+
+    def before_batch(k: int) -> None:
+        if event is None or k != event[1]:
+            return
+        if event[0] == "hang":
+            time.sleep(3600)
+        os.kill(os.getpid(), signal.SIGKILL if event[0] == "kill" else signal.SIGTERM)
+
+    try:
+        with reported("train"):
+            run(uri, before_batch, num_gpus=num_ranks, **training)
+    except TendonError as error:
+        raise SystemExit(error.exit_code) from None
