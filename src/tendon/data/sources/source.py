@@ -18,6 +18,7 @@ from tendon.errors import ConfigError, DataError, Problem
 FORMATS = {
     "robomimic": "tendon.data.sources.robomimic",
     "minestudio": "tendon.data.sources.minestudio",
+    "modality": "tendon.data.sources.modality",  # before lerobot: it is that and more
     "lerobot": "tendon.data.sources.lerobot",
 }
 
