@@ -99,6 +99,8 @@ def convert(
     if not 0 <= worker < of:
         why = f"worker {worker} of {of} was asked for; they count from 0"
         raise ConfigError("there is no such worker", where="convert", why=why, fix=f"worker=0 to worker={of - 1}")
+    if options is not None and options.exact:
+        source = source.exactly() if hasattr(source, "exactly") else source
     info = source.describe()
     info = replace(info, digest=source_digest or info.digest)
     store = open_store(dataset_uri(store_uri, name, plan_digest(info.digest, options)))
@@ -246,6 +248,10 @@ def _check(crew: Crew, plan: ConversionPlan, report: Progress, strict: bool) -> 
     jobs = [
         range(at, min(at + CHECKED_AT_ONCE, len(plan.episodes))) for at in range(0, len(plan.episodes), CHECKED_AT_ONCE)
     ]
+<<<<<<< HEAD
+=======
+    found: dict[range, tuple[list[Problem], Facts]] = {}
+>>>>>>> w2-minestudio
     done = 0
 
     def count(episodes: int) -> None:
