@@ -84,9 +84,9 @@ def run_suite(suite: str, chosen: list[str]) -> int:
 
 def main() -> int:
     """Command line of the suites."""
-    from tests.benchmarks import bench, faults, parity
+    from tests.benchmarks import bench, faults, parity, train_faults, train_speed
 
-    del bench, faults, parity  # importing them registered their rows
+    del bench, faults, parity, train_faults, train_speed  # importing them registered their rows
     if len(sys.argv) < 2 or sys.argv[1] not in SUITES:
         print(f"usage: python -m tests.benchmarks {'|'.join(SUITES)} [row ...]")
         return 2
