@@ -146,7 +146,7 @@ def test_a_validation_loss_that_is_no_number_is_not_written_as_one(
     with caplog.at_level(logging.WARNING, logger="tendon"):
         result = run(tmp_path, valid_episodes=0)
     assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
-    assert [line for line in lines_of(tmp_path) if "not_finite" in line][0] == {
+    assert next(line for line in lines_of(tmp_path) if "not_finite" in line) == {
         "step": 20,
         "not_finite": ["valid/loss"],
     }
