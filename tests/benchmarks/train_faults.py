@@ -53,7 +53,9 @@ def share_equal(number: signal.Signals, num_ranks: int, moments: int = MOMENTS) 
             strike = Strike(chosen.randrange(num_ranks), number, chosen.uniform(0.0, 0.9) * STEPS * STEP_S)
             codes = run_ranks(uri, num_ranks, strike=strike, step_s=STEP_S, **OPTIONS)
             assert codes[strike.rank] in ((75,) if number == signal.SIGTERM else (-9,)), codes
-            assert run_ranks(uri, num_ranks, **OPTIONS) == [0] * num_ranks
+            codes = run_ranks(uri, num_ranks, **OPTIONS)
+            said = "".join(path.read_text()[-4000:] for path in uri.glob("rank-*.err"))
+            assert codes == [0] * num_ranks, f"{codes}\n{said}"
             equal += ended(uri) == expected
     return equal / moments
 

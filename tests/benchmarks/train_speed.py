@@ -15,7 +15,8 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from typing import Any
 from tests.benchmarks import line, peers
 from tests.benchmarks.rows import row
 
-STEPS, WARM_UP, ROUNDS = 200, 20, 7
+STEPS, WARM_UP, ROUNDS = 200, 20, 5
+BLOCK, BLOCKS = 100, 6  # steps between two log lines; so many blocks
 OVERRIDES = ["env=reach", "policy=bc", "training.num_threads=1", "training.save_checkpoint=false", "device=cpu"]
 
 
@@ -37,28 +39,47 @@ def _setup(cwd: Path) -> tuple[Any, str, Any]:
     return compose([*OVERRIDES, *steps, f"data.uri={uri}"]), uri, compute_stats(open_dataset(uri), "train")
 
 
-def bare_loop(config: Any, uri: str, stats: Any) -> float:
-    """CPU seconds per step."""
+def bare_steps(config: Any, uri: str, stats: Any) -> Iterator[None]:
+    """One step of the bare loop for each ``next``."""
     import torch
 
     from tendon.policies.registry import make_policy
     from tendon.train.engine import select_features
     from tendon.train.feed import open_feeds
 
-    torch.manual_seed(0)
     policy = make_policy(config.policy, select_features(config, stats.features), stats.features)
     batches = open_feeds(uri, config, policy.window).train
     optimizer = torch.optim.Adam(policy.parameters(), lr=config.training.lr, fused=True)
     keys = (*policy.window.observation_keys, policy.window.action_key)
-    began = 0.0
-    for step in range(WARM_UP + STEPS):
-        if step == WARM_UP:
-            began = time.process_time()
+    while True:
         arrays = next(batches)
         optimizer.zero_grad(set_to_none=True)
-        policy.loss({key: torch.from_numpy(arrays[key]) for key in keys}).loss.backward()
+        policy.loss({key: torch.from_numpy(arrays[key]) for key in keys}).loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    return (time.process_time() - began) / STEPS
+        yield
+
+
+def step_by_step(config: Any, uri: str, stats: Any) -> tuple[list[float], list[float]]:
+    """CPU seconds of each of our steps and of a bare step right behind it: what disturbs one disturbs the other."""
+    from tendon.train.callbacks import Callback
+    from tendon.train.loop import train
+
+    ours, bare, steps = list[float](), list[float](), bare_steps(config, uri, stats)
+
+    class Clock(Callback):
+        left = 0.0
+
+        def on_step(self, run: Any, step: int, update: Any) -> None:
+            entered = time.process_time()
+            next(steps)
+            done = time.process_time()
+            ours.append(entered - self.left)
+            bare.append(done - entered)
+            self.left = time.process_time()
+
+    with tempfile.TemporaryDirectory() as trial:
+        train(config, uri, stats, trial, callbacks=[Clock()])
+    return ours[-BLOCK * BLOCKS :], bare[-BLOCK * BLOCKS :]
 
 
 def our_loop(config: Any, uri: str, stats: Any) -> float:
@@ -101,8 +122,18 @@ def overhead() -> float:
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        made = _setup(Path(folder))
-        return ratio(lambda: our_loop(*made), lambda: bare_loop(*made))
+        config, uri, stats = _setup(Path(folder))
+        steps = WARM_UP + BLOCK * BLOCKS
+        config = replace(config, training=replace(config.training, offline_steps=steps))
+        ours, bare = (_blocks(times) for times in step_by_step(config, uri, stats))
+    mine, other = statistics.median(ours), statistics.median(bare)
+    print(f"  ours {10 * mine:.3f} ms, bare {10 * other:.3f} ms of CPU a step")
+    return statistics.median(a / b for a, b in zip(ours, bare, strict=True))
+
+
+def _blocks(times: list[float]) -> list[float]:
+    """Sums over as many steps as lie between two log lines."""
+    return [sum(times[i : i + BLOCK]) for i in range(0, len(times), BLOCK)]
 
 
 @lru_cache(maxsize=1)

@@ -53,7 +53,7 @@ def run_ranks(
         _strike(processes, Path(str(uri)), strike)
     first = _first_ended(processes)
     for process in processes:  # what torchrun does when one has ended badly
-        process.join(3 if first else 60)
+        process.join(5 if first else 60)
         if process.is_alive():
             process.terminate()
         process.join(10)
@@ -75,7 +75,7 @@ def _strike(processes: list[ForkServerProcess], uri: Path, strike: Strike) -> No
 
 def _first_ended(processes: list[ForkServerProcess]) -> int:
     """The exit code of the first process that ended badly, or 0 when all ended well."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while time.monotonic() < deadline:
         codes = [process.exitcode for process in processes]
         if any(codes) or all(code == 0 for code in codes):
@@ -103,7 +103,7 @@ def _rank(
 
     os.makedirs(uri, exist_ok=True)
     os.dup2(os.open(f"{uri}/rank-{rank}.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
-    faulthandler.dump_traceback_later(50)
+    faulthandler.dump_traceback_later(120)
 
     def before_batch(k: int) -> None:
         if step_s:
