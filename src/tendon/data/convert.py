@@ -248,10 +248,6 @@ def _check(crew: Crew, plan: ConversionPlan, report: Progress, strict: bool) -> 
     jobs = [
         range(at, min(at + CHECKED_AT_ONCE, len(plan.episodes))) for at in range(0, len(plan.episodes), CHECKED_AT_ONCE)
     ]
-<<<<<<< HEAD
-=======
-    found: dict[range, tuple[list[Problem], Facts]] = {}
->>>>>>> w2-minestudio
     done = 0
 
     def count(episodes: int) -> None:
