@@ -66,7 +66,7 @@ class ObservationEncoder(nn.Module):
             numbers_BTD: Tensor = self.normalize(raw_BTD)
             if not self.cores:
                 return numbers_BTD
-            parts = dict(zip(self.dims, numbers_BTD.split(list(self.dims.values()), -1), strict=True))
+            parts = dict(zip(self.dims, torch.split(numbers_BTD, list(self.dims.values()), -1), strict=True))
         for key in self.keys:
             if key not in parts:
                 parts[key] = _repeated(self._encoded(key, batch[key]), num_times)
