@@ -24,7 +24,7 @@ from tests.data import lerobot_sets
 from tests.data.lerobot_sets import FPS
 
 ROUNDS = 5
-EPISODES, FRAMES, HEIGHT, WIDTH = 24, 200, 480, 640
+EPISODES, FRAMES, HEIGHT, WIDTH = 16, 400, 480, 640  # longer than a chunk: every video is cut
 ENCODED_ANEW = 48  # frames: the slow side is measured on a part
 
 

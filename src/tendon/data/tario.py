@@ -21,6 +21,7 @@ from tendon.data.episode import Camera, Episode, Schema, VideoChunk
 from tendon.errors import DataError
 
 BLOCK = 512
+CRC_PART = 64 << 10
 MAX_NAME = 100
 META, LOWDIM = "meta.json", "lowdim.npy"
 EXTRA = "extra."  # before the file name of what is neither low-dimensional nor a camera
@@ -219,7 +220,12 @@ def crc32c(content: bytes | memoryview) -> int:
     """The checksum that every read verifies."""
     import google_crc32c
 
-    return int(google_crc32c.value(bytes(content) if isinstance(content, memoryview) else content))
+    if isinstance(content, bytes):
+        return int(google_crc32c.value(content))
+    crc = 0
+    for at in range(0, len(content), CRC_PART):  # it takes bytes only: copy what stays in the cache
+        crc = google_crc32c.extend(crc, bytes(content[at : at + CRC_PART]))
+    return int(crc)
 
 
 def _header(name: str, size: int) -> bytes:

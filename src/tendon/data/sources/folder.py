@@ -63,7 +63,7 @@ class SourceFolder:
         """A local file with the bytes of ``key``."""
         self._check(key)
         if self.is_local:
-            return local_path(self.uri) / key
+            return self._root / key
         if key in self._copies:
             self._copies.move_to_end(key)
             return self._copies[key]
@@ -95,6 +95,10 @@ class SourceFolder:
                 why="the dataset's own tables name it",
                 fix="copy the dataset again, or leave out the episodes that are in it with data.skip_episodes",
             )
+
+    @cached_property
+    def _root(self) -> Path:
+        return local_path(self.uri)
 
     @cached_property
     def _store(self) -> Store:
