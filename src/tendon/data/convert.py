@@ -156,7 +156,10 @@ def parse_share(text: str) -> tuple[int, int]:
     number, slash, of = text.partition("/")
     if not (slash and number.isdigit() and of.isdigit() and int(number) < int(of)):
         raise ConfigError(
-            "a share of a conversion is not understood", where=f"worker={text}", why="it is K/N with K below N", fix="0/1"
+            "a share of a conversion is not understood",
+            where=f"worker={text}",
+            why="it is K/N with K below N",
+            fix="0/1",
         )
     return int(number), int(of)
 
@@ -245,7 +248,6 @@ def _check(crew: Crew, plan: ConversionPlan, report: Progress, strict: bool) -> 
     jobs = [
         range(at, min(at + CHECKED_AT_ONCE, len(plan.episodes))) for at in range(0, len(plan.episodes), CHECKED_AT_ONCE)
     ]
-    found: dict[range, tuple[list[Problem], Facts]] = {}
     done = 0
 
     def count(episodes: int) -> None:
@@ -253,8 +255,7 @@ def _check(crew: Crew, plan: ConversionPlan, report: Progress, strict: bool) -> 
         done += episodes
         report(done, len(plan.episodes), "episodes checked")
 
-    for job, result in crew.run(_check_some, jobs, count):
-        found[job] = result
+    found = dict(crew.run(_check_some, jobs, count))
     problems = [problem for job in jobs for problem in found[job][0]]
     if problems:
         raise DataError.of(problems[:MAX_PROBLEMS])

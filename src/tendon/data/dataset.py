@@ -44,6 +44,7 @@ class Dataset:
     def __init__(self, store: Store, manifest: Manifest) -> None:
         self.store, self.manifest, self.uri = store, manifest, store.uri
         self._columns: dict[str, np.ndarray] = {}
+        self.stacked_sums: dict[str, np.ndarray] = {}  # filled by stats
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -99,7 +100,11 @@ class Dataset:
         if split != ALL:
             splits = self.table.combined("splits")
             mask[:] = False
-            mask[pc.list_parent_indices(splits).to_numpy()[pc.equal(splits.flatten(), split).to_numpy(zero_copy_only=False)]] = True
+            mask[
+                pc.list_parent_indices(splits).to_numpy()[
+                    pc.equal(splits.flatten(), split).to_numpy(zero_copy_only=False)
+                ]
+            ] = True
         if skip_episodes:
             wanted = pa.array(list(skip_episodes), pa.string())
             mask &= ~pc.is_in(self.table.combined("episode_id"), wanted).to_numpy(zero_copy_only=False)

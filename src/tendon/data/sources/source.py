@@ -95,5 +95,5 @@ def open_source(uri: str, format: str | None = None) -> Source:
         "the format of the demonstrations is not recognised",
         where=uri,
         why=f"it does not look like any of: {', '.join(sorted(FORMATS))}",
-        fix="check the address: a robomimic source is one .hdf5 file",
+        fix="check the address: robomimic is one .hdf5 file, LeRobot a folder with meta/info.json",
     )
