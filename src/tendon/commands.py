@@ -121,6 +121,7 @@ def convert(arguments: Namespace) -> int:
         resize=tuple(arguments.resize) if arguments.resize else None,
         codec=arguments.codec,
         jpeg_quality=arguments.jpeg_quality,
+        exact=arguments.exact,
         strict=arguments.strict,
     )
     rows = {"dataset": result.dataset_uri, "episodes": result.num_episodes, "frames": result.num_frames}

@@ -130,6 +130,7 @@ def convert(
     resize: tuple[int, int] | None = None,
     codec: str = "",
     jpeg_quality: int = 90,
+    exact: bool = False,
     strict: bool = False,
 ) -> DatasetResult:
     """Convert demonstrations to shards under a prefix that is known from the digests alone; resumable, manifest last.
@@ -140,7 +141,7 @@ def convert(
     from tendon.data.convert import convert as convert_episodes
     from tendon.data.manifest import load_manifest
 
-    options = ConversionOptions(tuple(skip_episodes), jpeg_quality, resize, codec)
+    options = ConversionOptions(tuple(skip_episodes), jpeg_quality, resize, codec, exact)
     number, of = parse_share(worker)
     uri = dataset_uri(store_uri, dataset_name, plan_digest(source_digest, options))
     manifest = load_manifest(open_store(uri))

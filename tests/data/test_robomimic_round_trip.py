@@ -69,7 +69,7 @@ def with_everything(path: Path) -> Path:
 
 
 def test_exact_is_byte_equal(lift_like_hdf5: Maker, tmp_path: Path) -> None:
-    path = with_everything(lift_like_hdf5(images=True))
+    path = with_everything(lift_like_hdf5(images=True, size=72))
     dataset = converted(path, tmp_path, exact=True)
     target = tmp_path / "out" / "again.hdf5"
     write_dataset(dataset, str(target), "robomimic")

@@ -33,7 +33,7 @@ def planned_cameras(cameras: Sequence[Camera], resize: tuple[int, int] | None, c
         height, width = resize or (camera.height, camera.width)
         changed = (height, width) != (camera.height, camera.width) or codec not in ("", camera.codec)
         chosen = codec or ("mjpeg" if changed else camera.codec)
-        if chosen == "npy" and max(height, width) > MAX_RAW:
+        if codec == "npy" and max(height, width) > MAX_RAW:  # an exact copy has them in any size
             why = f"{camera.name} has {height} x {width} pixels, raw frames may have {MAX_RAW}"
             raise _wrong("raw frames are too large", why, "codec=mjpeg, or resize=[64,64]")
         video = {} if chosen == "mp4" else {"encoding": "", "fps": 0.0, "chunk": 0}

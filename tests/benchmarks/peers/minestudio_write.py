@@ -18,7 +18,7 @@ import numpy as np
 
 BUTTONS = ["attack", "back", "forward", "jump", "left", "right", "sneak", "sprint", "use", "drop", "inventory"]
 BUTTONS += [f"hotbar.{i}" for i in range(1, 10)]
-START, LENGTHS = 120000, (180, 75, 100)
+START, LENGTHS = 120000, (300, 75, 100)
 
 
 def write_raw(folder, episodes):
