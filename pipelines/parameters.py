@@ -97,7 +97,8 @@ TABLE = (
         "cluster",
         str,
         "0",
-        "GPUs of each training pod, as text: 0 trains on the CPU. The image must be a CUDA one.",
+        "GPUs of each training pod, as text: 0 trains on the CPU. The image must be a CUDA one; more than 1 wants "
+        "training.num_gpus=N in config.",
     ),
     Parameter("gpu_type", "cluster", str, "nvidia.com/gpu", "Resource name of the GPUs on the nodes."),
     Parameter(
@@ -131,7 +132,13 @@ TABLE = (
         1,
         "More than 1: each trial trains as a Kubeflow TrainJob on so many nodes, and its pod only waits (gpu_count 0).",
     ),
-    Parameter("trainjob_gpus", "cluster", str, "1", "GPUs of each node of a TrainJob, as text."),
+    Parameter(
+        "trainjob_gpus",
+        "cluster",
+        str,
+        "1",
+        "GPUs of each node of a TrainJob, as text; training.num_gpus in config says the same.",
+    ),
     Parameter("trainjob_queue", "cluster", str, "", "Kueue queue of a TrainJob. Empty: it does not queue."),
     Parameter(
         "notify_when",

@@ -292,6 +292,14 @@ def train_on_nodes(
     spec = JobSpec(f"tendon-{planned.run_key}", image, command, nodes, gpus, gpu_type, queue)
 
     def work(outcome: TrialOutcome) -> TrialOutcome:
+        processes = run.config_of(trial).training.num_gpus
+        if gpus not in ("0", str(processes)):
+            raise ConfigError(
+                f"each node has {gpus} GPUs, training would use {processes}",
+                where=f"trial {trial}",
+                why="a process per GPU is started, and the configuration says how many",
+                fix=f"config='... training.num_gpus={gpus}'",
+            )
         if find_finished(trial_uri) is None:
             run_job(spec)
         return _train(run, outcome, dataset_uri)

@@ -81,7 +81,7 @@ def test_the_manifest_says_what_was_asked():
     trainer = made["spec"]["trainer"]
     assert (trainer["numNodes"], trainer["numProcPerNode"]) == (2, 8)
     assert trainer["resourcesPerNode"]["limits"] == {"nvidia.com/gpu": "8"}
-    assert trainer["command"] + trainer["args"] == ["torchrun", "-m", "tendon", *SPEC.command]
+    assert trainer["command"] + trainer["args"] == ["tendon", *SPEC.command]
     assert made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "robots"
     assert not any("value" in entry for entry in trainer["env"]), "secrets are references"
 
@@ -129,3 +129,25 @@ def test_outside_of_a_cluster_it_says_so(monkeypatch):
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(ConfigError, match="inside a cluster"):
         ClusterApi()
+
+
+def test_gpus_that_training_would_not_use_are_refused(tmp_path, monkeypatch):
+    from tendon import steps
+
+    plan = steps.plan(
+        source_uri="demo://reach?episodes=4&seed=1",
+        store_uri=str(tmp_path),
+        dataset_name="demos",
+        config="experiment=reach_bc",
+        sweep=[],
+        episodes=2,
+        confirm_episodes=2,
+        champion="c",
+        promote=False,
+    )
+    monkeypatch.setattr(trainjob, "run_job", lambda spec: pytest.fail("it must not start"))
+    outcome = steps.train_on_nodes(
+        run_uri=plan.run_uri, trial=plan.trials[0]["name"], dataset_uri=plan.dataset_uri, image="i", nodes=2, gpus="8"
+    )
+    assert json.loads(outcome)["status"] == "failed"
+    assert "training.num_gpus=8" in json.loads(outcome)["error"]

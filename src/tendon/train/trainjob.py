@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 GROUP = "/apis/trainer.kubeflow.org/v1alpha1"
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-RUNTIME = "torch-distributed"  # ships with Trainer; sets PET_* for torchrun
+RUNTIME = "torch-distributed"  # ships with Trainer; sets PET_*, by which the nodes find each other
 STORE_ENV = ("tendon-store",)  # a secret and a config map of this name, as in pipelines/resources.py
 LOST_S = 120.0  # how long the API server may be away
 
@@ -74,7 +74,7 @@ class JobSpec:
                 "runtimeRef": {"name": RUNTIME},
                 "trainer": {
                     "image": self.image,
-                    "command": ["torchrun", "-m", "tendon"],
+                    "command": ["tendon"],  # it starts torchrun itself, with the PET_* that the runtime sets
                     "args": list(self.command),
                     "numNodes": self.nodes,
                     "numProcPerNode": int(self.gpus) or 1,
