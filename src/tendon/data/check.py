@@ -154,7 +154,7 @@ def span_findings(minimum: Mapping[str, Sequence[float]], maximum: Mapping[str, 
     """Constant and tiny-span dimensions, from the extremes of every feature."""
     findings = []
     for name in minimum:
-        low, high = np.asarray(minimum[name]), np.asarray(maximum[name])
+        low, high = np.asarray(minimum[name], np.float64), np.asarray(maximum[name], np.float64)
         constant = np.flatnonzero(high == low)
         tiny = np.flatnonzero((high > low) & (high - low < TINY_SPAN))
         for kind, dims in (("constant", constant), ("tiny_span", tiny)):

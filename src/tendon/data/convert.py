@@ -99,6 +99,8 @@ def convert(
     if not 0 <= worker < of:
         why = f"worker {worker} of {of} was asked for; they count from 0"
         raise ConfigError("there is no such worker", where="convert", why=why, fix=f"worker=0 to worker={of - 1}")
+    if options is not None and options.exact:
+        source = source.exactly() if hasattr(source, "exactly") else source
     info = source.describe()
     info = replace(info, digest=source_digest or info.digest)
     store = open_store(dataset_uri(store_uri, name, plan_digest(info.digest, options)))

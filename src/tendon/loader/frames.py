@@ -21,10 +21,9 @@ def decode_jpeg_into(content: memoryview, out_HWC: np.ndarray) -> None:
     import simplejpeg
 
     space = "GRAY" if out_HWC.shape[2] == 1 else "RGB"
-    height, width, *_ = simplejpeg.decode_jpeg_header(content)
-    if (height, width) != out_HWC.shape[:2]:
-        raise ValueError(f"a frame is {height} x {width}, the schema says {out_HWC.shape[0]} x {out_HWC.shape[1]}")
-    simplejpeg.decode_jpeg(content, space, fastdct=False, fastupsample=False, buffer=out_HWC)
+    found = simplejpeg.decode_jpeg(content, space, fastdct=False, fastupsample=False, buffer=out_HWC)
+    if found.shape != out_HWC.shape:
+        raise ValueError(f"a frame has the shape {found.shape}, the schema says {out_HWC.shape}")
 
 
 def decode_mp4_into(content: memoryview, places: Mapping[int, Sequence[np.ndarray]]) -> None:

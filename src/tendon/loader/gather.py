@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -212,8 +213,7 @@ def _decode_windows(
     return {job.episode: shelf.layout.damaged(job.part(shelf), why) for job, why in failed}
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """Encoded bytes and where their pixels belong."""
 
     episode: int
@@ -249,13 +249,12 @@ def _jpeg_jobs(
         content = pinned[int(shelf.layout.unit_of[episode])].members.get((episode, member))
         if content is None:
             continue  # it is bad, and replaced
-        starts = shelf.layout.frame_starts(member, episode)
-        seen: set[int] = set()
+        starts, data, own, before = shelf.layout.frame_starts(member, episode), content.data, out[b], -1
         for w, step in enumerate(steps_BW[b].tolist()):
-            if step not in seen:
-                seen.add(step)
-                end = int(starts[step + 1]) if step + 1 < len(starts) else len(content)
-                jobs.append(Job(episode, member, content.data[int(starts[step]) : end], out[b, w]))
+            if step != before:  # what is repeated at an edge is copied afterwards
+                before = step
+                end = starts.item(step + 1) if step + 1 < len(starts) else len(content)
+                jobs.append(Job(episode, member, data[starts.item(step) : end], own[w]))
     return jobs
 
 

@@ -130,7 +130,7 @@ class Loader:
         self._shelf: Shelf | None = None
         self._lock = threading.RLock()
         self._samples = self._now = 0
-        self._expected = -1
+        self._expected, self._soon = (0, -1), list[int]()  # positions whose units are known, and those units
         self._ahead: Ahead | Processes | None = None
 
     # ------------------------------------------------------------------------------------------------------- batches
@@ -351,22 +351,22 @@ class Loader:
         shelf, shares = self._shelved(), self.shares
         if shares.tier != "window" and shares.rows >= shelf.layout.lengths.sum() and shelf.complete:
             return
-        if first == self._expected:
-            return
-        self._expected = first
-        end = first + LOOK_AHEAD * self.batch_size
-        positions = np.concatenate([self._positions(at) for at in range(first, end, self.batch_size)])
-        episodes, _ = self._located(positions)
-        units, where = np.unique(shelf.layout.unit_of[episodes], return_index=True)
         self._now = first
-        shelf.expect(units[np.argsort(where)].tolist())
+        begin, end = self._expected
+        if not begin <= first <= (begin + end) // 2:  # far enough ahead is looked again half way through
+            end = first + LOOK_AHEAD * self.batch_size
+            positions = np.concatenate([self._positions(at) for at in range(first, end, self.batch_size)])
+            episodes, _ = self._located(positions)
+            units, where = np.unique(shelf.layout.unit_of[episodes], return_index=True)
+            self._expected, self._soon = (first, end), units[np.argsort(where)].tolist()
+        shelf.expect(self._soon)
 
     def _shelved(self) -> Shelf:
         with self._lock:
             if self._shelf is None:
                 columns = [group.columns for group in self._groups if group.columns]
                 source = self._source()
-                self._now, self._expected = self._samples, -1
+                self._now, self._expected = self._samples, (0, -1)
                 means = self.means
                 self._shelf = Shelf(self._layout, columns, self.shares, source, means.threads, means.fetches)
                 self._shelf.next_use = self._next_use
