@@ -35,7 +35,9 @@ class Records:
         import google_crc32c
 
         self._crc32c, self._dataset, self._member = google_crc32c.value, dataset, member
-        offset, size, crc = (dataset.table.column(f"{member}/{key}").to_pylist() for key in ("offset", "size", "crc32c"))
+        offset, size, crc = (
+            dataset.table.column(f"{member}/{key}").to_pylist() for key in ("offset", "size", "crc32c")
+        )
         self._places = list(zip(dataset.table.column("shard").to_pylist(), offset, size, crc, strict=True))
         self._shards = []
         for shard in dataset.manifest.shards:
@@ -61,4 +63,4 @@ class Records:
                 why="its bytes do not have the crc32c that the index names",
                 fix="delete the shard and the dataset's manifest.json, then convert again: only what is missing is made",
             )
-        return content
+        return np.asarray(content)

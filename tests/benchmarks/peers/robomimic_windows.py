@@ -18,7 +18,10 @@ from robomimic.utils.dataset import SequenceDataset
 
 def open_set(path, keys, frame_stack, seq_length, cache, pad_begin=True, pad_end=True, image=False):
     with contextlib.redirect_stdout(io.StringIO()):
-        kinds = {"low_dim": [k for k in keys if not k.endswith("_image")], "rgb": [k for k in keys if k.endswith("_image")]}
+        kinds = {
+            "low_dim": [k for k in keys if not k.endswith("_image")],
+            "rgb": [k for k in keys if k.endswith("_image")],
+        }
         ObsUtils.initialize_obs_utils_with_obs_specs({"obs": kinds})
         return SequenceDataset(
             path,
