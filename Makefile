@@ -18,7 +18,7 @@ help: ## this list
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[train,kubeflow,dev]' \
+	$(BIN)/python -m pip install --quiet --editable '.[train,tracking,kubeflow,dev]' \
 	  $$($(BIN)/python -c 'import sys; print("--constraint constraints.txt" if sys.version_info >= (3, 11) else "")')
 	@touch $@
 
@@ -41,7 +41,7 @@ images: $(INSTALLED) ## the three container images, tagged by content (IMAGES="d
 	@$(BIN)/python docker/build.py $(IMAGES) $(if $(VARIANT),--variant $(VARIANT)) $(BUILD)
 
 test-images: images ## convert, stats and a whole run inside the images, with an object store between the steps
-	$(BIN)/python -m pytest -q -m images tests/docker
+	TENDON_TEST_IMAGES=1 $(BIN)/python -m pytest -q -m images tests/docker
 
 test: $(INSTALLED) ## every test that runs anywhere: unit, rules, the whole DAG on a toy task
 	$(BIN)/python -m pytest -q

@@ -29,7 +29,16 @@ sys.path[:0] = [path for path in (str(ROOT), str(ROOT / "src")) if path not in s
 from components.images import IMAGES, VERSION  # noqa: E402 - after the path, like what follows
 from tendon.errors import ConfigError, MissingDependency, TendonError, reported  # noqa: E402
 
-SOURCES = ("pyproject.toml", "constraints.txt", "README.md", "LICENSE", "src", "docker/install.sh", "docker/extra")
+SOURCES = (
+    "pyproject.toml",
+    "constraints.txt",
+    "README.md",
+    "LICENSE",
+    "src",
+    "docker/install.sh",
+    "docker/extra",
+    "docker/sims",
+)
 IMAGES_FILE = ROOT / "build" / "images.json"
 VARIANTS = {"data": "cpu", "train": "cuda", "sim": "cpu"}  # the defaults
 CONTENT = "io.tendon.content"  # the label that holds the digest

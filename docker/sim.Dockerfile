@@ -29,6 +29,7 @@ RUN if [ -s /opt/extra/ca.crt ]; then export PIP_CERT=/opt/extra/ca.crt; fi; \
 FROM drawing
 COPY --from=build /opt/tendon /opt/tendon
 COPY --from=build /opt/sims /opt/sims
+COPY docker/sims /opt/sims/image
 # Any user id may run it, on a read-only root file system: all that is written goes to /tmp.
 ENV PATH=/opt/tendon/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp LOGNAME=tendon \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8 \
@@ -39,6 +40,10 @@ LABEL org.opencontainers.image.title="tendon-sim" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="Apache-2.0"
+# In this stage, because numba looks at the time stamps of the files as they are in the image.
+RUN for sim in /opt/sims/tendon/sims/*/lib/python3*/site-packages; do cp /opt/sims/image/sitecustomize.py "$sim/"; done; \
+    PYTHONDONTWRITEBYTECODE= NUMBA_CACHE_DIR=/opt/sims/numba python3 /opt/sims/image/warm.py \
+    && chmod -R a+rX /opt/sims && rm -rf /tmp/*
 WORKDIR /tmp
 USER 10001:0
 CMD ["tendon", "doctor"]

@@ -8,6 +8,7 @@ cluster: ``--images build/images.json --queue NAME --output FOLDER`` writes YAML
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 import tempfile
@@ -34,9 +35,11 @@ PIPELINES = {
     "retrain_pipeline": retrain_pipeline,
 }
 COMPILED = ROOT / "pipelines" / "compiled" / "policy_pipeline.yaml"
+LOADER, DUMPER = (getattr(yaml, f"CSafe{kind}", getattr(yaml, f"Safe{kind}")) for kind in ("Loader", "Dumper"))
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
 
+@functools.cache
 def compiled_text(name: str = "policy_pipeline") -> str:
     """The YAML as kfp writes it; the same on every machine for the pinned kfp."""
     with tempfile.TemporaryDirectory() as folder:
@@ -48,11 +51,11 @@ def compiled_text(name: str = "policy_pipeline") -> str:
 def for_cluster(text: str, images: dict[str, str], queue: str = "") -> str:
     """A compiled pipeline with other images (kind to reference), and Kueue's label on every pod."""
     renamed = {IMAGES[kind]: reference for kind, reference in images.items()}
-    spec, platform = yaml.safe_load_all(text)
+    spec, platform = yaml.load_all(text, LOADER)
     if queue:
         for executor in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():
             executor.setdefault("podMetadata", {}).setdefault("labels", {})[QUEUE_LABEL] = queue
-    return yaml.safe_dump_all([_renamed(spec, renamed), platform], sort_keys=True)
+    return yaml.dump_all([_renamed(spec, renamed), platform], Dumper=DUMPER, sort_keys=True)
 
 
 def _renamed(value: Any, names: dict[str, str]) -> Any:
@@ -66,7 +69,7 @@ def _renamed(value: Any, names: dict[str, str]) -> Any:
 def wanted_files() -> dict[Path, str]:
     """Every generated file with the text it should have."""
     texts = {COMPILED.with_name(f"{name}.yaml"): compiled_text(name) for name in PIPELINES}
-    specs = {path.stem: next(yaml.safe_load_all(text)) for path, text in texts.items()}
+    specs = {path.stem: next(yaml.load_all(text, LOADER)) for path, text in texts.items()}
     return {**texts, **pages.generated(ROOT, specs)}
 
 

@@ -62,7 +62,8 @@ class Form:
 
         path = COMPILED / f"{SHORT[pipeline]}.yaml" if pipeline in SHORT else Path(pipeline)
         try:
-            spec = next(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+            loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+            spec = next(yaml.load_all(path.read_text(encoding="utf-8"), loader))
             name, inputs = spec["pipelineInfo"]["name"], spec["root"].get("inputDefinitions", {}).get("parameters", {})
         except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
             raise ConfigError(

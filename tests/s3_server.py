@@ -280,7 +280,9 @@ class Handler(BaseHTTPRequestHandler):
         upload = self.s3.uploads.get(self.query["uploadId"])
         if upload is None:
             return self._refuse(404, "NoSuchUpload")
-        numbers = [int(each.text or 0) for each in ElementTree.fromstring(body).iter() if each.tag.endswith("PartNumber")]
+        numbers = [
+            int(each.text or 0) for each in ElementTree.fromstring(body).iter() if each.tag.endswith("PartNumber")
+        ]
         whole = b"".join(upload.parts[number] for number in numbers)
         etag = f'"{hashlib.sha256(str(numbers).encode() + whole[:64]).hexdigest()[:32]}-{len(numbers)}"'
         with self.s3.lock:

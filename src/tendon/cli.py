@@ -12,6 +12,9 @@ from tendon.errors import EXIT_CODES, reported
 EPILOG = "exit codes:\n" + "\n".join(f"  {code:<3} {meaning}" for code, meaning in EXIT_CODES.items())
 
 
+VERBS = {"import": "import_policy"}  # a word of Python's own
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the process exit code."""
     arguments = parser().parse_args(argv)
@@ -22,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from tendon import commands, logs
 
         logs.setup(arguments.verb, quiet=arguments.quiet)
-        return int(getattr(commands, arguments.verb.replace("-", "_"))(arguments) or 0)
+        return int(getattr(commands, VERBS.get(arguments.verb, arguments.verb.replace("-", "_")))(arguments) or 0)
     return 1
 
 
@@ -92,7 +95,9 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     step = verb("inspect", "a dataset or a source: schema, sizes, splits, findings, plots")
     step.add_argument("uri")
     step.add_argument("--format", help="of a source, when it is not recognised")
-    step.add_argument("--verify", action="store_true", help="read every byte; exit 3 names shard, member, offset, episode")
+    step.add_argument(
+        "--verify", action="store_true", help="read every byte; exit 3 names shard, member, offset, episode"
+    )
     step.add_argument("--html", metavar="FILE", help="write a page that opens offline")
 
     step = verb("gc", "what lies in a dataset's folder and belongs to nothing")
@@ -110,6 +115,8 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
         "--config-dir", help="folder of a saved configuration, e.g. .../checkpoints/002000/pretrained_model"
     )
     step.add_argument("--config-name", help="its name without .yaml, e.g. config")
+    step.add_argument("--config", help="a robomimic JSON (v0.1 to v0.5), taken as it is")
+    step.add_argument("--dataset", help="with --config: the HDF5 file or s3://... to convert and train on")
     step.add_argument("--store-uri", default="outputs/train", help="the trial is kept in STORE/trials/RUN_KEY")
     step.add_argument("--run-uri", help="repeat a trial of a run: its folder ...")
     step.add_argument("--trial", help="... and the trial's name")
@@ -121,8 +128,15 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
         "--profile", action="store_true", help="torch's profiler over steps 8 to 18, in a trial of its own"
     )
 
-    step = verb("export", "checkpoint to policy bundle, proven equal")
-    step.add_argument("--checkpoint-uri", required=True)
+    step = verb("export", "checkpoint to policy bundle, proven equal; or to a file of another system")
+    step.add_argument("--checkpoint-uri", required=True, help="a checkpoint or a bundle")
+    step.add_argument("--bundle-uri", help="the bundle to make")
+    step.add_argument("--format", choices=["robomimic-0.3", "robomimic-0.5"], help="another system's file instead")
+    step.add_argument("-o", "--output", help="with --format: the file to write; its parity record stands beside it")
+
+    step = verb("import", "a policy of another system (robomimic .pth, v0.2 to v0.5) to a bundle")
+    step.add_argument("file", help="the .pth")
+    step.add_argument("overrides", nargs="*", help="where it is evaluated, e.g. env=lift")
     step.add_argument("--bundle-uri", required=True)
 
     step = verb("evaluate", "roll a bundle out in its simulator; success rate with interval")
@@ -165,9 +179,12 @@ def _tool_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     tool.add_argument("output", metavar="OUT", help="what is made: a folder or file that does not exist, or s3://...")
     tool.add_argument("--to", required=True, metavar="FORMAT", help="lerobot-v3.0, lerobot-v2.1, ...")
 
-    tool = verb("sweep", "the trials a sweep file makes, by name")
-    tool.add_argument("sweep", help="YAML or JSON file")
+    tool = verb("sweep", "the trials a sweep file makes, by name; with --config robomimic's JSON files and script")
+    tool.add_argument("sweep", help="YAML or JSON file, or a Python file with make_generator(config_file, script_file)")
     tool.add_argument("overrides", nargs="*", help="the configuration they vary")
+    tool.add_argument("--config", help="a robomimic JSON: one more is written for each trial")
+    tool.add_argument("--script", help="with --config: the shell script that runs them one after the other")
+    tool.add_argument("--command", default="python train.py", help="what the script runs: `tendon train` for ours")
 
     tool = verb("sims", "simulators: `tendon sims list`, `tendon sims install robosuite`")
     tool.add_argument("action", choices=["list", "install"])

@@ -201,6 +201,9 @@ def train(arguments: Namespace) -> int:
     if arguments.run_uri:
         run = load_plan(arguments.run_uri)
         config, trial_uri = run.config_of(arguments.trial), run.trial_uri(arguments.trial)
+    elif arguments.config:
+        config = robomimic_config(arguments.config, arguments.dataset, arguments.store_uri, arguments.overrides)
+        trial_uri = join(arguments.store_uri, "trials", run_key(config))
     else:
         config = compose(arguments.overrides, config_dir=arguments.config_dir, config_name=arguments.config_name)
         trial_uri = ""
@@ -222,6 +225,43 @@ def train(arguments: Namespace) -> int:
     return 0
 
 
+def robomimic_config(path: str, dataset: str | None, store_uri: str, overrides: list[str]) -> Any:
+    """A robomimic JSON with its dataset, converted, as our configuration; what has no meaning here is said."""
+    from tendon.config.compose import compose
+    from tendon.config.foreign.robomimic import read_json, translate
+    from tendon.config.override_text import quote
+    from tendon.config.tree import CONF
+    from tendon.data.dataset import open_dataset
+    from tendon.registry.planner import source_digest
+
+    tree = read_json(path)
+    given = dataset or tree.get("train", {}).get("data")
+    if not isinstance(given, str) or not given:
+        why = "train.data is not a path, and --dataset is not given"
+        raise ConfigError("there is no dataset", where=path, why=why, fix="--dataset FILE.hdf5")
+    translate(tree, path, steps_per_pass=1)  # a mistake is said before anything is converted
+    source = given if "://" in given else str(Path(given).resolve())
+    name = Path(given).stem.replace(".", "_")
+    converted = steps.convert(
+        source_uri=source, source_digest=source_digest(source), store_uri=store_uri, dataset_name=name
+    )
+    manifest = open_dataset(converted.dataset_uri).manifest
+    split = tree.get("train", {}).get("hdf5_filter_key")
+    frames = manifest.splits[split].steps if split in manifest.splits else manifest.steps
+    passes = max(1, frames // int(tree.get("train", {}).get("batch_size", 100)))
+    translation = translate(tree, path, steps_per_pass=passes, splits=tuple(manifest.splits))
+    for note in translation.notes:
+        sys.stderr.write(f"note: {note}\n")
+    task = str(manifest.metadata.get("env_name", manifest.metadata.get("env_args", {}).get("env_name", "")))
+    envs = {compose([f"env={file.stem}", "data.uri=x"]).env.task: file.stem for file in (CONF / "env").glob("*.yaml")}
+    known = (
+        [f"env={envs[task]}"]
+        if task in envs
+        else ["env=lift", "env.name=unknown", f"env.task={quote(task or 'unknown')}"]
+    )
+    return compose([*known, *translation.overrides, f"data.uri={quote(converted.dataset_uri)}", *overrides])
+
+
 def _print_rehearsal(config: TrainConfig, trial_uri: str) -> int:
     seen = steps.rehearse_training(config=config, dataset_uri=config.data.uri, trial_uri=trial_uri)
     rows = {
@@ -235,10 +275,39 @@ def _print_rehearsal(config: TrainConfig, trial_uri: str) -> int:
 
 
 def export(arguments: Namespace) -> int:
-    """Checkpoint to bundle."""
+    """Checkpoint to bundle, or to another system's file."""
+    if arguments.format:
+        return _export_foreign(arguments)
+    if not arguments.bundle_uri:
+        raise ConfigError(
+            "no bundle is named", where="tendon export", why="--bundle-uri is missing", fix="--bundle-uri URI"
+        )
     digest = steps.export(checkpoint_uri=arguments.checkpoint_uri, bundle_uri=arguments.bundle_uri)
     rows = {"bundle": arguments.bundle_uri, "digest": digest}
     print(end_card("exported", list(rows.items()), f"tendon evaluate --bundle-uri {shlex.quote(arguments.bundle_uri)}"))
+    return 0
+
+
+def _export_foreign(arguments: Namespace) -> int:
+    from tendon.export.formats.bundle import export_robomimic
+
+    if not arguments.output:
+        raise ConfigError("no file is named", where="tendon export", why="--output is missing", fix="-o model.pth")
+    record = export_robomimic(arguments.checkpoint_uri, arguments.output, arguments.format.removeprefix("robomimic-"))
+    rows = {"file": arguments.output, "parity": f"largest difference of an action {record.max_abs_difference:g}"}
+    print(end_card("exported", list(rows.items()), ""))
+    return 0
+
+
+def import_policy(arguments: Namespace) -> int:
+    """Another system's policy to a bundle."""
+    from tendon.export.formats.bundle import import_robomimic
+
+    digest, notes = import_robomimic(arguments.file, arguments.bundle_uri, arguments.overrides)
+    for note in notes:
+        sys.stderr.write(f"note: {note}\n")
+    rows = {"bundle": arguments.bundle_uri, "digest": digest}
+    print(end_card("imported", list(rows.items()), f"tendon evaluate --bundle-uri {shlex.quote(arguments.bundle_uri)}"))
     return 0
 
 
@@ -365,8 +434,32 @@ def sweep(arguments: Namespace) -> int:
     """The trials of a sweep file."""
     from tendon.config.sweep import expand, parse_sweep
 
+    if arguments.config:
+        return _write_experiments(arguments)
     for trial in expand(parse_sweep(load_sweep(arguments.sweep)), ""):
         print(f"{trial.name:<50} {' '.join(trial.overrides)}")
+    return 0
+
+
+def _write_experiments(arguments: Namespace) -> int:
+    """Robomimic's hyperparameter helper: a JSON for each experiment, and a script."""
+    import runpy
+
+    from tendon.config.generator import ConfigGenerator
+
+    if arguments.sweep.endswith(".py"):
+        make = runpy.run_path(arguments.sweep).get("make_generator")
+        if not callable(make):
+            why = "it has no function make_generator(config_file, script_file)"
+            raise ConfigError(
+                "this file makes no sweep", where=arguments.sweep, why=why, fix="return a ConfigGenerator"
+            )
+        generator = make(arguments.config, arguments.script)
+    else:
+        generator = ConfigGenerator(arguments.config, script_file=arguments.script)
+        generator.extend(load_sweep(arguments.sweep))
+    for path in generator.generate(arguments.command):
+        print(path)
     return 0
 
 

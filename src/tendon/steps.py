@@ -153,7 +153,16 @@ def convert(
             Progress("convert", None, "steps") as bar,
         ):
             manifest = convert_episodes(
-                source, store_uri, dataset_name, options, workers, bar.follow, source_digest, strict=strict, worker=number, of=of
+                source,
+                store_uri,
+                dataset_name,
+                options,
+                workers,
+                bar.follow,
+                source_digest,
+                strict=strict,
+                worker=number,
+                of=of,
             )
     log.info("convert: %s holds %d episodes, %d steps", uri, manifest.episodes, manifest.steps)
     return DatasetResult(uri, manifest.digest, manifest.episodes, manifest.steps, json.loads(manifest.to_json()))

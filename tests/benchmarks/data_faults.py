@@ -174,7 +174,12 @@ def _two_at_once(**faults: object) -> float:
         return equal / 6
 
 
-@row("faults", "data-two-converters", "share of 6 plans (3 local, 3 S3) made by two converters at once with one result", "== 1")
+@row(
+    "faults",
+    "data-two-converters",
+    "share of 6 plans (3 local, 3 S3) made by two converters at once with one result",
+    "== 1",
+)
 def two_converters() -> float:
     """Both end well, and the bytes are those of one alone."""
     return _two_at_once()
@@ -186,7 +191,12 @@ def two_converters_deaf() -> float:
     return _two_at_once(ignore_conditions=True)
 
 
-@row("faults", "data-bad-network", "a conversion to S3 with 5xx, cut answers, flipped bits, lost answers: share with right bytes", "== 1")
+@row(
+    "faults",
+    "data-bad-network",
+    "a conversion to S3 with 5xx, cut answers, flipped bits, lost answers: share with right bytes",
+    "== 1",
+)
 def bad_network() -> float:
     """Retries and checksums, end to end; the bytes are compared after the faults are switched off."""
     with tempfile.TemporaryDirectory() as folder, s3_server() as prefix:
@@ -203,7 +213,12 @@ def bad_network() -> float:
         return right / 5
 
 
-@row("faults", "data-bit-flips", f"share of {FLIPS} flipped bits, cuts and lost shards that --verify and the reader both name", "== 1")
+@row(
+    "faults",
+    "data-bit-flips",
+    f"share of {FLIPS} flipped bits, cuts and lost shards that --verify and the reader both name",
+    "== 1",
+)
 def bit_flips() -> float:
     """Shard, member, offset and episode of a damage at a random place; a reader of everything meets it too."""
     from tendon.data.dataset import open_dataset
@@ -224,7 +239,9 @@ def bit_flips() -> float:
             shard = chosen.choice(dataset.manifest.shards)
             path = cwd / "copy" / shard.key
             content = bytearray(path.read_bytes())
-            row_of = chosen.choice([each for each in dataset.rows if shard.key == dataset.manifest.shards[each.shard].key])
+            row_of = chosen.choice(
+                [each for each in dataset.rows if shard.key == dataset.manifest.shards[each.shard].key]
+            )
             member = chosen.choice(["lowdim.npy", "agentview_image.mjpeg"])
             offset, size = (dataset.table.column(f"{member}/{key}")[row_of.index].as_py() for key in ("offset", "size"))
             at = offset + chosen.randrange(size)
@@ -240,7 +257,9 @@ def bit_flips() -> float:
             says = [shard.key] if kind == "gone" else [shard.key, member, f"offset {offset},", row_of.episode_id]
             try:
                 fresh = open_dataset(str(cwd / "copy"))
-                fresh.lowdim(row_of) if member == "lowdim.npy" else fresh.jpegs(row_of, "observation.images.agentview_image")
+                fresh.lowdim(row_of) if member == "lowdim.npy" else fresh.jpegs(
+                    row_of, "observation.images.agentview_image"
+                )
                 said = ""
             except DataError as error:
                 said = error.problems[0].where
@@ -248,7 +267,9 @@ def bit_flips() -> float:
         return named / FLIPS
 
 
-@row("faults", "s3-accept-and-hang", "seconds until a store that takes requests and never answers is reported", "<= 70 s")
+@row(
+    "faults", "s3-accept-and-hang", "seconds until a store that takes requests and never answers is reported", "<= 70 s"
+)
 def accept_and_hang() -> float:
     """A hang is an error with four lines, in bounded time."""
     with tempfile.TemporaryDirectory() as folder, s3_server() as prefix:

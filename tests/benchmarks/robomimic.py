@@ -88,13 +88,23 @@ def _same_content(first: Path, second: Path) -> float:
     return float(same)
 
 
-@row("parity", "robomimic-pth-in", "largest difference of 50 actions, its .pth in tendon beside robomimic itself", "<= 1e-5")
+@row(
+    "parity",
+    "robomimic-pth-in",
+    "largest difference of 50 actions, its .pth in tendon beside robomimic itself",
+    "<= 1e-5",
+)
 def pth_in() -> float:
     """All policies, with frame stack and state rules."""
     return max(one["theirs"] for one in fifty_steps().values())
 
 
-@row("parity", "robomimic-pth-out", "largest difference of 50 actions, robomimic loading the .pth tendon wrote", "<= 1e-5")
+@row(
+    "parity",
+    "robomimic-pth-out",
+    "largest difference of 50 actions, robomimic loading the .pth tendon wrote",
+    "<= 1e-5",
+)
 def pth_out() -> float:
     """Through robomimic's own policy_from_checkpoint."""
     return max(one["ours"] for one in fifty_steps().values())
@@ -117,7 +127,12 @@ def _results() -> list[dict[str, Any]]:
     return robomimic_results.results(1, 20, 20)
 
 
-@row("parity", "robomimic-success", "smallest p of ours being worse than robomimic's on Lift, equal budget (exact McNemar)", ">= 0.05")
+@row(
+    "parity",
+    "robomimic-success",
+    "smallest p of ours being worse than robomimic's on Lift, equal budget (exact McNemar)",
+    ">= 0.05",
+)
 def success() -> float:
     """BC, BC-RNN-GMM, BC-Transformer-GMM; 1 where ours is not worse."""
     return min(1.0 if one["ours"] >= one["theirs"] else one["p"] for one in _results())
@@ -127,3 +142,58 @@ def success() -> float:
 def step_time() -> float:
     """Data loading included, medians."""
     return max(one["step_s"] / one["their_step_s"] for one in _results())
+
+
+EIGHT = [
+    f"bc_rnn_hyper_plr_{lr}_gmm_{gmm}_rnnd_{rnn}"
+    for lr in ("0.001", "0.0001")
+    for gmm in "tf"
+    for rnn in ("400_mlp_1024", "1000_mlp_0")
+]
+
+
+@row(
+    "faults",
+    "robomimic-sweep",
+    "of the seed's 8 experiments as trials of the DAG, one diverging: how many are evaluated",
+    "== 7",
+)
+def sweep_of_eight() -> float:
+    """The hyperparameter helper's generator is the pipeline's sweep; its nets are made tiny, its names kept."""
+    import json
+
+    from tendon.config.generator import ConfigGenerator
+    from tests.benchmarks import line
+
+    base = Path(__file__).parents[1] / "config" / "foreign" / "base.json"
+    generator = ConfigGenerator(base)
+    for key, value in (("algo.rnn.enabled", True), ("train.seq_length", 10), ("algo.rnn.horizon", 10)):
+        generator.add_param(key, "", 0, [value])
+    generator.add_param("algo.optim_params.policy.learning_rate.initial", "plr", 1, [1e-3, 1e-4])
+    generator.add_param("algo.gmm.enabled", "gmm", 2, [True, False], ["t", "f"])
+    generator.add_param("algo.rnn.hidden_dim", "rnnd", 3, [8, 16], ["400", "1000"])
+    generator.add_param("algo.actor_layer_dims", "mlp", 3, [[8], []], ["1024", "0"])
+    run = generator.pipeline()
+    rates = next(entry for entry in run["sweep"] if entry["key"] == "training.lr")
+    rates["values"][2] = 3e38  # one of them is made to fail
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        (folder / "sweep.json").write_text(json.dumps(run["sweep"]))
+        small = [
+            "env=reach",
+            "training.offline_steps=100",
+            "training.log_freq=10",
+            "training.num_threads=1",
+            "device=cpu",
+        ]
+        small += ["training.save_freq=100", "training.valid_freq=100", "training.batch_size=16"]
+        source = ["--source-uri", "demo://reach?episodes=10&seed=1", "--store-uri", folder / "store"]
+        counts = ["--episodes", 2, "--confirm-episodes", 2, "--sweep", folder / "sweep.json"]
+        line.run("run", *run["config"].split(" "), *small, *source, *counts, cwd=folder)
+        (selection,) = (folder / "store" / "runs").glob("*/selection.json")
+        outcomes = {one["trial"]: one for one in json.loads(selection.read_text())["outcomes"]}
+    assert sorted(outcomes) == sorted(EIGHT), sorted(outcomes)
+    dead = [name for name, one in outcomes.items() if one["status"] != "ok"]
+    assert dead == [EIGHT[2]], dead
+    assert outcomes[EIGHT[2]]["failed_step"] == "train"
+    return float(len(outcomes) - len(dead))

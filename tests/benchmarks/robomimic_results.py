@@ -208,7 +208,9 @@ def main() -> int:
     rows = results(given.seeds, given.rollouts, given.epochs)
     command = f"python -m tests.benchmarks.robomimic_results --seeds {given.seeds} --rollouts {given.rollouts} --epochs {given.epochs}"
     steps = given.epochs * STEPS_PER_EPOCH
-    head = HEAD.format(command=command, episodes=EPISODES, noise=NOISE, steps=steps, batch=BATCH, rollouts=given.rollouts)
+    head = HEAD.format(
+        command=command, episodes=EPISODES, noise=NOISE, steps=steps, batch=BATCH, rollouts=given.rollouts
+    )
     Path(given.output).write_text(head + table(rows) + f"\nMade in {(time.monotonic() - began) / 60:.0f} minutes.\n")
     print(table(rows))
     return 0

@@ -24,7 +24,7 @@ from tests.data import lerobot_sets
 from tests.data.lerobot_sets import FPS
 
 ROUNDS = 5
-EPISODES, FRAMES, HEIGHT, WIDTH = 8, 200, 480, 640
+EPISODES, FRAMES, HEIGHT, WIDTH = 24, 200, 480, 640
 ENCODED_ANEW = 48  # frames: the slow side is measured on a part
 
 

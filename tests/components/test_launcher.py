@@ -19,7 +19,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPILED = ROOT / "pipelines" / "compiled"
-SPECS = [next(yaml.safe_load_all(path.read_text(encoding="utf-8"))) for path in sorted(COMPILED.glob("*.yaml"))]
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, faster
+SPECS = [next(yaml.load_all(path.read_text(encoding="utf-8"), LOADER)) for path in sorted(COMPILED.glob("*.yaml"))]
 MOST_ARGUMENT = 131_072
 JOB = "11111111-2222-3333-4444-555555555555"
 TYPES = {"STRING": str, "NUMBER_INTEGER": int, "NUMBER_DOUBLE": float, "BOOLEAN": bool, "LIST": list, "STRUCT": dict}

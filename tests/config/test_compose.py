@@ -140,7 +140,7 @@ def test_missing_value_says_what_to_write() -> None:
         ("batch_size=8", "unknown key batch_size", "root", "training.batch_size=8 or eval.batch_size=8"),
         ("training.save_model=true", "unknown key training.save_model", "save_model", "training.save_checkpoint=true"),
         ("training.steps=5", "unknown key training.steps", "no key steps", "training.offline_steps=5"),
-        ("wandb.enable=true", "unknown key wandb.enable", "no section wandb", "there are seed, device, data"),
+        ("mlflow.qqqq=true", "unknown key mlflow.qqqq", "no section mlflow", "there are seed, device, data"),
         ("seed.x=1", "unknown key seed.x", "a value, not a section", "seed=1"),
         ("training/lr=1", "unknown group training/lr", "dots", "training.lr=1"),
         ("policy=bcc", "unknown policy 'bcc'", "options are bc", "policy=bc (the nearest)"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,36 @@ def test_episodes_that_begin_between_key_frames(
     old = converted(tmp_path / "old", tmp_path / "again")
     shown = np.concatenate([old.frames(row, CAMERA) for row in old.rows])
     assert np.abs(shown.astype(int) - truth).mean() < 4
+
+
+def test_an_episode_with_two_tasks(tmp_path: Path) -> None:
+    root = make(tmp_path / "set", "v2.1", video=False)
+    lines = (root / "meta/episodes.jsonl").read_text().replace('"tasks": ["task 1"]', '"tasks": ["task 0", "task 1"]')
+    (root / "meta/episodes.jsonl").write_text(lines)
+    path = root / "data/chunk-000/episode_000001.parquet"
+    table = pq.read_table(path)
+    numbers = pa.array(np.arange(25) // 13)
+    pq.write_table(table.set_column(table.column_names.index("task_index"), "task_index", numbers), path)
+    dataset = converted(root, tmp_path / "store")
+    write_dataset(dataset, str(tmp_path / "back"), "lerobot-v3.0")
+    again = converted(tmp_path / "back", tmp_path / "store")
+    for each in (dataset, again):
+        assert each.lowdim(each.rows[1])["task_index"].tolist() == [0] * 13 + [1] * 12
+    rows = pq.read_table(tmp_path / "back/meta/episodes/chunk-000/file-000.parquet").column("tasks").to_pylist()
+    assert rows == [["task 0"], ["task 0", "task 1"], ["task 0"]]
+
+
+def test_robomimic_to_lerobot(lift_like_hdf5: Callable[..., Path], tmp_path: Path) -> None:
+    dataset = converted(lift_like_hdf5(images=True), tmp_path / "store")
+    write_dataset(dataset, str(tmp_path / "out"), "lerobot-v3.0")
+    again = converted(tmp_path / "out", tmp_path / "store")
+    for a, b in zip(dataset.rows, again.rows, strict=True):
+        before, after = dataset.lowdim(a), again.lowdim(b)
+        for name in before.dtype.names or ():
+            assert before[name].tobytes() == after[name].tobytes()
+        for camera in dataset.manifest.schema.cameras:
+            assert dataset.jpegs(a, camera.name) == again.jpegs(b, camera.name)
+    assert [row.episode_id for row in again.episodes("valid")] == ["episode_000005"]
 
 
 def test_one_worker_three_workers_and_s3(tmp_path: Path, s3_uri: str) -> None:

@@ -1,11 +1,13 @@
 """submit.py against a server that answers like the Kubeflow Pipelines API."""
 
 import json
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import yaml
 
 from pipelines import submit
 from tendon.errors import ConfigError
@@ -222,3 +224,17 @@ def test_watch_and_cancel(kubeflow, capfd):
     assert do(kubeflow, "cancel", "r7") == 0
     assert kubeflow.terminated == ["r7"]
     assert f"{kubeflow.url}/#/runs/details/r7" in capfd.readouterr().out
+
+
+def test_the_workflow_that_retrains_uses_words_that_exist():
+    workflow = yaml.safe_load((submit.ROOT / ".github" / "workflows" / "retrain.yml").read_text(encoding="utf-8"))
+    assert {"schedule", "workflow_dispatch"} <= set(workflow[True])  # YAML reads `on` as true
+    commands = "\n".join(step.get("run", "") for step in workflow["jobs"]["retrain"]["steps"])
+    fields = submit.Form.of("retrain").fields
+    keys = set(re.findall(r'"(\w+)=\$', commands))
+    assert keys == {"source_uri", "store_uri", "config", "force"}
+    assert keys <= set(fields)
+    assert "secrets." not in commands
+    (line,) = [line for line in commands.replace("\\\n", " ").splitlines() if "submit.py submit" in line]
+    options = submit._parser().parse_args(line.split("submit.py ")[1].split("${SOURCE")[0].replace('"', "").split())
+    assert options.pipeline == "retrain"

@@ -29,13 +29,17 @@ def fill(name: str, shape: list[int]) -> torch.Tensor:
     values = rng.standard_normal(shape).astype(np.float32)
     if name.endswith("running_var"):
         return torch.from_numpy(np.abs(values) * 0.5 + 0.5)
-    return torch.from_numpy(np.asarray(values / np.float32(np.sqrt(max(int(np.prod(shape[1:])) if len(shape) > 1 else 10, 1)))))
+    return torch.from_numpy(
+        np.asarray(values / np.float32(np.sqrt(max(int(np.prod(shape[1:])) if len(shape) > 1 else 10, 1))))
+    )
 
 
 def content_of(golden: Any) -> dict[str, Any]:
     """What the .pth of a case holds."""
     meta = json.loads(bytes(golden["meta"]))
-    weights = {name.removeprefix("weights/"): torch.from_numpy(golden[name]) for name in golden if name.startswith("weights/")}
+    weights = {
+        name.removeprefix("weights/"): torch.from_numpy(golden[name]) for name in golden if name.startswith("weights/")
+    }
     if not weights:
         weights = image_weights(meta)
     shapes = {"ac_dim": meta["ac_dim"], "all_shapes": meta["shapes"], "all_obs_keys": sorted(meta["shapes"])}
@@ -83,7 +87,11 @@ def batch_of(golden: Any, prefix: str, features: Any) -> dict[str, torch.Tensor]
     for key in features:
         if key == "action":
             continue
-        source = f"goal/{key.removeprefix('goal.observation.')}" if key.startswith("goal.") else f"{prefix}/{key.split('.')[-1]}"
+        source = (
+            f"goal/{key.removeprefix('goal.observation.')}"
+            if key.startswith("goal.")
+            else f"{prefix}/{key.split('.')[-1]}"
+        )
         values = golden[source]
         if key.startswith("goal."):
             values = values[:, None]
@@ -105,7 +113,9 @@ def needs_torchvision() -> None:
     try:
         for name in ("nms", "qnms"):
             with contextlib.suppress(RuntimeError):  # declared already: a torchvision that fits
-                torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+                torch.library.define(
+                    f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+                )
         import torchvision  # noqa: F401
     except ImportError:
         pytest.skip("torchvision is not installed (extra vision)")
@@ -130,7 +140,12 @@ def test_losses_and_outputs(case: str) -> None:
     torch.manual_seed(5)
     output = policy.loss(batch)
     np.testing.assert_allclose(output.loss.item(), golden["loss/action_loss"], rtol=TOLERANCE, atol=TOLERANCE)
-    for theirs, ours in {"l2_loss": "l2_loss", "l1_loss": "l1_loss", "cos_loss": "cos_loss", "kl_loss": "kl_loss"}.items():
+    for theirs, ours in {
+        "l2_loss": "l2_loss",
+        "l1_loss": "l1_loss",
+        "cos_loss": "cos_loss",
+        "kl_loss": "kl_loss",
+    }.items():
         if f"loss/{theirs}" in golden and ours in output.metrics:
             np.testing.assert_allclose(output.metrics[ours], golden[f"loss/{theirs}"], rtol=TOLERANCE, atol=TOLERANCE)
     if "grad_norm" in golden:
@@ -164,7 +179,9 @@ def test_an_episode_of_actions(case: str) -> None:
     policy, info, golden = policy_of(case)
     policy.eval()
     if isinstance(policy, BcVae):
-        seen = policy.encoder({key: value[:1, None] for key, value in batch_of(golden, "episode", info.features).items()})[:, 0]
+        seen = policy.encoder(
+            {key: value[:1, None] for key, value in batch_of(golden, "episode", info.features).items()}
+        )[:, 0]
         latent = torch.from_numpy(golden["vae_noise"][:1])
         with torch.no_grad():
             np.testing.assert_allclose(policy._decode(latent, seen), golden["vae_decoded"], atol=TOLERANCE)

@@ -115,7 +115,9 @@ def test_a_put_that_arrives_damaged_is_refused_and_repeated(start: Start) -> Non
     assert server.seen["PUT"] > 10
 
 
-@pytest.mark.parametrize("faults", [{"ignore_conditions": True}, {"refuse_conditions": True}], ids=lambda f: next(iter(f)))
+@pytest.mark.parametrize(
+    "faults", [{"ignore_conditions": True}, {"refuse_conditions": True}], ids=lambda f: next(iter(f))
+)
 class TestWithoutConditions:
     def test_create_and_swap(self, start: Start, faults: dict[str, bool]) -> None:
         store, server = start(**faults)

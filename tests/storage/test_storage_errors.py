@@ -102,9 +102,7 @@ def test_passing_trouble_is_retried(scripted: type[Scripted]) -> None:
     assert len(scripted.seen) == 3
 
 
-def test_create_whose_first_answer_was_lost(
-    scripted: type[Scripted], s3_environment: pytest.MonkeyPatch
-) -> None:
+def test_create_whose_first_answer_was_lost(scripted: type[Scripted], s3_environment: pytest.MonkeyPatch) -> None:
     """The first put went through but its answer was a 500; the second is refuted by our own object."""
     s3_environment.setattr("tendon.storage.s3_client._probe", lambda store: True)
     scripted.script[:] = [(500, "InternalError"), (412, "PreconditionFailed"), (200, "")]

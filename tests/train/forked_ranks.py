@@ -1,6 +1,7 @@
 """The small trial in several processes, forked from one that has imported torch instead of started by torchrun.
 
 EVENT of a rank: ``kill`` SIGKILL, ``term`` SIGTERM, ``hang`` a sleep without end, each when it asks for batch NUMBER.
+STRIKE: a signal from outside to one rank, some seconds after the first batch was asked for.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import os
 import signal
 import socket
 import time
+from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
+from pathlib import Path
 from typing import Any
 
 from tendon.errors import TendonError, reported
@@ -18,8 +21,22 @@ from tests.train.killed_trial import FORKSERVER
 from tests.train.small_trial import run
 
 
+@dataclass(frozen=True)
+class Strike:
+    """A signal to a rank."""
+
+    rank: int
+    signal: signal.Signals
+    after_s: float
+
+
 def run_ranks(
-    uri: object, num_ranks: int = 2, events: dict[int, tuple[str, int]] | None = None, **training: Any
+    uri: object,
+    num_ranks: int = 2,
+    events: dict[int, tuple[str, int]] | None = None,
+    strike: Strike | None = None,
+    step_s: float = 0.0,
+    **training: Any,
 ) -> list[int]:
     """Exit codes by rank."""
     with socket.socket() as free:
@@ -27,14 +44,16 @@ def run_ranks(
         port = free.getsockname()[1]
     events = events or {}
     processes: list[ForkServerProcess] = [
-        FORKSERVER.Process(target=_rank, args=(rank, num_ranks, port, str(uri), events.get(rank), training))
+        FORKSERVER.Process(target=_rank, args=(rank, num_ranks, port, str(uri), events.get(rank), step_s, training))
         for rank in range(num_ranks)
     ]
     for process in processes:
         process.start()
+    if strike is not None:
+        _strike(processes, Path(str(uri)), strike)
     first = _first_ended(processes)
     for process in processes:  # what torchrun does when one has ended badly
-        process.join(3 if first else 60)
+        process.join(5 if first else 60)
         if process.is_alive():
             process.terminate()
         process.join(10)
@@ -44,9 +63,19 @@ def run_ranks(
     return [process.exitcode or 0 for process in processes]
 
 
+def _strike(processes: list[ForkServerProcess], uri: Path, strike: Strike) -> None:
+    begun = uri / f"begun-{strike.rank}"
+    while not begun.exists() and processes[strike.rank].is_alive():
+        time.sleep(0.005)
+    begun.unlink(missing_ok=True)
+    time.sleep(strike.after_s)
+    if processes[strike.rank].is_alive():
+        os.kill(processes[strike.rank].pid or 0, strike.signal)
+
+
 def _first_ended(processes: list[ForkServerProcess]) -> int:
     """The exit code of the first process that ended badly, or 0 when all ended well."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while time.monotonic() < deadline:
         codes = [process.exitcode for process in processes]
         if any(codes) or all(code == 0 for code in codes):
@@ -56,7 +85,13 @@ def _first_ended(processes: list[ForkServerProcess]) -> int:
 
 
 def _rank(
-    rank: int, num_ranks: int, port: int, uri: str, event: tuple[str, int] | None, training: dict[str, Any]
+    rank: int,
+    num_ranks: int,
+    port: int,
+    uri: str,
+    event: tuple[str, int] | None,
+    step_s: float,
+    training: dict[str, Any],
 ) -> None:
     os.environ |= {
         "RANK": str(rank),
@@ -68,9 +103,12 @@ def _rank(
 
     os.makedirs(uri, exist_ok=True)
     os.dup2(os.open(f"{uri}/rank-{rank}.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
-    faulthandler.dump_traceback_later(50)
+    faulthandler.dump_traceback_later(120)
 
     def before_batch(k: int) -> None:
+        if step_s:
+            Path(uri, f"begun-{rank}").touch()
+            time.sleep(step_s)
         if event is None or k != event[1]:
             return
         if event[0] == "hang":

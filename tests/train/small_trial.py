@@ -119,5 +119,22 @@ def open_memory(dataset_uri: str, config: TrainConfig, window: Window) -> Feeds:
 
 
 def run(trial_uri: object, before_batch: Callable[[int], None] = lambda k: None, **training: Any) -> TrainResult:
-    """Train the small trial in this process."""
+    """Train the small trial in this process; ``augmented``: with noise on its observations."""
+    if training.pop("augmented", False):
+        augment()
     return train(make_config(**training), "memory", make_stats(), str(trial_uri), open_data=OpenMemory(before_batch))
+
+
+def augment() -> None:
+    """From now on Bc's loss sees observations with noise from torch's global generator, as an augmentation draws it."""
+    import torch
+
+    from tendon.policies.bc import Bc
+
+    plain = Bc.loss
+
+    def loss(self: Bc, batch: dict[str, torch.Tensor], memory: Any = None) -> Any:
+        noisy = {k: v + 0.1 * torch.randn_like(v) if k.startswith("observation.") else v for k, v in batch.items()}
+        return plain(self, noisy, memory)
+
+    Bc.loss = loss  # type: ignore[method-assign]

@@ -118,10 +118,7 @@ def test_cosine_with_a_warm_up_ratio_is_transformers() -> None:
         lr=1e-4, offline_steps=10_000, lr_scheduler="cosine", lr_warmup_steps=0, warmup_ratio=0.05, lr_end_factor=0.0
     ).training
     for step in (0, 1, 250, 500, 501, 5000, 9999):
-        if step < 500:
-            expected = step / 500
-        else:
-            expected = 0.5 * (1 + math.cos(math.pi * (step - 500) / 9500))
+        expected = step / 500 if step < 500 else 0.5 * (1 + math.cos(math.pi * (step - 500) / 9500))
         assert learning_rate(cosine, step) == pytest.approx(1e-4 * expected, abs=1e-15)
 
 

@@ -8,7 +8,7 @@ import pytest
 from tendon.storage import open_store
 from tendon.train.callbacks import Run
 from tendon.train.engine import Engine
-from tendon.train.track import Tracker, big, latest, read_metrics, train_line
+from tendon.train.track import Tracker, big, eval_line, latest, read_metrics, train_line
 from tendon.train.volume import Volume
 from tests.train.small_trial import make_config, make_stats
 
@@ -47,6 +47,12 @@ def test_lines_after_the_resumed_step_are_cut(tmp_path: Path) -> None:
     assert [line["step"] for line in lines] == [0, 10, 15, 30]
     assert latest(lines) == {"train_loss": 1.112, "valid_loss": 3.0, "best_valid_loss": 2.0}
     assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == lines
+
+
+def test_evaluation_line_of_the_seed() -> None:
+    numbers = {"avg_sum_reward": 20.693, "pc_success": 0.0, "eval_s": 120.266}
+    seed = "step:100 smpl:6K ep:52 epch:0.25 \N{N-ARY SUMMATION}rwrd:20.693 success:0.0% eval_s:120.266"
+    assert eval_line(100, PUSHT, numbers) == seed
 
 
 def test_no_file_no_lines(tmp_path: Path) -> None:

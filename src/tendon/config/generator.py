@@ -26,7 +26,8 @@ from tendon.config.sweep import Budget, Parameter, chosen_points, expand, parse_
 from tendon.errors import ConfigError, Problem
 
 COMMAND = "python train.py"
-CHOSEN_BY_RUN = ("data.", "env.", "eval.")  # one dataset, one task, one yardstick per run
+# One dataset, one task, one yardstick per run; its trials are rolled out by a step of their own.
+CHOSEN_BY_RUN = ("data.", "env.", "eval.", "training.eval_freq", "save.on_best_rollout")
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,14 @@ class ConfigGenerator(Sequence[Mapping[str, Any]]):
         parse_sweep([entry])  # says now what is wrong with it
         self._entries = [entry, *self._entries] if prepend else [*self._entries, entry]
 
+    def extend(self, sweep: Sequence[Mapping[str, Any]]) -> None:
+        """Add the entries of a sweep file."""
+        for entry in sweep:
+            if "key" in entry:
+                _check_key(self.base, str(entry["key"]).replace("/", "."), str(self.base_file))
+        parse_sweep(sweep)
+        self._entries += [dict(entry) for entry in sweep]
+
     def limit(self, trials: int, seed: int = 0) -> None:
         """Keep so many experiments, drawn by the seed; their order and names stay."""
         self._entries.append({"budget": trials, "seed": seed})
@@ -112,7 +121,9 @@ class ConfigGenerator(Sequence[Mapping[str, Any]]):
         """
         if not any("key" in entry for entry in self._entries):
             fix = "generator.add_param(key=..., name=..., group=..., values=[...])"
-            raise ConfigError("there is nothing to vary", where="ConfigGenerator", why="no parameter was added", fix=fix)
+            raise ConfigError(
+                "there is nothing to vary", where="ConfigGenerator", why="no parameter was added", fix=fix
+            )
         parameters = parse_sweep(self)
         trials = expand(parameters, self.base_name)
         points = chosen_points(parameters, parameters.budget)
@@ -166,7 +177,11 @@ class ConfigGenerator(Sequence[Mapping[str, Any]]):
         """
         translated = [(one.name, translate(one.config, one.name).overrides) for one in self.experiments()]
         trees = [
-            {key: value for key, _, value in (text.partition("=") for text in overrides) if not key.startswith(CHOSEN_BY_RUN)}
+            {
+                key: value
+                for key, _, value in (text.partition("=") for text in overrides)
+                if not key.startswith(CHOSEN_BY_RUN)
+            }
             for _, overrides in translated
         ]
         differing = sorted({tree["policy"] for tree in trees})
@@ -242,7 +257,9 @@ def _check_key(tree: Mapping[str, Any], key: str, place: str) -> None:
             near = nearest(branch, known)
             where = ".".join(done) or "the root"
             fix = f"{'.'.join([*done, near])} (the nearest)" if near else f'add "{branch}": {{}} to the base'
-            raise ConfigError(f"the base has no section {branch}", where=place, why=f"{where} has {', '.join(known)}", fix=fix)
+            raise ConfigError(
+                f"the base has no section {branch}", where=place, why=f"{where} has {', '.join(known)}", fix=fix
+            )
         node, done = node[branch], [*done, branch]
     if not isinstance(node, Mapping):
         raise ConfigError(

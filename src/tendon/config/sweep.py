@@ -275,7 +275,9 @@ def _drawn(values: Mapping[str, Any], key: str, place: str, problems: list[Probl
         fits = numbers and len(given) == 2 and given[0] < given[1] and (kinds[0] == "uniform" or given[0] > 0)
     if not fits:
         why = "values are drawn uniform or log_uniform between two growing numbers, or by choice from a list"
-        problems.append(Problem(f"values of {key} cannot be drawn", place, why, "{log_uniform: [1e-5, 1e-3], count: 4, seed: 0}"))
+        problems.append(
+            Problem(f"values of {key} cannot be drawn", place, why, "{log_uniform: [1e-5, 1e-3], count: 4, seed: 0}")
+        )
         return None
     assert isinstance(given, (list, tuple))
     return draw(kinds[0], given, count, seed)

@@ -46,8 +46,16 @@ class Ticks:
     @classmethod
     def of(cls, times: Sequence[np.ndarray], fps: float) -> Ticks:
         """From the timestamps of every episode; one step has no difference."""
-        each = [np.diff(np.asarray(one, np.float64).reshape(-1)) if len(one) > 1 else np.array([1 / fps]) for one in times]
+        each = [
+            np.diff(np.asarray(one, np.float64).reshape(-1)) if len(one) > 1 else np.array([1 / fps]) for one in times
+        ]
         return cls(*(np.array([getattr(one, kind)() for one in each]) for kind in ("mean", "max", "min")))
+
+    @classmethod
+    def merged(cls, parts: Sequence[Ticks]) -> Ticks:
+        """Of all parts in their order."""
+        kinds = ("mean_s", "longest_s", "shortest_s")
+        return cls(*(np.concatenate([getattr(each, kind) for each in parts]) for kind in kinds))
 
 
 @dataclass(frozen=True)
@@ -83,14 +91,20 @@ class Facts:
     @classmethod
     def merged(cls, parts: Sequence[Facts]) -> Facts:
         """Of all parts in their order."""
-        ticks = [each.ticks for each in parts]
-        kinds = ("mean_s", "longest_s", "shortest_s")
+        ticks = [each.ticks for each in parts if each.ticks is not None]
+
+        def joined(key: str) -> np.ndarray:
+            return np.concatenate([getattr(each, key) for each in parts])
+
         return cls(
-            tuple(one for each in parts for one in each.ids),
-            *(np.concatenate([getattr(each, key) for each in parts]) for key in ("lengths", "untold", "prints", "outside")),
-            {name: np.min([each.lows[name] for each in parts], 0) for name in parts[0].lows},
-            {name: np.max([each.highs[name] for each in parts], 0) for name in parts[0].highs},
-            None if None in ticks else Ticks(*(np.concatenate([getattr(one, key) for one in ticks]) for key in kinds)),
+            ids=tuple(one for each in parts for one in each.ids),
+            lengths=joined("lengths"),
+            untold=joined("untold"),
+            prints=joined("prints"),
+            outside=joined("outside"),
+            lows={name: np.min([each.lows[name] for each in parts], 0) for name in parts[0].lows},
+            highs={name: np.max([each.highs[name] for each in parts], 0) for name in parts[0].highs},
+            ticks=Ticks.merged(ticks) if len(ticks) == len(parts) else None,
         )
 
     def findings(self, fps: float, splits: Mapping[str, Sequence[str]]) -> tuple[Finding, ...]:
@@ -140,7 +154,7 @@ def span_findings(minimum: Mapping[str, Sequence[float]], maximum: Mapping[str, 
     """Constant and tiny-span dimensions, from the extremes of every feature."""
     findings = []
     for name in minimum:
-        low, high = np.asarray(minimum[name]), np.asarray(maximum[name])
+        low, high = np.asarray(minimum[name], np.float64), np.asarray(maximum[name], np.float64)
         constant = np.flatnonzero(high == low)
         tiny = np.flatnonzero((high > low) & (high - low < TINY_SPAN))
         for kind, dims in (("constant", constant), ("tiny_span", tiny)):
@@ -152,7 +166,9 @@ def span_findings(minimum: Mapping[str, Sequence[float]], maximum: Mapping[str, 
     return findings
 
 
-def action_findings(low: Sequence[float], high: Sequence[float], ids: Sequence[str], outside: np.ndarray) -> list[Finding]:
+def action_findings(
+    low: Sequence[float], high: Sequence[float], ids: Sequence[str], outside: np.ndarray
+) -> list[Finding]:
     """Actions outside [-1, 1]; ``outside [E]`` is the number of dimensions that leave it, per episode."""
     lows, highs = np.asarray(low), np.asarray(high)
     dims = np.flatnonzero((lows < -1) | (highs > 1))
@@ -160,7 +176,9 @@ def action_findings(low: Sequence[float], high: Sequence[float], ids: Sequence[s
         return []
     span = f"from {lows.min():.4g} to {highs.max():.4g}"
     return [
-        Finding("action_range", "action", f"{_dims(dims)} leave [-1, 1], {span}, in {_some(ids, outside > 0)}", len(dims))
+        Finding(
+            "action_range", "action", f"{_dims(dims)} leave [-1, 1], {span}, in {_some(ids, outside > 0)}", len(dims)
+        )
     ]
 
 

@@ -99,6 +99,8 @@ def convert(
     if not 0 <= worker < of:
         why = f"worker {worker} of {of} was asked for; they count from 0"
         raise ConfigError("there is no such worker", where="convert", why=why, fix=f"worker=0 to worker={of - 1}")
+    if options is not None and options.exact:
+        source = source.exactly() if hasattr(source, "exactly") else source
     info = source.describe()
     info = replace(info, digest=source_digest or info.digest)
     store = open_store(dataset_uri(store_uri, name, plan_digest(info.digest, options)))
@@ -122,9 +124,7 @@ def convert(
     return _commit(store, name, plan, [receipts[n] for n in range(len(plan.shards))])
 
 
-def _make(
-    crew: Crew, store: Store, missing: list[int], receipts: dict[int, Receipt], report: Progress
-) -> None:
+def _make(crew: Crew, store: Store, missing: list[int], receipts: dict[int, Receipt], report: Progress) -> None:
     """Shards that nobody has finished by the time a process is free for them."""
     plan, done = crew.plan, sum(receipt.shard.steps for receipt in receipts.values())
     unit = "steps converted"
@@ -156,7 +156,10 @@ def parse_share(text: str) -> tuple[int, int]:
     number, slash, of = text.partition("/")
     if not (slash and number.isdigit() and of.isdigit() and int(number) < int(of)):
         raise ConfigError(
-            "a share of a conversion is not understood", where=f"worker={text}", why="it is K/N with K below N", fix="0/1"
+            "a share of a conversion is not understood",
+            where=f"worker={text}",
+            why="it is K/N with K below N",
+            fix="0/1",
         )
     return int(number), int(of)
 
@@ -242,8 +245,9 @@ def _commit(store: Store, name: str, plan: ConversionPlan, receipts: list[Receip
 
 def _check(crew: Crew, plan: ConversionPlan, report: Progress, strict: bool) -> None:
     """Read every low-dimensional value once before anything is written."""
-    jobs = [range(at, min(at + CHECKED_AT_ONCE, len(plan.episodes))) for at in range(0, len(plan.episodes), CHECKED_AT_ONCE)]
-    found: dict[range, tuple[list[Problem], Facts]] = {}
+    jobs = [
+        range(at, min(at + CHECKED_AT_ONCE, len(plan.episodes))) for at in range(0, len(plan.episodes), CHECKED_AT_ONCE)
+    ]
     done = 0
 
     def count(episodes: int) -> None:
@@ -251,8 +255,7 @@ def _check(crew: Crew, plan: ConversionPlan, report: Progress, strict: bool) -> 
         done += episodes
         report(done, len(plan.episodes), "episodes checked")
 
-    for job, result in crew.run(_check_some, jobs, count):
-        found[job] = result
+    found = dict(crew.run(_check_some, jobs, count))
     problems = [problem for job in jobs for problem in found[job][0]]
     if problems:
         raise DataError.of(problems[:MAX_PROBLEMS])

@@ -1,7 +1,7 @@
 """Work spread over processes: ``crew.run(function, jobs)`` here or in N others, results in the order they finish.
 
-``function(place, job)`` gets what every process opened once. Jobs are drawn from their iterator only when a process is
-free, so that it may decide late. A process that dies is an Interrupted; a TendonError keeps its four lines; processes
+``function(place, job)`` gets what every process opened once. Jobs (never None) are drawn from their iterator only
+when a process is free, so that it may decide late. A process that dies is an Interrupted; a TendonError keeps its four lines; processes
 end with their parent, also when that is killed. Called by convert.
 """
 
@@ -74,12 +74,10 @@ class Crew:
         more = True
         while more or waiting:
             while more and len(waiting) <= self.workers:  # one is always at hand when a process gets free
-                try:
-                    job = next(drawn)
-                except StopIteration:
-                    more = False
-                else:
-                    waiting[pool.submit(_work, function, job)] = job
+                drawn_one: J | None = next(drawn, None)
+                more = drawn_one is not None
+                if drawn_one is not None:
+                    waiting[pool.submit(_work, function, drawn_one)] = drawn_one
             done, _ = wait(waiting, POLL_S, FIRST_COMPLETED)
             told(self._counter.value - seen)
             seen = self._counter.value

@@ -22,7 +22,7 @@ from tendon.data.episode import Camera, VideoChunk
 from tendon.data.index import PLACE, IndexTable
 from tendon.data.manifest import Manifest, load_manifest
 from tendon.data.rows import EpisodeRow, Rows
-from tendon.data.tario import CHUNK_KEYS, LOWDIM, MP4, RAW, chunk_member, crc32c, npy_rows
+from tendon.data.tario import CHUNK_KEYS, EXTRA, LOWDIM, MP4, RAW, chunk_member, crc32c, npy_rows
 from tendon.errors import ConfigError, DataError, Problem
 from tendon.storage import Store, join, open_store
 from tendon.storage.local import LocalStore
@@ -44,6 +44,7 @@ class Dataset:
     def __init__(self, store: Store, manifest: Manifest) -> None:
         self.store, self.manifest, self.uri = store, manifest, store.uri
         self._columns: dict[str, np.ndarray] = {}
+        self.stacked_sums: dict[str, np.ndarray] = {}  # filled by stats
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -99,7 +100,11 @@ class Dataset:
         if split != ALL:
             splits = self.table.combined("splits")
             mask[:] = False
-            mask[pc.list_parent_indices(splits).to_numpy()[pc.equal(splits.flatten(), split).to_numpy(zero_copy_only=False)]] = True
+            mask[
+                pc.list_parent_indices(splits).to_numpy()[
+                    pc.equal(splits.flatten(), split).to_numpy(zero_copy_only=False)
+                ]
+            ] = True
         if skip_episodes:
             wanted = pa.array(list(skip_episodes), pa.string())
             mask &= ~pc.is_in(self.table.combined("episode_id"), wanted).to_numpy(zero_copy_only=False)
@@ -170,6 +175,17 @@ class Dataset:
             whole = npy_rows(self._read_span(self._spans([row.index], member)[0])[row.index])
             return whole if frames is None else whole[np.asarray(frames, np.int64)]
         return decode_jpegs(self.jpegs(row, camera, frames), of.channels)
+
+    def extras(self, row: EpisodeRow) -> dict[str, bytes]:
+        """What of an episode is neither low-dimensional nor a camera, by file name, verified."""
+        if f"{EXTRA}name" not in self.table.column_names:
+            return {}  # converted before there were any
+        columns = [self.table.column(f"{EXTRA}{key}")[row.index].as_py() or [] for key in ("name", *PLACE)]
+        names = columns[0]
+        spans: list[_Span] = []
+        for name, *place in zip(*columns, strict=True):
+            _append_part(spans, row.shard, _Part(row.index, f"{EXTRA}{name}", *place))
+        return dict(zip(names, [content for span in spans for content in self._read_parts(span)], strict=True))
 
     def camera(self, name: str) -> Camera:
         """What the schema says of a camera, by its feature name."""

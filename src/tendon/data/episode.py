@@ -41,7 +41,7 @@ class Camera:
     height: int
     width: int
     channels: int
-    codec: str = "mjpeg"  # or "mp4": chunks of video
+    codec: str = "mjpeg"  # or "mp4": chunks of video; or "npy": raw frames, of an exact copy
     encoding: str = ""  # inside of an mp4: h264, av1, ...
     fps: float = 0.0  # of the mp4
     chunk: int = 0  # frames per mp4; fewer in the last one and where the source's key frames say so
@@ -119,3 +119,4 @@ class Episode:
     task: str = ""
     success: bool | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    extras: Mapping[str, bytes] = field(default_factory=dict)  # anything else, by lower-case file name; kept as it is

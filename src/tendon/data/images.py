@@ -62,9 +62,9 @@ def _as_planned(frames: Any, camera: Camera, length: int) -> Any:
 
     if isinstance(frames, tuple):
         is_video = bool(frames) and isinstance(frames[0], VideoChunk)
-        if is_video == (camera.codec == "mp4") and camera.codec != "npy":
-            if is_video or not frames or _jpeg_size(frames[0]) == (camera.height, camera.width):
-                return frames
+        same_codec = camera.codec != "npy" and is_video == (camera.codec == "mp4")
+        if same_codec and (is_video or not frames or _jpeg_size(frames[0]) == (camera.height, camera.width)):
+            return frames
         frames = decode_chunks(list(frames), range(length)) if is_video else decode_jpegs(frames, camera.channels)
     return resized(frames, camera.height, camera.width)
 

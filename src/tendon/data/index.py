@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tendon.data.episode import Schema
-from tendon.data.tario import CHUNK_KEYS, LOWDIM, META, MP4, RAW, Member, frame_starts, npy_rows, scan
+from tendon.data.tario import CHUNK_KEYS, EXTRA, LOWDIM, META, MP4, RAW, Member, frame_starts, npy_rows, scan
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,7 +29,8 @@ def shard_table(shard: bytes, number: int, schema: Schema, where: str) -> pa.Tab
 
     ``episode_index, episode_id, sample, shard, length, task, success, splits``; per member ``<member>/offset``,
     ``/size``, ``/crc32c`` and for mjpeg ``/frames`` (starts in the member); for a video ``<camera>.mp4/`` the same as
-    lists with one entry per chunk, and ``/first_frame``, ``/num_frames``, ``/skip``; per feature ``<feature>/count``, and per
+    lists with one entry per chunk, and ``/first_frame``, ``/num_frames``, ``/skip``; of extras the lists ``extra.name``,
+    ``extra.offset``, ``extra.size``, ``extra.crc32c``; per feature ``<feature>/count``, and per
     dimension in float64 ``/sum``, ``/min``, ``/max``, ``/m2`` (squared deviations from the episode's own mean, which
     merge without the cancellation that plain sums of squares suffer: sumsq = m2 + sum**2 / count).
     """
@@ -41,6 +42,11 @@ def shard_table(shard: bytes, number: int, schema: Schema, where: str) -> pa.Tab
             camera = member.suffix.rsplit(".", 2)[0]
             for key in PLACE:
                 rows[-1].setdefault(f"{camera}.{MP4}/{key}", []).append(getattr(member, key))
+            continue
+        if member.suffix.startswith(EXTRA):
+            rows[-1][f"{EXTRA}name"].append(member.suffix.removeprefix(EXTRA))
+            for key in PLACE:
+                rows[-1][f"{EXTRA}{key}"].append(getattr(member, key))
             continue
         content = shard[member.offset : member.offset + member.size]
         if member.suffix == META:
@@ -62,6 +68,9 @@ def arrow_schema(schema: Schema) -> pa.Schema:
         ("episode_index", pa.int64()), ("episode_id", pa.string()), ("sample", pa.string()), ("shard", pa.int32()),
         ("length", pa.int64()), ("task", pa.string()), ("success", pa.bool_()), ("splits", pa.list_(pa.string())),
     ]  # fmt: skip
+    fields.append((f"{EXTRA}name", pa.list_(pa.string())))
+    kinds = (pa.uint64(), pa.uint64(), pa.uint32())
+    fields += [(f"{EXTRA}{key}", pa.list_(kind)) for key, kind in zip(PLACE, kinds, strict=True)]
     mjpegs = [f"{camera.member}.mjpeg" for camera in schema.cameras if camera.codec == "mjpeg"]
     raws = [f"{camera.member}.{RAW}" for camera in schema.cameras if camera.codec == RAW]
     for member in (META, LOWDIM, *mjpegs, *raws):
@@ -73,8 +82,8 @@ def arrow_schema(schema: Schema) -> pa.Schema:
     fields += [(f"{member}/frames", pa.list_(pa.uint32())) for member in mjpegs]
     for camera in schema.cameras:
         if camera.codec == MP4:
-            kinds = zip((*PLACE, *CHUNK_KEYS), (pa.uint64(), pa.uint64(), *[pa.uint32()] * 4), strict=True)
-            fields += [(f"{camera.member}.{MP4}/{key}", pa.list_(kind)) for key, kind in kinds]
+            of_chunks = zip((*PLACE, *CHUNK_KEYS), (*kinds, *[pa.uint32()] * 3), strict=True)
+            fields += [(f"{camera.member}.{MP4}/{key}", pa.list_(kind)) for key, kind in of_chunks]
     for feature in schema.features:
         fields.append((f"{feature.name}/count", pa.int64()))
         fields += [(f"{feature.name}/{each}", pa.list_(pa.float64(), feature.dim)) for each in SUMS]
@@ -168,7 +177,8 @@ def _first_columns(meta: Mapping[str, Any], member: Member, shard: int) -> dict[
         for camera, each in meta.get("chunks", {}).items()
         for key, values in each.items()
     }
-    return own | {name: meta[name] for name in names} | chunks
+    extras: dict[str, Any] = {f"{EXTRA}{key}": [] for key in ("name", *PLACE)}
+    return own | extras | {name: meta[name] for name in names} | chunks
 
 
 def _sums(rows: np.ndarray, schema: Schema) -> dict[str, Any]:

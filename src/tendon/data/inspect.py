@@ -6,7 +6,7 @@ reads (every low-dimensional value). inspect_text draws it in a terminal, the re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,7 +92,10 @@ def inspect_dataset(dataset: Dataset) -> Inspection:
 def inspect_source(source: Source, progress: Progress | None = None) -> Inspection:
     """From every low-dimensional value of it."""
     info = source.describe()
-    parts, problems, kept, steps = [], [], [], 0
+    parts: list[Facts] = []
+    problems: list[Problem] = []
+    kept: list[Mapping[str, np.ndarray]] = []
+    steps = 0
     for done, each in enumerate(info.episodes, 1):
         problems += each.problems
         if not each.problems:
@@ -129,17 +132,22 @@ def _is_dataset(uri: str) -> bool:
 
 
 def _views(schema: Schema, values: dict[str, Sequence[np.ndarray]]) -> tuple[FeatureView, ...]:
-    return tuple(_view(each.name, each.dtype, each.shape, values[each.name]) for each in schema.features if values[each.name])
+    return tuple(
+        _view(each.name, each.dtype, each.shape, values[each.name]) for each in schema.features if values[each.name]
+    )
 
 
 def _view(name: str, dtype: str, shape: tuple[int, ...], parts: Iterable[np.ndarray]) -> FeatureView:
     whole = np.concatenate([np.asarray(each, np.float64).reshape(len(each), -1) for each in parts])
     whole = np.where(np.isfinite(whole), whole, 0.0)
     low, high = whole.min(0), whole.max(0)
-    counts = np.stack([np.histogram(whole[:, d], BINS, (low[d], high[d] if high[d] > low[d] else low[d] + 1))[0] for d in range(whole.shape[1])])  # fmt: skip
+    tops = np.where(high > low, high, low + 1)
+    counts = np.stack([np.histogram(whole[:, d], BINS, (low[d], tops[d]))[0] for d in range(whole.shape[1])])
     q01, q99 = np.quantile(whole, (0.01, 0.99), axis=0)
     return FeatureView(name, dtype, shape, low, high, whole.mean(0), q01, q99, counts)
 
 
 def _cameras(schema: Schema) -> tuple[str, ...]:
-    return tuple(f"{each.name}: {each.height} x {each.width} x {each.channels}, {each.codec}" for each in schema.cameras)
+    return tuple(
+        f"{each.name}: {each.height} x {each.width} x {each.channels}, {each.codec}" for each in schema.cameras
+    )

@@ -39,6 +39,7 @@ class ConversionOptions:
     jpeg_quality: int = 90
     resize: tuple[int, int] | None = None  # height and width of every camera
     codec: str = ""  # mjpeg, or npy (raw frames up to 64 px); as in the source when empty
+    exact: bool = False  # keep the source's dtypes, raw frames and all else, so that it can leave again byte for byte
     shard_bytes: int = 128 * MB  # target; a dataset above 256 MB has at least 64 shards, none is above 1 GB
 
 

@@ -77,7 +77,11 @@ class Rows(Sequence[EpisodeRow]):
         return self._made(self.numbers[[at]])[0]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+        return (
+            isinstance(other, Sequence)
+            and len(self) == len(other)
+            and all(a == b for a, b in zip(self, other, strict=True))
+        )
 
     def __hash__(self) -> int:
         return hash(self.numbers.tobytes())

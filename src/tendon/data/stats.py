@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tendon.data.check import TIMESTAMP, Facts, Finding, Ticks
-from tendon.data.index import sums_of
+from tendon.data.index import SUMS, sums_of
 from tendon.data.manifest import digest_of
 from tendon.data.rows import EpisodeRow, Rows
 from tendon.data.tario import LOWDIM
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tendon.data.dataset import Dataset
 
 QUANTILES = (0.01, 0.99)
+STACKED_BYTES = 256 << 20  # sums kept side by side for quick questions; beyond it one feature after the other
 QUANTILE_STEPS = 2_000_000  # more steps than this and a histogram stands for the values
 QUANTILE_BINS = 1 << 14  # its bins, from the lowest to the highest value of a dimension
 
@@ -115,7 +116,7 @@ def compute_stats(dataset: Dataset, split: str = "train", skip_episodes: Sequenc
         DataError: the index or a shard is damaged.
     """
     rows = dataset.episodes(split, skip_episodes)
-    sums = {feature.name: index_stats(dataset, rows, feature.name) for feature in dataset.manifest.schema.features}
+    sums = subset_stats(dataset, rows)
     low_high, told = _quantiles(dataset, rows, sums)
     features = {
         name: FeatureStats(
@@ -125,6 +126,29 @@ def compute_stats(dataset: Dataset, split: str = "train", skip_episodes: Sequenc
     }
     findings = find_odd(dataset, rows)
     return DatasetStats(dataset.manifest.digest, split, len(rows), int(rows.lengths.sum()), told, features, findings)
+
+
+def subset_stats(dataset: Dataset, rows: Rows | Sequence[EpisodeRow]) -> dict[str, Stats]:
+    """Sums of every feature over some episodes, from the index alone; all dimensions of all features at once."""
+    features = dataset.manifest.schema.features
+    num = sum(feature.dim for feature in features) * len(SUMS) * 8 * dataset.manifest.episodes
+    if num > STACKED_BYTES:
+        return {feature.name: index_stats(dataset, rows, feature.name) for feature in features}
+    if not dataset.stacked_sums:
+        for kind in SUMS:
+            columns = [sums_of(dataset.table, feature.name, kind) for feature in features]
+            dataset.stacked_sums[kind] = np.concatenate(columns, 1)
+    at = numbers_of(rows)
+    counts = dataset.table.array("length")[at]
+    sums, m2s, mins, maxs = (dataset.stacked_sums[kind][at] for kind in SUMS)
+    whole = Stats.merged(counts, sums / counts[:, None], m2s, mins, maxs)
+    found, start = {}, 0
+    for feature in features:
+        part = slice(start, start + feature.dim)
+        parts = (each[part] for each in (whole.mean, whole.m2, whole.min, whole.max))
+        found[feature.name] = Stats(whole.count, *parts)
+        start += feature.dim
+    return found
 
 
 def index_stats(dataset: Dataset, rows: Rows | Sequence[EpisodeRow], feature: str) -> Stats:
@@ -269,7 +293,11 @@ def _ticks(dataset: Dataset, rows: Rows, at: np.ndarray) -> Ticks:
     read = Ticks.of(
         [each[TIMESTAMP] for each in dataset.lowdims(Rows(dataset.table, at[odd]))], dataset.manifest.schema.fps
     )
-    for own, real in ((ticks.mean_s, read.mean_s), (ticks.longest_s, read.longest_s), (ticks.shortest_s, read.shortest_s)):
+    for own, real in (
+        (ticks.mean_s, read.mean_s),
+        (ticks.longest_s, read.longest_s),
+        (ticks.shortest_s, read.shortest_s),
+    ):
         own[odd] = real
     return ticks
 

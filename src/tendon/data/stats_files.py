@@ -37,7 +37,8 @@ def groot_metadata(stats: DatasetStats, schema: Schema, embodiment: str = EMBODI
         for camera in schema.cameras
     }
     statistics = {
-        kind: {key: _moments(each) for key, each in part.items()} for kind, part in (("state", state), ("action", action))
+        kind: {key: _moments(each) for key, each in part.items()}
+        for kind, part in (("state", state), ("action", action))
     }
     modalities: dict[str, Any] = {"video": video}
     for kind, part in (("state", state), ("action", action)):
@@ -70,7 +71,9 @@ def _moments(each: FeatureStats) -> dict[str, list[float]]:
 
 
 def _states(features: Mapping[str, FeatureStats]) -> dict[str, FeatureStats]:
-    return {name.removeprefix("observation."): each for name, each in features.items() if name.startswith("observation.")}
+    return {
+        name.removeprefix("observation."): each for name, each in features.items() if name.startswith("observation.")
+    }
 
 
 def _actions(features: Mapping[str, FeatureStats]) -> dict[str, FeatureStats]:
@@ -78,7 +81,9 @@ def _actions(features: Mapping[str, FeatureStats]) -> dict[str, FeatureStats]:
 
 
 def _floored(parts: list[FeatureStats]) -> dict[str, list[float]]:
-    values = {key: np.concatenate([np.array(getattr(each, key)) for each in parts]) for key in ("mean", "std", "q01", "q99")}
+    values = {
+        key: np.concatenate([np.array(getattr(each, key)) for each in parts]) for key in ("mean", "std", "q01", "q99")
+    }
     lacking = np.maximum(MIN_SPAN - (values["q99"] - values["q01"]), 0) / 2
     values["std"] = np.maximum(values["std"], MIN_STD)
     values["q01"], values["q99"] = values["q01"] - lacking, values["q99"] + lacking

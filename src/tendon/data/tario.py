@@ -1,7 +1,8 @@
 """The bytes of a shard: a deterministic ustar archive of episodes, written and scanned.
 
 A sample ``ep_<8 digits>`` is one episode: ``meta.json``, ``lowdim.npy`` (one structured array), and per camera
-``<camera>.mjpeg``, ``<camera>.npy`` (small raw frames) or ``<camera>.0000.mp4``, ``<camera>.0001.mp4``, ...
+``<camera>.mjpeg``, ``<camera>.npy`` (raw frames) or ``<camera>.0000.mp4``, ``<camera>.0001.mp4``, ...; then what else there is:
+``extra.<file name>``.
 A writer of our own rather than webdataset's TarWriter: that one imports torch, and offset, size and crc32c of every
 member are needed while writing. The result is plain: ``tar`` and ``webdataset`` read it. Called by convert and index.
 """
@@ -22,6 +23,7 @@ from tendon.errors import DataError
 BLOCK = 512
 MAX_NAME = 100
 META, LOWDIM = "meta.json", "lowdim.npy"
+EXTRA = "extra."  # before the file name of what is neither low-dimensional nor a camera
 MP4 = "mp4"  # the codec of a camera whose frames are chunks of video
 RAW = "npy"  # the codec of a camera whose frames are one uint8 array [T, H, W, C]
 CHUNK_KEYS = ("first_frame", "num_frames", "skip")
@@ -105,6 +107,7 @@ def write_episode(
             continue
         content = b"".join(jpegs(episode.images[camera.name], camera, jpeg_quality))
         members.append(writer.add(f"{key}.{camera.member}.mjpeg", content))
+    members += [writer.add(f"{key}.{EXTRA}{name}", content) for name, content in sorted(episode.extras.items())]
     return members
 
 

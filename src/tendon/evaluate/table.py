@@ -87,8 +87,22 @@ def summarise(
         "interval_95": list(wilson(counts["success"], n)),
         "mean_sum_reward": sum(row["sum_reward"] for row in counted) / n,
         "mean_steps": sum(row["steps"] for row in counted) / n,
+        "robomimic": robomimic_names(counted, wall_s),
         "wall_s": wall_s,
         "steps_per_s": sum(row["steps"] for row in rows) / max(wall_s, 1e-9),
+    }
+
+
+def robomimic_names(counted: list[dict[str, Any]], wall_s: float) -> dict[str, float]:
+    """The same numbers under the names robomimic logs them by; times in minutes, as there."""
+    n = len(counted)
+    successes = sum(row["status"] == "success" for row in counted)
+    return {
+        "Return": sum(row["sum_reward"] for row in counted) / n,
+        "Horizon": sum(row["steps"] for row in counted) / n,
+        "Success_Rate": successes / n,
+        "Num_Success": float(successes),
+        "Time_Episode": wall_s / 60,
     }
 
 

@@ -71,7 +71,11 @@ class BcVae(Cloning):
         else:
             reconstruction = functional.mse_loss(action_BA, target_BA)
         divergence = kl_divergence(mean_BL, logvar_BL, *self._prior(seen_BE))
-        metrics = {"kl_loss": divergence, "reconstruction_loss": reconstruction, "encoder_variance": logvar_BL.exp().mean()}
+        metrics = {
+            "kl_loss": divergence,
+            "reconstruction_loss": reconstruction,
+            "encoder_variance": logvar_BL.exp().mean(),
+        }
         detached = {name: value.detach() for name, value in metrics.items()}
         return LossOutput(reconstruction + self.vae.kl_weight * divergence, detached)
 

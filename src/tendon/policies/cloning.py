@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -62,7 +61,9 @@ class Cloning(Policy):
         options = VisionOptions(
             config.vision_backbone, config.pretrained, config.num_keypoints, config.feature_dim, config.crop_size
         )
-        return ObservationEncoder(self.observations, options, config.observation_normalization, stats, activate=activate)
+        return ObservationEncoder(
+            self.observations, options, config.observation_normalization, stats, activate=activate
+        )
 
     def make_head(self, width: int) -> Head:
         """The head that ``config.head`` names, on features of that width."""

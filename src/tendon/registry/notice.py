@@ -27,9 +27,10 @@ def notify(text: str, fields: dict[str, str], *, failed: bool, when: str) -> boo
         log.warning("notify: %s is no web address", WEBHOOK)
         return False
     body = json.dumps({"text": text, **fields}).encode()
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method="POST")  # noqa: S310
+    header = {"Content-Type": "application/json"}
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S):  # noqa: S310 - checked above
+        request = urllib.request.Request(url, body, header, method="POST")  # noqa: S310 - checked above
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S):  # noqa: S310
             return True
     except urllib.error.HTTPError as error:
         log.warning("notify: the webhook answers HTTP %d", error.code)

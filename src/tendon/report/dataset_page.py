@@ -47,7 +47,11 @@ def _dimensions(view: FeatureView) -> list[Dimension]:
     return [
         Dimension(
             f"action[{d}]",
-            *(float(each[d]) for each in (view.low, view.q01, view.mean, view.q99, view.high)),
+            low=float(view.low[d]),
+            q01=float(view.q01[d]),
+            mean=float(view.mean[d]),
+            q99=float(view.q99[d]),
+            high=float(view.high[d]),
             counts=tuple(int(n) for n in view.counts[d]),
             flag=flag,
         )

@@ -145,6 +145,10 @@ class S3Store:
         """One client call about ``key``, with retries and errors as everywhere; for uploads in parts."""
         return self._call(key, lambda s3: getattr(s3, name)(**self._address(key), **arguments))
 
+    def ask(self, name: str, **arguments: Any) -> Any:
+        """One client call about no key in particular."""
+        return self._call("", lambda s3: getattr(s3, name)(**arguments))
+
     def put_honours(self, key: str, data: bytes, **condition: str) -> bool:
         """Put under a condition; False when the store says that it does not hold.
 

@@ -71,9 +71,7 @@ def _probe(store: S3Store) -> bool:
     key = f"{HIDDEN}probe-{uuid.uuid4().hex}"
     try:
         store.put_honours(key, b"1", IfNoneMatch="*")
-        holds = not store.put_honours(key, b"2", IfNoneMatch="*") and not store.put_honours(
-            key, b"3", IfMatch=NO_ETAG
-        )
+        holds = not store.put_honours(key, b"2", IfNoneMatch="*") and not store.put_honours(key, b"3", IfMatch=NO_ETAG)
     except StorageError as error:
         if "lacks conditional puts" not in error.problems[0].what:
             raise

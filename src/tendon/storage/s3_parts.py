@@ -86,7 +86,7 @@ def abort_old_uploads(store: S3Store, hours: float = 24.0) -> int:
     ask: dict[str, Any] = {"Bucket": store.bucket, "Prefix": base}
     num = 0
     while True:
-        page = store._call("", lambda s3: s3.list_multipart_uploads(**ask))
+        page = store.ask("list_multipart_uploads", **ask)
         for each in page.get("Uploads", ()):
             if each["Initiated"] < before:
                 store.request(each["Key"][len(base) :], "abort_multipart_upload", UploadId=each["UploadId"])

@@ -108,6 +108,36 @@ def lerobot() -> Path:
     )
 
 
+def minestudio() -> Path:
+    """MineStudio 1.1.6: the packages that its data modules import, without Minecraft and its simulator."""
+    return environment(
+        "minestudio-1.1.6",
+        ["torch==2.13.0", "numpy<2.4"],
+        ["--no-deps", "torchvision==0.28.0", "gym3==0.3.3", "av==13.1.0"],
+        [
+            "lmdb",
+            "rich",
+            "opencv-python-headless",
+            "albumentations",
+            "tqdm",
+            "ray",
+            "lightning",
+            "absl-py",
+            "einops",
+            "gymnasium",
+            "attrs",
+            "huggingface_hub",
+            "cffi",
+            "glfw",
+            "imageio",
+            "numpy<2.4",
+        ],
+        ["--no-deps", "gym-notices", "cloudpickle", "setuptools<66", "wheel<0.40"],
+        ["--no-deps", "--no-build-isolation", "gym==0.25.2"],
+        ["--no-deps", "minestudio==1.1.6"],
+    )
+
+
 def ask(python: Path, script: str, *arguments: str, timeout_s: float = 900) -> dict[str, Any]:
     """Run one of the scripts beside this file in a peer's interpreter; its last line is a JSON answer."""
     done = subprocess.run(

@@ -48,7 +48,12 @@ def main(config_path, file, output):
         model.on_epoch_end(epoch)
         losses.append(float(log["Loss"]))
     TrainUtils.save_model(model, config, env_meta, shape, output, obs_normalization_stats=stats)
-    return {"version": robomimic.__version__, "class": type(model).__name__, "losses": losses, "step_s": statistics.median(seconds)}
+    return {
+        "version": robomimic.__version__,
+        "class": type(model).__name__,
+        "losses": losses,
+        "step_s": statistics.median(seconds),
+    }
 
 
 if __name__ == "__main__":

@@ -29,9 +29,7 @@ def make_generator(config_file: Path, script_file: Path | None = None, **more: A
     generator.add_param(key="algo.rnn.enabled", name="", group=0, values=[True])
     generator.add_param(key="train.seq_length", name="", group=0, values=[10])
     generator.add_param(key="algo.rnn.horizon", name="", group=0, values=[10])
-    generator.add_param(
-        key="algo.optim_params.policy.learning_rate.initial", name="plr", group=1, values=[1e-3, 1e-4]
-    )
+    generator.add_param(key="algo.optim_params.policy.learning_rate.initial", name="plr", group=1, values=[1e-3, 1e-4])
     generator.add_param(key="algo.gmm.enabled", name="gmm", group=2, values=[True, False], value_names=["t", "f"])
     generator.add_param(key="algo.rnn.hidden_dim", name="rnnd", group=3, values=[400, 1000])
     generator.add_param(
@@ -40,7 +38,7 @@ def make_generator(config_file: Path, script_file: Path | None = None, **more: A
     return generator
 
 
-@pytest.fixture()
+@pytest.fixture
 def base(tmp_path: Path) -> Path:
     return Path(shutil.copy(BASE, tmp_path / "base.json"))
 

@@ -80,13 +80,17 @@ def test_every_version_is_read(version: str, tmp_path: Path) -> None:
 def test_normalisers_travel_in_both_spellings(tmp_path: Path) -> None:
     given = content("bc", "0.3")
     stats = {"object": (np.arange(5.0), np.arange(1.0, 6.0)), "robot0_eef_pos": (np.zeros(3), np.full(3, 0.5))}
-    given["obs_normalization_stats"] = {k: {"mean": m[None].tolist(), "std": s[None].tolist()} for k, (m, s) in stats.items()}
+    given["obs_normalization_stats"] = {
+        k: {"mean": m[None].tolist(), "std": s[None].tolist()} for k, (m, s) in stats.items()
+    }
     torch.save(given, tmp_path / "file.pth")
     imported = import_pth(tmp_path / "file.pth")
     assert isinstance(imported.policy, Cloning)
     raw = {"observation.object": torch.randn(2, 1, 5), "observation.robot0_eef_pos": torch.randn(2, 1, 3)}
     seen = imported.policy.encoder(raw)[:, 0].numpy()
-    np.testing.assert_allclose(seen[:, :5], (raw["observation.object"][:, 0].numpy() - stats["object"][0]) / stats["object"][1], rtol=1e-5)
+    np.testing.assert_allclose(
+        seen[:, :5], (raw["observation.object"][:, 0].numpy() - stats["object"][0]) / stats["object"][1], rtol=1e-5
+    )
     for version, words in (("0.3", {"mean", "std"}), ("0.5", {"offset", "scale"})):
         export_pth(imported.policy, imported.info, tmp_path / f"{version}.pth", version)  # type: ignore[arg-type]
         assert set(read_file(tmp_path / f"{version}.pth")["obs_normalization_stats"]["object"]) == words

@@ -79,12 +79,19 @@ def rgb(c, backbone="ResNet18Conv", crop=None):
     c.observation.encoder.rgb.core_kwargs.backbone_kwargs = {"pretrained": False, "input_coord_conv": False}
     c.observation.encoder.rgb.core_kwargs.pool_class = "SpatialSoftmax"
     c.observation.encoder.rgb.core_kwargs.pool_kwargs = {
-        "num_kp": 4, "learnable_temperature": False, "temperature": 1.0, "noise_std": 0.0, "output_variance": False,
+        "num_kp": 4,
+        "learnable_temperature": False,
+        "temperature": 1.0,
+        "noise_std": 0.0,
+        "output_variance": False,
     }
     if crop:
         c.observation.encoder.rgb.obs_randomizer_class = "CropRandomizer"
         c.observation.encoder.rgb.obs_randomizer_kwargs = {
-            "crop_height": crop, "crop_width": crop, "num_crops": 1, "pos_enc": False,
+            "crop_height": crop,
+            "crop_width": crop,
+            "num_crops": 1,
+            "pos_enc": False,
         }
 
 
@@ -154,7 +161,11 @@ def make(case, folder):
     state = model.nets.state_dict()
     with torch.no_grad():
         for name, value in state.items():
-            if image and value.dtype == torch.float32 and not name.endswith(("pos_x", "pos_y", "temperature", "attention.mask")):
+            if (
+                image
+                and value.dtype == torch.float32
+                and not name.endswith(("pos_x", "pos_y", "temperature", "attention.mask"))
+            ):
                 # the same tensor has two names in a VisualCore: one filling per storage
                 value.copy_(torch.from_numpy(fill(first_name(state, name), tuple(value.shape))))
             elif value.dtype == torch.float32 and value.dim() and name.endswith("embed_timestep"):
@@ -195,7 +206,9 @@ def make(case, folder):
             out[f"prediction/{name}"] = predictions[name].detach().numpy()
     if not image:
         found["action_loss"].backward()
-        out["grad_norm"] = np.sqrt(sum(float(p.grad.square().sum()) for p in model.nets.parameters() if p.grad is not None))
+        out["grad_norm"] = np.sqrt(
+            sum(float(p.grad.square().sum()) for p in model.nets.parameters() if p.grad is not None)
+        )
     # Actions of consecutive steps, one episode; mixtures: mean, std and logits of each step instead of a draw.
     model.set_eval()
     model.reset()
@@ -207,7 +220,8 @@ def make(case, folder):
     stochastic = c.algo.gmm.enabled or c.algo.vae.enabled
     acted = []
     for step in range(steps):
-        def window(values):
+
+        def window(values, step=step):
             if T_act == 1:
                 return values[step][None]
             return np.stack([values[max(0, step - T_act + 1 + i)] for i in range(T_act)])[None]
@@ -230,7 +244,12 @@ def make(case, folder):
             out["vae_decoded"] = model.nets["policy"]._vae.decode(conditions=now, z=latent)["action"].numpy()
     if goals is not None:
         out |= {f"goal/{key}": value for key, value in goals.items()}
-    meta = {"case": case, "robomimic": robomimic.__version__, "torch": torch.__version__, "config": json.loads(c.dump())}
+    meta = {
+        "case": case,
+        "robomimic": robomimic.__version__,
+        "torch": torch.__version__,
+        "config": json.loads(c.dump()),
+    }
     meta |= {"shapes": shapes, "ac_dim": A, "names": list(state), "sizes": [list(v.shape) for v in state.values()]}
     out |= {f"in/{key}": value for key, value in obs.items()} | {"action": action}
     if not image:
@@ -258,7 +277,9 @@ def as_floats(values):
 def first_name(state, name):
     """The first name under which this storage stands in the state dict."""
     pointer = state[name].data_ptr()
-    return next(other for other, value in state.items() if value.data_ptr() == pointer and value.shape == state[name].shape)
+    return next(
+        other for other, value in state.items() if value.data_ptr() == pointer and value.shape == state[name].shape
+    )
 
 
 def mixture_mean(model, c, obs, goals):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tendon.config.foreign.robomimic_keys import ANY, DEFAULTS, FREE
-from tendon.config.keys import hint_of, nearest
+from tendon.config.keys import nearest
 from tendon.config.override_text import quote
 from tendon.errors import ConfigError, Problem
 
@@ -61,13 +61,6 @@ class _Reader:
 
     def note(self, text: str) -> None:
         self.notes.append(text)
-
-    def put(self, key: str, value: Any) -> None:
-        """An override, when this build knows the key; else a note."""
-        if hint_of(key) is None:
-            self.note(f"{key}={quote(value)} has no counterpart in this version")
-        else:
-            self.overrides[key] = value
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
@@ -260,7 +253,9 @@ def _policy(read: _Reader) -> str:
         _transformer(read)
         return "bc_transformer"
     if not put["hidden_dims"]:
-        read.refuse("algo.actor_layer_dims is empty", "without a recurrent net or a transformer there is no layer at all")
+        read.refuse(
+            "algo.actor_layer_dims is empty", "without a recurrent net or a transformer there is no layer at all"
+        )
     return "bc"
 
 
@@ -466,29 +461,22 @@ def _training(read: _Reader, steps_per_pass: int | None) -> int:
 def _schedule(read: _Reader, steps: int, epochs: int) -> None:
     kind, milestones = read(f"{LEARNING_RATE}scheduler_type"), [int(e) for e in read(f"{LEARNING_RATE}epoch_schedule")]
     factor, put = float(read(f"{LEARNING_RATE}decay_factor")), read.overrides
-    by_epoch = hint_of("training.epoch_schedule") is not None
-    put["training.lr_warmup_steps"] = 0
-    if kind in ("multistep", "linear") and (not milestones or (kind == "multistep" and min(milestones) >= epochs)):
+    put["training.lr_warmup_steps"], put["training.epoch_every_n_steps"] = 0, steps
+    if kind in ("multistep", "linear") and not milestones:
         put["training.lr_scheduler"] = "constant"
     elif kind == "linear" and len(milestones) == 1:
         put["training.lr_scheduler"], put["training.lr_end_factor"] = "linear", factor
-        if by_epoch:
-            read.put("training.epoch_schedule", milestones)
-            read.put("training.epoch_every_n_steps", steps)
-        elif milestones[0] != epochs:
-            read.note(f"the learning rate falls over all {epochs} epochs here, upstream over the first {milestones[0]}")
-    elif kind == "multistep" and by_epoch:
-        put["training.lr_scheduler"] = "multistep"
-        read.put("training.epoch_schedule", milestones)
-        read.put("training.decay_factor", factor)
-        read.put("training.epoch_every_n_steps", steps)
+        put["training.epoch_schedule"] = milestones
+    elif kind == "multistep":
+        put["training.lr_scheduler"], put["training.decay_factor"] = "multistep", factor
+        put["training.epoch_schedule"] = milestones
     elif kind == "cosine":
         if not read(f"{LEARNING_RATE}step_every_batch") or read(f"{LEARNING_RATE}num_cycles") != 0.5:
             read.refuse("the cosine schedule has other than half a cycle per step", "half a cosine per update is known")
         put["training.lr_scheduler"], put["training.lr_end_factor"] = "cosine", 0.0
         put["training.lr_warmup_steps"] = int(read(f"{LEARNING_RATE}warmup_steps"))
     else:
-        why = "constant, one linear fall and half a cosine are known" + (", and steps by epoch" if by_epoch else "")
+        why = "steps by epoch, one linear fall and half a cosine are known"
         read.refuse(f"the learning rate follows {kind} at {milestones}", why)
 
 
@@ -497,19 +485,24 @@ def _saving(read: _Reader, steps: int) -> None:
     every, epochs = read(f"{at}every_n_epochs"), int(read("train.num_epochs"))
     put["training.save_checkpoint"] = bool(read(f"{at}enabled"))
     put["training.save_freq"] = steps * int(every or epochs)
+    rolls_out = bool(read("experiment.rollout.enabled"))
+    if rolls_out:
+        put["training.eval_freq"] = steps * int(read("experiment.rollout.rate"))
+        if read("experiment.rollout.warmstart"):
+            read.note("experiment.rollout.warmstart has no effect: rollouts begin at the first multiple of rate")
     if read(f"{at}enabled"):
-        if read(f"{at}every_n_seconds"):
-            read.put("save.every_n_seconds", float(read(f"{at}every_n_seconds")))
-        if read(f"{at}epochs"):
-            read.put("save.epochs", [int(epoch) for epoch in read(f"{at}epochs")])
-        if read(f"{at}on_best_validation"):
-            read.put("save.on_best_validation", True)
+        put["save.every_n_seconds"] = float(read(f"{at}every_n_seconds") or 0.0)
+        put["save.epochs"] = [int(epoch) for epoch in read(f"{at}epochs")]
+        put["save.on_best_validation"] = bool(read(f"{at}on_best_validation") and read("experiment.validate"))
         for rule in ("on_best_rollout_return", "on_best_rollout_success_rate"):
-            if read(at + rule):
-                read.note(f"{at}{rule}: rollouts are a step of their own (tendon run, tendon evaluate) on unseen seeds")
+            put[f"save.{rule}"] = bool(read(at + rule) and rolls_out)
+    put["track.tensorboard"] = False
+    if read("experiment.logging.log_tb"):
+        read.note(
+            "experiment.logging.log_tb: metrics.jsonl is always written; track.tensorboard=true writes events too"
+        )
     if read("experiment.logging.log_wandb"):
-        read.put("wandb.enable", True)
-        read.put("wandb.project", str(read("experiment.logging.wandb_proj_name")))
+        put["wandb.enable"], put["wandb.project"] = True, str(read("experiment.logging.wandb_proj_name"))
     if "experiment.mse" in read.given or any(key.startswith("experiment.mse.") for key in read.given):
         read.note("experiment.mse has no effect (upstream's own template has it, and upstream refuses it)")
     if read("experiment.ckpt_path"):
@@ -527,7 +520,9 @@ def _data(read: _Reader, splits: tuple[str, ...]) -> None:
         return
     if not held_out:
         pair = (f"{chosen}_train", f"{chosen}_valid") if chosen else ("train", "valid")
-        read.note(f"validation: the masks {pair[0]} and {pair[1]} are used, as v0.1 and v0.2 do (v0.3 asks for both keys)")
+        read.note(
+            f"validation: the masks {pair[0]} and {pair[1]} are used, as v0.1 and v0.2 do (v0.3 asks for both keys)"
+        )
         chosen, held_out = pair
     elif not chosen:
         why = "training would include the episodes it is validated on"

@@ -115,6 +115,12 @@ class LeRobotSource:
             _success(features), {"episode_index": at.number, "file": at.data_key},
         )  # fmt: skip
 
+    def task_texts(self) -> list[str]:
+        """The text of every task by its number."""
+        self.describe()
+        assert self._layout is not None
+        return self._tasks(self._layout)
+
     def _describe(self) -> SourceInfo:
         info = json.loads(self.folder.read(INFO))
         layout = layout_of(info, self.uri, many_tasks=True)

@@ -80,7 +80,8 @@ class VideoFiles:
         left = np.maximum(right - 1, 0)
         nearest = np.where(np.abs(shown[left] - wanted) <= np.abs(shown[right] - wanted), left, right)
         off = np.abs(shown[nearest] - wanted)
-        wrong = np.flatnonzero((off >= TOLERANCE_S) | (np.diff(nearest, prepend=nearest[:1] - 1) != 1))
+        allowed = np.maximum(TOLERANCE_S, np.spacing(times_s.astype(np.float32)))  # times are stored as float32
+        wrong = np.flatnonzero((off >= allowed) | (np.diff(nearest, prepend=nearest[:1] - 1) != 1))
         if len(wrong):
             step = int(wrong[0])
             raise self._broken(

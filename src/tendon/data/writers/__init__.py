@@ -27,6 +27,8 @@ Progress = Callable[[int, int, str], None]  # done, total, unit
 FORMATS = {
     "lerobot-v2.1": "tendon.data.writers.lerobot_v21",
     "lerobot-v3.0": "tendon.data.writers.lerobot_v30",
+    "minestudio-v1.1": "tendon.data.writers.minestudio",
+    "robomimic": "tendon.data.writers.robomimic",
 }
 LAST = ("meta/info.json",)  # what a reader looks for first is uploaded last
 

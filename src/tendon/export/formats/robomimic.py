@@ -66,14 +66,9 @@ def read_file(path: str | Path) -> dict[str, Any]:
     """
     import pickle
 
-    import numpy as np
-
-    scalars = [np.dtype, np.core.multiarray.scalar if np.__version__ < "2" else np._core.multiarray.scalar]
-    kinds = [type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")]
     where = str(path)
     try:
-        with torch.serialization.safe_globals([*scalars, *kinds]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_plain(path)
     except FileNotFoundError:
         raise DataError("there is no such file", where=where, why="no such file", fix="check the path") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
@@ -91,6 +86,16 @@ def read_file(path: str | Path) -> dict[str, Any]:
         raise DataError("this is not a robomimic checkpoint", where=where, why=why, fix="name a .pth of robomimic")
     found: dict[str, Any] = content
     return found
+
+
+def load_plain(file: Any) -> Any:
+    """Tensors, plain values and numpy scalars of a torch file; anything else is an error, nothing is called."""
+    import numpy as np
+
+    scalar = np.core.multiarray.scalar if np.__version__ < "2" else np._core.multiarray.scalar  # type: ignore[attr-defined]
+    kinds = [type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")]
+    with torch.serialization.safe_globals([np.dtype, scalar, *kinds]):
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def import_pth(path: str | Path) -> Imported:
@@ -154,7 +159,9 @@ def _features(config: Mapping[str, Any], shape_metadata: Mapping[str, Any], wher
             for key in keys or ():
                 if key not in shapes:
                     why = "shape_metadata does not name it"
-                    raise DataError(f"the shape of {key} is not known", where=where, why=why, fix="use another checkpoint")
+                    raise DataError(
+                        f"the shape of {key} is not known", where=where, why=why, fix="use another checkpoint"
+                    )
                 shape = tuple(int(size) for size in shapes[key])
                 place = {"low_dim": OBSERVATION, "scan": SCANS}.get(kind, IMAGES)
                 features[f"{prefix}{place}{key}"] = shape[0] if kind == "low_dim" else shape
@@ -175,7 +182,9 @@ def _stats(content: Mapping[str, Any]) -> dict[str, tuple[Tensor, Tensor]]:
     return found
 
 
-def _load(policy: Policy, weights: Mapping[str, Tensor], stats: Mapping[str, tuple[Tensor, Tensor]], where: str) -> None:
+def _load(
+    policy: Policy, weights: Mapping[str, Tensor], stats: Mapping[str, tuple[Tensor, Tensor]], where: str
+) -> None:
     """Fill the policy; every tensor of the file must be used, and doubles must be equal."""
     assert isinstance(policy, Cloning)
     names, used, state = theirs(policy), set[str](), policy.state_dict()
@@ -185,7 +194,9 @@ def _load(policy: Policy, weights: Mapping[str, Tensor], stats: Mapping[str, tup
         for other in their_names:
             used.add(other)
             if other not in weights:
-                problems.append(Problem(f"{other} is missing", where, "the file lacks a tensor", "use a whole checkpoint"))
+                problems.append(
+                    Problem(f"{other} is missing", where, "the file lacks a tensor", "use a whole checkpoint")
+                )
             elif weights[other].shape != value.shape:
                 why = f"it is {list(weights[other].shape)}, its config makes it {list(value.shape)}"
                 problems.append(Problem(f"{other} has another shape", where, why, "use a whole checkpoint"))
@@ -216,7 +227,7 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 
 def _fixed(policy: Policy) -> dict[str, Tensor]:
-    """robomimic's constant buffers: attention masks and pixel positions."""
+    """Robomimic's constant buffers: attention masks and pixel positions."""
     from tendon.policies.bc_transformer import BcTransformer
 
     assert isinstance(policy, Cloning)
@@ -299,7 +310,9 @@ def export_pth(
         content |= {key: value for key, value in foreign.rest.items() if key != "model"}
     torch.save(content, path)
     again = import_pth(path)
-    record = compare(f"robomimic {version} file beside its policy", policy, again.policy, fixed_inputs(policy, info.features))
+    record = compare(
+        f"robomimic {version} file beside its policy", policy, again.policy, fixed_inputs(policy, info.features)
+    )
     return demand(record, str(path))
 
 
@@ -367,8 +380,10 @@ def make_config(info: PolicyInfo) -> dict[str, Any]:
         flat |= {f"{at}rnn.enabled": True, f"{at}rnn.rnn_type": own["cell"], "train.seq_length": own["seq_length"]}
         flat |= {f"{at}rnn.{key}": own[key] for key in ("horizon", "hidden_dim", "num_layers", "open_loop")}
     if info.name == "bc_transformer":
-        names = ("context_length", "embed_dim", "num_layers", "num_heads", "emb_dropout", "attn_dropout")
-        names += ("block_output_dropout", "activation", "supervise_all_steps", "pred_future_acs")
+        names = [
+            *("context_length", "embed_dim", "num_layers", "num_heads", "emb_dropout", "attn_dropout"),
+            *("block_output_dropout", "activation", "supervise_all_steps", "pred_future_acs"),
+        ]
         flat |= {f"{at}transformer.{key}": own[key] for key in names} | {f"{at}transformer.enabled": True}
         flat[f"{at}transformer.sinusoidal_embedding"] = own["position"] == "sinusoidal"
         flat[f"{at}transformer.nn_parameter_for_timesteps"] = own["position"] == "parameter"
@@ -427,7 +442,11 @@ def _fitted(config: Mapping[str, Any], info: PolicyInfo, version: Version) -> di
     tree: dict[str, Any] = json.loads(json.dumps(config)) | {"algo_name": "bc"}
     if version == "0.5":
         train, policy = tree["train"], tree["algo"]["optim_params"]["policy"]
-        for key, value in (("action_keys", ["actions"]), ("normalize_weights_by_ds_size", False), ("max_grad_norm", None)):
+        for key, value in (
+            ("action_keys", ["actions"]),
+            ("normalize_weights_by_ds_size", False),
+            ("max_grad_norm", None),
+        ):
             train.setdefault(key, value)
         train.setdefault("action_config", {"actions": {"normalization": None}})
         tree["experiment"].setdefault("ckpt_path", None)

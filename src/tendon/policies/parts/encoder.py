@@ -62,8 +62,8 @@ class ObservationEncoder(nn.Module):
         num_times = max(batch[key].shape[1] for key in self.keys)
         parts = {}
         if self.dims:
-            numbers_BTD = torch.cat([_repeated(batch[key], num_times) for key in self.dims], dim=-1)
-            numbers_BTD = self.normalize(numbers_BTD)
+            raw_BTD = torch.cat([_repeated(batch[key], num_times) for key in self.dims], dim=-1)
+            numbers_BTD: Tensor = self.normalize(raw_BTD)
             if not self.cores:
                 return numbers_BTD
             parts = dict(zip(self.dims, numbers_BTD.split(list(self.dims.values()), -1), strict=True))

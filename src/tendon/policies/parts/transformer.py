@@ -50,7 +50,7 @@ class Block(nn.Module):
         return result_BTD
 
     def _attend(self, x_BTD: Tensor, *, causal: bool, last_only: bool) -> Tensor:
-        B, T, D = x_BTD.shape
+        B, _, D = x_BTD.shape
         if last_only:  # the last token looks at everything: no mask is needed
             q = functional.linear(x_BTD[:, -1:], self.qkv.weight[:D])
             k, v = functional.linear(x_BTD, self.qkv.weight[D:]).chunk(2, dim=-1)

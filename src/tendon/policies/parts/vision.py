@@ -70,7 +70,8 @@ class SpatialSoftmax(nn.Module):
     def forward(self, maps_NCHW: Tensor) -> Tensor:
         """``[N, K, 2]``."""
         weights_NKP = (self.filters(maps_NCHW).flatten(2) / self.temperature).softmax(-1)
-        return weights_NKP @ self.places
+        places_NK2: Tensor = weights_NKP @ self.places
+        return places_NK2
 
 
 class VisualCore(nn.Module):
@@ -118,7 +119,7 @@ class ScanCore(nn.Module):
 
 
 def make_resnet(name: Backbone, channels: int, *, pretrained: bool) -> nn.Sequential:
-    """torchvision's network up to the last feature map; another number of channels replaces its first layer."""
+    """Torchvision's network up to the last feature map; another number of channels replaces its first layer."""
     try:
         import torchvision.models as models
     except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision that was built for another torch

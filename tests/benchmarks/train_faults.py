@@ -1,0 +1,86 @@
+"""``make faults``: trainings killed and interrupted at random moments, by one process and by two, end bit for bit equal.
+
+The run has everything that could lose an exact bit: average, schedule, accumulation, clipping, and noise on the
+observations drawn from torch's generator, as an augmentation draws it. Weights, optimiser, average, generators, the
+loader's position and metrics are compared.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.rows import row
+
+MOMENTS = 20
+STEPS, STEP_S = 60, 0.01
+OPTIONS: dict[str, Any] = {
+    "offline_steps": STEPS,
+    "save_freq": 10,
+    "gradient_accumulation_steps": 2,
+    "grad_clip_norm": 0.5,
+    "ema": {"enable": True, "every_n_steps": 2},
+    "augmented": True,
+}
+
+
+def ended(uri: Path) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """Digests of the final checkpoint's files, and the metrics without clocks."""
+    from tendon.storage import open_store
+    from tendon.train.checkpoint import digests
+
+    files = digests(open_store(str(uri / f"checkpoints/{STEPS:06d}")))
+    lines = [json.loads(line) for line in (uri / "metrics.jsonl").read_text().splitlines()]
+    timeless = [{key: value for key, value in line.items() if not key.endswith("_s")} for line in lines]
+    return {name: sha for name, sha in files.items() if not name.endswith("training_step.json")}, timeless
+
+
+def share_equal(number: signal.Signals, num_ranks: int, moments: int = MOMENTS) -> float:
+    """The share of runs, each struck once at a random moment and started again, that end as the undisturbed one."""
+    from tests.train.forked_ranks import Strike, run_ranks
+
+    chosen, equal = random.Random(number * 10 + num_ranks), 0
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder, "whole")
+        assert run_ranks(whole, num_ranks, **OPTIONS) == [0] * num_ranks
+        expected = ended(whole)
+        for i in range(moments):
+            uri = Path(folder, f"struck-{i}")
+            strike = Strike(chosen.randrange(num_ranks), number, chosen.uniform(0.0, 0.9) * STEPS * STEP_S)
+            codes = run_ranks(uri, num_ranks, strike=strike, step_s=STEP_S, **OPTIONS)
+            assert codes[strike.rank] in ((75,) if number == signal.SIGTERM else (-9,)), codes
+            codes = run_ranks(uri, num_ranks, **OPTIONS)
+            said = "".join(path.read_text()[-4000:] for path in uri.glob("rank-*.err"))
+            assert codes == [0] * num_ranks, f"{codes}\n{said}"
+            equal += ended(uri) == expected
+    return equal / moments
+
+
+def _rows() -> None:
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        for num_ranks, words in ((1, "one process"), (2, "two processes (gloo)")):
+            what = (
+                f"share of {MOMENTS} trainings of {words}, {number.name} at a random moment, that end bit for bit equal"
+            )
+
+            @row("faults", f"train-exact-{number.name.lower()}-{num_ranks}", what, "== 1")
+            def measure(number: signal.Signals = number, num_ranks: int = num_ranks) -> float:
+                return share_equal(number, num_ranks)
+
+
+_rows()
+
+
+@row("faults", "train-hung-rank", "whether a process that hangs ends the run, by name", "== 1")
+def hung_rank() -> float:
+    """Exit code 75 and the rank's name."""
+    from tests.train.forked_ranks import run_ranks
+
+    with tempfile.TemporaryDirectory() as folder:
+        codes = run_ranks(Path(folder), events={1: ("hang", 13)}, rank_timeout_s=5.0)
+        said = "".join(path.read_text() for path in Path(folder).glob("rank-*.err"))
+    return float(75 in codes and "process 1 of the training hangs" in said and "step 13, stage data" in said)
