@@ -75,14 +75,15 @@ def gather(
         The episodes that cannot be had, with the reason; their windows hold nothing of use.
     """
     units_B = shelf.layout.unit_of[episodes_B]
-    left, bad = np.unique(units_B).tolist(), dict[int, DataError]()
+    every = np.flatnonzero(np.bincount(episodes_B, minlength=1)).tolist()
+    left, bad = np.unique(shelf.layout.unit_of[every]).tolist(), dict[int, DataError]()
     whole = True
     while left:
-        pinned, left = shelf.acquire(left, np.unique(episodes_B).tolist())
+        pinned, left = shelf.acquire(left, every)
         try:
             whole = whole and not left
             own = np.arange(len(t_B)) if whole else np.flatnonzero(np.isin(units_B, list(pinned)))
-            bad |= shelf.errors(np.unique(episodes_B[own]).tolist())
+            bad |= shelf.errors(every if whole else np.unique(episodes_B[own]).tolist())
             with shelf.meter.waiting("gather"):
                 bad |= _fill(shelf, groups, pinned, episodes_B, t_B, arrays, None if whole else own)
         finally:

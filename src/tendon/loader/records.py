@@ -63,4 +63,4 @@ class Records:
                 why="its bytes do not have the crc32c that the index names",
                 fix="delete the shard and the dataset's manifest.json, then convert again: only what is missing is made",
             )
-        return content
+        return np.asarray(content)

@@ -70,6 +70,7 @@ class Shelf:
         self._row_in_unit = rows_E[:-1] - self._first_row[layout.unit_of]
         self._rooms = Rooms(shares.rows, whole=shares.rows >= int(rows_E[-1]))
         self._held: dict[int, Held] = {}
+        self._row0 = np.zeros(layout.num_units, np.int64)
         self._encoded = self._in_flight = 0
         self._ready = False
         self._lock = threading.Condition()
@@ -155,8 +156,7 @@ class Shelf:
         units = self.layout.unit_of[episodes]
         if self._rooms.whole:
             return np.asarray(self._first_row[units] + self._row_in_unit[episodes])
-        row0 = {unit: self._held[unit].row0 for unit in np.unique(units).tolist()}
-        return np.asarray(np.array([row0[unit] for unit in units.tolist()], np.int64) + self._row_in_unit[episodes])
+        return np.asarray(self._row0[units] + self._row_in_unit[episodes])
 
     def errors(self, episodes: Iterable[int]) -> dict[int, DataError]:
         """What is wrong with those of ``episodes`` that cannot be had."""
@@ -180,6 +180,7 @@ class Shelf:
         if row0 is None:
             return None
         held = self._held[unit] = Held(row0, rows, keep)
+        self._row0[unit] = row0
         self._encoded += keep
         for pieces in self._pieces(unit):
             size = sum(each.end - each.start for each in pieces)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.nn.functional import interpolate
 
 GREY = (0.299, 0.587, 0.114)
 
@@ -38,7 +38,7 @@ def augmented(images: Tensor, asked: Augmentation, generator: torch.Generator | 
     found = to_float(images)
     if asked.resize is not None and tuple(found.shape[-2:]) != asked.resize:
         B, T = found.shape[:2]
-        resized = functional.interpolate(found.flatten(0, 1), asked.resize, mode="bilinear", antialias=True)
+        resized = interpolate(found.flatten(0, 1), asked.resize, mode="bilinear", antialias=True)
         found = resized.reshape(B, T, *resized.shape[1:])
     if asked.crop is not None:
         found = _cropped(found, asked.crop, generator)
