@@ -5,16 +5,21 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SIMS ?= robosuite
 STORE ?= outputs/demo
+# make demo RUNNER=docker DEMO=lift: every step in its image
+RUNNER ?= process
+DEMO ?= reach
+VARIANT ?= $(if $(filter docker,$(RUNNER)),cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sims system demo test test-all lint format types compile bench parity faults doctor clean
+.PHONY: help setup sims system demo images test-images test test-all lint format types compile bench parity faults doctor clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[train,kubeflow,dev]' --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --editable '.[train,tracking,kubeflow,dev]' \
+	  $$($(BIN)/python -c 'import sys; print("--constraint constraints.txt" if sys.version_info >= (3, 11) else "")')
 	@touch $@
 
 setup: $(INSTALLED) ## the virtual environment with everything but simulators
@@ -29,8 +34,14 @@ system: ## the libraries that a simulator needs to draw (Debian; only as root, o
 sims: $(INSTALLED) system ## the simulators, each in an environment of its own (SIMS="robosuite ...")
 	@for sim in $(SIMS); do $(BIN)/tendon sims install $$sim || exit $$?; done
 
-demo: sims ## demonstrations -> policy -> defended success rate, on this machine (about 4 minutes after installation)
-	@$(BIN)/tendon demo --store-uri $(STORE)
+demo: $(if $(filter docker,$(RUNNER)),images,sims) ## demonstrations -> policy -> defended success rate, on this machine (about 4 minutes after installation)
+	@$(if $(filter docker,$(RUNNER)),$(BIN)/python docker/demo.py $(DEMO),$(BIN)/tendon demo --store-uri $(STORE))
+
+images: $(INSTALLED) ## the three container images, tagged by content (IMAGES="data" VARIANT=cpu BUILD="--base IMAGE --network host")
+	@$(BIN)/python docker/build.py $(IMAGES) $(if $(VARIANT),--variant $(VARIANT)) $(BUILD)
+
+test-images: images ## convert, stats and a whole run inside the images, with an object store between the steps
+	TENDON_TEST_IMAGES=1 $(BIN)/python -m pytest -q -m images tests/docker
 
 test: $(INSTALLED) ## every test that runs anywhere: unit, rules, the whole DAG on a toy task
 	$(BIN)/python -m pytest -q

@@ -1,12 +1,49 @@
-# The sim image: evaluate, confirm. The train image and the simulators, each in its own environment.
-# UNBUILT: a skeleton that says what goes in; see README.md.
-ARG BASE=python:3.11-slim
-FROM ${BASE}
-RUN apt-get update && apt-get install --yes --no-install-recommends libegl1 libgl1 libosmesa6 && rm -rf /var/lib/apt/lists/*
-WORKDIR /opt/tendon
-COPY pyproject.toml constraints.txt README.md ./
+# The sim image: evaluate, confirm. Torch on the CPU, and the simulators, each in an environment of its own.
+ARG BASE=python:3.11-slim-bookworm
+FROM ${BASE} AS drawing
+# what a simulator draws with when there is no screen
+RUN apt-get update -qq \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libegl1 libgl1 libosmesa6 >/dev/null \
+    && rm -rf /var/lib/apt/lists/*
+
+FROM drawing AS build
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+ARG TORCH_INDEX
+ARG SIMS="robosuite"
+COPY docker/extra /opt/extra
+COPY docker/install.sh /opt/install.sh
+WORKDIR /opt/source
+COPY pyproject.toml constraints.txt ./
+RUN /opt/install.sh dependencies train
+COPY README.md LICENSE ./
 COPY src ./src
-RUN pip install --no-cache-dir --constraint constraints.txt '.[train]' && pip install --no-cache-dir --no-deps kfp==2.17.0
-RUN useradd --uid 10001 --create-home tendon
-USER 10001
-RUN tendon sims install robosuite
+RUN /opt/install.sh tendon
+RUN if [ -s /opt/extra/ca.crt ]; then export PIP_CERT=/opt/extra/ca.crt; fi; \
+    export HOME=/tmp/home XDG_CACHE_HOME=/opt/sims PIP_NO_CACHE_DIR=1 NUMBA_CACHE_DIR=/tmp/numba; \
+    for sim in ${SIMS}; do /opt/tendon/bin/tendon sims install "$sim" || exit $?; done; \
+    find /opt/sims -name __pycache__ -prune -exec rm -rf {} + ; \
+    for python in /opt/sims/tendon/sims/*/bin/python; do "$python" -m compileall -q "${python%/bin/python}/lib" || true; done; \
+    chmod -R a+rX /opt/sims
+
+FROM drawing
+COPY --from=build /opt/tendon /opt/tendon
+COPY --from=build /opt/sims /opt/sims
+COPY docker/sims /opt/sims/image
+# Any user id may run it, on a read-only root file system: all that is written goes to /tmp.
+ENV PATH=/opt/tendon/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp LOGNAME=tendon \
+    PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8 \
+    XDG_CACHE_HOME=/opt/sims NUMBA_CACHE_DIR=/tmp/numba MESA_SHADER_CACHE_DIR=/tmp/mesa
+ARG VERSION=0.0.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="tendon-sim" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.licenses="Apache-2.0"
+# In this stage, because numba looks at the time stamps of the files as they are in the image.
+RUN for sim in /opt/sims/tendon/sims/*/lib/python3*/site-packages; do cp /opt/sims/image/sitecustomize.py "$sim/"; done; \
+    PYTHONDONTWRITEBYTECODE= NUMBA_CACHE_DIR=/opt/sims/numba python3 /opt/sims/image/warm.py \
+    && chmod -R a+rX /opt/sims && rm -rf /tmp/*
+WORKDIR /tmp
+USER 10001:0
+CMD ["tendon", "doctor"]

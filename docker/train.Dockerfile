@@ -1,10 +1,30 @@
-# The train image: train, export. The data image and torch.
-# UNBUILT: a skeleton that says what goes in; see README.md.
-ARG BASE=python:3.11-slim
-FROM ${BASE}
-WORKDIR /opt/tendon
-COPY pyproject.toml constraints.txt README.md ./
+# The train image: train, export. The data image's packages and torch; CUDA unless TORCH_INDEX or a wheel says otherwise.
+ARG BASE=python:3.11-slim-bookworm
+FROM ${BASE} AS build
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+ARG TORCH_INDEX
+COPY docker/extra /opt/extra
+COPY docker/install.sh /opt/install.sh
+WORKDIR /opt/source
+COPY pyproject.toml constraints.txt ./
+RUN /opt/install.sh dependencies train
+COPY README.md LICENSE ./
 COPY src ./src
-RUN pip install --no-cache-dir --constraint constraints.txt '.[train]' && pip install --no-cache-dir --no-deps kfp==2.17.0
-RUN useradd --uid 10001 --create-home tendon
-USER 10001
+RUN /opt/install.sh tendon
+
+FROM ${BASE}
+COPY --from=build /opt/tendon /opt/tendon
+# Any user id may run it, on a read-only root file system: all that is written goes to /tmp.
+ENV PATH=/opt/tendon/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp LOGNAME=tendon \
+    PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8 \
+    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+ARG VERSION=0.0.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="tendon-train" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.licenses="Apache-2.0"
+WORKDIR /tmp
+USER 10001:0
+CMD ["tendon", "doctor"]

@@ -1,15 +1,19 @@
-"""Compile the pipeline to pipelines/compiled/ and refresh every page that is made from it.
+"""Compile the pipelines to pipelines/compiled/ and refresh every page that is made from them.
 
-``python pipelines/compile.py`` writes the YAML, the DAG pictures and the components' pages; with ``--check`` it writes
-nothing, names what is stale and exits 2; with ``--picture`` it refreshes the pages only and prints the picture.
+``python pipelines/compile.py`` writes the YAMLs, the DAG pictures and the components' pages; with ``--check`` it writes
+nothing, names what is stale and exits 2; with ``--picture`` it refreshes the pages only and prints the picture. For one
+cluster: ``--images build/images.json --queue NAME --output FOLDER`` writes YAMLs with images by digest and Kueue's label.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -19,24 +23,54 @@ if str(ROOT) not in sys.path:
 
 from kfp import compiler  # noqa: E402 - after the path, like all that follows
 
+from components.images import IMAGES  # noqa: E402
 from pipelines import drawing, pages  # noqa: E402
+from pipelines.evaluate_pipeline import evaluate_pipeline  # noqa: E402
 from pipelines.policy_pipeline import policy_pipeline  # noqa: E402
+from pipelines.retrain_pipeline import retrain_pipeline  # noqa: E402
 
+PIPELINES = {
+    "policy_pipeline": policy_pipeline,
+    "evaluate_pipeline": evaluate_pipeline,
+    "retrain_pipeline": retrain_pipeline,
+}
 COMPILED = ROOT / "pipelines" / "compiled" / "policy_pipeline.yaml"
+LOADER, DUMPER = (getattr(yaml, f"CSafe{kind}", getattr(yaml, f"Safe{kind}")) for kind in ("Loader", "Dumper"))
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
 
-def compiled_text() -> str:
+@functools.cache
+def compiled_text(name: str = "policy_pipeline") -> str:
     """The YAML as kfp writes it; the same on every machine for the pinned kfp."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / COMPILED.name
-        compiler.Compiler().compile(policy_pipeline, str(path))
+        path = Path(folder) / f"{name}.yaml"
+        compiler.Compiler().compile(PIPELINES[name], str(path))
         return path.read_text(encoding="utf-8")
+
+
+def for_cluster(text: str, images: dict[str, str], queue: str = "") -> str:
+    """A compiled pipeline with other images (kind to reference), and Kueue's label on every pod."""
+    renamed = {IMAGES[kind]: reference for kind, reference in images.items()}
+    spec, platform = yaml.load_all(text, LOADER)
+    if queue:
+        for executor in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():
+            executor.setdefault("podMetadata", {}).setdefault("labels", {})[QUEUE_LABEL] = queue
+    return yaml.dump_all([_renamed(spec, renamed), platform], Dumper=DUMPER, sort_keys=True)
+
+
+def _renamed(value: Any, names: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _renamed(inner, names) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_renamed(inner, names) for inner in value]
+    return names.get(value, value) if isinstance(value, str) else value
 
 
 def wanted_files() -> dict[Path, str]:
     """Every generated file with the text it should have."""
-    text = compiled_text()
-    return {COMPILED: text, **pages.generated(ROOT, next(yaml.safe_load_all(text)))}
+    texts = {COMPILED.with_name(f"{name}.yaml"): compiled_text(name) for name in PIPELINES}
+    specs = {path.stem: next(yaml.load_all(text, LOADER)) for path, text in texts.items()}
+    return {**texts, **pages.generated(ROOT, specs)}
 
 
 def stale_files() -> list[Path]:
@@ -48,10 +82,17 @@ def stale_files() -> list[Path]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line; the exit code."""
-    parser = argparse.ArgumentParser(prog="compile.py", description="Compile the pipeline and what is drawn from it.")
+    parser = argparse.ArgumentParser(
+        prog="compile.py", description="Compile the pipelines and what is drawn from them."
+    )
     parser.add_argument("--check", action="store_true", help="write nothing; exit 2 when something is stale")
     parser.add_argument("--picture", action="store_true", help="refresh the pages only, and print the DAG")
+    parser.add_argument("--output", type=Path, help="write the YAMLs of one cluster here, and nothing else")
+    parser.add_argument("--images", type=Path, help="what docker/build.py wrote: build/images.json")
+    parser.add_argument("--queue", default="", help="Kueue queue of every pod")
     options = parser.parse_args(arguments)
+    if options.output:
+        return _write_for_cluster(options.output, options.images, options.queue)
     if options.check:
         stale = stale_files()
         for path in stale:
@@ -60,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
         return 2 if stale else 0
     for path, text in wanted_files().items():
-        if options.picture and path == COMPILED:
+        if options.picture and path.suffix == ".yaml" and path.parent == COMPILED.parent:
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or path.read_text(encoding="utf-8") != text:
@@ -68,6 +109,17 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"wrote {path.relative_to(ROOT)}")
     if options.picture:
         print(drawing.text(drawing.read_nodes(next(yaml.safe_load_all(COMPILED.read_text(encoding="utf-8"))))))
+    return 0
+
+
+def _write_for_cluster(folder: Path, images: Path | None, queue: str) -> int:
+    table = json.loads(images.read_text(encoding="utf-8")) if images else {}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in PIPELINES:
+        path = folder / f"{name}.yaml"
+        references = {kind: built["reference"] for kind, built in table.items()}
+        path.write_text(for_cluster(compiled_text(name), references, queue), encoding="utf-8")
+        print(f"wrote {path}")
     return 0
 
 

@@ -5,6 +5,7 @@ In: the pipeline spec as a dict. Out: Mermaid text, or plain text. Pure; called 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -30,22 +31,38 @@ def read_nodes(spec: Spec) -> tuple[Node, ...]:
     return tuple(_nodes(spec, spec["root"]["dag"]["tasks"]))
 
 
-def _nodes(spec: Spec, tasks: Spec) -> Iterator[Node]:
+def _nodes(spec: Spec, tasks: Spec, before: tuple[str, ...] = ()) -> Iterator[Node]:
+    """Nodes of a group; an exit handler or a condition around tasks is seen through, a loop is a node."""
     needs = {name: set(task.get("dependentTasks", [])) for name, task in tasks.items()}
-    done: list[str] = []
-    while len(done) < len(tasks):
-        name = next(name for name in sorted(tasks) if name not in done and needs[name] <= set(done))
-        done.append(name)
+    ends: dict[str, tuple[str, ...]] = {}  # what follows a task follows these nodes
+    while len(ends) < len(tasks):
+        name = next(name for name in sorted(tasks) if name not in ends and needs[name] <= set(ends))
         implied = {far for near in needs[name] for far in _ancestors(near, needs)}
         component = spec["components"][tasks[name]["componentRef"]["name"]]
-        direct = tuple(sorted(needs[name] - implied))
-        if "dag" in component:
+        direct = tuple(end for near in sorted(needs[name] - implied) for end in ends[near]) or before
+        if "dag" not in component:
+            image = spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]["image"]
+            cached = bool(tasks[name].get("cachingOptions", {}).get("enableCache"))
+            yield Node(name, direct, _image(spec, image), cached)
+            ends[name] = (name,)
+        elif "iteratorPolicy" in tasks[name] or "parameterIterator" in tasks[name]:
             inside = tuple(_nodes(spec, component["dag"]["tasks"]))
             limit = tasks[name].get("iteratorPolicy", {}).get("parallelismLimit", 0)
             yield Node(name, direct, inside=inside, parallelism=limit)
+            ends[name] = (name,)
         else:
-            image = spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]["image"]
-            yield Node(name, direct, image, bool(tasks[name].get("cachingOptions", {}).get("enableCache")))
+            inner = tuple(_nodes(spec, component["dag"]["tasks"], direct))
+            yield from inner
+            followed = {near for node in inner for near in node.after}
+            ends[name] = tuple(node.name for node in inner if node.name not in followed)
+
+
+def _image(spec: Spec, image: str) -> str:
+    """The image itself, or the default of the parameter that names it."""
+    found = re.fullmatch(r"\{\{\$\.inputs\.parameters\['pipelinechannel--(\w+)'\]\}\}", image)
+    if not found:
+        return image
+    return str(spec["root"]["inputDefinitions"]["parameters"][found[1]]["defaultValue"])
 
 
 def _ancestors(name: str, needs: dict[str, set[str]]) -> set[str]:

@@ -12,26 +12,43 @@ import json
 import re
 from pathlib import Path
 
+import yaml
+
 from pipelines import drawing
-from pipelines.parameters import PARAMETERS
+from pipelines.parameters import Parameter, parameters_of
 from pipelines.resources import STEPS
 
 FENCE = "```"
 
 
-def generated(root: Path, spec: drawing.Spec) -> dict[Path, str]:
-    """Every file with generated text, as it should be."""
-    nodes = drawing.read_nodes(spec)
-    picture = f"{FENCE}text\n{drawing.text(nodes)}\n{FENCE}\n\n{FENCE}mermaid\n{drawing.mermaid(nodes)}\n{FENCE}"
+def generated(root: Path, specs: dict[str, drawing.Spec]) -> dict[Path, str]:
+    """Every file with generated text, as it should be; ``specs`` are the compiled pipelines by name."""
     pages: dict[Path, str] = {}
-    tables = {"parameters": parameter_table(), "steps": step_table(spec)}
-    for page, blocks in {root / "README.md": {}, root / "pipelines" / "README.md": tables}.items():
+    blocks = {f"dag {name}": picture(spec) for name, spec in specs.items()}
+    blocks |= {f"parameters {name}": parameter_table(parameters_of(name)) for name in specs}
+    blocks |= {"dag": picture(specs["policy_pipeline"]), "steps": step_table(images_of(specs))}
+    blocks["parameters"] = blocks["parameters policy_pipeline"]
+    for page in (root / "README.md", root / "pipelines" / "README.md"):
         if page.exists():
             text = page.read_text(encoding="utf-8")
-            for name, block in ({"dag": picture} | blocks).items():
+            for name, block in blocks.items():
                 text = filled(text, name, block)
             pages[page] = text
-    return pages | {root / "components" / step / "README.md": component_page(step) for step in STEPS}
+    return pages | {root / "components" / step / "README.md": component_page(root, step) for step in STEPS}
+
+
+def picture(spec: drawing.Spec) -> str:
+    """The DAG as text and as Mermaid."""
+    nodes = drawing.read_nodes(spec)
+    return f"{FENCE}text\n{drawing.text(nodes)}\n{FENCE}\n\n{FENCE}mermaid\n{drawing.mermaid(nodes)}\n{FENCE}"
+
+
+def images_of(specs: dict[str, drawing.Spec]) -> dict[str, str]:
+    """Step to image, over all pipelines."""
+    nodes = [
+        node for spec in specs.values() for outer in drawing.read_nodes(spec) for node in (outer.inside or (outer,))
+    ]
+    return {node.name: node.image for node in nodes}
 
 
 def filled(text: str, name: str, block: str) -> str:
@@ -48,47 +65,67 @@ def filled(text: str, name: str, block: str) -> str:
     )
 
 
-def parameter_table() -> str:
-    """The form of the pipeline."""
-    rows = ["| parameter | type | default | what it is |", "|---|---|---|---|"]
-    rows += [f"| `{p.name}` | {p.type.__name__} | `{json.dumps(p.default)}` | {p.help} |" for p in PARAMETERS]
+def parameter_table(parameters: tuple[Parameter, ...]) -> str:
+    """The form of a pipeline."""
+    rows = ["| parameter | group | type | default | what it is |", "|---|---|---|---|---|"]
+    rows += [
+        f"| `{p.name}` | {p.group} | {p.type.__name__} | `{json.dumps(p.default)}` | {p.text} |" for p in parameters
+    ]
     return "\n".join(rows)
 
 
-def step_table(spec: drawing.Spec) -> str:
+def step_table(images: dict[str, str]) -> str:
     """What each step asks of the cluster."""
-    executors = spec["deploymentSpec"]["executors"]
-    rows = ["| step | image | cpu | memory | gpus | retries | cached |", "|---|---|---|---|---|---|---|"]
+    rows = [
+        "| step | image | cpu | memory | /dev/shm | hours | retries | cached |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for step, wanted in STEPS.items():
-        image = executors[f"exec-{step}"]["container"]["image"]
-        numbers = (
-            f"{wanted.cpu} | {wanted.memory} | {wanted.gpus} | {wanted.retries} | {'yes' if wanted.cache else 'no'}"
-        )
-        rows.append(f"| [{step}](../components/{step}/README.md) | `{image}` | {numbers} |")
+        numbers = (wanted.cpu, wanted.memory, wanted.shared_memory or "-", wanted.hours, wanted.retries)
+        cells = " | ".join(map(str, (*numbers, "yes" if wanted.cache else "no")))
+        rows.append(f"| [{step}](../components/{step}/README.md) | `{images[step]}` | {cells} |")
     return "\n".join(rows)
 
 
-def component_page(step: str) -> str:
-    """A component's README from its docstring."""
+def component_page(root: Path, step: str) -> str:
+    """A component's README from its docstring, its specification and its metadata.yaml."""
     component = getattr(importlib.import_module(f"components.{step}.component"), step)
+    specification = component.component_spec
     headline, *sections = inspect.cleandoc(component.python_func.__doc__ or "").split("\n\n")
+    told = {name: text for section in sections for name, text in _entries(section)}
     lines = [f"# {step}", "", headline, ""]
-    for section in sections:
-        title, *entries = section.splitlines()
-        lines += [f"## {'Inputs and outputs' if title == 'Args:' else 'Returns'}", ""]
-        joined = re.sub(r"\n\s+(?!\s|\w+: )", " ", "\n".join(entries)).splitlines()
-        lines += [f"- {_entry(entry.strip())}" for entry in joined]
-        lines.append("")
+    inputs = {name: (item.type, item.default) for name, item in (specification.inputs or {}).items()}
+    outputs = {name: (item.type, None) for name, item in (specification.outputs or {}).items()}
+    for title, items in (("Inputs", inputs), ("Outputs", outputs)):
+        if items:
+            lines += [f"## {title}", "", "| name | type | what it is |", "|---|---|---|"]
+            lines += [f"| `{name}` | {_type(kind)} | {_told(told, name)} |" for name, (kind, _) in items.items()]
+            lines.append("")
+    metadata = yaml.safe_load((root / "components" / step / "metadata.yaml").read_text(encoding="utf-8"))
+    needs = ", ".join(f"{one['name']} {one['version']}" for one in metadata["dependencies"]["kubeflow"])
     lines += [
-        f"Image: `{component.component_spec.implementation.container.image}`. The component, "
-        f"[component.py](component.py), is one call of `tendon.steps`.",
+        f"Stability: {metadata['stability']}. Tags: {', '.join(metadata['tags'])}. Needs {needs}. "
+        f"Image: `{specification.implementation.container.image}`.",
         "",
-        "Generated from the docstring by `python pipelines/compile.py`.",
+        "The component, [component.py](component.py), is one call of `tendon.steps`. "
+        "Generated from the docstring and [metadata.yaml](metadata.yaml) by `python pipelines/compile.py`.",
         "",
     ]
     return "\n".join(lines)
 
 
-def _entry(text: str) -> str:
-    name, colon, rest = text.partition(": ")
-    return f"`{name}`: {rest}" if colon and " " not in name else text
+def _entries(section: str) -> list[tuple[str, str]]:
+    title, *entries = section.splitlines()
+    joined = re.sub(r"\n\s+(?!\s|\w+: )", " ", "\n".join(entries)).splitlines()
+    named = [tuple(entry.strip().partition(": ")[::2]) for entry in joined]
+    if title == "Returns:" and not all(" " not in name and text for name, text in named):
+        return [("Output", " ".join(entry.strip() for entry in joined))]
+    return named  # type: ignore[return-value]
+
+
+def _told(told: dict[str, str], name: str) -> str:
+    return told.get(name, "")
+
+
+def _type(name: str) -> str:
+    return name.partition("@")[0].removeprefix("system.")

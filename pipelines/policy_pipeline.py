@@ -1,22 +1,10 @@
-"""The DAG: demonstrations in, a policy with a defended success rate and its report out. Compiled by compile.py.
-
-Data passes as URI strings plus small manifests: a declared input artifact would be copied whole into every pod.
-"""
+"""The DAG: demonstrations in, a policy with a defended success rate and its report out. Compiled by compile.py."""
 
 from kfp import dsl
 
-from components.confirm.component import confirm
-from components.convert.component import convert
-from components.evaluate.component import evaluate
-from components.export.component import export
-from components.plan.component import plan
-from components.promote.component import promote as move_champion
-from components.report.component import report
-from components.select.component import select
-from components.stats.component import stats
-from components.train.component import train
+from pipelines.line import Wanted, at_the_end, training_line
 from pipelines.parameters import with_parameters
-from pipelines.resources import PARALLEL_TRIALS, sized
+from pipelines.resources import Place
 
 
 @dsl.pipeline(name="policy-pipeline")
@@ -31,45 +19,40 @@ def policy_pipeline(
     confirm_episodes: int,
     champion: str,
     promote: bool,
+    gpu_count: str,
+    gpu_type: str,
+    image_data: str,
+    image_train: str,
+    image_sim: str,
+    node_selector: dict,
+    node_tolerations: list,
+    trainjob_nodes: int,
+    trainjob_gpus: str,
+    trainjob_queue: str,
+    notify_when: str,
 ):
     """Turn robot demonstrations into a policy whose success rate can be defended.
 
     Convert the demonstrations, compute their statistics, train, export and evaluate every trial of a sweep, select the
-    winner, confirm it on fresh seeds beside the champion, report, and promote if asked.
+    winner, confirm it on fresh seeds beside the champion, report, and promote if asked. At the end, also of a failed run,
+    the report is written and whoever wants to know is told.
     """
-    planned = sized(
-        plan(
-            source_uri=source_uri,
-            store_uri=store_uri,
-            dataset_name=dataset_name,
-            config=config,
-            sweep=sweep,
-            episodes=episodes,
-            confirm_episodes=confirm_episodes,
-            champion=champion,
-            promote=promote,
+    place = Place(image_data, image_train, image_sim, node_selector, node_tolerations, gpu_count, gpu_type)
+    with dsl.ExitHandler(at_the_end(place, store_uri, notify_when), name="line"):
+        training_line(
+            Wanted(
+                source_uri=source_uri,
+                store_uri=store_uri,
+                dataset_name=dataset_name,
+                config=config,
+                sweep=sweep,
+                episodes=episodes,
+                confirm_episodes=confirm_episodes,
+                champion=champion,
+                promote=promote,
+                trainjob_nodes=trainjob_nodes,
+                trainjob_gpus=trainjob_gpus,
+                trainjob_queue=trainjob_queue,
+            ),
+            place,
         )
-    )
-    run_uri = planned.outputs["run_uri"]
-    converted = sized(
-        convert(
-            source_uri=source_uri,
-            source_digest=planned.outputs["source_digest"],
-            store_uri=planned.outputs["store"],
-            dataset_name=dataset_name,
-            dataset_uri=planned.outputs["dataset_uri"],
-            skip_episodes=planned.outputs["skip_episodes"],
-        )
-    )
-    described = sized(stats(dataset_uri=converted.outputs["dataset_uri"], digest=converted.outputs["digest"]))
-
-    with dsl.ParallelFor(items=planned.outputs["Output"], name="trials", parallelism=PARALLEL_TRIALS) as item:
-        # All from the item: see the return value of components/plan.
-        trained = sized(train(run_uri=item.run_uri, trial=item.trial, dataset_uri=item.dataset_uri)).after(described)
-        exported = sized(export(run_uri=item.run_uri, outcome=trained.outputs["Output"]))
-        evaluated = sized(evaluate(run_uri=item.run_uri, outcome=exported.outputs["Output"]))
-
-    selected = sized(select(run_uri=run_uri, outcomes=dsl.Collected(evaluated.outputs["Output"])))
-    confirmed = sized(confirm(run_uri=run_uri)).after(selected)
-    reported = sized(report(run_uri=run_uri)).after(confirmed)
-    sized(move_champion(run_uri=run_uri)).after(reported)

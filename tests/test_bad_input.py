@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import make_lift_like_hdf5
+from tests.evaluate.conftest import MISBEHAVING
 
 LINES = ("error: ", "where: ", "why:   ", "fix:   ")
 
@@ -189,3 +191,45 @@ def test_simulator_not_installed(tmp_path: Path) -> None:
     )
     assert_four_lines(done, 5, "tendon sims install robosuite")
     assert not (tmp_path / "x.hdf5").exists()
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundle")
+    done = tendon("convert", "--source-uri", "demo://reach?episodes=20", "--store-uri", "store", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (dataset,) = (folder / "store/datasets/demos").iterdir()
+    done = tendon("train", "experiment=reach_bc", f"data.uri={dataset}", "training.offline_steps=300", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (trial,) = (folder / "outputs/train/trials").iterdir()
+    checkpoint = trial / "checkpoints/000300"
+    done = tendon("export", "--checkpoint-uri", checkpoint, "--bundle-uri", trial / "bundle", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return trial / "bundle"
+
+
+def roll_out(bundle: Path, tmp_path: Path, options: str, *more: str) -> subprocess.CompletedProcess[str]:
+    simulator = tmp_path / "troubled.py"
+    simulator.write_text(MISBEHAVING.replace("str(self.seed)", "f'seed_{self.seed}'"))
+    changes = [f"env.simulator={simulator}", f"env.options={options}", "eval.step_timeout_s=1.5", *more]
+    command = ["evaluate", "--bundle-uri", bundle, "--output-uri", tmp_path / "out", *changes]
+    return tendon(*command, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("how", ["exit", "hang"])
+def test_a_simulator_that_fails_in_one_episode_of_fifty(bundle: Path, tmp_path: Path, how: str) -> None:
+    done = roll_out(bundle, tmp_path, f"{{seed_100007: {how}}}", "eval.n_episodes=50")
+    assert done.returncode == 0, done.stderr
+    (summary,) = (tmp_path / "out").glob("*/summary.json")
+    counts = json.loads(summary.read_text())
+    assert (counts["n"], counts["crashed"]) == (49, 1)
+    assert "1 crashed" in done.stdout
+    rows = [json.loads(line) for line in (summary.parent / "episodes.jsonl").read_text().splitlines()]
+    assert [row["seed"] for row in rows if row["status"] == "crashed"] == [100007]
+
+
+def test_a_simulator_that_keeps_failing_gives_no_rate(bundle: Path, tmp_path: Path) -> None:
+    seeds = ", ".join(f"seed_{100000 + n}: exit" for n in range(3))
+    done = roll_out(bundle, tmp_path, f"{{{seeds}}}", "eval.n_episodes=4")
+    assert_four_lines(done, 3, "crashed in 3 of 4", "out of luck", "eval.max_crashed")
+    assert_nothing_finished(tmp_path / "out")

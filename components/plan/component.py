@@ -16,6 +16,7 @@ def plan(
     confirm_episodes: int,
     champion: str,
     promote: bool,
+    job_id: str,
     trial_table: dsl.Output[dsl.Artifact],
     run_uri: dsl.OutputPath(str),
     store: dsl.OutputPath(str),
@@ -35,6 +36,7 @@ def plan(
         confirm_episodes: Rollouts of the winner on fresh seeds.
         champion: Name of the champion pointer.
         promote: Whether the winner may become the champion.
+        job_id: The engine's own name of this run; finish finds the run by it.
         trial_table: The trials as JSON.
         run_uri: Where this run keeps its plan, selection, confirmation, record and report.
         store: The store that is used.
@@ -67,6 +69,7 @@ def plan(
             champion=champion,
             promote=promote,
             artifact_uri=trial_table.uri,
+            job_id=job_id,
         )
     values = {run_uri: result.run_uri, store: result.store_uri, dataset_uri: result.dataset_uri}
     values |= {source_digest: result.source_digest, skip_episodes: json.dumps(result.skip_episodes)}

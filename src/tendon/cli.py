@@ -12,6 +12,9 @@ from tendon.errors import EXIT_CODES, reported
 EPILOG = "exit codes:\n" + "\n".join(f"  {code:<3} {meaning}" for code, meaning in EXIT_CODES.items())
 
 
+VERBS = {"import": "import_policy"}  # a word of Python's own
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the process exit code."""
     arguments = parser().parse_args(argv)
@@ -22,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from tendon import commands, logs
 
         logs.setup(arguments.verb, quiet=arguments.quiet)
-        return int(getattr(commands, arguments.verb.replace("-", "_"))(arguments) or 0)
+        return int(getattr(commands, VERBS.get(arguments.verb, arguments.verb.replace("-", "_")))(arguments) or 0)
     return 1
 
 
@@ -70,6 +73,9 @@ def _run_verbs(verb) -> None:  # type: ignore[no-untyped-def]
             "--fresh", action="store_true", help="forget cached steps (finished work in the store is still found)"
         )
         run.add_argument("--plan", action="store_true", help="print the trials and what would run; create nothing")
+        run.add_argument(
+            "--runner", choices=["process", "docker"], default="process", help="docker: steps in their images"
+        )
         run.add_argument("--pipeline", help="compiled YAML to run (default: the one in pipelines/compiled)")
 
 
@@ -79,10 +85,30 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     step.add_argument("--store-uri", required=True)
     step.add_argument("--dataset-name", default="demos")
     step.add_argument("--skip-episodes", nargs="*", default=[], metavar="EPISODE")
-    step.add_argument("--workers", type=int, default=1)
+    step.add_argument("--workers", type=int, default=1, help="processes on this machine")
+    step.add_argument("--worker", default="0/1", metavar="K/N", help="this is machine K of N that share one conversion")
+    step.add_argument("--resize", type=int, nargs=2, metavar=("H", "W"), help="size of every camera")
+    step.add_argument("--codec", choices=["mjpeg", "npy"], default="", help="npy: raw frames up to 64 px")
+    step.add_argument("--jpeg-quality", type=int, default=90)
+    step.add_argument("--exact", action="store_true", help="keep dtypes, raw frames and all else: it can leave byte for byte")
+    step.add_argument("--strict", action="store_true", help="findings are errors")
+
+    step = verb("inspect", "a dataset or a source: schema, sizes, splits, findings, plots")
+    step.add_argument("uri")
+    step.add_argument("--format", help="of a source, when it is not recognised")
+    step.add_argument(
+        "--verify", action="store_true", help="read every byte; exit 3 names shard, member, offset, episode"
+    )
+    step.add_argument("--html", metavar="FILE", help="write a page that opens offline")
+
+    step = verb("gc", "what lies in a dataset's folder and belongs to nothing")
+    step.add_argument("--dataset-uri", required=True)
+    step.add_argument("--delete", action="store_true", help="delete it; without this it is only listed")
 
     step = verb("stats", "statistics and findings of a dataset's train split")
     step.add_argument("--dataset-uri", required=True)
+    step.add_argument("--split", default="train")
+    step.add_argument("--format", choices=["lerobot", "groot", "openpi"], help="print the file that they read")
 
     step = verb("train", "train one policy: `tendon train policy=bc env=lift data.uri=... training.offline_steps=...`")
     step.add_argument("overrides", nargs="*", help="configuration, e.g. policy=bc env=lift training.lr=1e-3")
@@ -90,6 +116,8 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
         "--config-dir", help="folder of a saved configuration, e.g. .../checkpoints/002000/pretrained_model"
     )
     step.add_argument("--config-name", help="its name without .yaml, e.g. config")
+    step.add_argument("--config", help="a robomimic JSON (v0.1 to v0.5), taken as it is")
+    step.add_argument("--dataset", help="with --config: the HDF5 file or s3://... to convert and train on")
     step.add_argument("--store-uri", default="outputs/train", help="the trial is kept in STORE/trials/RUN_KEY")
     step.add_argument("--run-uri", help="repeat a trial of a run: its folder ...")
     step.add_argument("--trial", help="... and the trial's name")
@@ -101,8 +129,15 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
         "--profile", action="store_true", help="torch's profiler over steps 8 to 18, in a trial of its own"
     )
 
-    step = verb("export", "checkpoint to policy bundle, proven equal")
-    step.add_argument("--checkpoint-uri", required=True)
+    step = verb("export", "checkpoint to policy bundle, proven equal; or to a file of another system")
+    step.add_argument("--checkpoint-uri", required=True, help="a checkpoint or a bundle")
+    step.add_argument("--bundle-uri", help="the bundle to make")
+    step.add_argument("--format", choices=["robomimic-0.3", "robomimic-0.5"], help="another system's file instead")
+    step.add_argument("-o", "--output", help="with --format: the file to write; its parity record stands beside it")
+
+    step = verb("import", "a policy of another system (robomimic .pth, v0.2 to v0.5) to a bundle")
+    step.add_argument("file", help="the .pth")
+    step.add_argument("overrides", nargs="*", help="where it is evaluated, e.g. env=lift")
     step.add_argument("--bundle-uri", required=True)
 
     step = verb("evaluate", "roll a bundle out in its simulator; success rate with interval")
@@ -135,14 +170,22 @@ def _tool_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     tool.add_argument("--episodes", type=int, default=100)
     tool.add_argument("--seed", type=int, default=1)
     tool.add_argument(
-        "--noise", type=float, default=0.0, help="standard deviation of the noise in the executed actions"
+        "--noise", type=float, default=0.05, help="standard deviation of the noise in the executed actions"
     )
     tool.add_argument("--images", action="store_true", help="camera images too")
     tool.add_argument("-o", "--output", required=True, help="the HDF5 file to write")
 
-    tool = verb("sweep", "the trials a sweep file makes, by name")
-    tool.add_argument("sweep", help="YAML or JSON file")
+    tool = verb("export-data", "a dataset in a foreign format: `tendon export-data DATASET OUT --to lerobot-v3.0`")
+    tool.add_argument("dataset_uri", metavar="DATASET", help="a converted dataset, local or s3://")
+    tool.add_argument("output", metavar="OUT", help="what is made: a folder or file that does not exist, or s3://...")
+    tool.add_argument("--to", required=True, metavar="FORMAT", help="lerobot-v3.0, lerobot-v2.1, robomimic, minestudio-v1.1")
+
+    tool = verb("sweep", "the trials a sweep file makes, by name; with --config robomimic's JSON files and script")
+    tool.add_argument("sweep", help="YAML or JSON file, or a Python file with make_generator(config_file, script_file)")
     tool.add_argument("overrides", nargs="*", help="the configuration they vary")
+    tool.add_argument("--config", help="a robomimic JSON: one more is written for each trial")
+    tool.add_argument("--script", help="with --config: the shell script that runs them one after the other")
+    tool.add_argument("--command", default="python train.py", help="what the script runs: `tendon train` for ours")
 
     tool = verb("sims", "simulators: `tendon sims list`, `tendon sims install robosuite`")
     tool.add_argument("action", choices=["list", "install"])

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from tendon.config.schema import TrainConfig
 
 DEMO = {
-    "source_uri": "demo://lift?episodes=150&seed=1",
+    "source_uri": "demo://lift?episodes=100&seed=1",
     "store_uri": "outputs/demo",
     "dataset_name": "lift",
     "config": "experiment=lift_bc",
     "sweep": [{"key": "training.lr", "name": "lr", "group": 0, "values": [1e-3, 1e-4]}],
     "episodes": 50,
-    "confirm_episodes": 50,
+    "confirm_episodes": 100,
 }
 
 
@@ -40,7 +40,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
-    from tendon.runner import default_arguments, default_yaml, run_local
+    from tendon.runner import Docker, default_arguments, default_images, default_yaml, run_local
 
     yaml_path = Path(arguments.pipeline) if arguments.pipeline else default_yaml()
     given = {
@@ -59,7 +59,10 @@ def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
         parameters["source_uri"] = str(Path(parameters["source_uri"]).resolve())
     if arguments.plan:
         return _print_plan(parameters)
-    result = run_local(yaml_path, parameters, store_uri=parameters["store_uri"], fresh=arguments.fresh)
+    docker = Docker() if arguments.runner == "docker" else None
+    if docker:
+        parameters |= default_images()
+    result = run_local(yaml_path, parameters, store_uri=parameters["store_uri"], fresh=arguments.fresh, docker=docker)
     selection = json.loads(open_store(result.run_uri).read("selection.json"))
     confirmation = json.loads(open_store(result.run_uri).read("confirmation.json"))
     rows = {
@@ -73,9 +76,11 @@ def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
 
 
 def _print_plan(parameters: dict[str, Any]) -> int:
+    import inspect
+
     from tendon.registry.planner import make_plan
 
-    plan = make_plan(**parameters)
+    plan = make_plan(**{name: parameters[name] for name in inspect.signature(make_plan).parameters})
     print(f"run      {plan.run_uri}\nsource   {plan.source_uri} ({plan.source_digest})\ndataset  {plan.dataset_uri}")
     for trial in plan.trials:
         print(f"trial    {trial.name:<40} {trial.run_key}  {' '.join(trial.overrides)}")
@@ -112,15 +117,72 @@ def convert(arguments: Namespace) -> int:
         dataset_name=arguments.dataset_name,
         skip_episodes=tuple(arguments.skip_episodes),
         workers=arguments.workers,
+        worker=arguments.worker,
+        resize=tuple(arguments.resize) if arguments.resize else None,
+        codec=arguments.codec,
+        jpeg_quality=arguments.jpeg_quality,
+        exact=arguments.exact,
+        strict=arguments.strict,
     )
     rows = {"dataset": result.dataset_uri, "episodes": result.num_episodes, "frames": result.num_frames}
     print(end_card("converted", list(rows.items()), f"tendon stats --dataset-uri {shlex.quote(result.dataset_uri)}"))
     return 0
 
 
+def inspect(arguments: Namespace) -> int:
+    """Show what is in a dataset or a source; with --verify every byte is read."""
+    from tendon.data.dataset import open_dataset
+    from tendon.data.inspect import inspect_uri
+    from tendon.data.inspect_text import draw
+    from tendon.data.verify import find_damage
+    from tendon.errors import DataError
+    from tendon.logs import Progress
+
+    damage = []
+    if arguments.verify:
+        dataset = open_dataset(arguments.uri)
+        with Progress("inspect", len(dataset.manifest.shards), "shards verified") as bar:
+            damage = list(find_damage(dataset, bar.follow))
+    if damage:  # what is damaged cannot be drawn
+        raise DataError.of(damage)
+    with Progress("inspect", None, "episodes read") as bar:
+        found = inspect_uri(arguments.uri, arguments.format, bar.follow)
+    print(draw(found))
+    if arguments.verify:
+        print("\nverified: every shard has the bytes that were committed")
+    if arguments.html:
+        from tendon.report.dataset_page import render_dataset
+
+        Path(arguments.html).write_text(render_dataset(found), encoding="utf-8")
+        print(f"\npage: {arguments.html}")
+    return 3 if found.problems else 0
+
+
+def gc(arguments: Namespace) -> int:
+    """List or delete what no manifest names."""
+    from tendon.data.gc import collect_garbage, find_garbage
+
+    garbage = (collect_garbage if arguments.delete else find_garbage)(arguments.dataset_uri)
+    for each in garbage.objects:
+        print(f"{each.size:>12}  {each.key}")
+    rows = {"objects": len(garbage.objects), "bytes": garbage.bytes}
+    following = "" if arguments.delete else f"tendon gc --delete --dataset-uri {shlex.quote(arguments.dataset_uri)}"
+    print(end_card("deleted" if arguments.delete else "not needed", list(rows.items()), following))
+    return 0
+
+
 def stats(arguments: Namespace) -> int:
     """Statistics of a dataset."""
-    result = steps.stats(dataset_uri=arguments.dataset_uri)
+    result = steps.stats(dataset_uri=arguments.dataset_uri, split=arguments.split)
+    if arguments.format:
+        from tendon.data.dataset import open_dataset
+        from tendon.data.stats import DatasetStats
+        from tendon.data.stats_files import FORMATS
+
+        found = DatasetStats.from_json(json.dumps(result.stats))
+        schema = open_dataset(arguments.dataset_uri).manifest.schema
+        print(json.dumps(FORMATS[arguments.format](found, schema), indent=1))
+        return 0
     print(
         end_card(
             "statistics",
@@ -140,6 +202,9 @@ def train(arguments: Namespace) -> int:
     if arguments.run_uri:
         run = load_plan(arguments.run_uri)
         config, trial_uri = run.config_of(arguments.trial), run.trial_uri(arguments.trial)
+    elif arguments.config:
+        config = robomimic_config(arguments.config, arguments.dataset, arguments.store_uri, arguments.overrides)
+        trial_uri = join(arguments.store_uri, "trials", run_key(config))
     else:
         config = compose(arguments.overrides, config_dir=arguments.config_dir, config_name=arguments.config_name)
         trial_uri = ""
@@ -161,6 +226,43 @@ def train(arguments: Namespace) -> int:
     return 0
 
 
+def robomimic_config(path: str, dataset: str | None, store_uri: str, overrides: list[str]) -> Any:
+    """A robomimic JSON with its dataset, converted, as our configuration; what has no meaning here is said."""
+    from tendon.config.compose import compose
+    from tendon.config.foreign.robomimic import read_json, translate
+    from tendon.config.override_text import quote
+    from tendon.config.tree import CONF
+    from tendon.data.dataset import open_dataset
+    from tendon.registry.planner import source_digest
+
+    tree = read_json(path)
+    given = dataset or tree.get("train", {}).get("data")
+    if not isinstance(given, str) or not given:
+        why = "train.data is not a path, and --dataset is not given"
+        raise ConfigError("there is no dataset", where=path, why=why, fix="--dataset FILE.hdf5")
+    translate(tree, path, steps_per_pass=1)  # a mistake is said before anything is converted
+    source = given if "://" in given else str(Path(given).resolve())
+    name = Path(given).stem.replace(".", "_")
+    converted = steps.convert(
+        source_uri=source, source_digest=source_digest(source), store_uri=store_uri, dataset_name=name
+    )
+    manifest = open_dataset(converted.dataset_uri).manifest
+    split = tree.get("train", {}).get("hdf5_filter_key")
+    frames = manifest.splits[split].steps if split in manifest.splits else manifest.steps
+    passes = max(1, frames // int(tree.get("train", {}).get("batch_size", 100)))
+    translation = translate(tree, path, steps_per_pass=passes, splits=tuple(manifest.splits))
+    for note in translation.notes:
+        sys.stderr.write(f"note: {note}\n")
+    task = str(manifest.metadata.get("env_name", manifest.metadata.get("env_args", {}).get("env_name", "")))
+    envs = {compose([f"env={file.stem}", "data.uri=x"]).env.task: file.stem for file in (CONF / "env").glob("*.yaml")}
+    known = (
+        [f"env={envs[task]}"]
+        if task in envs
+        else ["env=lift", "env.name=unknown", f"env.task={quote(task or 'unknown')}"]
+    )
+    return compose([*known, *translation.overrides, f"data.uri={quote(converted.dataset_uri)}", *overrides])
+
+
 def _print_rehearsal(config: TrainConfig, trial_uri: str) -> int:
     seen = steps.rehearse_training(config=config, dataset_uri=config.data.uri, trial_uri=trial_uri)
     rows = {
@@ -174,10 +276,39 @@ def _print_rehearsal(config: TrainConfig, trial_uri: str) -> int:
 
 
 def export(arguments: Namespace) -> int:
-    """Checkpoint to bundle."""
+    """Checkpoint to bundle, or to another system's file."""
+    if arguments.format:
+        return _export_foreign(arguments)
+    if not arguments.bundle_uri:
+        raise ConfigError(
+            "no bundle is named", where="tendon export", why="--bundle-uri is missing", fix="--bundle-uri URI"
+        )
     digest = steps.export(checkpoint_uri=arguments.checkpoint_uri, bundle_uri=arguments.bundle_uri)
     rows = {"bundle": arguments.bundle_uri, "digest": digest}
     print(end_card("exported", list(rows.items()), f"tendon evaluate --bundle-uri {shlex.quote(arguments.bundle_uri)}"))
+    return 0
+
+
+def _export_foreign(arguments: Namespace) -> int:
+    from tendon.export.formats.bundle import export_robomimic
+
+    if not arguments.output:
+        raise ConfigError("no file is named", where="tendon export", why="--output is missing", fix="-o model.pth")
+    record = export_robomimic(arguments.checkpoint_uri, arguments.output, arguments.format.removeprefix("robomimic-"))
+    rows = {"file": arguments.output, "parity": f"largest difference of an action {record.max_abs_difference:g}"}
+    print(end_card("exported", list(rows.items()), ""))
+    return 0
+
+
+def import_policy(arguments: Namespace) -> int:
+    """Another system's policy to a bundle."""
+    from tendon.export.formats.bundle import import_robomimic
+
+    digest, notes = import_robomimic(arguments.file, arguments.bundle_uri, arguments.overrides)
+    for note in notes:
+        sys.stderr.write(f"note: {note}\n")
+    rows = {"bundle": arguments.bundle_uri, "digest": digest}
+    print(end_card("imported", list(rows.items()), f"tendon evaluate --bundle-uri {shlex.quote(arguments.bundle_uri)}"))
     return 0
 
 
@@ -185,7 +316,7 @@ def evaluate(arguments: Namespace) -> int:
     """Roll a bundle out."""
     from tendon.config.digest import digest
 
-    config = bundle_config(arguments.bundle_uri, arguments.overrides)
+    config = steps.bundle_config(arguments.bundle_uri, arguments.overrides)
     table = steps.evaluate(
         bundle_uri=arguments.bundle_uri,
         config=config,
@@ -202,7 +333,7 @@ def compare(arguments: Namespace) -> int:
     from tendon.config.digest import digest
     from tendon.registry.confirmation import compare_tables
 
-    config = bundle_config(arguments.challenger, arguments.overrides)
+    config = steps.bundle_config(arguments.challenger, arguments.overrides)
     run_id = digest("compare", arguments.challenger, arguments.champion)
     tables = [
         steps.evaluate(bundle_uri=uri, config=config, block="confirmation", run_id=run_id)
@@ -212,17 +343,6 @@ def compare(arguments: Namespace) -> int:
     rows = {"challenger": steps.rate_of(tables[0]), "champion": steps.rate_of(tables[1]), "verdict": verdict.sentence}
     print(end_card("compared", list(rows.items()), ""))
     return 0
-
-
-def bundle_config(bundle_uri: str, overrides: list[str]) -> Any:
-    """The configuration inside a bundle, with changes."""
-    import tempfile
-
-    from tendon.config.compose import compose
-
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "config.yaml").write_bytes(open_store(bundle_uri).read("config.yaml"))
-        return compose(overrides, config_dir=folder, config_name="config")
 
 
 def select(arguments: Namespace) -> int:
@@ -296,12 +416,51 @@ def demo_data(arguments: Namespace) -> int:
     return 0
 
 
+def export_data(arguments: Namespace) -> int:
+    """A dataset in a foreign format."""
+    from tendon.data.dataset import open_dataset
+    from tendon.data.writers import write_dataset
+    from tendon.logs import Progress
+
+    dataset = open_dataset(arguments.dataset_uri)
+    with Progress("export-data", None, "episodes") as progress:
+        write_dataset(dataset, arguments.output, arguments.to, progress.follow)
+    manifest = dataset.manifest
+    rows = {arguments.to: arguments.output, "episodes": manifest.episodes, "frames": manifest.steps}
+    print(end_card("exported", list(rows.items()), ""))
+    return 0
+
+
 def sweep(arguments: Namespace) -> int:
     """The trials of a sweep file."""
     from tendon.config.sweep import expand, parse_sweep
 
+    if arguments.config:
+        return _write_experiments(arguments)
     for trial in expand(parse_sweep(load_sweep(arguments.sweep)), ""):
         print(f"{trial.name:<50} {' '.join(trial.overrides)}")
+    return 0
+
+
+def _write_experiments(arguments: Namespace) -> int:
+    """Robomimic's hyperparameter helper: a JSON for each experiment, and a script."""
+    import runpy
+
+    from tendon.config.generator import ConfigGenerator
+
+    if arguments.sweep.endswith(".py"):
+        make = runpy.run_path(arguments.sweep).get("make_generator")
+        if not callable(make):
+            why = "it has no function make_generator(config_file, script_file)"
+            raise ConfigError(
+                "this file makes no sweep", where=arguments.sweep, why=why, fix="return a ConfigGenerator"
+            )
+        generator = make(arguments.config, arguments.script)
+    else:
+        generator = ConfigGenerator(arguments.config, script_file=arguments.script)
+        generator.extend(load_sweep(arguments.sweep))
+    for path in generator.generate(arguments.command):
+        print(path)
     return 0
 
 

@@ -144,7 +144,7 @@ class Progress:
         """Take over what a room reports as ``progress(done, total)``; a new unit begins a new count."""
         with self._lock:
             if unit and unit != self.unit:
-                self.unit, self._start, self._began = unit, 0, self._clock()
+                self.unit, self._start, self._began = unit, done, self._clock()
             self.total = total
             self._update(done, None)
 

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MOST_ERROR = 1200  # characters of an error in a message; the log of the step has all of them
+MOST_OUTCOME, LEAST_ERROR = 740, 120  # characters of a trial's outcome, and of the error in it, when both cannot be had
+
 
 # ------------------------------------------------------------------------------------------------------------------ plan
 
@@ -61,8 +64,10 @@ def plan(
     champion: str,
     promote: bool,
     artifact_uri: str = "",
+    job_id: str = "",
 ) -> PlanResult:
     """Turn parameters into trials; every configuration error of every trial is found here, before anything costs a GPU second."""
+    from tendon.registry.jobs import note_job
     from tendon.registry.plan import save_plan
     from tendon.registry.planner import make_plan
 
@@ -78,6 +83,7 @@ def plan(
         promote=promote,
     )
     save_plan(run)
+    note_job(run.store_uri, job_id, run.run_uri)
     log.info("plan: %d trial(s) on %s, run %s", len(run.trials), run.source_uri, run.run_uri)
     for trial in run.trials:
         log.info("plan: trial %s (%s) %s", trial.name, trial.run_key, " ".join(trial.overrides))
@@ -120,16 +126,26 @@ def convert(
     dataset_name: str,
     skip_episodes: Sequence[str] = (),
     workers: int = 1,
+    worker: str = "0/1",
+    resize: tuple[int, int] | None = None,
+    codec: str = "",
+    jpeg_quality: int = 90,
+    exact: bool = False,
+    strict: bool = False,
 ) -> DatasetResult:
-    """Convert demonstrations to shards under a prefix that is known from the digests alone; resumable, manifest last."""
-    from tendon.data.convert import ConversionOptions, dataset_uri, plan_digest
+    """Convert demonstrations to shards under a prefix that is known from the digests alone; resumable, manifest last.
+
+    ``workers`` processes here; ``worker`` "K/N" is one of N machines that share the plan.
+    """
+    from tendon.data.convert import ConversionOptions, dataset_uri, parse_share, plan_digest
     from tendon.data.convert import convert as convert_episodes
     from tendon.data.manifest import load_manifest
 
-    options = ConversionOptions(skip_episodes=tuple(skip_episodes))
+    options = ConversionOptions(tuple(skip_episodes), jpeg_quality, resize, codec, exact)
+    number, of = parse_share(worker)
     uri = dataset_uri(store_uri, dataset_name, plan_digest(source_digest, options))
     manifest = load_manifest(open_store(uri))
-    if manifest is not None:
+    if manifest is not None and not strict:
         log.info("convert: found finished in %s", uri)
     else:
         with (
@@ -138,7 +154,16 @@ def convert(
             Progress("convert", None, "steps") as bar,
         ):
             manifest = convert_episodes(
-                source, store_uri, dataset_name, options, workers, bar.follow, source_digest=source_digest
+                source,
+                store_uri,
+                dataset_name,
+                options,
+                workers,
+                bar.follow,
+                source_digest,
+                strict=strict,
+                worker=number,
+                of=of,
             )
     log.info("convert: %s holds %d episodes, %d steps", uri, manifest.episodes, manifest.steps)
     return DatasetResult(uri, manifest.digest, manifest.episodes, manifest.steps, json.loads(manifest.to_json()))
@@ -173,15 +198,17 @@ class StatsResult:
     stats: dict[str, Any]
 
 
-def stats(*, dataset_uri: str, split: str = "train") -> StatsResult:
+def stats(*, dataset_uri: str, split: str = "train", skip_episodes: Sequence[str] = ()) -> StatsResult:
     """Mean, deviation, range and quantiles per feature, and what is odd about the data."""
+    from tendon.config.digest import digest
     from tendon.data.dataset import open_dataset
     from tendon.data.stats import compute_stats
 
-    store, key = open_store(dataset_uri), f"stats/{split}.json"
+    skipped = f"-without-{digest(sorted(skip_episodes))}" if skip_episodes else ""
+    store, key = open_store(dataset_uri), f"stats/{split}{skipped}.json"
     if store.head(key) is None:
         with _timed(dataset_uri, "stats"):
-            result = compute_stats(open_dataset(dataset_uri), split)
+            result = compute_stats(open_dataset(dataset_uri), split, skip_episodes)
         for finding in result.findings:
             log.warning("stats: %s", finding)
         store.create(key, result.to_json().encode())
@@ -208,8 +235,12 @@ class TrialOutcome:
     metrics: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """The outcome as a string."""
-        return json.dumps(asdict(self))
+        """The outcome as a string that fits: the outcomes of 150 trials are one argument of at most 128 kB."""
+        metrics = {name: float(f"{value:.6g}") for name, value in self.metrics.items()}
+        fields = asdict(self) | {"metrics": metrics, "error": ""}
+        room = max(MOST_OUTCOME - len(json.dumps(fields, separators=(",", ":"))), LEAST_ERROR)
+        error = self.error if len(self.error) <= room else f"{self.error[: room - 4]} ..."
+        return json.dumps(fields | {"error": error}, separators=(",", ":"))
 
     def score(self) -> TrialScore:
         """The outcome as the selection rule sees it."""
@@ -227,7 +258,7 @@ class TrialOutcome:
 
 def train_trial(*, run_uri: str, trial: str, dataset_uri: str) -> str:
     """Train one trial, continuing where an earlier attempt stopped; a failure is an outcome, not the end of its siblings."""
-    run = load_plan(run_uri)
+    run = _begin(run_uri, "train", trial)
     planned = run.trial(trial)
     return _soft("train", TrialOutcome(trial, planned.run_key), lambda outcome: _train(run, outcome, dataset_uri))
 
@@ -238,6 +269,42 @@ def _train(run: RunPlan, outcome: TrialOutcome, dataset_uri: str) -> TrialOutcom
     config = from_dict(run.trial(outcome.trial).config)
     result = train(config=config, dataset_uri=dataset_uri, trial_uri=run.trial_uri(outcome.trial))
     return replace(outcome, checkpoint_uri=result.checkpoint_uri, metrics={k: v for k, v in result.metrics.items()})
+
+
+def train_on_nodes(
+    *,
+    run_uri: str,
+    trial: str,
+    dataset_uri: str,
+    image: str,
+    nodes: int,
+    gpus: str = "1",
+    gpu_type: str = "nvidia.com/gpu",
+    queue: str = "",
+) -> str:
+    """Train one trial as a Kubeflow TrainJob and wait for it; whoever asks again finds the same job, or its finished work."""
+    from tendon.train.status import find_finished
+    from tendon.train.trainjob import JobSpec, run_job
+
+    run = load_plan(run_uri)
+    planned, trial_uri = run.trial(trial), run.trial_uri(trial)
+    command = ("train", "--run-uri", run_uri, "--trial", trial)
+    spec = JobSpec(f"tendon-{planned.run_key}", image, command, nodes, gpus, gpu_type, queue)
+
+    def work(outcome: TrialOutcome) -> TrialOutcome:
+        processes = run.config_of(trial).training.num_gpus
+        if gpus not in ("0", str(processes)):
+            raise ConfigError(
+                f"each node has {gpus} GPUs, training would use {processes}",
+                where=f"trial {trial}",
+                why="a process per GPU is started, and the configuration says how many",
+                fix=f"config='... training.num_gpus={gpus}'",
+            )
+        if find_finished(trial_uri) is None:
+            run_job(spec)
+        return _train(run, outcome, dataset_uri)
+
+    return _soft("train", TrialOutcome(trial, planned.run_key), work)
 
 
 def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResult:
@@ -251,7 +318,7 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
     from tendon.data.stats import DatasetStats
     from tendon.train.loop import train as train_policy
 
-    statistics = stats(dataset_uri=dataset_uri, split=config.data.split)
+    statistics = stats(dataset_uri=dataset_uri, split=config.data.split, skip_episodes=config.data.skip_episodes)
     with _timed(trial_uri, "train"), Progress("train", config.training.offline_steps, "steps") as bar:
         made = DatasetStats.from_json(json.dumps(statistics.stats))
         return train_policy(config, dataset_uri, made, trial_uri, bar.follow, rollouts=rollouts_in_training)
@@ -289,7 +356,9 @@ def rehearse_training(*, config: TrainConfig, dataset_uri: str, trial_uri: str) 
 
 def export_trial(*, run_uri: str, outcome: str) -> str:
     """Turn the trial's checkpoint into a bundle whose actions are proven equal."""
-    return _soft("export", TrialOutcome.from_json(outcome), lambda done: _export(load_plan(run_uri), done))
+    return _soft(
+        "export", TrialOutcome.from_json(outcome), lambda done: _export(_begin(run_uri, "export", done.trial), done)
+    )
 
 
 def _export(run: RunPlan, outcome: TrialOutcome) -> TrialOutcome:
@@ -312,7 +381,11 @@ def export(*, checkpoint_uri: str, bundle_uri: str) -> str:
 
 def evaluate_trial(*, run_uri: str, outcome: str) -> str:
     """Roll the trial's bundle out on the selection seeds."""
-    return _soft("evaluate", TrialOutcome.from_json(outcome), lambda done: _evaluate(load_plan(run_uri), done))
+    return _soft(
+        "evaluate",
+        TrialOutcome.from_json(outcome),
+        lambda done: _evaluate(_begin(run_uri, "evaluate", done.trial), done),
+    )
 
 
 def _evaluate(run: RunPlan, outcome: TrialOutcome) -> TrialOutcome:
@@ -344,6 +417,15 @@ def rate_of(table: Evaluation) -> str:
 
     found = table.summary
     return describe_rate(found["successes"], found["n"], found["crashed"], found["block"])
+
+
+def _begin(run_uri: str, step: str, trial: str = "") -> RunPlan:
+    """The plan of the run; the log of every step begins with the command that does it again by hand."""
+    from tendon.report.repeat import commands
+
+    run = load_plan(run_uri)
+    log.info("%s: by hand: %s", step, commands(run)["/".join(filter(None, (step, trial)))])
+    return run
 
 
 @contextmanager
@@ -410,7 +492,7 @@ def confirm(*, run_uri: str) -> ConfirmationResult:
     """Roll out winner and champion on the same fresh seeds and say which is better, or that it cannot be told."""
     from tendon.registry.confirmation import confirm_winner
 
-    confirmation = confirm_winner(load_plan(run_uri), evaluate)
+    confirmation = confirm_winner(_begin(run_uri, "confirm"), evaluate)
     open_store(run_uri).write("confirmation.json", confirmation.to_json().encode())
     log.info("confirm: %s", confirmation.verdict.sentence)
     return ConfirmationResult(confirmation.metrics(), confirmation.verdict.sentence)
@@ -434,7 +516,7 @@ def report(*, run_uri: str) -> ReportResult:
     from tendon.report.page import render
 
     store = open_store(run_uri)
-    inputs = gather(load_plan(run_uri))
+    inputs = gather(_begin(run_uri, "report"))
     html = render(inputs)
     store.write("record.json", inputs.record_json.encode())
     store.write("report.html", html.encode())
@@ -455,7 +537,7 @@ def promote(*, run_uri: str, force: bool = False) -> PromotionResult:
     from tendon.registry.confirmation import load_confirmation
     from tendon.registry.promotion import promote_winner
 
-    run = load_plan(run_uri)
+    run = _begin(run_uri, "promote")
     confirmation = load_confirmation(run_uri)
     if not confirmation.winner:
         raise DataError(
@@ -469,3 +551,117 @@ def promote(*, run_uri: str, force: bool = False) -> PromotionResult:
     result = promote_winner(run, confirmation)
     log.info("promote: %s", result.reason)
     return PromotionResult(result.promoted, result.reason)
+
+
+# ------------------------------------------------------------------------------------ around a run: schedule, end, bundle
+
+
+@dataclass(frozen=True)
+class NewData:
+    """Whether a schedule has anything to train on."""
+
+    needed: bool
+    reason: str
+    source_digest: str
+
+
+def check_new(
+    *, source_uri: str, store_uri: str, dataset_name: str, champion: str, force: bool = False, artifact_uri: str = ""
+) -> NewData:
+    """Whether the demonstrations differ from those that were trained on last, or ``force`` says to train anyway."""
+    from tendon.registry.jobs import last_trained
+    from tendon.registry.planner import source_digest
+
+    found = source_digest(source_uri)
+    last = last_trained(store_uri or _store_beside(artifact_uri), dataset_name, champion)
+    if last is None:
+        result = NewData(True, "nothing was trained on these demonstrations yet", found)
+    elif last.source_digest != found:
+        result = NewData(True, f"the demonstrations changed since {last.when}", found)
+    elif force:
+        result = NewData(True, "nothing changed, but retraining was asked for", found)
+    else:
+        result = NewData(False, f"nothing changed since {last.when}: {last.run_uri}", found)
+    log.info("check: %s: %s", "retrain" if result.needed else "nothing to do", result.reason)
+    return result
+
+
+@dataclass(frozen=True)
+class FinishResult:
+    """The page of a run that ended, however it ended."""
+
+    html: str
+    headline: str
+    report_uri: str
+    notified: bool
+
+
+def finish(
+    *,
+    job_id: str,
+    store_uri: str,
+    state: str,
+    error: str = "",
+    notify_when: str = "failure",
+    link: str = "",
+    remember: bool = False,
+    artifact_uri: str = "",
+) -> FinishResult:
+    """Last of all, also of a failed run: its report with what there is, a message to who wants one, the mark of a schedule."""
+    from tendon.registry.jobs import find_job, remember_trained
+    from tendon.registry.notice import notify
+    from tendon.report.ended import describe_end
+
+    store_uri = store_uri or _store_beside(artifact_uri)
+    run_uri, failed = find_job(store_uri, job_id), state != "SUCCEEDED"
+    end = describe_end(run_uri, state, error)
+    if run_uri and failed:
+        open_store(run_uri).write("report.html", end.html.encode())
+    if run_uri and not failed and remember:
+        run = load_plan(run_uri)
+        remember_trained(run.store_uri, run.dataset_name, run.champion, run.source_digest, run.run_uri)
+    report_uri = join(run_uri, "report.html") if run_uri else ""
+    fields = {"state": state, "run": run_uri, "report": report_uri, "link": link, "error": error[:MOST_ERROR]}
+    told = notify(f"tendon: {end.headline}", fields, failed=failed, when=notify_when)
+    log.info("finish: %s%s", end.headline, ", told the webhook" if told else "")
+    return FinishResult(end.html, end.headline, report_uri, told)
+
+
+@dataclass(frozen=True)
+class MeasureResult:
+    """The rate of a bundle that exists, beside another's if there is one."""
+
+    metrics: dict[str, float]
+    verdict: str
+    html: str
+
+
+def measure(
+    *, bundle_uri: str, champion_uri: str = "", episodes: int = 50, config: str = "", evaluations_uri: str = ""
+) -> MeasureResult:
+    """Roll an existing bundle out on confirmation seeds, and say whether it is better than another on the same seeds."""
+    from tendon.config.digest import digest
+    from tendon.report.ended import describe_measurement
+
+    run_id = digest("measure", bundle_uri, champion_uri)
+    tables = {}
+    for role, uri in (("winner", bundle_uri), ("champion", champion_uri)):
+        if uri:
+            own = join(evaluations_uri, digest(uri)) if evaluations_uri else ""
+            settings = bundle_config(bundle_uri, [*config.split(), f"eval.n_episodes={episodes}"])
+            tables[role] = evaluate(
+                bundle_uri=uri, config=settings, block="confirmation", run_id=run_id, evaluations_uri=own
+            )
+    shown = describe_measurement(bundle_uri, champion_uri, tables)
+    return MeasureResult(shown.metrics, shown.headline, shown.html)
+
+
+def bundle_config(bundle_uri: str, overrides: Sequence[str]) -> TrainConfig:
+    """The configuration inside a bundle, with changes."""
+    from pathlib import Path
+
+    from tendon.config.compose import compose
+
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.yaml").write_bytes(open_store(bundle_uri).read("config.yaml"))
+        return compose(overrides, config_dir=folder, config_name="config")

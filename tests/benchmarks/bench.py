@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -52,3 +54,52 @@ def start_torch_step() -> float:
             assert first is not None, "the log has no line of step 0"
             times.append(first - started)
         return statistics.median(times)
+
+
+NO_OPS = 10
+RUN_NO_OPS = """
+import sys, time
+from kfp import compiler, dsl
+from tendon.runner import run_local
+
+@dsl.component(base_image="none", install_kfp_package=False)
+def nothing(before: str) -> str:
+    return before + "."
+
+@dsl.pipeline(name="ten-times-nothing")
+def pipeline():
+    text = "x"
+    for _ in range(int(sys.argv[2])):
+        task = nothing(before=text)
+        task.set_caching_options(False)
+        text = task.output
+
+compiler.Compiler().compile(pipeline, sys.argv[1] + "/ten.yaml")
+started = time.monotonic()
+result = run_local(sys.argv[1] + "/ten.yaml", {}, store_uri=sys.argv[1], on_event=lambda event: None)
+print(time.monotonic() - started)
+"""
+
+
+@row("bench", "dag-overhead", f"seconds per step of a pipeline of {NO_OPS} steps that do nothing", "<= 0.3 s")
+def dag_overhead() -> float:
+    """What kfp's engine, our runner and a process start cost."""
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "no_ops.py"
+        script.write_text(RUN_NO_OPS)
+        command = [sys.executable, str(script), folder, str(NO_OPS)]
+        runs = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(ROUNDS)]
+    return statistics.median(float(text.splitlines()[-1]) for text in runs) / NO_OPS
+
+
+@row("bench", "rerun-slowest-step", "seconds of the slowest step of a run whose work is all done already", "<= 1 s")
+def rerun_slowest_step() -> float:
+    """A second `tendon run` with the same parameters."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["run", "experiment=reach_bc", "--source-uri", "demo://reach?episodes=40", "--store-uri", "store"]
+        line.run(*command, cwd=Path(folder))
+        slowest = []
+        for _ in range(ROUNDS):
+            out, _ = line.run(*command, cwd=Path(folder))
+            slowest.append(max(float(seconds) for seconds in re.findall(r"done in ([0-9.]+) s", out)))
+    return statistics.median(slowest)

@@ -11,7 +11,7 @@ from tendon.evaluate import sims
 from tests.benchmarks import line, peers
 from tests.benchmarks.rows import Skip, row
 
-EPISODES, EPOCHS = 20, 20
+EPISODES, EPOCHS = 20, 100
 
 
 @lru_cache(maxsize=1)

@@ -7,7 +7,9 @@ a list of {id, what, value, bound, holds}.
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 import sys
 import time
 import traceback
@@ -83,10 +85,10 @@ def run_suite(suite: str, chosen: list[str]) -> int:
 
 
 def main() -> int:
-    """Command line of the suites."""
-    from tests.benchmarks import bench, faults, parity, train_faults, train_speed
-
-    del bench, faults, parity, train_faults, train_speed  # importing them registered their rows
+    """Command line of the suites; every module of this folder is imported, which registers its rows."""
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        if module.name != "__main__":
+            importlib.import_module(f"tests.benchmarks.{module.name}")
     if len(sys.argv) < 2 or sys.argv[1] not in SUITES:
         print(f"usage: python -m tests.benchmarks {'|'.join(SUITES)} [row ...]")
         return 2

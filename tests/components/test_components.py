@@ -5,10 +5,12 @@ import importlib
 import json
 import math
 import sys
+from datetime import datetime
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+import yaml
 from kfp import dsl
 
 import tendon
@@ -25,6 +27,9 @@ OUTCOME = {
     "bundle_uri": "/s/bundle",
     "metrics": {"success_rate": 0.9, "n": 50.0, "loss": math.nan},
 }
+
+
+PLACE = {"gpu_count": "0", "gpu_type": "g", "image": "i", "nodes": 1, "node_gpus": "1", "queue": ""}
 
 
 def component(step):
@@ -88,6 +93,7 @@ def test_plan_writes_its_named_outputs_and_returns_the_items_of_the_fan_out(step
         "confirm_episodes": 6,
         "champion": "c",
         "promote": True,
+        "job_id": "j1",
     }
     items = component("plan").python_func(**given, trial_table=table, **{name: str(tmp_path / name) for name in names})
     assert items == [{"trial": "lr_0.1", "run_uri": "/s/runs/r", "dataset_uri": "/s/data"}]
@@ -131,10 +137,40 @@ def test_stats(steps, artifact):
 def test_steps_of_a_trial_describe_their_model_flat(steps, artifact, step, address):
     steps.answers(f"{step}_trial", json.dumps(OUTCOME))
     model = artifact(dsl.Model)
-    inputs = {"trial": "t0", "dataset_uri": "/s/data"} if step == "train" else {"outcome": "{}"}
+    inputs = {"trial": "t0", "dataset_uri": "/s/data", **PLACE} if step == "train" else {"outcome": "{}"}
     outputs = {"checkpoint" if step == "train" else "bundle": model}
     assert json.loads(component(step).python_func(run_uri="/s/runs/r", **inputs, **outputs))["trial"] == "t0"
     assert model.metadata == {"trial": "t0", "run_key": "k0", "status": "ok", address: OUTCOME[address]}
+
+
+def test_on_several_nodes_train_asks_for_a_job(steps, artifact):
+    steps.answers("train_on_nodes", json.dumps(OUTCOME))
+    given = {"run_uri": "/r", "trial": "t0", "dataset_uri": "/d", **PLACE, "nodes": 4, "node_gpus": "8", "queue": "q"}
+    component("train").python_func(**given, checkpoint=artifact(dsl.Model))
+    called = steps.called["train_on_nodes"]
+    assert (called["nodes"], called["gpus"], called["image"], called["queue"]) == (4, "8", "i", "q")
+
+
+@pytest.mark.parametrize(("needed", "answer"), [(True, "yes"), (False, "no")])
+def test_check_answers_a_schedule(steps, artifact, needed, answer):
+    steps.answers("check_new", SimpleNamespace(needed=needed, reason="why", source_digest="d"))
+    made = artifact(dsl.Artifact)
+    assert component("check").python_func("u", "", "demos", "c", False, made) == answer
+    assert json.loads(Path(made.path).read_text())["reason"] == "why"
+    assert steps.called["check_new"]["artifact_uri"] == made.uri
+
+
+def test_measure_and_finish_write_their_pages(steps, artifact):
+    metrics = {"success_rate": 0.5, "loss": math.nan}
+    steps.answers("measure", SimpleNamespace(metrics=metrics, verdict="better", html="<html>"))
+    steps.answers("finish", SimpleNamespace(html="<html>", headline="it failed"))
+    logged, page = artifact(dsl.Metrics, "metrics"), artifact(dsl.HTML, "page")
+    assert component("measure").python_func("/b", "/c", "s3://b/x/", "", 7, logged, page) == "better"
+    assert logged.metadata == {"success_rate": 0.5}
+    assert steps.called["measure"]["evaluations_uri"] == "s3://b/x/evaluations"
+    status = dsl.PipelineTaskFinalStatus("FAILED", "res", "task", 9, "it broke")
+    component("finish").python_func("job", "", "always", False, status, page)
+    assert (steps.called["finish"]["state"], steps.called["finish"]["error"]) == ("FAILED", "it broke")
 
 
 def test_evaluate_logs_finite_numbers_only(steps, artifact):
@@ -185,5 +221,11 @@ def test_every_component_follows_the_house_rules(step):
     assert f"errors.reported('{step}')" in source
     documented = component(step).python_func.__doc__
     function = next(node for node in tree.body if isinstance(node, ast.FunctionDef))
+    assert path.with_name("OWNERS").exists()
+    metadata = yaml.safe_load(path.with_name("metadata.yaml").read_text(encoding="utf-8"))
+    assert metadata["name"] == step
+    assert metadata["stability"] in ("experimental", "alpha", "beta", "stable")
+    assert metadata["dependencies"]["kubeflow"][0]["name"] == "Kubeflow Pipelines"
+    assert datetime.fromisoformat(metadata["lastVerified"].replace("Z", "+00:00")).tzinfo
     assert [argument.arg for argument in function.args.args if f"    {argument.arg}: " not in documented] == []
     assert (path.parent / "README.md").exists()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from tendon.data.convert import convert, dataset_uri
 from tendon.data.dataset import Dataset, open_dataset
 from tendon.data.normalize import MIN_STD, denormalize, normalize
 from tendon.data.sources import open_source
-from tendon.data.stats import DatasetStats, FeatureStats, Stats, compute_stats
+from tendon.data.stats import DatasetStats, FeatureStats, Stats, compute_stats, merge_stats
+from tendon.data.stats_files import FORMATS
 
 Maker = Callable[..., Path]
 
@@ -99,10 +101,62 @@ def test_length_outliers_are_bounded() -> None:
     assert span_findings({"observation.x": [0.0, 1.0]}, {"observation.x": [5.0, 2.0]}) == []
 
 
-def test_quantiles_of_a_part(lift_like_hdf5: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quantiles_of_a_histogram_keep_their_bound(
+    lift_like_hdf5: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dataset = opened(lift_like_hdf5(episodes=9, valid=0), tmp_path)
+    exact = compute_stats(dataset)
     monkeypatch.setattr(stats_module, "QUANTILE_STEPS", 40)
-    assert compute_stats(dataset).quantiles == "of 3 of 9 episodes"
+    monkeypatch.setattr(stats_module, "QUANTILE_BINS", 512)
+    near = compute_stats(dataset)
+    assert near.quantiles == "within 1/1024 of the range of each dimension"
+    for name, each in exact.features.items():
+        span = np.array(each.max) - np.array(each.min)
+        for key in ("q01", "q99"):
+            wrong = np.abs(np.array(getattr(near.features[name], key)) - np.array(getattr(each, key)))
+            assert (wrong <= span / 1024 + 1e-12).all(), (name, key)
+
+
+def test_datasets_merge(lift_like_hdf5: Maker, tmp_path: Path) -> None:
+    parts = [
+        compute_stats(opened(lift_like_hdf5(f"{seed}.hdf5", seed=seed, episodes=4 + seed), tmp_path / str(seed)), "all")
+        for seed in (0, 3)
+    ]
+    merged = merge_stats(parts)
+    assert (merged.episodes, merged.steps) == (11, sum(each.steps for each in parts))
+    datasets = [opened(tmp_path / f"{seed}.hdf5", tmp_path / str(seed)) for seed in (0, 3)]
+    rows = [dataset.lowdim(row) for dataset in datasets for row in dataset.rows]
+    for name, each in merged.features.items():
+        values = np.concatenate([one[name].reshape(len(one), -1) for one in rows]).astype(np.float64)
+        for got, wanted in [
+            (each.mean, values.mean(0)), (each.std, values.std(0)), (each.min, values.min(0)), (each.max, values.max(0))
+        ]:  # fmt: skip
+            np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-14)
+        q01s, one_rank = np.array([one.features[name].q01 for one in parts]), 1 / min(one.steps for one in parts)
+        assert (q01s.min(0) <= np.quantile(values, 0.01 + one_rank, axis=0)).all()
+        assert (q01s.max(0) >= values.min(0)).all()
+    assert merge_stats(parts[:1]).features.keys() == parts[0].features.keys()
+
+
+def test_files_of_other_projects(lift_like_hdf5: Maker, tmp_path: Path) -> None:
+    dataset = opened(lift_like_hdf5(images=True), tmp_path)
+    stats, schema = compute_stats(dataset), dataset.manifest.schema
+    plain = FORMATS["lerobot"](stats, schema)
+    assert plain["action"]["mean"] == list(stats.features["action"].mean)
+    assert plain["action"]["count"] == [stats.steps]
+    groot = FORMATS["groot"](stats, schema)["new_embodiment"]
+    assert groot["statistics"]["state"]["robot0_eef_pos"]["q99"] == list(
+        stats.features["observation.robot0_eef_pos"].q99
+    )
+    assert groot["modalities"]["video"]["agentview_image"] == {"resolution": [24, 24], "channels": 3, "fps": 20.0}
+    assert groot["modalities"]["action"]["action"]["shape"] == [7]
+    openpi = FORMATS["openpi"](stats, schema)["norm_stats"]
+    assert set(openpi) == {"state", "actions"}
+    assert len(openpi["state"]["mean"]) == sum(
+        dim for name, dim in schema.dims.items() if name.startswith("observation")
+    )
+    assert min(openpi["state"]["std"]) >= 1e-3
+    json.dumps([plain, groot, openpi])
 
 
 @pytest.mark.parametrize("mode", ["mean_std", "min_max", "identity"])

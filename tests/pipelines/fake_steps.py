@@ -148,3 +148,22 @@ def report(*, run_uri):
 def promote(*, run_uri):
     _step(run_uri, "promote")
     return SimpleNamespace(promoted=False, reason="it was not asked for")
+
+
+def check_new(*, store_uri, force=False, **given):
+    _step(f"{store_uri}/runs/r1", "check")
+    needed = force or not Path(store_uri, "trained").exists()
+    return SimpleNamespace(needed=needed, reason="because", source_digest="d1")
+
+
+def finish(*, store_uri, remember=False, **given):
+    _step(f"{store_uri}/runs/r1", "finish", remember=remember, **given)
+    if remember and given["state"] == "SUCCEEDED":
+        Path(store_uri, "trained").write_text("yes")
+    return SimpleNamespace(html="<html></html>", headline="it ended", report_uri="", notified=False)
+
+
+def measure(*, bundle_uri, champion_uri, evaluations_uri, **given):
+    folder = Path(evaluations_uri).parent
+    _step(f"{folder}/runs/r1", "measure", bundle_uri=bundle_uri, champion_uri=champion_uri, **given)
+    return SimpleNamespace(metrics={"success_rate": 0.5, "loss": float("nan")}, verdict="better", html="<html></html>")

@@ -13,7 +13,7 @@ from tendon.errors import MissingDependency
 from tendon.runner import StepEvent, default_arguments, default_yaml
 from tendon.runner.engine import TARGETS, Task, Watch, _silent_end, check_kfp, hooked, problems_in
 from tendon.runner.local import kfp_home
-from tendon.runner.processes import Finished, Processes, _direct, _forward
+from tendon.runner.processes import Finished, Processes, _direct, forward
 from tendon.runner.progress import Console
 
 
@@ -84,7 +84,7 @@ def test_four_line_errors_are_found_among_other_words():
 
 def test_errors_and_lists_are_left_to_the_end_and_to_the_log():
     words, said = [], []
-    hear = _forward(words, said.append)
+    hear = forward(words, said.append)
     lines = ["step:100 loss:0.1", "INFO cfg:", "  seed 1000", "", "error: a", "where: b", "why:   c", "fix:   d"]
     for line in lines:
         hear(line)

@@ -4,9 +4,11 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
+COMPILED = Path(__file__).resolve().parents[2] / "pipelines" / "compiled"
 SWEEP = {"sweep": [{"values": 3}], "config": "dead=t1"}
 
 
@@ -34,7 +36,7 @@ def test_a_sweep_with_a_dead_trial_runs_to_its_end_and_again_for_free(fake):
     assert first.exit_code == 0, first.err
     assert first.result["report_path"] == f"{fake.store}/runs/r1/report.html"
     assert first.result["run_uri"] == f"{fake.store}/runs/r1"
-    assert len(first.result["seconds"]) == 7 + 3 * 3
+    assert len(first.result["seconds"]) == 8 + 3 * 3
     assert first.result["cached"] == []
     outcomes = [json.loads(text) for text in next(c for c in fake.calls() if c["step"] == "select")["outcomes"]]
     assert [(outcome["trial"], outcome["status"]) for outcome in outcomes] == [
@@ -45,14 +47,14 @@ def test_a_sweep_with_a_dead_trial_runs_to_its_end_and_again_for_free(fake):
     assert "train t1 ... trial failed after" in first.out
     assert "the sweep goes on: the loss is not a number" in first.out
     assert "export t1 ... skipped" in first.out
-    assert "[1/10] plan ... done in" in first.out
+    assert "[1/11] plan ... done in" in first.out
     assert "train t0 | train: working" in first.out
     assert "KFP Executor" not in first.out + first.err, "kfp's chatter belongs in the log"
 
     again = fake.run(arguments=SWEEP)
     assert again.exit_code == 0, again.err
     assert again.result["cached"] == ["convert", "stats"]
-    assert "[2/10] convert ... cached (0.0 s)" in again.out
+    assert "[2/11] convert ... cached (0.0 s)" in again.out
     assert max(again.result["seconds"].values()) < 1.0
 
     fresh = fake.run(arguments=SWEEP, fresh=True)
@@ -163,3 +165,57 @@ def test_old_runs_are_forgotten_but_not_what_the_cache_points_to(fake):
     assert ran.result["cached"] == ["convert", "stats"]
     assert first.exists()
     assert len(list(runs.iterdir())) <= 6
+
+
+def test_an_interrupted_step_is_started_again_and_a_typo_is_not(fake):
+    """75 is retried as often as the pipeline says; 2 and 3 once are enough."""
+    process = fake.start(arguments={"config": "sleep=train:2"})
+    wait_for(lambda: train_pid(fake))
+    time.sleep(0.3)
+    os.kill(train_pid(fake), signal.SIGTERM)  # as a cluster does when it takes a node back
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert len([call for call in fake.calls() if call["step"] == "train"]) == 2
+    assert "again, from where it stopped" in out
+
+
+@pytest.mark.parametrize("code", [2, 3])
+def test_what_repeats_itself_is_not_retried(fake, code):
+    assert fake.run(arguments={"config": f"fail=train:{code}"}).exit_code == code
+    assert len([call for call in fake.calls() if call["step"] == "train"]) == 1
+
+
+def test_the_end_is_reported_also_of_a_failed_run(fake):
+    fake.run(arguments={"config": "fail=convert:3"})
+    (end,) = [call for call in fake.calls() if call["step"] == "finish"]
+    assert end["state"] == "FAILED"
+    assert end["notify_when"] == "failure"
+    (planned,) = [call for call in fake.calls() if call["step"] == "plan"]
+    assert end["job_id"] == planned["job_id"]
+
+
+def test_retraining_happens_only_for_new_data_or_on_request(fake):
+    retrain = COMPILED / "retrain_pipeline.yaml"
+    steps = lambda: [call["step"] for call in fake.calls()]  # noqa: E731
+    first = fake.run(retrain)
+    assert first.exit_code == 0, first.err
+    assert steps().count("train") == 1
+    assert steps().count("promote") == 1
+    assert next(call for call in fake.calls() if call["step"] == "plan")["promote"] is True
+    second = fake.run(retrain)
+    assert second.exit_code == 0, second.err
+    assert steps().count("check") == 2
+    assert steps().count("plan") == steps().count("train") == 1, "unchanged data must not start a run"
+    assert steps().count("finish") == 2
+    forced = fake.run(retrain, arguments={"force": True})
+    assert forced.exit_code == 0, forced.err
+    assert steps().count("train") == 2
+
+
+def test_an_existing_bundle_is_measured(fake):
+    ran = fake.run(
+        COMPILED / "evaluate_pipeline.yaml", arguments={"bundle_uri": "/b", "against_uri": "/c", "confirm_episodes": 7}
+    )
+    assert ran.exit_code == 0, ran.err
+    (call,) = [call for call in fake.calls() if call["step"] == "measure"]
+    assert (call["bundle_uri"], call["champion_uri"], call["episodes"]) == ("/b", "/c", 7)

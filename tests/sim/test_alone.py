@@ -1,4 +1,4 @@
-"""The guest side imports nothing of tendon but itself, and nothing but the standard library, numpy and its simulator."""
+"""The guest side imports the standard library, numpy, its simulator and itself."""
 
 import ast
 import sys

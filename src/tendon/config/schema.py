@@ -267,11 +267,11 @@ class PolicyConfig(Section):
 
 
 @dataclass(frozen=True)
-class BcConfig(PolicyConfig):
-    """Behaviour cloning with an MLP."""
+class CloningConfig(PolicyConfig):
+    """What the robomimic family shares: heads, losses, normalisers, encoders. A field with a default came later."""
 
-    hidden_dims: Annotated[tuple[Count, ...], Must("at least one layer", bool, "[1024,1024]")]
-    head: Literal["deterministic", "gmm"]
+    hidden_dims: tuple[Count, ...]
+    head: Literal["deterministic", "gaussian", "gmm"]
     num_modes: Count
     min_std: Positive
     low_noise_eval: bool
@@ -280,6 +280,16 @@ class BcConfig(PolicyConfig):
     cos_weight: NotNegative
     observation_normalization: Normalization
     action_normalization: Normalization
+    std_activation: Literal["softplus", "exp"] = "softplus"
+    fixed_std: bool = False
+    init_std: Positive = 0.1
+    bounded: Literal["auto", "always"] = "auto"
+    mask_padding: bool = False
+    vision_backbone: Literal["resnet18", "resnet34"] = "resnet18"
+    pretrained: bool = False
+    num_keypoints: CountOrNone = 32
+    feature_dim: Count = 64
+    crop_size: CountOrNone = 0
 
     def conflicts(self) -> Iterator[Conflict]:
         """A deterministic head learns from its three losses only."""
@@ -292,7 +302,107 @@ class BcConfig(PolicyConfig):
             )
 
 
-POLICIES: dict[str, type[PolicyConfig]] = {"bc": BcConfig}
+Layers = Annotated[tuple[Count, ...], Must("at least one layer", bool, "[1024,1024]")]
+
+
+@dataclass(frozen=True)
+class BcConfig(CloningConfig):
+    """Behaviour cloning with an MLP."""
+
+    hidden_dims: Layers
+
+
+@dataclass(frozen=True)
+class BcVaeConfig(CloningConfig):
+    """Behaviour cloning with a conditional VAE."""
+
+    latent_dim: Count = 14
+    latent_clip: NotNegative = 0.0
+    kl_weight: NotNegative = 1.0
+    conditioned_decoder: bool = True
+    sum_reconstruction: bool = False
+    prior: Literal["normal", "learned", "learned_conditioned"] = "normal"
+    encoder_dims: Layers = (300, 400)
+    decoder_dims: Layers = (300, 400)
+    prior_dims: Layers = (300, 400)
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """The decoder is the head."""
+        if self.head != "deterministic":
+            what, why = f"policy.head is {self.head}", "a VAE decodes its actions: chance comes from the latent"
+            yield Conflict("head", what, why, "policy.head=deterministic")
+
+
+@dataclass(frozen=True)
+class BcRnnConfig(CloningConfig):
+    """Behaviour cloning with an LSTM or a GRU."""
+
+    horizon: Count = 10
+    seq_length: Count = 10
+    hidden_dim: Count = 400
+    num_layers: Count = 2
+    cell: Literal["LSTM", "GRU"] = "LSTM"
+    open_loop: bool = False
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """What is trained on must be as long as what is acted on."""
+        yield from super().conflicts()
+        if self.horizon != self.seq_length:
+            yield Conflict(
+                "horizon",
+                f"policy.horizon is {self.horizon}, policy.seq_length {self.seq_length}",
+                "the state starts anew every horizon steps when acting; it would see lengths it never trained on",
+                f"policy.horizon={self.seq_length}, or policy.seq_length={self.horizon}",
+            )
+        if self.head == "gaussian":
+            what, why = "policy.head is gaussian", "the recurrent policy has a deterministic or a mixture head"
+            yield Conflict("head", what, why, "policy.head=gmm")
+
+
+@dataclass(frozen=True)
+class BcTransformerConfig(CloningConfig):
+    """Behaviour cloning with a transformer."""
+
+    context_length: Count = 10
+    embed_dim: Count = 512
+    num_layers: Count = 6
+    num_heads: Count = 8
+    emb_dropout: Share = 0.1
+    attn_dropout: Share = 0.1
+    block_output_dropout: Share = 0.1
+    activation: Literal["gelu", "geglu"] = "gelu"
+    position: Literal["parameter", "embedding", "sinusoidal"] = "parameter"
+    supervise_all_steps: bool = False
+    pred_future_acs: bool = False
+    future_attention: Literal["full", "causal"] = "full"
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Heads share the embedding; future actions are one per token."""
+        yield from super().conflicts()
+        if self.embed_dim % self.num_heads:
+            yield Conflict(
+                "num_heads",
+                f"policy.num_heads is {self.num_heads}, policy.embed_dim {self.embed_dim}",
+                "each head takes an equal part of the embedding",
+                f"policy.embed_dim={self.num_heads * max(1, self.embed_dim // self.num_heads)}",
+            )
+        if self.embed_dim % 2 and self.position == "sinusoidal":
+            what, why = f"policy.embed_dim is {self.embed_dim}", "sines and cosines come in pairs"
+            yield Conflict("embed_dim", what, why, f"policy.embed_dim={self.embed_dim + 1}")
+        if self.pred_future_acs and not self.supervise_all_steps:
+            what, why = "policy.supervise_all_steps is off", "policy.pred_future_acs gives every token its own action"
+            yield Conflict("supervise_all_steps", what, why, "policy.supervise_all_steps=true")
+        if self.head == "gaussian":
+            what, why = "policy.head is gaussian", "the transformer policy has a deterministic or a mixture head"
+            yield Conflict("head", what, why, "policy.head=gmm")
+
+
+POLICIES: dict[str, type[PolicyConfig]] = {
+    "bc": BcConfig,
+    "bc_vae": BcVaeConfig,
+    "bc_rnn": BcRnnConfig,
+    "bc_transformer": BcTransformerConfig,
+}
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ there (one name for two trials, a slash in a name, no values) is refused here, a
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
+import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -25,6 +25,8 @@ MAX_TRIALS = 150
 MAX_NAME = 200
 _SAFE_NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.,=+-]*$")
 _FIELDS = ("key", "name", "group", "values", "value_names", "hidename")
+_DRAWN = ("uniform", "log_uniform", "choice")
+_DRAWN_DIGITS = 3  # of a drawn number: names stay short, and the value is the one in the name
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,20 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """How many trials of the whole product are kept; which ones is drawn from the seed, their order stays."""
+
+    trials: int
+    seed: int = 0
+
+
+class Parameters(tuple[Parameter, ...]):
+    """The parameters of a sweep and its budget."""
+
+    budget: Budget | None = None
+
+
+@dataclass(frozen=True)
 class Trial:
     """One point of the sweep."""
 
@@ -55,10 +71,12 @@ class Trial:
     overrides: tuple[str, ...]
 
 
-def parse_sweep(sweep: Sequence[Mapping[str, Any]] | str | Path) -> tuple[Parameter, ...]:
+def parse_sweep(sweep: Sequence[Mapping[str, Any]] | str | Path) -> Parameters:
     """The parameters of a sweep, from a list of mappings or from a YAML or JSON file that holds one.
 
-    Only ``key`` and ``values`` are needed: ``name`` is the last part of the key, ``group`` one of its own.
+    Only ``key`` and ``values`` are needed: ``name`` is the last part of the key, ``group`` one of its own. ``values`` may
+    be ``{log_uniform: [1e-5, 1e-3], count: 4, seed: 0}`` (or ``uniform``, or ``choice`` of a list), and one entry may be
+    ``{budget: 20, seed: 0}``: so many trials of the product.
 
     Raises:
         ConfigError: with everything that is wrong.
@@ -71,8 +89,14 @@ def parse_sweep(sweep: Sequence[Mapping[str, Any]] | str | Path) -> tuple[Parame
         why = "it is not a list"
         raise ConfigError("this is not a sweep", where=place, why=why, fix="write a list of {key, name, group, values}")
     problems: list[Problem] = []
-    parameters = [_parameter(entry, f"{place}[{index}]", problems) for index, entry in enumerate(entries)]
-    found = tuple(one for one in parameters if one is not None)
+    budgets = [entry for entry in entries if isinstance(entry, Mapping) and "budget" in entry]
+    parameters = [
+        _parameter(entry, f"{place}[{index}]", problems)
+        for index, entry in enumerate(entries)
+        if not (isinstance(entry, Mapping) and "budget" in entry)
+    ]
+    found = Parameters(one for one in parameters if one is not None)
+    found.budget = _budget(budgets, place, problems)
     problems += _repeated_keys(found, place)
     problems += _unequal_groups(found, place)
     if problems:
@@ -89,13 +113,13 @@ def expand(parameters: Sequence[Parameter], base_name: str) -> tuple[Trial, ...]
     problems = [*_repeated_keys(parameters, "sweep"), *_unequal_groups(parameters, "sweep")]
     if problems:
         raise ConfigError.of(problems)
+    budget = getattr(parameters, "budget", None)
     groups = _groups(parameters)
     lengths = [len(members[0].values) for members in groups.values()]
-    if math.prod(lengths) > MAX_TRIALS:
+    if (math.prod(lengths) if budget is None else min(math.prod(lengths), budget.trials)) > MAX_TRIALS:
         raise ConfigError.of([_too_many(groups, lengths)])
     trials, points = [], []
-    for indices in itertools.product(*(range(length) for length in lengths)):
-        index_of = dict(zip(groups, indices, strict=True))
+    for index_of in chosen_points(parameters, budget):
         name = _name(base_name, [(one, index_of[one.group]) for one in parameters])
         overrides = tuple(f"{one.key}={quote(one.values[index_of[one.group]])}" for one in parameters)
         trials.append(Trial(name, overrides))
@@ -104,6 +128,35 @@ def expand(parameters: Sequence[Parameter], base_name: str) -> tuple[Trial, ...]
     if problems:
         raise ConfigError.of(problems)
     return tuple(trials)
+
+
+def chosen_points(parameters: Sequence[Parameter], budget: Budget | None = None) -> Iterator[dict[int | str, int]]:
+    """For each trial the index of the value of each group, in robomimic's order."""
+    groups = _groups(parameters)
+    lengths = [len(members[0].values) for members in groups.values()]
+    total = math.prod(lengths)
+    numbers: Sequence[int] = range(total)
+    if budget is not None and budget.trials < total:
+        numbers = sorted(random.Random(budget.seed).sample(range(total), budget.trials))
+    for number in numbers:
+        indices = []
+        for length in reversed(lengths):
+            number, index = divmod(number, length)
+            indices.append(index)
+        yield dict(zip(groups, reversed(indices), strict=True))
+
+
+def draw(kind: str, given: Sequence[Any], count: int, seed: int = 0) -> list[Any]:
+    """Values by chance: ``uniform`` and ``log_uniform`` between two numbers, ``choice`` from a list without repetition."""
+    generator = random.Random(f"{kind}:{seed}")
+    if kind == "choice":
+        return generator.sample(list(given), min(count, len(given)))
+    low, high = given
+    if kind == "log_uniform":
+        drawn = [math.exp(generator.uniform(math.log(low), math.log(high))) for _ in range(count)]
+    else:
+        drawn = [generator.uniform(low, high) for _ in range(count)]
+    return [float(f"{one:.{_DRAWN_DIGITS}g}") for one in drawn]
 
 
 def _name(base_name: str, chosen: Sequence[tuple[Parameter, int]]) -> str:
@@ -170,6 +223,10 @@ def _parameter(entry: Any, place: str, problems: list[Problem]) -> Parameter | N
         wrong(f"name of {key} is {name!r}", "a name is text", f"name: {str(name)!r}")
     if not isinstance(entry.get("hidename", False), bool):
         wrong(f"hidename of {key} is {entry['hidename']!r}", "it is true or false", "hidename: true")
+    if isinstance(values, Mapping):
+        values = _drawn(values, key, place, problems)
+        if values is None:
+            return None
     if not isinstance(values, (list, tuple)) or not values:
         wrong(f"values of {key} are {values!r}", "a sweep needs a list with at least one value", "values: [1e-3, 1e-4]")
     elif names is not None and (not isinstance(names, (list, tuple)) or len(names) != len(values)):
@@ -189,6 +246,41 @@ def _parameter(entry: Any, place: str, problems: list[Problem]) -> Parameter | N
             return None
     texts = None if names is None else tuple(None if one is None else str(_whole(one)) for one in names)
     return Parameter(dotted, name, group, typed, texts, entry.get("hidename", False))
+
+
+def _budget(entries: Sequence[Mapping[str, Any]], place: str, problems: list[Problem]) -> Budget | None:
+    if not entries:
+        return None
+    trials, seed = _whole(entries[0]["budget"]), _whole(entries[0].get("seed", 0))
+    unknown = sorted(set(entries[0]) - {"budget", "seed"})
+    if not isinstance(trials, int) or isinstance(trials, bool) or trials < 1 or not isinstance(seed, int) or unknown:
+        what, why = f"{dict(entries[0])} is no budget", "a budget is a number of trials and a seed"
+        problems.append(Problem(what, place, why, "{budget: 20, seed: 0}"))
+        return None
+    if len(entries) > 1:
+        problems.append(Problem("a sweep has two budgets", place, "one number of trials is kept", "leave one out"))
+    return Budget(trials, seed)
+
+
+def _drawn(values: Mapping[str, Any], key: str, place: str, problems: list[Problem]) -> list[Any] | None:
+    """The values of ``{log_uniform: [1e-5, 1e-3], count: 4, seed: 0}``."""
+    kinds = [kind for kind in _DRAWN if kind in values]
+    given = values[kinds[0]] if len(kinds) == 1 else None
+    count, seed = _whole(values.get("count", 0)), _whole(values.get("seed", 0))
+    fits = isinstance(given, (list, tuple)) and isinstance(count, int) and count >= 1 and isinstance(seed, int)
+    fits = fits and not set(values) - {*_DRAWN, "count", "seed"}
+    if fits and kinds[0] != "choice":
+        assert isinstance(given, (list, tuple))
+        numbers = all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in given)
+        fits = numbers and len(given) == 2 and given[0] < given[1] and (kinds[0] == "uniform" or given[0] > 0)
+    if not fits:
+        why = "values are drawn uniform or log_uniform between two growing numbers, or by choice from a list"
+        problems.append(
+            Problem(f"values of {key} cannot be drawn", place, why, "{log_uniform: [1e-5, 1e-3], count: 4, seed: 0}")
+        )
+        return None
+    assert isinstance(given, (list, tuple))
+    return draw(kinds[0], given, count, seed)
 
 
 def _as_typed(value: Any, hint: Any) -> Any:

@@ -5,6 +5,7 @@ A problem stops the conversion before anything is written; a finding is reported
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ from tendon.data.episode import Episode
 from tendon.errors import Problem
 
 TINY_SPAN = 1e-4  # a dimension that spans less is noise around a constant
+WRONG_RATE = 0.01  # timestamps may run so much faster or slower than the frame rate
+GAP = 1.5  # steps between two timestamps
+TIMESTAMP = "timestamp"
 OUTLIER_FACTOR = 3.0  # an episode this many times longer or shorter than the median is an outlier
 MAX_LISTED = 20
 
@@ -29,6 +33,101 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Ticks:
+    """Differences of an episode's timestamps, each ``[E]``; what cannot be known looks perfect."""
+
+    mean_s: np.ndarray
+    longest_s: np.ndarray
+    shortest_s: np.ndarray
+
+    @classmethod
+    def of(cls, times: Sequence[np.ndarray], fps: float) -> Ticks:
+        """From the timestamps of every episode; one step has no difference."""
+        each = [
+            np.diff(np.asarray(one, np.float64).reshape(-1)) if len(one) > 1 else np.array([1 / fps]) for one in times
+        ]
+        return cls(*(np.array([getattr(one, kind)() for one in each]) for kind in ("mean", "max", "min")))
+
+    @classmethod
+    def merged(cls, parts: Sequence[Ticks]) -> Ticks:
+        """Of all parts in their order."""
+        kinds = ("mean_s", "longest_s", "shortest_s")
+        return cls(*(np.concatenate([getattr(each, kind) for each in parts]) for kind in kinds))
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What findings are made from: arrays over episodes ``[E]``, extremes over all of them."""
+
+    ids: tuple[str, ...]
+    lengths: np.ndarray
+    untold: np.ndarray  # bool: no task text
+    prints: np.ndarray  # equal where all low-dimensional values are
+    outside: np.ndarray  # action dimensions outside [-1, 1]
+    lows: Mapping[str, np.ndarray]
+    highs: Mapping[str, np.ndarray]
+    ticks: Ticks | None
+
+    @classmethod
+    def of(cls, episodes: Sequence[Episode], fps: float) -> Facts:
+        """Of episodes in memory."""
+        lows = [{name: _rows(values).min(0) for name, values in each.features.items()} for each in episodes]
+        highs = [{name: _rows(values).max(0) for name, values in each.features.items()} for each in episodes]
+        timed = [each.features[TIMESTAMP] for each in episodes if TIMESTAMP in each.features]
+        return cls(
+            tuple(each.episode_id for each in episodes),
+            np.array([each.length for each in episodes], np.int64),
+            np.array([not each.task.strip() for each in episodes]),
+            np.array([_print(each) for each in episodes], np.uint64),
+            np.array([_outside(low, high) for low, high in zip(lows, highs, strict=True)], np.int64),
+            {name: np.min([each[name] for each in lows], 0) for name in lows[0]},
+            {name: np.max([each[name] for each in highs], 0) for name in highs[0]},
+            Ticks.of(timed, fps) if len(timed) == len(episodes) else None,
+        )
+
+    @classmethod
+    def merged(cls, parts: Sequence[Facts]) -> Facts:
+        """Of all parts in their order."""
+        ticks = [each.ticks for each in parts if each.ticks is not None]
+
+        def joined(key: str) -> np.ndarray:
+            return np.concatenate([getattr(each, key) for each in parts])
+
+        return cls(
+            ids=tuple(one for each in parts for one in each.ids),
+            lengths=joined("lengths"),
+            untold=joined("untold"),
+            prints=joined("prints"),
+            outside=joined("outside"),
+            lows={name: np.min([each.lows[name] for each in parts], 0) for name in parts[0].lows},
+            highs={name: np.max([each.highs[name] for each in parts], 0) for name in parts[0].highs},
+            ticks=Ticks.merged(ticks) if len(ticks) == len(parts) else None,
+        )
+
+    def findings(self, fps: float, splits: Mapping[str, Sequence[str]]) -> tuple[Finding, ...]:
+        """Everything odd."""
+        observed = [name for name in self.lows if not name.startswith("next.") and name != TIMESTAMP]
+        lows, highs = ({name: each[name].tolist() for name in observed} for each in (self.lows, self.highs))
+        found = span_findings(lows, highs)
+        if "action" in lows:
+            found += action_findings(lows["action"], highs["action"], self.ids, self.outside)
+        found += [*length_findings(self.ids, self.lengths), *duplicate_findings(self.ids, self.prints)]
+        found += task_findings(self.ids, self.untold)
+        if self.ticks is not None:
+            found += timing_findings(self.ids, self.ticks, fps)
+        return tuple(found + split_findings(splits))
+
+
+def finding_problems(findings: Sequence[Finding], uri: str) -> list[Problem]:
+    """Findings as errors, for the strict mode."""
+    return [
+        Problem(f"{each.kind.replace('_', ' ')}: {each.message}", f"{uri}, {each.where}", "strict mode makes findings errors",
+                "repair the recording, data.skip_episodes=[...], or convert without strict")
+        for each in findings
+    ]  # fmt: skip
 
 
 def episode_problems(episode: Episode, uri: str) -> list[Problem]:
@@ -52,10 +151,10 @@ def episode_problems(episode: Episode, uri: str) -> list[Problem]:
 
 
 def span_findings(minimum: Mapping[str, Sequence[float]], maximum: Mapping[str, Sequence[float]]) -> list[Finding]:
-    """Constant and tiny-span dimensions, and actions outside [-1, 1], from the extremes of every feature."""
+    """Constant and tiny-span dimensions, from the extremes of every feature."""
     findings = []
     for name in minimum:
-        low, high = np.asarray(minimum[name]), np.asarray(maximum[name])
+        low, high = np.asarray(minimum[name], np.float64), np.asarray(maximum[name], np.float64)
         constant = np.flatnonzero(high == low)
         tiny = np.flatnonzero((high > low) & (high - low < TINY_SPAN))
         for kind, dims in (("constant", constant), ("tiny_span", tiny)):
@@ -64,11 +163,46 @@ def span_findings(minimum: Mapping[str, Sequence[float]], maximum: Mapping[str, 
                     f"{_dims(dims)} of {len(low)} span less than {TINY_SPAN}"
                 )  # fmt: skip
                 findings.append(Finding(kind, name, message, len(dims)))
-        outside = np.flatnonzero((low < -1) | (high > 1))
-        if name == "action" and len(outside):
-            message = f"{_dims(outside)} leave [-1, 1]: from {low.min():.4g} to {high.max():.4g}"
-            findings.append(Finding("action_range", name, message, len(outside)))
     return findings
+
+
+def action_findings(
+    low: Sequence[float], high: Sequence[float], ids: Sequence[str], outside: np.ndarray
+) -> list[Finding]:
+    """Actions outside [-1, 1]; ``outside [E]`` is the number of dimensions that leave it, per episode."""
+    lows, highs = np.asarray(low), np.asarray(high)
+    dims = np.flatnonzero((lows < -1) | (highs > 1))
+    if not len(dims):
+        return []
+    span = f"from {lows.min():.4g} to {highs.max():.4g}"
+    return [
+        Finding(
+            "action_range", "action", f"{_dims(dims)} leave [-1, 1], {span}, in {_some(ids, outside > 0)}", len(dims)
+        )
+    ]
+
+
+def task_findings(ids: Sequence[str], without: np.ndarray) -> list[Finding]:
+    """Episodes without a task text; ``without [E]`` is bool."""
+    message = f"there is no task text in {_some(ids, without)}"
+    return [Finding("task", "task", message, int(without.sum()))] if without.any() else []
+
+
+def timing_findings(ids: Sequence[str], ticks: Ticks, fps: float) -> list[Finding]:
+    """Episodes whose timestamps do not follow the frame rate, or have gaps."""
+    found = []
+    wrong = np.abs(ticks.mean_s * fps - 1) > WRONG_RATE
+    for i in np.flatnonzero(wrong)[:MAX_LISTED]:
+        message = f"its timestamps run at {1 / ticks.mean_s[i]:.4g} per second, the dataset says {fps:g}"
+        found.append(Finding("fps", ids[i], message))
+    found += _more("fps", int(wrong.sum()))
+    gaps = (ticks.longest_s > GAP * np.where(wrong, ticks.mean_s, 1 / fps)) | (ticks.shortest_s <= 0)
+    for i in np.flatnonzero(gaps)[:MAX_LISTED]:
+        message = f"two timestamps are {ticks.longest_s[i]:.4g} s apart, a step is {1 / fps:.4g} s"
+        if ticks.shortest_s[i] <= 0:
+            message = "its timestamps do not grow from step to step"
+        found.append(Finding("timestamp_gap", ids[i], message))
+    return found + _more("timestamp_gap", int(gaps.sum()))
 
 
 def length_findings(episode_ids: Sequence[str], lengths: np.ndarray) -> list[Finding]:
@@ -81,15 +215,14 @@ def length_findings(episode_ids: Sequence[str], lengths: np.ndarray) -> list[Fin
     ] + _more("length", len(odd))
 
 
-def duplicate_findings(episode_ids: Sequence[str], fingerprints: Sequence[object]) -> list[Finding]:
-    """Episodes whose low-dimensional values are the same."""
-    first: dict[object, str] = {}
-    found = []
-    for episode_id, fingerprint in zip(episode_ids, fingerprints, strict=True):
-        original = first.setdefault(fingerprint, episode_id)
-        if original != episode_id:
-            found.append(Finding("duplicate", episode_id, f"has the same values as {original}"))
-    return found[:MAX_LISTED] + _more("duplicate", len(found))
+def duplicate_findings(episode_ids: Sequence[str], fingerprints: np.ndarray) -> list[Finding]:
+    """Episodes whose low-dimensional values are the same; ``fingerprints [E]`` are equal where these are."""
+    _, first, which = np.unique(fingerprints, return_index=True, return_inverse=True)
+    again = np.flatnonzero(first[which] != np.arange(len(episode_ids)))
+    return [
+        Finding("duplicate", episode_ids[i], f"has the same values as {episode_ids[first[which[i]]]}")
+        for i in again[:MAX_LISTED]
+    ] + _more("duplicate", len(again))
 
 
 def split_findings(splits: Mapping[str, Sequence[str]]) -> list[Finding]:
@@ -97,6 +230,29 @@ def split_findings(splits: Mapping[str, Sequence[str]]) -> list[Finding]:
     both = sorted(set(splits.get("train", ())) & set(splits.get("valid", ())))
     message = f"{', '.join(both[:5])}{' ...' if len(both) > 5 else ''} are in train and in valid"
     return [Finding("split_overlap", "train", message, len(both))] if both else []
+
+
+def _rows(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values).reshape(len(values), -1)
+
+
+def _print(episode: Episode) -> int:
+    digest = hashlib.blake2b(digest_size=8)
+    for name in sorted(episode.features):
+        digest.update(np.ascontiguousarray(episode.features[name]).data)
+    return int.from_bytes(digest.digest(), "little")
+
+
+def _outside(low: Mapping[str, np.ndarray], high: Mapping[str, np.ndarray]) -> int:
+    if "action" not in low:
+        return 0
+    return int(((low["action"] < -1) | (high["action"] > 1)).sum())
+
+
+def _some(ids: Sequence[str], chosen: np.ndarray) -> str:
+    at = np.flatnonzero(chosen)
+    names = ", ".join(ids[i] for i in at[:5])
+    return f"{len(at)} of {len(ids)} episodes ({names}{', ...' if len(at) > 5 else ''})"
 
 
 def _more(kind: str, num: int) -> list[Finding]:

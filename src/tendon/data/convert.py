@@ -9,16 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from multiprocessing import get_context
 
 import tendon
 from tendon.data import index as index_table
-from tendon.data.check import episode_problems
+from tendon.data.check import Facts, episode_problems, finding_problems
+from tendon.data.crew import Crew, Place
+from tendon.data.episode import Episode, VideoChunk
+from tendon.data.images import prepared
 from tendon.data.manifest import (
     FORMAT_VERSION,
     KEY,
@@ -40,10 +41,14 @@ from tendon.data.plan import (
 )
 from tendon.data.sources.source import Source
 from tendon.data.tario import ShardWriter, write_episode
-from tendon.errors import DataError, Interrupted, Problem, TendonError
+from tendon.errors import ConfigError, DataError, Problem
 from tendon.storage import Store, open_store
 
 log = logging.getLogger(__name__)
+
+CHECKED_AT_ONCE = 64  # episodes
+SHOWN = 10  # findings in the log
+READERS = 8  # of receipts
 
 Progress = Callable[[int, int, str], None]  # done, total, unit
 
@@ -53,6 +58,7 @@ __all__ = [
     "convert",
     "dataset_uri",
     "find_dataset",
+    "parse_share",
     "plan_conversion",
     "plan_digest",
 ]
@@ -74,41 +80,88 @@ def convert(
     workers: int = 1,
     progress: Progress | None = None,
     source_digest: str | None = None,
+    *,
+    strict: bool = False,
+    worker: int = 0,
+    of: int = 1,
 ) -> Manifest:
     """Convert ``source`` to ``<store_uri>/datasets/<name>/<plan>/``; what is there already is not made again.
 
-    ``source_digest`` is what the source is known by when that is not its bytes: demonstrations named by how they were made.
+    ``workers`` processes on this machine. ``of`` machines share one plan when each gets its own number ``worker``: it
+    makes its own shards, then those that others have not finished; whoever sees all of them commits, one commit counts.
+    ``source_digest`` is what the source is known by when that is not its bytes: demonstrations named by how they were
+    made. ``strict`` makes findings errors.
 
     Raises:
         DataError: a demonstration has NaN or another shape (all of them at once); nothing has been written then.
         StorageError: the store cannot be written.
     """
+    if not 0 <= worker < of:
+        why = f"worker {worker} of {of} was asked for; they count from 0"
+        raise ConfigError("there is no such worker", where="convert", why=why, fix=f"worker=0 to worker={of - 1}")
+    if options is not None and options.exact:
+        source = source.exactly() if hasattr(source, "exactly") else source
     info = source.describe()
     info = replace(info, digest=source_digest or info.digest)
     store = open_store(dataset_uri(store_uri, name, plan_digest(info.digest, options)))
     committed = load_manifest(store)
-    if committed is not None:
+    if committed is not None and not strict:
         log.info("convert: %s is there already: %d episodes, %d steps", store.uri, committed.episodes, committed.steps)
         return committed
     plan = plan_conversion(info, options)
     report = progress or (lambda done, total, unit: None)
-    receipts = _receipts(store, plan)
-    if receipts:
-        log.info("convert: continuing %s: %d of %d shards are there", store.uri, len(receipts), len(plan.shards))
-    else:
-        _check(source, plan, report)
-    missing = [n for n in range(len(plan.shards)) if n not in receipts]
-    done = sum(receipt.shard.steps for receipt in receipts.values())
-    if workers > 1 and len(missing) > 1:
-        for n, receipt in _in_processes(source, plan, store.uri, missing, workers):
-            receipts[n] = receipt
-            done += receipt.shard.steps
-            report(done, plan.steps, "steps converted")
-    else:
-        for n in missing:
-            receipts[n] = make_shard(source, plan, store, n, partial(_report_steps, report, done, plan.steps))
-            done += receipts[n].shard.steps
+    with Crew(source, plan, store.uri, workers) as crew:
+        receipts = _receipts(store, plan) if committed is None else {}
+        if receipts:
+            log.info("convert: continuing %s: %d of %d shards are there", store.uri, len(receipts), len(plan.shards))
+        if strict or not receipts:
+            _check(crew, plan, report, strict)
+        if committed is not None:
+            return committed
+        while missing := [n for n in _own_first(len(plan.shards), worker, of) if n not in receipts]:
+            _make(crew, store, missing, receipts, report)
+            receipts = _receipts(store, plan)
     return _commit(store, name, plan, [receipts[n] for n in range(len(plan.shards))])
+
+
+def _make(crew: Crew, store: Store, missing: list[int], receipts: dict[int, Receipt], report: Progress) -> None:
+    """Shards that nobody has finished by the time a process is free for them."""
+    plan, done = crew.plan, sum(receipt.shard.steps for receipt in receipts.values())
+    unit = "steps converted"
+    report(done, plan.steps, unit)
+
+    def count(steps: int) -> None:
+        nonlocal done
+        done += steps
+        report(min(done, plan.steps), plan.steps, unit)
+
+    listed = {info.key for info in store.list("_work/")}
+    broken = {n for n in missing if _receipt_key(n) in listed}  # there, and yet not taken for a receipt
+    unfinished = (n for n in missing if n in broken or store.head(_receipt_key(n)) is None)
+    for _ in crew.run(_make_one, unfinished, count):
+        pass
+
+
+def _make_one(place: Place, n: int) -> None:
+    make_shard(place.source, place.plan, place.store, n, place.count)
+
+
+def _own_first(num: int, worker: int, of: int) -> list[int]:
+    """The order in which a worker looks at the shards: its own, then those of the others from the back."""
+    return [*range(worker, num, of), *(n for n in reversed(range(num)) if n % of != worker)]
+
+
+def parse_share(text: str) -> tuple[int, int]:
+    """``"2/8"`` as (2, 8): worker 2 of 8, counted from 0."""
+    number, slash, of = text.partition("/")
+    if not (slash and number.isdigit() and of.isdigit() and int(number) < int(of)):
+        raise ConfigError(
+            "a share of a conversion is not understood",
+            where=f"worker={text}",
+            why="it is K/N with K below N",
+            fix="0/1",
+        )
+    return int(number), int(of)
 
 
 def find_dataset(
@@ -119,26 +172,27 @@ def find_dataset(
 
 
 def make_shard(
-    source: Source, plan: ConversionPlan, store: Store, n: int, progress: Callable[[int], None] | None = None
+    source: Source, plan: ConversionPlan, store: Store, n: int, count: Callable[[int], None] | None = None
 ) -> Receipt:
-    """Write shard ``n`` of the plan, then its receipt. Two makers of one shard write the same bytes."""
+    """Write shard ``n`` of the plan, then its receipt. Two makers of one shard write the same bytes.
+
+    ``count`` is told the steps of every episode.
+    """
     writer = ShardWriter()
     steps = 0
     for i in plan.shards[n]:
         info = plan.episodes[i]
-        episode = source.read(info.episode_id)
-        write_episode(writer, i, episode, info.splits, plan.info.schema, plan.options.jpeg_quality)
+        episode = prepared(source.read(info.episode_id), plan.schema.cameras)
+        _check_frames(episode, plan.info.uri)
+        write_episode(writer, i, episode, info.splits, plan.schema, plan.options.jpeg_quality)
         steps += episode.length
-        if progress is not None:
-            progress(steps)
+        if count is not None:
+            count(episode.length)
     content = writer.finish()
     sha256 = hashlib.sha256(content).hexdigest()
     shard = Shard(f"shards/{n:06d}-{sha256[:16]}.tar", len(content), sha256, len(plan.shards[n]), steps)
-    rows = index_table.to_parquet(index_table.shard_table(content, n, plan.info.schema, f"{store.uri}/{shard.key}"))
-    if not store.create(shard.key, content):
-        there = store.head(shard.key)
-        if there is None or there.size != shard.bytes:
-            store.write(shard.key, content)  # cut by a store without atomic writes
+    rows = index_table.to_parquet(index_table.shard_table(content, n, plan.schema, f"{store.uri}/{shard.key}"))
+    store.write(shard.key, content)  # its name says its bytes: whoever writes it second changes nothing
     receipt = Receipt(shard, hashlib.sha256(rows).hexdigest())
     store.write(_rows_key(n), rows)
     store.write(_receipt_key(n), json.dumps(asdict(receipt), sort_keys=True).encode())
@@ -155,20 +209,20 @@ def rebuild_index(store: Store, manifest: Manifest) -> bytes:
 
 
 def _commit(store: Store, name: str, plan: ConversionPlan, receipts: list[Receipt]) -> Manifest:
-    tables = [index_table.from_parquet(store.read(_rows_key(n))) for n in range(len(receipts))]
-    rows = index_table.to_parquet(index_table.merged(tables, plan.info.schema))
+    with ThreadPoolExecutor(READERS) as pool:
+        parts = list(pool.map(store.read, map(_rows_key, range(len(receipts)))))
+    rows = index_table.to_parquet(index_table.merged([index_table.from_parquet(part) for part in parts], plan.schema))
     index = IndexFile(
         f"index/episodes-{index_table.object_name(rows)}.parquet", len(rows), hashlib.sha256(rows).hexdigest()
     )
     store.write(index.key, rows)
     info, shards = plan.info, tuple(receipt.shard for receipt in receipts)
-    options = asdict(plan.options)
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         name=name,
-        digest=dataset_digest(info.schema, shards),
+        digest=dataset_digest(plan.schema, shards),
         plan=plan.digest,
-        schema=info.schema,
+        schema=plan.schema,
         episodes=len(plan.episodes),
         steps=plan.steps,
         splits=_split_totals(plan),
@@ -177,7 +231,7 @@ def _commit(store: Store, name: str, plan: ConversionPlan, receipts: list[Receip
         sources=(SourceFile(info.uri, info.format, info.digest, info.num_bytes),),
         created_by={
             "tendon": tendon.__version__,
-            "options": options | {"skip_episodes": list(options["skip_episodes"])},
+            "options": json.loads(json.dumps(asdict(plan.options))),
         },
         metadata=info.metadata,
         left_out=info.left_out,
@@ -189,84 +243,85 @@ def _commit(store: Store, name: str, plan: ConversionPlan, receipts: list[Receip
     return committed
 
 
-def _report_steps(report: Progress, before: int, total: int, steps: int) -> None:
-    report(before + steps, total, "steps converted")
-
-
-def _check(source: Source, plan: ConversionPlan, report: Progress) -> None:
+def _check(crew: Crew, plan: ConversionPlan, report: Progress, strict: bool) -> None:
     """Read every low-dimensional value once before anything is written."""
-    problems: list[Problem] = []
-    for done, info in enumerate(plan.episodes, 1):
-        problems += episode_problems(source.read(info.episode_id, images=False), source.uri)
+    jobs = [
+        range(at, min(at + CHECKED_AT_ONCE, len(plan.episodes))) for at in range(0, len(plan.episodes), CHECKED_AT_ONCE)
+    ]
+    done = 0
+
+    def count(episodes: int) -> None:
+        nonlocal done
+        done += episodes
         report(done, len(plan.episodes), "episodes checked")
+
+    found = dict(crew.run(_check_some, jobs, count))
+    problems = [problem for job in jobs for problem in found[job][0]]
     if problems:
         raise DataError.of(problems[:MAX_PROBLEMS])
+    findings = Facts.merged([found[job][1] for job in jobs]).findings(plan.info.schema.fps, _splits(plan))
+    if findings and strict:
+        raise DataError.of(finding_problems(findings[:MAX_PROBLEMS], plan.info.uri))
+    for finding in findings[:SHOWN]:
+        log.warning("convert: %s", finding)
+    if len(findings) > SHOWN:
+        log.warning("convert: and %d more; `tendon inspect` lists them", len(findings) - SHOWN)
+
+
+def _check_some(place: Place, numbers: range) -> tuple[list[Problem], Facts]:
+    problems: list[Problem] = []
+    episodes = []
+    for i in numbers:
+        episodes.append(place.source.read(place.plan.episodes[i].episode_id, images=False))
+        problems += episode_problems(episodes[-1], place.source.uri)
+        place.count(1)
+    return problems, Facts.of(episodes, place.plan.info.schema.fps)
+
+
+def _check_frames(episode: Episode, uri: str) -> None:
+    for name, frames in episode.images.items():
+        chunks = [each for each in frames if isinstance(each, VideoChunk)] if isinstance(frames, tuple) else []
+        num = sum(each.num_frames for each in chunks) if chunks else len(frames)
+        if num != episode.length:
+            raise DataError(
+                f"{name} has {num} frames in {episode.episode_id}, its table has {episode.length} steps",
+                where=f"{uri}, {episode.episode_id}, {name}",
+                why="every step needs its frame",
+                fix=f"data.skip_episodes=[{episode.episode_id}], or record it again",
+            )
+
+
+def _splits(plan: ConversionPlan) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for episode in plan.episodes:
+        for split in episode.splits:
+            found.setdefault(split, []).append(episode.episode_id)
+    return found
 
 
 def _receipts(store: Store, plan: ConversionPlan) -> dict[int, Receipt]:
     """Receipts of shards that are whole in the store."""
-    sizes = {info.key: info.size for info in store.list("shards/")}
     listed = {info.key for info in store.list("_work/")}
-    found = {}
-    for n in range(len(plan.shards)):
-        if not {_receipt_key(n), _rows_key(n)} <= listed:
-            continue
-        try:
-            values = json.loads(store.read(_receipt_key(n)))
-            receipt = Receipt(Shard(**values["shard"]), values["rows_sha256"])
-        except (ValueError, KeyError, TypeError):
-            continue
-        rows_hold = hashlib.sha256(store.read(_rows_key(n))).hexdigest() == receipt.rows_sha256
-        if rows_hold and sizes.get(receipt.shard.key) == receipt.shard.bytes:
-            found[n] = receipt
-    return found
+    there = [n for n in range(len(plan.shards)) if {_receipt_key(n), _rows_key(n)} <= listed]
+    if not there:
+        return {}
+    sizes = {info.key: info.size for info in store.list("shards/")}
+    with ThreadPoolExecutor(READERS) as pool:
+        read = list(pool.map(partial(_receipt, store), there))
+    return {
+        n: receipt
+        for n, receipt in zip(there, read, strict=True)
+        if receipt is not None and sizes.get(receipt.shard.key) == receipt.shard.bytes
+    }
 
 
-def _in_processes(
-    source: Source, plan: ConversionPlan, uri: str, missing: list[int], workers: int
-) -> Iterator[tuple[int, Receipt]]:
-    # spawn: a fork would copy open HDF5 files and the locks of other threads
-    pool = ProcessPoolExecutor(min(workers, len(missing)), get_context("spawn"), _start_worker, (source, plan, uri))
+def _receipt(store: Store, n: int) -> Receipt | None:
     try:
-        futures = {pool.submit(_work, n): n for n in missing}
-        for future in as_completed(futures):
-            try:
-                result = future.result()
-            except BrokenProcessPool as error:
-                raise Interrupted(
-                    "a converter process was killed",
-                    where=f"{uri}, about shard {futures[future]}",
-                    why="something ended it from outside, most often because memory ran out",
-                    fix="run the same command again, with fewer workers if it happens twice: finished shards are kept",
-                ) from error
-            if isinstance(result, _Failure):
-                raise result.kind.of(result.problems)
-            yield futures[future], result
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """A TendonError on its way out of a worker process."""
-
-    kind: type[TendonError]
-    problems: tuple[Problem, ...]
-
-
-_worker: list[tuple[Source, ConversionPlan, Store]] = []  # set once in a worker process, never in the parent
-
-
-def _start_worker(source: Source, plan: ConversionPlan, uri: str) -> None:
-    _worker[:] = [(source, plan, open_store(uri))]
-
-
-def _work(n: int) -> Receipt | _Failure:
-    source, plan, store = _worker[0]
-    try:
-        return make_shard(source, plan, store, n)
-    except TendonError as error:
-        return _Failure(type(error), error.problems)
+        values = json.loads(store.read(_receipt_key(n)))
+        receipt = Receipt(Shard(**values["shard"]), values["rows_sha256"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    return receipt if hashlib.sha256(store.read(_rows_key(n))).hexdigest() == receipt.rows_sha256 else None
 
 
 def _split_totals(plan: ConversionPlan) -> dict[str, SplitTotals]:

@@ -31,14 +31,24 @@ class Feature:
 
 @dataclass(frozen=True)
 class Camera:
-    """One image per step. ``member`` is its lower-case name inside a shard."""
+    """One image per step. ``member`` is its lower-case name inside a shard.
+
+    The last three fields say more of an mp4 and are left out of JSON where they say nothing.
+    """
 
     name: str
     member: str
     height: int
     width: int
     channels: int
-    codec: str = "mjpeg"
+    codec: str = "mjpeg"  # or "mp4": chunks of video; or "npy": raw frames, of an exact copy
+    encoding: str = ""  # inside of an mp4: h264, av1, ...
+    fps: float = 0.0  # of the mp4
+    chunk: int = 0  # frames per mp4; fewer in the last one and where the source's key frames say so
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        return {key: value for key, value in asdict(self).items() if value or key not in ("encoding", "fps", "chunk")}
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,7 @@ class Schema:
             "features": [
                 asdict(each) | {"shape": list(each.shape), "offset": offsets[each.name]} for each in self.features
             ],
-            "cameras": [asdict(each) for each in self.cameras],
+            "cameras": [each.to_json() for each in self.cameras],
         }
 
     @classmethod
@@ -85,17 +95,28 @@ class Schema:
 
 
 @dataclass(frozen=True)
+class VideoChunk:
+    """Consecutive frames of one camera as an mp4 that starts with a key frame and needs nothing outside of it."""
+
+    content: bytes
+    first_frame: int  # of the episode
+    num_frames: int  # frames of the episode in it
+    skip: int = 0  # frames at its front that belong to no episode: it was cut at the key frame before
+
+
+@dataclass(frozen=True)
 class Episode:
     """One demonstration.
 
-    ``features`` holds ``[T, ...]`` arrays by feature name; ``images`` by camera name either raw ``uint8 [T, H, W, C]``
-    or T encoded images.
+    ``features`` holds ``[T, ...]`` arrays by feature name; ``images`` by camera name raw ``uint8 [T, H, W, C]``, T
+    encoded images, or the chunks of a video that together show T frames.
     """
 
     episode_id: str
     length: int
     features: Mapping[str, np.ndarray]
-    images: Mapping[str, np.ndarray | tuple[bytes, ...]] = field(default_factory=dict)
+    images: Mapping[str, np.ndarray | tuple[bytes, ...] | tuple[VideoChunk, ...]] = field(default_factory=dict)
     task: str = ""
     success: bool | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    extras: Mapping[str, bytes] = field(default_factory=dict)  # anything else, by lower-case file name; kept as it is

@@ -8,8 +8,13 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
+import numpy as np
+
+from tendon.data.episode import Schema
+from tendon.data.images import planned_cameras
 from tendon.data.manifest import FORMAT_VERSION, digest_of
 from tendon.data.sources.source import EpisodeInfo, SourceInfo
 from tendon.errors import ConfigError, DataError
@@ -17,6 +22,7 @@ from tendon.storage import join
 
 MB = 1 << 20
 JPEG_BYTES_PER_VALUE = 0.15  # of a q90 4:2:0 JPEG, for sizing shards only
+VIDEO_BYTES_PER_VALUE = 0.01
 MANY_SHARDS = 64  # plain webdataset users need at least as many shards as readers
 SMALL_DATASET = 256 * MB
 SMALL_SHARD = 16 * MB  # smaller datasets still give several processes something to do
@@ -27,19 +33,26 @@ MAX_PROBLEMS = 20
 
 @dataclass(frozen=True)
 class ConversionOptions:
-    """What may differ between two conversions of one source; each is part of the plan's digest."""
+    """What may differ between two conversions of one source; each that is not at its default is part of the digest."""
 
     skip_episodes: tuple[str, ...] = ()
     jpeg_quality: int = 90
+    resize: tuple[int, int] | None = None  # height and width of every camera
+    codec: str = ""  # mjpeg, or npy (raw frames up to 64 px); as in the source when empty
+    exact: bool = False  # keep the source's dtypes, raw frames and all else, so that it can leave again byte for byte
     shard_bytes: int = 128 * MB  # target; a dataset above 256 MB has at least 64 shards, none is above 1 GB
 
 
 @dataclass(frozen=True)
 class ConversionPlan:
-    """``episodes[i]`` becomes the sample ``ep_<i>``; ``shards[n]`` lists the numbers of the episodes in shard n."""
+    """``episodes[i]`` becomes the sample ``ep_<i>``; ``shards[n]`` lists the numbers of the episodes in shard n.
+
+    ``schema`` is what is written; ``info.schema`` what the source has.
+    """
 
     digest: str
     info: SourceInfo
+    schema: Schema
     options: ConversionOptions
     episodes: tuple[EpisodeInfo, ...]
     shards: tuple[tuple[int, ...], ...]
@@ -52,9 +65,19 @@ class ConversionPlan:
 
 def plan_digest(source_digest: str, options: ConversionOptions | None = None) -> str:
     """The 16 hex digits under which the dataset will lie; known without opening the source."""
-    options = options or ConversionOptions()
-    chosen = asdict(options) | {"skip_episodes": sorted(options.skip_episodes)}
+    chosen = option_values(options or ConversionOptions())
     return digest_of({"source": source_digest, "options": chosen, "format": FORMAT_VERSION})[:16]
+
+
+def option_values(options: ConversionOptions) -> dict[str, Any]:
+    """The options that are not at their defaults, as plain values; a new option leaves old digests as they are."""
+    usual = asdict(ConversionOptions())
+    chosen = {name: value for name, value in asdict(options).items() if value != usual[name]}
+    if "skip_episodes" in chosen:
+        chosen["skip_episodes"] = sorted(chosen["skip_episodes"])
+    if "resize" in chosen:
+        chosen["resize"] = list(chosen["resize"])
+    return chosen
 
 
 def dataset_uri(store_uri: str, name: str, plan: str) -> str:
@@ -71,7 +94,9 @@ def plan_conversion(info: SourceInfo, options: ConversionOptions | None = None) 
     """
     options = options or ConversionOptions()
     _check_skips(info, options)
-    episodes = tuple(each for each in info.episodes if each.episode_id not in options.skip_episodes)
+    schema = replace(info.schema, cameras=planned_cameras(info.schema.cameras, options.resize, options.codec))
+    skipped = set(options.skip_episodes)
+    episodes = tuple(each for each in info.episodes if each.episode_id not in skipped)
     problems = [problem for episode in episodes for problem in episode.problems]
     if problems:
         raise DataError.of(problems[:MAX_PROBLEMS])
@@ -82,8 +107,8 @@ def plan_conversion(info: SourceInfo, options: ConversionOptions | None = None) 
             why=f"all {len(info.episodes)} demonstrations are in data.skip_episodes",
             fix="skip fewer of them",
         )
-    shards = deal([_key(each.episode_id) for each in episodes], _estimated_bytes(info, episodes), options.shard_bytes)
-    return ConversionPlan(plan_digest(info.digest, options), info, options, episodes, shards)
+    shards = deal([_key(each.episode_id) for each in episodes], _estimated_bytes(schema, episodes), options.shard_bytes)
+    return ConversionPlan(plan_digest(info.digest, options), info, schema, options, episodes, shards)
 
 
 def deal(keys: Sequence[bytes], sizes: Sequence[int], shard_bytes: int) -> tuple[tuple[int, ...], ...]:
@@ -95,15 +120,24 @@ def deal(keys: Sequence[bytes], sizes: Sequence[int], shard_bytes: int) -> tuple
     num = -(-total // shard_bytes)
     num = max(num, MANY_SHARDS) if total > SMALL_DATASET else max(num, -(-total // SMALL_SHARD))
     num = max(num, -(-total // MAX_SHARD), -(-len(sizes) // MAX_EPISODES_PER_SHARD), 1)
-    per_shard = total / num
-    shards: list[list[int]] = [[]]
-    filled = 0
-    for i in sorted(range(len(keys)), key=lambda i: keys[i]):
-        if shards[-1] and filled >= per_shard * len(shards):
-            shards.append([])
-        shards[-1].append(i)
-        filled += sizes[i]
-    return tuple(tuple(shard) for shard in shards)
+    words = np.frombuffer(b"".join(key.ljust(32, b"\0") for key in keys), ">u8").reshape(-1, 4)
+    order = np.lexsort(words.T[::-1])
+    filled = np.cumsum(np.asarray(sizes)[order])[:-1]  # before every episode but the first
+    # an episode begins the next shard when what lies before it reaches the next multiple; at most one shard at a time
+    reached = np.searchsorted(total / num * np.arange(1, num + 1), filled, "right")
+    begins = [at + 1 for at in np.flatnonzero(np.diff(_one_at_a_time(reached), prepend=0)).tolist()]
+    return tuple(tuple(part.tolist()) for part in np.split(order, begins))
+
+
+def _one_at_a_time(reached: np.ndarray) -> np.ndarray:
+    """The same, where a jump by several is taken in single steps."""
+    if not len(reached) or (np.diff(reached, prepend=0) <= 1).all():
+        return reached
+    taken, at = [], 0
+    for goal in reached.tolist():
+        at += goal > at
+        taken.append(at)
+    return np.array(taken)
 
 
 def _check_skips(info: SourceInfo, options: ConversionOptions) -> None:
@@ -119,9 +153,10 @@ def _check_skips(info: SourceInfo, options: ConversionOptions) -> None:
         )
 
 
-def _estimated_bytes(info: SourceInfo, episodes: Sequence[EpisodeInfo]) -> list[int]:
-    pixels = sum(camera.height * camera.width * camera.channels for camera in info.schema.cameras)
-    per_step = info.schema.row_dtype.itemsize + int(pixels * JPEG_BYTES_PER_VALUE)
+def _estimated_bytes(schema: Schema, episodes: Sequence[EpisodeInfo]) -> list[int]:
+    rates = {"mjpeg": JPEG_BYTES_PER_VALUE, "mp4": VIDEO_BYTES_PER_VALUE, "npy": 1.0}
+    images = sum(int(each.height * each.width * each.channels * rates[each.codec]) for each in schema.cameras)
+    per_step = schema.row_dtype.itemsize + images
     return [2048 + each.length * per_step for each in episodes]
 
 

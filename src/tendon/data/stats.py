@@ -1,7 +1,8 @@
 """Statistics of a dataset: what normalisers need and what the report shows. float64 throughout.
 
-Mean, std, min, max and count come from the index alone and merge exactly over any subset of episodes. Quantiles need
-the values: one pass over the low-dimensional members of the split, exact up to QUANTILE_STEPS steps.
+Mean, std, min, max and count come from the index alone and merge exactly over any subset of episodes and over datasets.
+Quantiles need the values: one bounded pass over the low-dimensional members of the split, exact up to QUANTILE_STEPS
+steps, above that within half a bin of a histogram over the range that the index names.
 """
 
 from __future__ import annotations
@@ -13,15 +14,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tendon.data.check import Finding, duplicate_findings, length_findings, span_findings, split_findings
-from tendon.data.index import sums_of
+from tendon.data.check import TIMESTAMP, Facts, Finding, Ticks
+from tendon.data.index import SUMS, sums_of
+from tendon.data.manifest import digest_of
+from tendon.data.rows import EpisodeRow, Rows
 from tendon.data.tario import LOWDIM
 
 if TYPE_CHECKING:
-    from tendon.data.dataset import Dataset, EpisodeRow
+    from tendon.data.dataset import Dataset
 
 QUANTILES = (0.01, 0.99)
-QUANTILE_STEPS = 2_000_000  # more steps than this and every k-th episode stands for the rest
+STACKED_BYTES = 256 << 20  # sums kept side by side for quick questions; beyond it one feature after the other
+QUANTILE_STEPS = 2_000_000  # more steps than this and a histogram stands for the values
+QUANTILE_BINS = 1 << 14  # its bins, from the lowest to the highest value of a dimension
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class FeatureStats:
 
 @dataclass(frozen=True)
 class DatasetStats:
-    """Statistics of one split, and what is odd about it. ``quantiles``: "exact", or of how many of the episodes."""
+    """Statistics of one split, and what is odd about it. ``quantiles``: "exact", or how far off they may be."""
 
     dataset_digest: str
     split: str
@@ -111,56 +116,190 @@ def compute_stats(dataset: Dataset, split: str = "train", skip_episodes: Sequenc
         DataError: the index or a shard is damaged.
     """
     rows = dataset.episodes(split, skip_episodes)
-    sums = {feature.name: index_stats(dataset, rows, feature.name) for feature in dataset.manifest.schema.features}
-    low_high, told = _quantiles(dataset, rows)
+    sums = subset_stats(dataset, rows)
+    low_high, told = _quantiles(dataset, rows, sums)
     features = {
         name: FeatureStats(
             each.count, *(_floats(v) for v in (each.mean, each.std, each.min, each.max, *low_high[name]))
         )
         for name, each in sums.items()
     }
-    steps = sum(row.length for row in rows)
-    findings = tuple(_findings(dataset, rows, sums))
-    return DatasetStats(dataset.manifest.digest, split, len(rows), steps, told, features, findings)
+    findings = find_odd(dataset, rows)
+    return DatasetStats(dataset.manifest.digest, split, len(rows), int(rows.lengths.sum()), told, features, findings)
 
 
-def index_stats(dataset: Dataset, rows: Sequence[EpisodeRow], feature: str) -> Stats:
+def subset_stats(dataset: Dataset, rows: Rows | Sequence[EpisodeRow]) -> dict[str, Stats]:
+    """Sums of every feature over some episodes, from the index alone; all dimensions of all features at once."""
+    features = dataset.manifest.schema.features
+    num = sum(feature.dim for feature in features) * len(SUMS) * 8 * dataset.manifest.episodes
+    if num > STACKED_BYTES:
+        return {feature.name: index_stats(dataset, rows, feature.name) for feature in features}
+    if not dataset.stacked_sums:
+        for kind in SUMS:
+            columns = [sums_of(dataset.table, feature.name, kind) for feature in features]
+            dataset.stacked_sums[kind] = np.concatenate(columns, 1)
+    at = numbers_of(rows)
+    counts = dataset.table.array("length")[at]
+    sums, m2s, mins, maxs = (dataset.stacked_sums[kind][at] for kind in SUMS)
+    whole = Stats.merged(counts, sums / counts[:, None], m2s, mins, maxs)
+    found, start = {}, 0
+    for feature in features:
+        part = slice(start, start + feature.dim)
+        parts = (each[part] for each in (whole.mean, whole.m2, whole.min, whole.max))
+        found[feature.name] = Stats(whole.count, *parts)
+        start += feature.dim
+    return found
+
+
+def index_stats(dataset: Dataset, rows: Rows | Sequence[EpisodeRow], feature: str) -> Stats:
     """Sums of one feature over some episodes, from the index alone."""
-    at = np.array([row.index for row in rows])
-    counts = dataset.table.column(f"{feature}/count").to_numpy()[at]
+    at = numbers_of(rows)
+    counts = dataset.table.array(f"{feature}/count")[at]
     sums, m2s, mins, maxs = (sums_of(dataset.table, feature, kind)[at] for kind in ("sum", "m2", "min", "max"))
     return Stats.merged(counts, sums / counts[:, None], m2s, mins, maxs)
 
 
-def _quantiles(dataset: Dataset, rows: Sequence[EpisodeRow]) -> tuple[dict[str, np.ndarray], str]:
-    steps = sum(row.length for row in rows)
-    stride = -(-steps // QUANTILE_STEPS)
-    chosen = rows[::stride]
-    arrays = list(dataset.lowdims(chosen))
-    found = {}
-    for feature in dataset.manifest.schema.features:
-        values = np.concatenate([each[feature.name].reshape(len(each), feature.dim) for each in arrays])
-        found[feature.name] = np.quantile(values.astype(np.float64), QUANTILES, axis=0)
-    return found, "exact" if stride == 1 else f"of {len(chosen)} of {len(rows)} episodes"
+def merge_stats(parts: Sequence[DatasetStats]) -> DatasetStats:
+    """Of several datasets together, every step counting once. Only features that all of them have.
+
+    Everything but the quantiles is exact. A quantile of a union lies between the least and the greatest of its parts
+    (give or take one rank); the mean of these, weighted by steps, is given.
+    """
+    shared = [name for name in parts[0].features if all(name in each.features for each in parts)]
+    features = {}
+    for name in shared:
+        each = [part.features[name] for part in parts]
+        counts = np.array([one.count for one in each])
+        means, stds, mins, maxs, q01s, q99s = (
+            np.array([getattr(one, key) for one in each]) for key in ("mean", "std", "min", "max", "q01", "q99")
+        )
+        whole = Stats.merged(counts, means, np.square(stds) * counts[:, None], mins, maxs)
+        weights = counts[:, None] / counts.sum()
+        values = (whole.mean, whole.std, whole.min, whole.max, (q01s * weights).sum(0), (q99s * weights).sum(0))
+        features[name] = FeatureStats(whole.count, *map(_floats, values))
+    return DatasetStats(
+        dataset_digest=digest_of([each.dataset_digest for each in parts]),
+        split="+".join(dict.fromkeys(each.split for each in parts)),
+        episodes=sum(each.episodes for each in parts),
+        steps=sum(each.steps for each in parts),
+        quantiles=parts[0].quantiles if len(parts) == 1 else "between the least and the greatest of the parts",
+        features=features,
+        findings=tuple(finding for each in parts for finding in each.findings),
+    )
 
 
-def _findings(dataset: Dataset, rows: Sequence[EpisodeRow], sums: Mapping[str, Stats]) -> list[Finding]:
-    at = np.array([row.index for row in rows])
-    ids = [row.episode_id for row in rows]
-    keys = (f"{LOWDIM}/size", f"{LOWDIM}/crc32c")
-    marks = [dataset.table.column(key).to_numpy()[at].tolist() for key in keys]
-    observed = {name: each for name, each in sums.items() if not name.startswith("next.")}
-    lows = {name: _floats(each.min) for name, each in observed.items()}
-    highs = {name: _floats(each.max) for name, each in observed.items()}
-    splits = {
-        split: [row.episode_id for row in dataset.rows if split in row.splits] for split in dataset.manifest.splits
-    }
-    return [
-        *span_findings(lows, highs),
-        *length_findings(ids, np.array([row.length for row in rows])),
-        *duplicate_findings(ids, list(zip(*marks, strict=True))),
-        *split_findings(splits),
-    ]
+def numbers_of(rows: Rows | Sequence[EpisodeRow]) -> np.ndarray:
+    """Where rows stand in the index."""
+    return rows.numbers if isinstance(rows, Rows) else np.array([row.index for row in rows], np.int64)
+
+
+def _quantiles(dataset: Dataset, rows: Rows, sums: Mapping[str, Stats]) -> tuple[dict[str, np.ndarray], str]:
+    steps = int(rows.lengths.sum())
+    features = dataset.manifest.schema.features
+    if steps <= QUANTILE_STEPS:
+        arrays = list(dataset.lowdims(rows))
+        found = {}
+        for feature in features:
+            values = np.concatenate([each[feature.name].reshape(len(each), feature.dim) for each in arrays])
+            found[feature.name] = np.quantile(values.astype(np.float64), QUANTILES, axis=0)
+        return found, "exact"
+    piles = {feature.name: Histogram.between(sums[feature.name]) for feature in features}
+    for each in dataset.lowdims(_as_stored(dataset, rows)):
+        for feature in features:
+            piles[feature.name].add(each[feature.name].reshape(len(each), feature.dim))
+    told = f"within 1/{2 * QUANTILE_BINS} of the range of each dimension"
+    return {name: pile.quantiles(QUANTILES) for name, pile in piles.items()}, told
+
+
+def _as_stored(dataset: Dataset, rows: Rows) -> Rows:
+    """The rows in the order in which their bytes lie, so that neighbours are read together."""
+    shard, offset = (dataset.table.array(key)[rows.numbers] for key in ("shard", f"{LOWDIM}/offset"))
+    return Rows(dataset.table, rows.numbers[np.lexsort((offset, shard))])
+
+
+@dataclass
+class Histogram:
+    """Counts of equal bins per dimension between known extremes: quantiles with a hard bound, in fixed memory."""
+
+    low: np.ndarray
+    width: np.ndarray  # of a bin; 1 where a dimension is constant
+    counts: np.ndarray  # [D, QUANTILE_BINS]
+
+    @classmethod
+    def between(cls, sums: Stats) -> Histogram:
+        """An empty one over the range of a feature."""
+        width = (sums.max - sums.min) / QUANTILE_BINS
+        return cls(sums.min, np.where(width > 0, width, 1.0), np.zeros((len(width), QUANTILE_BINS), np.int64))
+
+    def add(self, values: np.ndarray) -> None:
+        """Count ``values [N, D]``."""
+        bins = np.clip(((values - self.low) / self.width).astype(np.int64), 0, QUANTILE_BINS - 1)
+        bins += np.arange(len(self.low)) * QUANTILE_BINS
+        self.counts += np.bincount(bins.reshape(-1), minlength=self.counts.size).reshape(self.counts.shape)
+
+    def quantiles(self, levels: Sequence[float]) -> np.ndarray:
+        """``[len(levels), D]``, as numpy would interpolate them, each value known to half a bin."""
+        total = np.cumsum(self.counts, 1)
+        found = np.empty((len(levels), len(self.low)))
+        for d in range(len(self.low)):
+            for k, level in enumerate(levels):
+                rank = level * (total[d, -1] - 1)
+                around = np.searchsorted(total[d], [np.floor(rank), np.ceil(rank)], "right")
+                values = self.low[d] + (np.minimum(around, QUANTILE_BINS - 1) + 0.5) * self.width[d]
+                found[k, d] = values[0] + (values[1] - values[0]) * (rank - np.floor(rank))
+        constant = self.counts[:, 0] == total[:, -1]
+        return np.where(constant, self.low, found)
+
+
+def find_odd(dataset: Dataset, rows: Rows) -> tuple[Finding, ...]:
+    """Findings of some episodes, from the index; timestamps are read where the index says that they are uneven."""
+    at = rows.numbers
+    schema, table = dataset.manifest.schema, dataset.table
+    lows, highs = ({name: sums_of(table, name, kind)[at] for name in schema.dims} for kind in ("min", "max"))
+    size, crc = (table.column(f"{LOWDIM}/{key}").to_numpy()[at].astype(np.uint64) for key in ("size", "crc32c"))
+    outside = np.zeros(len(at), np.int64)
+    if "action" in lows:
+        outside = ((lows["action"] < -1) | (highs["action"] > 1)).sum(1)
+    facts = Facts(
+        tuple(rows.ids()),
+        rows.lengths,
+        _untold(rows),
+        size << np.uint64(32) | crc,
+        outside,
+        {name: each.min(0) for name, each in lows.items()},
+        {name: each.max(0) for name, each in highs.items()},
+        _ticks(dataset, rows, at) if TIMESTAMP in schema.dims else None,
+    )
+    splits = {split: dataset.episodes(split).ids() for split in ("train", "valid") if split in dataset.manifest.splits}
+    return facts.findings(schema.fps, splits)
+
+
+def _untold(rows: Rows) -> np.ndarray:
+    """Which episodes have no task text."""
+    import pyarrow.compute as pc
+
+    trimmed = pc.utf8_trim_whitespace(rows.column("task"))
+    return np.asarray(pc.equal(trimmed, "").to_numpy(zero_copy_only=False))
+
+
+def _ticks(dataset: Dataset, rows: Rows, at: np.ndarray) -> Ticks:
+    """Even timestamps are known from their extremes and spread alone; the others are read."""
+    low, high, m2 = (sums_of(dataset.table, TIMESTAMP, kind)[at, 0] for kind in ("min", "max", "m2"))
+    num = rows.lengths.astype(np.float64)
+    step = np.where(num > 1, (high - low) / np.maximum(num - 1, 1), 1 / dataset.manifest.schema.fps)
+    even = np.abs(m2 - step**2 * num * (num**2 - 1) / 12) <= np.maximum(m2, 1e-12) * 0.2 / num
+    ticks = Ticks(step, step.copy(), step.copy())
+    odd = np.flatnonzero(~even | (step <= 0))
+    read = Ticks.of(
+        [each[TIMESTAMP] for each in dataset.lowdims(Rows(dataset.table, at[odd]))], dataset.manifest.schema.fps
+    )
+    for own, real in (
+        (ticks.mean_s, read.mean_s),
+        (ticks.longest_s, read.longest_s),
+        (ticks.shortest_s, read.shortest_s),
+    ):
+        own[odd] = real
+    return ticks
 
 
 def _floats(values: np.ndarray) -> tuple[float, ...]:

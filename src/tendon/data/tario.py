@@ -1,6 +1,8 @@
 """The bytes of a shard: a deterministic ustar archive of episodes, written and scanned.
 
-A sample ``ep_<8 digits>`` is one episode: ``meta.json``, ``lowdim.npy`` (one structured array), ``<camera>.mjpeg``.
+A sample ``ep_<8 digits>`` is one episode: ``meta.json``, ``lowdim.npy`` (one structured array), and per camera
+``<camera>.mjpeg``, ``<camera>.npy`` (raw frames) or ``<camera>.0000.mp4``, ``<camera>.0001.mp4``, ...; then what else there is:
+``extra.<file name>``.
 A writer of our own rather than webdataset's TarWriter: that one imports torch, and offset, size and crc32c of every
 member are needed while writing. The result is plain: ``tar`` and ``webdataset`` read it. Called by convert and index.
 """
@@ -9,17 +11,23 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 
-from tendon.data.episode import Camera, Episode, Schema
+from tendon.data.episode import Camera, Episode, Schema, VideoChunk
 from tendon.errors import DataError
 
 BLOCK = 512
+CRC_PART = 64 << 10
 MAX_NAME = 100
 META, LOWDIM = "meta.json", "lowdim.npy"
+EXTRA = "extra."  # before the file name of what is neither low-dimensional nor a camera
+MP4 = "mp4"  # the codec of a camera whose frames are chunks of video
+RAW = "npy"  # the codec of a camera whose frames are one uint8 array [T, H, W, C]
+CHUNK_KEYS = ("first_frame", "num_frames", "skip")
 JPEG_END_START = b"\xff\xd9\xff\xd8"  # one frame ends, the next begins; cannot occur inside a frame we wrote
 
 
@@ -79,16 +87,28 @@ def write_episode(
         "success": episode.success,
         "splits": list(splits),
         "fps": schema.fps,
-        "cameras": {f"{each.member}.mjpeg": each.name for each in schema.cameras},
+        "cameras": {f"{each.member}.{each.codec}": each.name for each in schema.cameras},
         "source": dict(episode.provenance),
     }
+    videos = {each.member: _whole_video(episode, each) for each in schema.cameras if each.codec == MP4}
+    if videos:
+        meta["chunks"] = {name: _chunk_values(chunks) for name, chunks in videos.items()}
     members = [
         writer.add(f"{key}.{META}", json.dumps(meta, sort_keys=True, separators=(",", ":")).encode()),
         writer.add(f"{key}.{LOWDIM}", npy_bytes(rows_of(episode, schema))),
     ]
     for camera in schema.cameras:
+        for k, chunk in enumerate(videos.get(camera.member, ())):
+            members.append(writer.add(f"{key}.{chunk_member(camera, k)}", chunk.content))
+        if camera.codec == MP4:
+            continue
+        if camera.codec == RAW:
+            content = npy_bytes(np.ascontiguousarray(episode.images[camera.name]))
+            members.append(writer.add(f"{key}.{camera.member}.{RAW}", content))
+            continue
         content = b"".join(jpegs(episode.images[camera.name], camera, jpeg_quality))
         members.append(writer.add(f"{key}.{camera.member}.mjpeg", content))
+    members += [writer.add(f"{key}.{EXTRA}{name}", content) for name, content in sorted(episode.extras.items())]
     return members
 
 
@@ -100,16 +120,47 @@ def rows_of(episode: Episode, schema: Schema) -> np.ndarray:
     return rows
 
 
-def jpegs(frames: np.ndarray | tuple[bytes, ...], camera: Camera, quality: int) -> Iterator[bytes]:
+def chunk_member(camera: Camera, k: int) -> str:
+    """The name of a camera's chunk ``k`` behind that of its sample."""
+    return f"{camera.member}.{k:04d}.{MP4}"
+
+
+def jpegs(
+    frames: np.ndarray | tuple[bytes, ...] | tuple[VideoChunk, ...], camera: Camera, quality: int
+) -> Iterator[bytes]:
     """The frames as JPEGs; what is encoded already is not encoded again."""
     if isinstance(frames, tuple):
-        yield from frames
+        for frame in frames:
+            assert isinstance(frame, bytes), f"{camera.name} is a video, its codec in the schema must be mp4"
+            yield frame
         return
     import simplejpeg
 
     colors = ("GRAY", "Gray") if camera.channels == 1 else ("RGB", "420")
     for frame in np.ascontiguousarray(frames):
         yield simplejpeg.encode_jpeg(frame, quality, colors[0], colors[1], fastdct=False)
+
+
+def _whole_video(episode: Episode, camera: Camera) -> tuple[VideoChunk, ...]:
+    """The chunks of a camera, which must follow each other and show every step."""
+    chunks = cast("tuple[VideoChunk, ...]", episode.images[camera.name])
+    at = 0
+    for chunk in chunks:
+        if chunk.first_frame != at:
+            break
+        at += chunk.num_frames
+    if at != episode.length:
+        raise DataError(
+            f"the video of {camera.name} does not show every step of {episode.episode_id}",
+            where=f"{episode.episode_id}, {camera.name}",
+            why=f"its chunks show {at} frames without a gap, the episode has {episode.length} steps",
+            fix=f"data.skip_episodes=[{episode.episode_id}], or record it again",
+        )
+    return chunks
+
+
+def _chunk_values(chunks: Sequence[VideoChunk]) -> dict[str, Any]:
+    return {key: [getattr(chunk, key) for chunk in chunks] for key in CHUNK_KEYS}
 
 
 def npy_bytes(rows: np.ndarray) -> bytes:
@@ -169,7 +220,12 @@ def crc32c(content: bytes | memoryview) -> int:
     """The checksum that every read verifies."""
     import google_crc32c
 
-    return int(google_crc32c.value(bytes(content) if isinstance(content, memoryview) else content))
+    if isinstance(content, bytes):
+        return int(google_crc32c.value(content))
+    crc = 0
+    for at in range(0, len(content), CRC_PART):  # it takes bytes only: copy what stays in the cache
+        crc = google_crc32c.extend(crc, bytes(content[at : at + CRC_PART]))
+    return int(crc)
 
 
 def _header(name: str, size: int) -> bytes:

@@ -16,6 +16,7 @@ from tendon.errors import ConfigError
 from tendon.storage import open_store
 
 SCHEME = "demo://"
+DEFAULT_NOISE = 0.05  # of the executed actions, so that a policy sees how to come back
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def parse_demo(uri: str) -> DemoSource:
             env=compose([f"env={parts.netloc or parts.path}", "data.uri=unused"]).env,
             episodes=int(query.get("episodes", "100")),
             seed=int(query.get("seed", "1")),
-            noise=float(query.get("noise", "0")),
+            noise=float(query.get("noise", DEFAULT_NOISE)),
             images=query.get("images", "0") in ("1", "true"),
         )
         if source.episodes < 1:

@@ -66,7 +66,7 @@ def record_demos(
     seed: int,
     path: str | Path,
     *,
-    noise: float = 0.0,
+    noise: float = 0.05,
     images: bool = False,
     num_guests: int = 2,
     step_timeout_s: float = 20.0,
@@ -79,7 +79,8 @@ def record_demos(
         episodes: how many are kept.
         seed: the first seed, in the block of demonstrations.
         path: the HDF5 file, which appears when it is finished.
-        noise: standard deviation of what is added to the expert's actions (they are stored as executed).
+        noise: standard deviation of what is added to the expert's actions (they are stored as executed); it shows a
+            learner how to come back from where it should not be.
         images: store the simulator's cameras as well.
         num_guests: how many record at once; does not change the file.
         step_timeout_s: a guest that takes longer for a step is killed, its episode left out.
@@ -115,7 +116,7 @@ def record_demos(
 
 
 def _seeds(seed: int, episodes: int) -> Iterator[int | None]:
-    """Seeds from ``seed`` to the end of their block, then None for ever; an error now where even no failure would do."""
+    """Seeds from ``seed`` to the end of their block, then None for ever; an error now if they cannot be enough."""
     seeds.demonstrations(seed, episodes)
     return itertools.chain(range(seed, seeds.DEMONSTRATIONS.last + 1), itertools.repeat(None))
 

@@ -78,7 +78,7 @@ class Actor:
 
     def reset(self, seed: int) -> None:
         """Begin the episode of ``seed``: nothing of the one before is left, and what the policy draws depends on the seed alone."""
-        deltas = self.policy.window.observation_deltas
+        deltas = self.policy.window.reading_deltas
         assert max(deltas) <= 0
         self.history: deque[dict[str, Array]] = deque(maxlen=1 - min(deltas))
         self.memory: Any = self.policy.start(seed)
@@ -109,7 +109,7 @@ class Actor:
     def _window(self, key: str) -> Array:
         """``[1, T, ...]``; before the start of the episode its first observation is repeated."""
         newest = len(self.history) - 1
-        values = [_named(self.history[max(0, newest + delta)], key) for delta in self.policy.window.observation_deltas]
+        values = [_named(self.history[max(0, newest + delta)], key) for delta in self.policy.window.reading_deltas]
         stacked = np.stack(values)[None]
         return stacked if stacked.dtype == np.uint8 else stacked.astype(np.float32)
 

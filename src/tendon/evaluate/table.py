@@ -87,8 +87,22 @@ def summarise(
         "interval_95": list(wilson(counts["success"], n)),
         "mean_sum_reward": sum(row["sum_reward"] for row in counted) / n,
         "mean_steps": sum(row["steps"] for row in counted) / n,
+        "robomimic": robomimic_names(counted, wall_s),
         "wall_s": wall_s,
         "steps_per_s": sum(row["steps"] for row in rows) / max(wall_s, 1e-9),
+    }
+
+
+def robomimic_names(counted: list[dict[str, Any]], wall_s: float) -> dict[str, float]:
+    """The same numbers under the names robomimic logs them by; times in minutes, as there."""
+    n = len(counted)
+    successes = sum(row["status"] == "success" for row in counted)
+    return {
+        "Return": sum(row["sum_reward"] for row in counted) / n,
+        "Horizon": sum(row["steps"] for row in counted) / n,
+        "Success_Rate": successes / n,
+        "Num_Success": float(successes),
+        "Time_Episode": wall_s / 60,
     }
 
 
@@ -138,12 +152,12 @@ def _clips(folder: Path, env: EnvConfig, eval: EvalConfig, results: list[Episode
     try:
         with drawing_guest(env, eval) as guest:
             for result in chosen:
-                replay = render_episode(guest, result.seed, result.actions, recorded=result.status)
+                replay = render_episode(guest, result.seed, result.actions, recorded=result.status, every=2)
                 if not replay.agrees:
                     log.warning("evaluate: clip of seed %d: %s", result.seed, replay.note)
                     continue
                 clips[result.seed] = f"videos/seed_{result.seed}.mp4"
-                (folder / clips[result.seed]).write_bytes(encode_mp4(replay.frames, env.fps))
+                (folder / clips[result.seed]).write_bytes(encode_mp4(replay.frames, env.fps / 2))
     except TendonError as error:
         log.warning("evaluate: no clips: %s; %s", error.problems[0].why, error.problems[0].fix)
     return clips

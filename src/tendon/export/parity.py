@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from tendon.errors import DataError
-from tendon.policies.base import Batch, Policy
+from tendon.policies.base import Batch, Policy, Shape
 
 NUM_INPUTS = 64  # episodes of the fixed inputs
 NUM_STEPS = 4  # actions asked in a row, so that a policy's memory is compared too
@@ -35,18 +35,20 @@ class ParityRecord:
         return asdict(self)
 
 
-def fixed_inputs(policy: Policy, features: Mapping[str, int], num_inputs: int = NUM_INPUTS) -> list[Batch]:
+def fixed_inputs(policy: Policy, features: Mapping[str, Shape], num_inputs: int = NUM_INPUTS) -> list[Batch]:
     """Observations ``[B, T, D]`` for a few steps, from a fixed seed: a wide normal, some rows far out."""
     generator = torch.Generator().manual_seed(SEED)
-    times = len(policy.window.observation_deltas)
-    spread_B11 = torch.logspace(-1, 1, num_inputs).view(-1, 1, 1)
-    return [
-        {
-            key: spread_B11 * torch.randn(num_inputs, times, features[key], generator=generator)
-            for key in policy.window.observation_keys
-        }
-        for _ in range(NUM_STEPS)
-    ]
+    times = len(policy.window.reading_deltas)
+    spread_B = torch.logspace(-1, 1, num_inputs)
+
+    def values(shape: Shape) -> torch.Tensor:
+        sizes = (num_inputs, times, *((shape,) if isinstance(shape, int) else shape))
+        if len(sizes) == 5:  # cameras: C, H, W of the feature, H, W, C of the bytes
+            B, T, C, H, W = sizes
+            return torch.randint(0, 256, (B, T, H, W, C), generator=generator, dtype=torch.uint8)
+        return spread_B.view(-1, *[1] * (len(sizes) - 1)) * torch.randn(sizes, generator=generator)
+
+    return [{key: values(features[key]) for key in policy.window.observation_keys} for _ in range(NUM_STEPS)]
 
 
 def compare(what: str, source: Policy, result: Policy, inputs: Sequence[Batch], tolerance: float = 0.0) -> ParityRecord:

@@ -1,36 +1,46 @@
 """Batches of windows from a converted dataset: any batch by its number, exact epochs, a state of one integer.
 
-The low-dimensional features asked for are held in memory; a batch is one gather per set of deltas. Called by the
-training loop, which makes tensors of the arrays. Axes: B windows, T deltas of a feature, D its numbers.
+``Loader`` joins order, windows, shelf and gather. Called by the training loop, which makes tensors of the arrays. Axes:
+B windows, T deltas of a feature, D its numbers, H, W, C of an image.
 """
 
 from __future__ import annotations
 
-import difflib
+import logging
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 
 import numpy as np
 
 from tendon.data.dataset import Dataset
 from tendon.data.manifest import digest_of
-from tendon.errors import ConfigError
-from tendon.loader.order import Order
-from tendon.loader.windows import Edge, Span, spans_of, steps_of, window_table
+from tendon.errors import DataError
+from tendon.loader import mistakes
+from tendon.loader.ahead import Ahead
+from tendon.loader.budget import Needs, Shares, share_out
+from tendon.loader.cache import BLOCK, CachedBytes, Name
+from tendon.loader.choice import ONE_LANE_BYTES, SHUFFLED, Means, Ordering
+from tendon.loader.emphasis import Emphasis, emphasis
+from tendon.loader.fetch import Bytes, open_bytes
+from tendon.loader.gather import Chunk, chunk_of, fields_of, gather, gather_chunk, grouped
+from tendon.loader.layout import Layout
+from tendon.loader.meter import Meter
+from tendon.loader.order import LANES, Order, Units
+from tendon.loader.processes import Processes, Recipe
+from tendon.loader.shelf import Shelf
+from tendon.loader.slabs import Field, Slabs, arrays_in, slab_bytes
+from tendon.loader.slots import MineStudioOrder, Slots
+from tendon.loader.windows import Edge, spans_of, window_table
 
-STATE_VERSION = 1
+log = logging.getLogger(__name__)
 
-State = dict[str, int | str]
+STATE_VERSION = 2
+CHUNK = 1 << 17  # window steps that are worked out at once when everything is in memory
+LOOK_AHEAD = 32  # batches whose units are loaded before they are needed
+MOST_BAD = 0.001  # share of episodes that may be replaced, one at least
 
-
-@dataclass(frozen=True)
-class _Group:
-    """Features with the same span: their values side by side, float32 ``[steps, sum of D]``."""
-
-    span: Span
-    deltas: np.ndarray
-    columns: tuple[tuple[str, str, int, int], ...]  # feature, its mask, first and last column
-    values: np.ndarray
+State = dict[str, int | str | list[int]]
 
 
 class Loader:
@@ -46,72 +56,103 @@ class Loader:
         *,
         edges: Mapping[str, Edge | tuple[Edge, Edge]] | None = None,
         skip_episodes: Sequence[str] = (),
+        stride: int = 1,
+        drop_n_last_frames: int = 0,
+        ordering: Ordering = SHUFFLED,
+        rank: int = 0,
+        world: int = 1,
+        on_bad_sample: str = "fail",
+        means: Means | None = None,
     ) -> None:
-        """Read the features of a split into memory.
+        """Make ready; the first bytes are read when a batch is asked for.
 
         Args:
             dataset: a converted dataset.
             split: one of its splits, or ``all``.
-            deltas: per feature the steps relative to t, such as ``{"action": (0, 1, 2)}``.
-            batch_size: windows per batch.
+            deltas: per feature or camera the steps relative to t, such as ``{"action": (0, 1, 2)}``.
+            batch_size: windows per batch, of all ranks together.
             seed: of the order.
             edges: per feature what lies beyond an episode: ``repeat`` (default), ``zero`` or ``none``; or a pair.
             skip_episodes: ids of episodes to leave out.
+            stride: steps between the windows of an episode.
+            drop_n_last_frames: no window begins at the last n steps of an episode.
+            ordering: shuffled, or rows that walk through episodes, and what is seen more often.
+            rank: which share of every batch this process gets.
+            world: how many shares there are.
+            on_bad_sample: ``fail``, or ``substitute`` the next window of the order.
+            means: memory, threads, cache; they never change the stream.
 
         Raises:
-            ConfigError: a feature, split or episode does not exist, or no window fits.
-            DataError: a shard is damaged.
+            ConfigError: a feature, split or episode does not exist, no window fits, or the memory is too small.
         """
+        self.means = means or Means()
+        self._arguments = {
+            "split": split,
+            "deltas": dict(deltas),
+            "batch_size": batch_size,
+            "seed": seed,
+            "edges": edges,
+            "skip_episodes": tuple(skip_episodes),
+            "stride": stride,
+            "drop_n_last_frames": drop_n_last_frames,
+            "ordering": ordering,
+            "rank": rank,
+            "world": world,
+            "on_bad_sample": on_bad_sample,
+        }
         spans = spans_of(deltas, edges)
-        _check(dataset, spans, batch_size)
-        self.batch_size, self.seed = batch_size, seed
+        mistakes.check(dataset, spans, batch_size, rank, world, stride, on_bad_sample)
+        self.dataset, self.batch_size, self.seed, self.rank, self.world = dataset, batch_size, seed, rank, world
         rows = dataset.episodes(split, skip_episodes)
         self.num_episodes = len(rows)
         self._episode_index = np.array([row.index for row in rows], np.int64)
-        self._table = window_table([row.length for row in rows], spans.values())
-        self.num_windows = self._table.num_windows
-        if not self.num_windows:
-            raise ConfigError(
-                "no window fits into any episode",
-                where=f"{dataset.uri}, split {split}",
-                why=f"the longest of {len(rows)} episodes has {max(row.length for row in rows)} steps, "
-                "and the edge none forbids padding",
-                fix="use fewer deltas, or the edge repeat",
-            )
-        self._order = Order(self.num_windows, seed)
-        steps = np.concatenate(list(dataset.lowdims(rows)))
-        self._groups = _grouped(steps, spans)
+        self._table = window_table([row.length for row in rows], spans.values(), stride, drop_n_last_frames)
+        if not self._table.num_windows:
+            raise mistakes.no_window(dataset, split, rows)
+        schema = dataset.manifest.schema
+        cameras = {each.name: each for each in schema.cameras if each.name in spans}
+        self._groups = grouped(spans, schema.dims, cameras)
+        lowdim = any(name in schema.dims for name in spans)
+        self._layout = Layout(dataset, rows, lowdim, list(cameras.values()), ordering.unit_bytes)
+        self._ordering, self._spans = ordering, spans
+        self._emphasis = self._emphasised(ordering, dataset, split)
+        self._order = self._ordered(ordering)
+        self.num_windows = self._order.num_windows
         self._manifest = dataset.manifest.digest
-        chosen = {name: asdict(span) for name, span in sorted(spans.items())}
-        self._plan = digest_of({"split": split, "skip": sorted(skip_episodes), "spans": chosen})[:16]
-        self._samples = 0
+        self._plan = digest_of(self._asked(split, skip_episodes, drop_n_last_frames))[:16]
+        self._substitute = on_bad_sample == "substitute"
+        self._bad: set[int] = set()
+        self._share_size = -(-batch_size // world)
+        self._fields = fields_of(self._groups, self._share_size)
+        self._slabs = Slabs(slab_bytes(self._fields))
+        self._chunk: tuple[int, Chunk] | None = None
+        self.shares = self._shares()
+        self._shelf: Shelf | None = None
+        self._lock = threading.RLock()
+        self._samples = self._now = 0
+        self._expected, self._soon = (0, -1), list[int]()  # positions whose units are known, and those units
+        self._ahead: Ahead | Processes | None = None
+
+    # ------------------------------------------------------------------------------------------------------- batches
 
     def batch(self, k: int) -> dict[str, np.ndarray]:
-        """The k-th batch, whatever was asked for before.
+        """This rank's share of the k-th batch, whatever was asked for before.
 
         Returns:
-            Per feature float32 ``[B, T, D]`` and ``<feature>_is_pad`` bool ``[B, T]`` (True: beyond the episode);
-            ``episode_index`` and ``frame_index`` int64 ``[B]``. Features of one span are views of one array.
+            Per feature float32 ``[B, T, D]``, per camera uint8 ``[B, T, H, W, C]``, and ``<name>_is_pad`` bool ``[B, T]``
+            (True: beyond the episode); ``episode_index`` and ``frame_index`` int64 ``[B]``; with rows that walk through
+            episodes also ``slot`` int64 and ``first`` bool ``[B]``. Features of one span are views of one array.
         """
-        return self.samples(k * self.batch_size, self.batch_size)
+        return self._share(k * self.batch_size)
 
     def samples(self, first: int, count: int) -> dict[str, np.ndarray]:
-        """The windows at positions ``[first, first + count)`` of the endless stream, as ``batch`` gives them."""
-        episodes_B, t_B = self._table.locate(self._order.windows(first, count))
-        length_B, row0_B = self._table.length[episodes_B], self._table.row0[episodes_B]
-        batch = {"episode_index": self._episode_index[episodes_B], "frame_index": t_B}
-        for group in self._groups:
-            steps_BT, pad_BT = steps_of(t_B, length_B, group.deltas)
-            steps_BT += row0_B[:, None]
-            values_BTD = group.values.take(steps_BT, axis=0)
-            if group.span.before == "zero":
-                values_BTD[pad_BT & (t_B[:, None] + group.deltas < 0)] = 0
-            if group.span.after == "zero":
-                values_BTD[pad_BT & (t_B[:, None] + group.deltas > 0)] = 0
-            for name, mask, begin, end in group.columns:
-                batch[name] = values_BTD[:, :, begin:end]
-                batch[mask] = pad_BT
-        return batch
+        """The windows at positions ``[first, first + count)`` of the endless stream of all ranks."""
+        return self.at(np.arange(first, first + count))
+
+    def at(self, positions: np.ndarray) -> dict[str, np.ndarray]:
+        """The windows at any positions of the stream, as ``batch`` gives them."""
+        with self._lock:
+            return self._at(positions)
 
     def epoch_of(self, k: int) -> int:
         """The epoch in which batch ``k`` begins."""
@@ -121,82 +162,340 @@ class Loader:
         return self
 
     def __next__(self) -> dict[str, np.ndarray]:
-        batch = self.samples(self._samples, self.batch_size)
+        if self._ahead is None:
+            self._ahead = self._started()
+        batch = self._ahead.next()
         self._samples += self.batch_size
         return batch
+
+    # --------------------------------------------------------------------------------------------------------- state
 
     @property
     def state(self) -> State:
         """Where the iteration stands; small, JSON, the same on all ranks."""
-        return {
+        state: State = {
             "v": STATE_VERSION,
             "seed": self.seed,
             "samples": self._samples,
             "manifest": self._manifest,
             "plan": self._plan,
         }
+        if self._bad:
+            state["bad"] = sorted(int(self._episode_index[episode]) for episode in self._bad)
+        return state
 
-    def load_state(self, state: Mapping[str, int | str]) -> None:
-        """Continue where ``state`` was taken; another batch size is fine.
+    def load_state(self, state: Mapping[str, int | str | list[int]]) -> None:
+        """Continue where ``state`` was taken; another batch size, world, or other means are fine.
 
         Raises:
             ConfigError: it belongs to another dataset, seed, split or set of windows.
         """
-        meaning = {
-            "v": "loader version",
-            "manifest": "dataset",
-            "seed": "seed",
-            "plan": "split, windows or list of skipped episodes",
-        }
-        for key, what in meaning.items():
-            if state.get(key) != self.state[key]:
-                raise ConfigError(
-                    f"the saved position belongs to another {what}",
-                    where=f"loader state, {key}",
-                    why=f"it says {state.get(key)!r}, this run has {self.state[key]!r}",
-                    fix="continue with the configuration of the saved run, or start a new one",
+        mistakes.check_state(state, self.state)
+        self._stop_ahead()
+        self._samples = int(state["samples"])  # type: ignore[arg-type]
+        listed = state.get("bad", [])
+        assert isinstance(listed, list)
+        self._bad = set(np.flatnonzero(np.isin(self._episode_index, listed)).tolist())
+
+    @property
+    def bad_episodes(self) -> list[str]:
+        """The ids of episodes whose windows were replaced, for the record."""
+        return sorted(self._layout.rows[episode].episode_id for episode in self._bad)
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """What a batch is made of, features by name with their shape."""
+        dims = self.dataset.manifest.schema.dims
+        found = []
+        for group in self._groups:
+            for name in group.names:
+                shape = (
+                    (dims[name],)
+                    if group.columns
+                    else next(f.shape for f in fields_of([group], 1) if f.name == name)[2:]
                 )
-        self._samples = int(state["samples"])
+                found.append(Field(name, "<f4" if group.columns else "|u1", (1, len(group.span.deltas), *shape)))
+        return tuple(found)
 
+    @property
+    def meter(self) -> Meter:
+        """Waits at every border."""
+        return self._shelved().meter
 
-def _grouped(steps: np.ndarray, spans: Mapping[str, Span]) -> list[_Group]:
-    """Side by side what is gathered together."""
-    groups = []
-    for span in dict.fromkeys(spans.values()):
-        names = [name for name, own in spans.items() if own == span]
-        parts = [steps[name].reshape(len(steps), -1) for name in names]
-        ends = np.cumsum([part.shape[1] for part in parts]).tolist()
-        columns = tuple(
-            (name, f"{name}_is_pad", end - part.shape[1], end)
-            for name, part, end in zip(names, parts, ends, strict=True)
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Seconds that each border of the path waited, and the consumer's share."""
+        return self._shelved().meter.metrics()
+
+    def close(self) -> None:
+        """Stop threads and processes; the loader may be used again."""
+        self._stop_ahead()
+        with self._lock:
+            if self._shelf is not None:
+                self._shelf.close()
+                self._shelf = self._chunk = None
+
+    # --------------------------------------------------------------------------------------------------------- inside
+
+    def _share(self, first: int) -> dict[str, np.ndarray]:
+        with self._lock:
+            if not self._shelved().ready or self._bad:
+                self._expect(first)
+                return self._at(self._positions(first))
+            return self._of_chunk(first)
+
+    def _positions(self, first: int) -> np.ndarray:
+        """Where this rank's windows of the batch at ``first`` stand in the stream."""
+        if self._ordering.kind == "shuffled":
+            return np.arange(first + (self.rank - first) % self.world, first + self.batch_size, self.world)
+        begin, end = (self.batch_size * r // self.world for r in (self.rank, self.rank + 1))
+        return np.arange(first + begin, first + end)
+
+    def _at(self, positions: np.ndarray) -> dict[str, np.ndarray]:
+        fields = fields_of(self._groups, len(positions))
+        slabs = self._slabs if len(positions) <= self._share_size else Slabs(slab_bytes(fields))
+        arrays = slabs.lend(fields)
+        self._fill(positions, arrays)
+        return self._named(positions, arrays)
+
+    def _of_chunk(self, first: int) -> dict[str, np.ndarray]:
+        """The share when everything is in memory: what is common to many batches is worked out once."""
+        shelf, B = self._shelved(), self.batch_size
+        widest = max(len(group.span.deltas) for group in self._groups)
+        many = max(1, CHUNK // (self._share_size * widest))
+        begin, inside = first - first % (many * B), first % (many * B)
+        if inside % B or self._ordering.kind != "shuffled" or begin % self.world:  # another grid than k * batch_size
+            return self._at(self._positions(first))
+        if self._chunk is None or self._chunk[0] != begin:
+            positions = np.arange(begin + self.rank, begin + many * B, self.world)
+            located = self._located(positions)
+            self._chunk = (begin, chunk_of(shelf, self._groups, self._episode_index, *located))
+        low, high = ((at - self.rank + self.world - 1) // self.world for at in (inside, inside + B))
+        fields = self._fields if high - low == self._share_size else fields_of(self._groups, high - low)
+        arrays = self._slabs.lend(fields)
+        with shelf.meter.waiting("gather"):
+            gather_chunk(shelf, self._groups, self._chunk[1], low, high, arrays)
+        return self._named(None, arrays)
+
+    def _share_into(self, first: int, whole: np.ndarray) -> None:
+        """This rank's share of the batch at ``first``, into memory of someone else."""
+        with self._lock:
+            self._expect(first)
+            positions = self._positions(first)
+            self._fill(positions, arrays_in(whole, fields_of(self._groups, len(positions))))
+
+    def _viewed(self, first: int, whole: np.ndarray) -> dict[str, np.ndarray]:
+        """The batch at ``first`` that another process has put into ``whole``."""
+        positions = self._positions(first)
+        return self._named(positions, arrays_in(whole, fields_of(self._groups, len(positions))))
+
+    def _fill(self, positions: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
+        shelf = self._shelved()
+        episodes_B, t_B = self._located(positions)
+        while self._bad or self._substitute:
+            episodes_B, t_B = self._replaced(positions, episodes_B, t_B)
+            bad = gather(shelf, self._groups, episodes_B, t_B, arrays)
+            if not bad:
+                break
+            self._mark(bad)
+        else:
+            for error in gather(shelf, self._groups, episodes_B, t_B, arrays).values():
+                raise error
+        np.take(self._episode_index, episodes_B, out=arrays["episode_index"], mode="clip")
+        arrays["frame_index"][...] = t_B
+
+    def _named(self, positions: np.ndarray | None, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        batch = {"episode_index": arrays["episode_index"], "frame_index": arrays["frame_index"]}
+        if self._ordering.kind != "shuffled" and positions is not None:
+            batch["slot"], batch["first"] = positions % self.batch_size, batch["frame_index"] == self._table.t0[0]
+        for i, group in enumerate(self._groups):
+            at = 0
+            for j, name in enumerate(group.names):
+                if group.columns:
+                    batch[name] = arrays[f"values {i}"][:, :, at : at + group.columns.dims[j]]
+                    at += group.columns.dims[j]
+                else:
+                    batch[name] = arrays[name]
+                batch[f"{name}_is_pad"] = arrays[f"pad {i}"]
+        return batch
+
+    def _located(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Episode and t of the windows at positions."""
+        items = self._order.at(positions)
+        if self._emphasis is not None:
+            items = self._emphasis.windows(items, positions // self.num_windows)
+        return self._table.locate(items)
+
+    def _replaced(
+        self, positions: np.ndarray, episodes_B: np.ndarray, t_B: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Windows of bad episodes replaced by the next window of the order that is not bad."""
+        if not self._bad:
+            return episodes_B, t_B
+        bad = np.fromiter(self._bad, np.int64)
+        positions, episodes_B, t_B = positions.copy(), episodes_B.copy(), t_B.copy()
+        while (wrong := np.isin(episodes_B, bad)).any():
+            positions[wrong] += 1 if self._ordering.kind == "shuffled" else self.batch_size
+            episodes_B[wrong], t_B[wrong] = self._located(positions[wrong])
+        return episodes_B, t_B
+
+    def _mark(self, bad: Mapping[int, DataError]) -> None:
+        for episode, error in bad.items():
+            log.warning("loader: episode %s is replaced: %s", self._layout.rows[episode].episode_id, error)
+        self._bad |= set(bad)
+        if len(self._bad) > max(1, MOST_BAD * self.num_episodes) or len(self._bad) == self.num_episodes:
+            raise next(iter(bad.values()))
+
+    def _expect(self, first: int) -> None:
+        """Begin to load what the next batches need."""
+        shelf, shares = self._shelved(), self.shares
+        if shares.tier != "window" and shares.rows >= shelf.layout.lengths.sum() and shelf.complete:
+            return
+        self._now = first
+        begin, end = self._expected
+        if not begin <= first <= (begin + end) // 2:  # far enough ahead is looked again half way through
+            end = first + LOOK_AHEAD * self.batch_size
+            positions = np.concatenate([self._positions(at) for at in range(first, end, self.batch_size)])
+            episodes, _ = self._located(positions)
+            units, where = np.unique(shelf.layout.unit_of[episodes], return_index=True)
+            self._expected, self._soon = (first, end), units[np.argsort(where)].tolist()
+        shelf.expect(self._soon)
+
+    def _shelved(self) -> Shelf:
+        with self._lock:
+            if self._shelf is None:
+                columns = [group.columns for group in self._groups if group.columns]
+                source = self._source()
+                self._now, self._expected = self._samples, (0, -1)
+                means = self.means
+                self._shelf = Shelf(self._layout, columns, self.shares, source, means.threads, means.fetches)
+                self._shelf.next_use = self._next_use
+                if isinstance(source, CachedBytes):
+                    source.next_use = self._blocks_use
+            return self._shelf
+
+    def _source(self) -> Bytes:
+        source, cache = open_bytes(self.dataset.store), self.means.cache
+        if cache is None or not source.waits:
+            return source
+        sizes = {shard.key: shard.bytes for shard in self.dataset.manifest.shards}
+        return CachedBytes(source, cache / self._manifest[:16], self.means.cache_bytes, sizes)
+
+    def _next_use(self, units: np.ndarray) -> np.ndarray:
+        if isinstance(self._order, Order):
+            return self._order.next_use(units, self._now)
+        episodes, _ = self._located(np.arange(self._now, self._now + LOOK_AHEAD * self.batch_size))
+        soon, where = np.unique(self._layout.unit_of[episodes], return_index=True)
+        at = np.searchsorted(soon, units).clip(max=len(soon) - 1)
+        return np.where(soon[at] == units, where[at], np.iinfo(np.int64).max)
+
+    def _blocks_use(self, names: list[Name]) -> list[float]:
+        """When the blocks of the disk cache are needed next: when the first of their units is."""
+        if not hasattr(self, "_unit_blocks"):
+            layout, keys = self._layout, [shard.key for shard in self.dataset.manifest.shards]
+            blocks: dict[Name, list[int]] = {}
+            for unit in range(layout.num_units):
+                for each in layout.ranges(unit):
+                    for block in range(each.start // BLOCK, (each.end - 1) // BLOCK + 1):
+                        blocks.setdefault((keys[each.shard], block), []).append(unit)
+            self._unit_blocks = blocks
+        uses = self._next_use(np.arange(self._layout.num_units))
+        return [float(min((uses[u] for u in self._unit_blocks.get(name, ())), default=np.inf)) for name in names]
+
+    def _num_ahead(self) -> int:
+        if self.means.ahead is not None:
+            return self.means.ahead
+        everything = self.shares.tier == "resident" and not self._layout.cameras
+        return self.shares.ring - 1 if not everything or self.means.processes else 0
+
+    def _started(self) -> Ahead | Processes:
+        """Whoever makes the batches that iteration asks for."""
+        means = self.means
+        if not means.processes:
+            return Ahead(self, self._samples, self._num_ahead())
+        budget = means.memory_budget // means.processes
+        own = replace(means, processes=0, ahead=0, memory_budget=budget)
+        recipe = Recipe(self.dataset.uri, {**self._arguments, "means": own}, self.state)
+        return Processes(self, recipe, self._samples, means.processes, self.shares.ring, self._slabs.size)
+
+    def _learned(self, episodes: Sequence[int]) -> None:
+        """What other processes found to be bad."""
+        if episodes:
+            self._bad |= set(np.flatnonzero(np.isin(self._episode_index, episodes)).tolist())
+
+    def _stop_ahead(self) -> None:
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
+
+    # ---------------------------------------------------------------------------------------------------- how it is made
+
+    def _emphasised(self, ordering: Ordering, dataset: Dataset, split: str) -> Emphasis | None:
+        if not ordering.weights and not ordering.repeated:
+            return None
+        places = {row.episode_id: i for i, row in enumerate(self._layout.rows)}
+        mistakes.check_ordering(ordering, places, dataset, split)
+        weights = {places[name]: weight for name, weight in ordering.weights.items() if name in places}
+        repeated = {places[name]: steps for name, steps in ordering.repeated.items() if name in places}
+        found = emphasis(self._table, weights, repeated, ordering.times)
+        if not found.num_items:
+            raise mistakes.no_window(dataset, split, self._layout.rows)
+        return found
+
+    def _ordered(self, ordering: Ordering) -> Order | Slots | MineStudioOrder:
+        counts = self._table.counts if self._emphasis is None else self._emphasis.counts
+        if ordering.kind == "slots":
+            return Slots(counts, self.batch_size, self.seed)
+        if ordering.kind == "minestudio":
+            order = MineStudioOrder(counts.tolist(), self.batch_size, self.world)
+            if not order.num_windows:
+                raise mistakes.too_few_windows(int(counts.sum()), self.batch_size)
+            return order
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        units = Units(starts[self._layout.unit_start], np.diff(self._layout.unit_start))
+        lanes = ordering.lanes or (1 if self._layout.bytes_E.sum() < ONE_LANE_BYTES else LANES)
+        return Order(int(counts.sum()), self.seed, lanes, units, ordering.block)
+
+    def _asked(self, split: str, skip_episodes: Sequence[str], drop: int) -> dict[str, object]:
+        """All that makes the stream, besides dataset and seed."""
+        ordering = asdict(self._ordering)
+        ordering |= {"lanes": self._order.lanes, "repeated": {k: list(v) for k, v in self._ordering.repeated.items()}}
+        asked: dict[str, object] = {
+            "split": split,
+            "skip": sorted(skip_episodes),
+            "spans": {name: asdict(span) for name, span in sorted(self._spans.items())},
+            "stride": self._table.stride,
+            "drop": drop,
+            "ordering": ordering,
+        }
+        if self._ordering.kind != "shuffled":
+            asked["slots"] = self.batch_size
+        return asked
+
+    def _shares(self) -> Shares:
+        layout, order = self._layout, self._order
+        rows, encoded = int(layout.lengths.sum()), int(layout.bytes_E.sum())
+        share = 1.0
+        if isinstance(order, Order) and order.lanes > 1:
+            mine = -(-order.lanes // self.world) if order.lanes % self.world == 0 else order.lanes
+            share = min(1.0, 2 * mine * order.block / self.num_episodes)
+        elif not isinstance(order, Order):
+            share = min(1.0, 2 * self._share_size / self.num_episodes)
+        unit_rows = np.add.reduceat(layout.lengths, layout.unit_start[:-1])
+        unit_bytes = np.add.reduceat(layout.bytes_E, layout.unit_start[:-1])
+        deltas = [len(set(group.span.deltas)) for group in self._groups if group.camera]
+        needs = Needs(
+            rows=rows,
+            live_rows=max(int(rows * share), int(unit_rows.max())),
+            lowdim_row=4 * sum(sum(group.columns.dims) for group in self._groups if group.columns),
+            frame_row=sum(c.height * c.width * c.channels for c in layout.cameras),
+            encoded=encoded,
+            live_encoded=max(int(encoded * share), int(unit_bytes.max())),
+            batch=self._slabs.size,
+            tables=int(order.num_windows * (8 if order.lanes > 1 else 24)),
+            largest_rows=int(unit_rows.max()),
+            largest_encoded=int(unit_bytes.max()),
+            decodes_per_epoch=sum(deltas) * self.num_windows / max(rows * len(deltas), 1),
         )
-        values = np.concatenate(parts, axis=1, dtype=np.float32, casting="unsafe")
-        groups.append(_Group(span, np.array(span.deltas, np.int64), columns, values))
-    return groups
-
-
-def _check(dataset: Dataset, spans: Mapping[str, Span], batch_size: int) -> None:
-    if batch_size < 1:
-        raise ConfigError(
-            "the batch size is not positive",
-            where="training.batch_size",
-            why=f"it is {batch_size}",
-            fix="use 1 or more",
-        )
-    known = dataset.manifest.schema.dims
-    cameras = {camera.name for camera in dataset.manifest.schema.cameras}
-    for name, span in spans.items():
-        if not span.deltas:
-            raise ConfigError(
-                f"{name} has no deltas", where="windows", why="an empty window holds nothing", fix="give at least (0,)"
-            )
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1, 0.4)
-            raise ConfigError(
-                f"the dataset has no low-dimensional feature named {name}",
-                where=dataset.uri,
-                why="it is a camera, and images are not loaded yet"
-                if name in cameras
-                else f"it has {', '.join(known)}",
-                fix=f"write {near[0]}" if near else "choose one of the features of the dataset",
-            )
+        ring = 2 + (3 if self.means.ahead is None else self.means.ahead)
+        return share_out(needs, self.means.memory_budget, ring, self.means.fetches, self.means.tier)

@@ -1,16 +1,19 @@
 """A window is (episode, t, deltas per feature): the arithmetic that turns windows into row numbers and masks. Pure.
 
-Deltas are steps relative to t, as in LeRobot; robomimic's frame_stack n and seq_length m are the deltas -(n-1) ... m-1.
-An edge says what a delta beyond the episode gives. Axes: B windows, W deltas.
+Deltas are steps relative to t, as in LeRobot; rules.py says the same in the words of the other readers. An edge says
+what a delta beyond the episode gives. Axes: B windows, W deltas, E episodes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
+
+TABLE_WINDOWS = 1 << 24  # up to so many, the episode of a window is looked up rather than searched
 
 Edge = Literal["repeat", "zero", "none"]  # the nearest step, zeros, or no such window at all
 
@@ -32,25 +35,48 @@ class WindowTable:
     length: np.ndarray
     t0: np.ndarray  # t of the episode's first window
     start: np.ndarray  # number of the episode's first window
+    counts: np.ndarray  # windows of the episode
 
     num_windows: int
+    stride: int = 1  # steps from one window to the next
 
     def locate(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Episode and t of every window."""
-        episodes = np.searchsorted(self.start, windows, side="right") - 1
-        return episodes, windows - self.start[episodes] + self.t0[episodes]
+        episodes = self.episode_of_window(windows)
+        return episodes, (windows - self.start[episodes]) * self.stride + self.t0[episodes]
+
+    def episode_of_window(self, windows: np.ndarray) -> np.ndarray:
+        """The episode of every window."""
+        if self.num_windows <= TABLE_WINDOWS:
+            return np.asarray(self._episode_of[windows])
+        return np.searchsorted(self.start, windows, side="right") - 1
+
+    @cached_property
+    def _episode_of(self) -> np.ndarray:
+        return np.repeat(np.arange(len(self.counts), dtype=np.int32), self.counts)
 
 
-def window_table(lengths: Sequence[int], spans: Iterable[Span]) -> WindowTable:
-    """The windows of episodes of these lengths; the edge ``none`` takes windows away, the others never do."""
+def window_table(
+    lengths: Sequence[int], spans: Iterable[Span], stride: int = 1, drop_n_last_frames: int = 0
+) -> WindowTable:
+    """The windows of episodes of these lengths; the edge ``none`` takes windows away, the others never do.
+
+    Args:
+        lengths: steps of every episode.
+        spans: of all features.
+        stride: steps between the windows of an episode; the last may reach beyond its end.
+        drop_n_last_frames: no window begins at the last n steps, as with LeRobot's Diffusion Policy.
+    """
     spans = list(spans)
     lengths_E = np.asarray(lengths, np.int64)
     first = max([0, *(-min(span.deltas) for span in spans if span.before == "none")])
     behind = max([0, *(max(span.deltas) for span in spans if span.after == "none")])
-    counts = np.maximum(lengths_E - first - behind, 0)
+    counts = np.maximum(lengths_E - first - max(behind, drop_n_last_frames), 0)
+    counts = -(-counts // stride)
     rows = np.cumsum(lengths_E) - lengths_E
     starts = np.cumsum(counts) - counts  # an episode without windows shares its start with the next, which locate finds
-    return WindowTable(rows, lengths_E, np.full(len(lengths_E), first), starts, int(counts.sum()))
+    t0 = np.full(len(lengths_E), first)
+    return WindowTable(rows, lengths_E, t0, starts, counts, int(counts.sum()), stride)
 
 
 def steps_of(t_B: np.ndarray, length_B: np.ndarray, deltas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 Batch = dict[str, Tensor]
+Shape = int | tuple[int, ...]  # of one step of a feature: D, (C, L) of a scan, (C, H, W) of a camera
 Memory = Any  # a tree of tensors with a leading batch axis, or None
 
 
@@ -26,10 +27,16 @@ class Window:
     observation_deltas: tuple[int, ...]  # e.g. (-1, 0)
     action_deltas: tuple[int, ...]  # e.g. (0, 1, ..., 15)
     num_actions: int  # how many of the predicted actions are executed before the policy is asked again
+    acting_deltas: tuple[int, ...] = ()  # steps read when acting where they differ from training's; empty: they do not
 
     def deltas(self) -> dict[str, tuple[int, ...]]:
         """Deltas per feature, as the loader wants them."""
         return {key: self.observation_deltas for key in self.observation_keys} | {self.action_key: self.action_deltas}
+
+    @property
+    def reading_deltas(self) -> tuple[int, ...]:
+        """Steps that ``act`` reads: the newest is 0, and before an episode's start its first observation is repeated."""
+        return self.acting_deltas or self.observation_deltas
 
 
 @dataclass(frozen=True)

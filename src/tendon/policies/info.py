@@ -8,7 +8,7 @@ from typing import Any
 
 from tendon.config.schema import POLICIES, PolicyConfig
 from tendon.errors import DataError
-from tendon.policies.base import Window
+from tendon.policies.base import Shape, Window
 
 FORMAT = 1
 
@@ -18,7 +18,7 @@ class PolicyInfo:
     """Enough to build the policy again and to feed it."""
 
     config: PolicyConfig
-    features: Mapping[str, int]  # dimensions of each feature it reads or predicts
+    features: Mapping[str, Shape]  # dimensions of each feature it reads or predicts
     window: Window
 
     @property
@@ -29,7 +29,9 @@ class PolicyInfo:
     @property
     def action_dim(self) -> int:
         """How many numbers one action has."""
-        return self.features[self.window.action_key]
+        dim = self.features[self.window.action_key]
+        assert isinstance(dim, int)
+        return dim
 
     def to_json(self) -> dict[str, Any]:
         """As written to policy.json."""
@@ -41,7 +43,7 @@ class PolicyInfo:
         """Read what ``to_json`` wrote; ``where`` names the file in an error."""
         try:
             config = _restored(POLICIES[data["policy"]["name"]], data["policy"])
-            features = {key: int(dim) for key, dim in data["features"].items()}
+            features = {key: _shape(shape) for key, shape in data["features"].items()}
             return PolicyInfo(config, features, _restored(Window, data["window"]))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise DataError(
@@ -50,6 +52,10 @@ class PolicyInfo:
                 why=f"format {data.get('format')!r}, expected {FORMAT}; {type(error).__name__}: {error}",
                 fix="use the version of tendon that wrote it, or train and export again",
             ) from error
+
+
+def _shape(value: Any) -> Shape:
+    return tuple(int(one) for one in value) if isinstance(value, list) else int(value)
 
 
 def _restored(kind: type[Any], data: Mapping[str, Any]) -> Any:

@@ -4,28 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 from tendon.config.schema import PolicyConfig
 from tendon.data.stats import FeatureStats
 from tendon.errors import ConfigError
-from tendon.policies.base import Policy
+from tendon.policies.base import Policy, Shape
 
-Maker = Callable[[PolicyConfig, Mapping[str, int], "Mapping[str, FeatureStats] | None"], Policy]
+Maker = Callable[[Any, Mapping[str, Shape], "Mapping[str, FeatureStats] | None"], Policy]
+Stats = Mapping[str, FeatureStats] | None
 
 
-def _bc(config: PolicyConfig, features: Mapping[str, int], stats: Mapping[str, FeatureStats] | None) -> Policy:
-    from tendon.config.schema import BcConfig
+def _bc(config: Any, features: Mapping[str, Shape], stats: Stats) -> Policy:
     from tendon.policies.bc import Bc
 
-    assert isinstance(config, BcConfig)
     return Bc(config, features, stats)
 
 
-MAKERS: Mapping[str, Maker] = {"bc": _bc}  # one line and one function per policy: imports stay inside the function
+def _bc_vae(config: Any, features: Mapping[str, Shape], stats: Stats) -> Policy:
+    from tendon.policies.bc_vae import BcVae
+
+    return BcVae(config, features, stats)
+
+
+def _bc_rnn(config: Any, features: Mapping[str, Shape], stats: Stats) -> Policy:
+    from tendon.policies.bc_rnn import BcRnn
+
+    return BcRnn(config, features, stats)
+
+
+def _bc_transformer(config: Any, features: Mapping[str, Shape], stats: Stats) -> Policy:
+    from tendon.policies.bc_transformer import BcTransformer
+
+    return BcTransformer(config, features, stats)
+
+
+# One line and one function per policy: imports stay inside the function.
+MAKERS: Mapping[str, Maker] = {"bc": _bc, "bc_vae": _bc_vae, "bc_rnn": _bc_rnn, "bc_transformer": _bc_transformer}
 
 
 def make_policy(
-    config: PolicyConfig, features: Mapping[str, int], stats: Mapping[str, FeatureStats] | None = None
+    config: PolicyConfig, features: Mapping[str, Shape], stats: Mapping[str, FeatureStats] | None = None
 ) -> Policy:
     """The policy that ``config.name`` names, weights fresh from torch's global generator.
 

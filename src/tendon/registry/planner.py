@@ -48,6 +48,7 @@ def make_plan(
     planned = [_planned(trial, fixed, problems) for trial in trials]
     if problems:
         raise ConfigError.of(problems)
+    code = code_version("data", "loader", "policies", "train", "export", "sim", "evaluate")
     run = RunPlan(
         run_id="",
         store_uri=store_uri,
@@ -61,9 +62,10 @@ def make_plan(
         confirm_episodes=confirm_episodes,
         champion=champion,
         promote=promote,
+        code_version=code,
         trials=tuple(trial for trial in planned if trial is not None),
     )
-    return replace(run, run_id=digest(run, code_version("sim", "evaluate")))
+    return replace(run, run_id=digest(run))
 
 
 def source_digest(source_uri: str) -> str:

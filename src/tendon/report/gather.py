@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from tendon import __version__
-from tendon.config.digest import code_version, digest
+from tendon.config.digest import digest
 from tendon.data.check import Finding
 from tendon.data.dataset import Dataset, open_dataset
 from tendon.errors import DataError
@@ -185,7 +185,7 @@ def _provenance(run: RunPlan, selection: dict[str, Any], winner: Evaluation | No
         selection_seeds=_seeds(load_evaluation(evaluated[0]).summary) if evaluated else "",
         confirmation_seeds=_seeds(winner.summary) if winner else "",
         policy=winner.summary["policy_digest"] if winner else "",
-        code=f"tendon {__version__}, {code_version('data', 'loader', 'policies', 'train', 'sim', 'evaluate')}",
+        code=f"tendon {__version__}, {run.code_version}",
     )
 
 

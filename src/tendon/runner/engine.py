@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tendon.errors import Interrupted, MissingDependency, Problem, StorageError
+from tendon.errors import Interrupted, MissingDependency, Problem, StorageError, TendonError
+from tendon.runner.containers import Containers, resolved
 from tendon.runner.processes import Finished, Processes
 from tendon.runner.progress import Kind, OnEvent, StepEvent
 
@@ -41,6 +42,11 @@ TARGETS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         ),
     ),
     ("kfp.local.subprocess_task_handler", "run_local_subprocess", ("full_command", "env_vars")),
+    (
+        "kfp.local.docker_task_handler",
+        "run_docker_container",
+        ("client", "image", "command", "volumes", "container_run_args"),
+    ),
     ("kfp.local.orchestrator.enhanced_dag_orchestrator", "ParallelExecutor", ("max_workers",)),
     ("kfp.local.logging_utils", "indented_print", ("num_spaces",)),
     ("kfp.local.logging_utils", "local_logger_context", ()),
@@ -75,7 +81,7 @@ class Task:
 class Watch:
     """What one run learns of its tasks; written by kfp's threads."""
 
-    def __init__(self, steps: Sequence[str], on_event: OnEvent, processes: Processes) -> None:
+    def __init__(self, steps: Sequence[str], on_event: OnEvent, processes: Processes | Containers) -> None:
         self.seconds: dict[str, float] = {}
         self.cached: list[str] = []
         self.failures: list[Failure] = []
@@ -85,8 +91,12 @@ class Watch:
         self._on_event = on_event
         self._local = threading.local()
 
-    def execute(self, task_name: str, arguments: dict[str, Any], run: Callable[[], Any]) -> Any:
-        """Around one task of kfp: events, times, exit codes. ``run`` executes it; its (outputs, status) comes back."""
+    def execute(self, task_name: str, arguments: dict[str, Any], run: Callable[[], Any], retries: int = 0) -> Any:
+        """Around one task of kfp: events, times, exit codes. ``run`` executes it; its (outputs, status) comes back.
+
+        Of the retries that the pipeline allows, those for an interruption (75) are made: what repeats itself (2, 3, ...)
+        is the user's to see at once, and nothing here loses a node.
+        """
         from kfp.local.status import Status
 
         if self.processes.stopping:
@@ -95,6 +105,15 @@ class Watch:
         self._tell("started", task)
         try:
             outputs, status = run()
+            while status != Status.SUCCESS and retries and _interrupted(task) and not self.processes.stopping:
+                retries -= 1
+                self._tell(
+                    "line", task, f"{task_name}: interrupted (exit code {STOPPED}); again, from where it stopped"
+                )
+                outputs, status = run()
+        except TendonError as error:
+            self._fail(task, error.problems[0], error.exit_code)
+            return {}, Status.FAILURE
         except OSError as error:
             self._fail(task, Problem(f"{task.name} cannot be started", task.name, str(error), ROOM), STORAGE)
             return {}, Status.FAILURE
@@ -110,7 +129,20 @@ class Watch:
     def run_process(self, full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
         """Stands in for kfp's own way of running a command."""
         task: Task = self._local.task
+        assert isinstance(self.processes, Processes)
         task.finished = self.processes.run(full_command, env_vars or {}, lambda text: self._tell("line", task, text))
+        return task.finished.exit_code
+
+    def run_container(
+        self, client: Any, image: str, command: list[str], volumes: Any, **container_run_args: Any
+    ) -> int:
+        """Stands in for kfp's own way of running a container."""
+        task: Task = self._local.task
+        assert isinstance(self.processes, Containers)
+        options = {"volumes": volumes, **container_run_args}
+        task.finished = self.processes.run(
+            client, image, command, lambda text: self._tell("line", task, text), **options
+        )
         return task.finished.exit_code
 
     def _end(self, task: Task, outputs: dict[str, Any]) -> None:
@@ -161,10 +193,12 @@ def hooked(watch: Watch, max_parallel: int, log: Path) -> Iterator[None]:
 
         spec = type(kwargs["task_spec"])()
         spec.CopyFrom(kwargs["task_spec"])
-        spec.ClearField("retry_policy")  # a cluster retries a lost node; here a failure is the user's to see at once
+        retries = spec.retry_policy.max_retry_count
+        spec.ClearField("retry_policy")  # kfp would retry whatever failed
         kwargs["task_spec"] = spec
         arguments = OrchestratorUtils.make_task_arguments(spec.inputs, kwargs["io_store"])
-        return watch.execute(kwargs["task_name"], arguments, lambda: execute_single_task(**kwargs))
+        kwargs["executors"] = _with_image(kwargs, arguments)
+        return watch.execute(kwargs["task_name"], arguments, lambda: execute_single_task(**kwargs), retries)
 
     class Parallel(parallel_executor):  # type: ignore[misc, valid-type]
         def __init__(self, max_workers: int | None = None) -> None:
@@ -174,6 +208,7 @@ def hooked(watch: Watch, max_parallel: int, log: Path) -> Iterator[None]:
     replacements: list[tuple[Any, str, Any]] = [
         (executor, "execute_single_task", execute),
         (handler, "run_local_subprocess", watch.run_process),
+        (modules["kfp.local.docker_task_handler"], "run_docker_container", watch.run_container),
         (dag, "ParallelExecutor", Parallel),
         (words, "indented_print", nullcontext),
         (words, "local_logger_context", nullcontext),
@@ -255,6 +290,21 @@ def _silent_end(task: Task, finished: Finished) -> tuple[int, Problem]:
     if any(f"[Errno {number}]" in last for number in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)):
         return STORAGE, Problem(f"{task.name} could not write what it made", log, last, ROOM)
     return code, Problem(f"{task.name} ended with exit code {code}", log, last, "read the log named above")
+
+
+def _interrupted(task: Task) -> bool:
+    return task.finished is not None and task.finished.exit_code == STOPPED
+
+
+def _with_image(kwargs: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """Kfp's executors, that of this task with the image that a pipeline parameter names: kfp.local leaves it open."""
+    label = kwargs["components"][kwargs["task_spec"].component_ref.name].executor_label
+    found = kwargs["executors"][label]
+    executor = type(found)()
+    executor.CopyFrom(found)
+    if executor.WhichOneof("spec") == "container":
+        executor.container.image = resolved(executor.container.image, arguments)
+    return {**kwargs["executors"], label: executor}
 
 
 def _trial_of(arguments: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import importlib
 import json
 import os
 import shutil
@@ -32,11 +33,13 @@ from tendon.errors import (
     StorageError,
     TendonError,
 )
+from tendon.runner.containers import Containers, Docker
 from tendon.runner.engine import Failure, Watch, check_kfp, hooked
 from tendon.runner.processes import Processes, signals_stop
 from tendon.runner.progress import Console, OnEvent
 
 KEPT_RUNS = 5
+PUBLIC = "/var/tmp"  # noqa: S108 - not /tmp, which is the containers' own
 STALE_S = 3600.0
 ERROR_OF = {
     kind.exit_code: kind for kind in (ConfigError, DataError, StorageError, MissingDependency, GateRefused, Interrupted)
@@ -70,8 +73,9 @@ def run_local(
     fresh: bool = False,
     max_parallel: int = 2,
     on_event: OnEvent | None = None,
+    docker: Docker | None = None,
 ) -> RunResult:
-    """Execute the compiled pipeline itself through kfp's subprocess runner.
+    """Execute the compiled pipeline itself through kfp's subprocess runner, or its docker runner.
 
     Args:
         yaml_path: The compiled pipeline.
@@ -80,6 +84,7 @@ def run_local(
         fresh: Forget what kfp cached of earlier runs (what the steps finished stays in the store).
         max_parallel: How many trials run at once.
         on_event: Watches the steps; a console on standard output when left out.
+        docker: Run every step in a container of its image instead of a process of this interpreter.
 
     Raises:
         TendonError: The problems and the exit code of the step that failed; Interrupted after Ctrl-C.
@@ -92,12 +97,13 @@ def run_local(
     _check_arguments(arguments, spec.root.input_definitions.parameters, str(yaml_path))
     if "store_uri" in spec.root.input_definitions.parameters:
         arguments = {"store_uri": store_uri, **arguments}
-    home = kfp_home(store_uri)
-    processes = Processes()
+    home = kfp_home(store_uri) if docker is None else shared_home(store_uri)
+    _check_docker(docker, store_uri)
+    processes: Processes | Containers = Containers() if docker else Processes()
     watch = Watch(steps_in_order(spec), on_event or Console(sys.stdout), processes)
     with _home(home, fresh=fresh) as workspace, signals_stop(processes), hooked(watch, max_parallel, home / "kfp.log"):
         local.init(
-            runner=local.SubprocessRunner(use_venv=False),
+            runner=local.DockerRunner(**docker.options()) if docker else local.SubprocessRunner(use_venv=False),
             pipeline_root=str(home / "runs"),
             workspace_root=str(workspace),
             raise_on_error=False,
@@ -122,9 +128,39 @@ def run_local(
     )
 
 
-def default_yaml() -> Path:
-    """The committed pipeline of this checkout."""
-    name = Path("pipelines", "compiled", "policy_pipeline.yaml")
+def _check_docker(docker: Docker | None, store_uri: str) -> None:
+    if docker is None:
+        return
+    if "://" not in store_uri or store_uri.startswith("file://"):
+        raise ConfigError(
+            "containers share no folder",
+            where=f"store_uri={store_uri}",
+            why="each step runs in a container of its own, so what it leaves for the next has to be in an object store",
+            fix="store_uri=s3://BUCKET/PREFIX, with AWS_ENDPOINT_URL for a store of your own (docker/compose.yaml)",
+        )
+    try:
+        importlib.import_module("docker").from_env().ping()
+    except Exception as error:
+        raise MissingDependency(
+            "no container engine answers",
+            where="DOCKER_HOST",
+            why=str(error)[:200],
+            fix="start docker, or --runner process",
+        ) from None
+
+
+def default_images() -> dict[str, str]:
+    """Pipeline parameters that name the images of this checkout, as docker/build.py wrote them down; {} when it did not."""
+    path = default_yaml().parents[2] / "build" / "images.json"
+    if not path.is_file():
+        return {}
+    table = json.loads(path.read_text(encoding="utf-8"))
+    return {f"image_{kind}": built["reference"] for kind, built in table.items()}
+
+
+def default_yaml(pipeline: str = "policy_pipeline") -> Path:
+    """A committed pipeline of this checkout."""
+    name = Path("pipelines", "compiled", f"{pipeline}.yaml")
     for root in (*Path(tendon.__file__).resolve().parents, Path.cwd()):
         if (root / name).is_file():
             return root / name
@@ -174,6 +210,12 @@ def kfp_home(store_uri: str) -> Path:
         return Path(rest if separator else store_uri).expanduser().resolve() / ".kfp"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "tendon" / "kfp" / hashlib.sha256(store_uri.encode()).hexdigest()[:16]
+
+
+def shared_home(store_uri: str) -> Path:
+    """The same for containers: they get this path mounted, and their own user has to reach it, so it is in nobody's home."""
+    name = hashlib.sha256(store_uri.encode()).hexdigest()[:16]
+    return Path(PUBLIC) / f"tendon-{os.getuid()}" / name
 
 
 @contextmanager

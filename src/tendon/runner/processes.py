@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import IO
+from typing import IO, Protocol
 
 import tendon
 
@@ -34,6 +34,15 @@ class Finished:
     log: Path
 
 
+class Stoppable(Protocol):
+    """What runs the steps: Processes here, Containers for docker."""
+
+    stopping: bool
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """Ask every running step to save and leave; ``at_once`` does not ask."""
+
+
 class Processes:
     """The step processes that run now, and the wish to stop them."""
 
@@ -44,7 +53,7 @@ class Processes:
 
     def run(self, command: Sequence[str], environment: dict[str, str], say: Callable[[str], None]) -> Finished:
         """Run kfp's command for one task to its end; ``say`` gets every progress line as it comes."""
-        folder = _task_folder(command)
+        folder = task_folder(command)
         folder.mkdir(parents=True, exist_ok=True)
         words: list[str] = []
         with (folder / "log.txt").open("w", encoding="utf-8") as log:
@@ -53,7 +62,7 @@ class Processes:
             assert process.stderr is not None
             readers = [
                 threading.Thread(target=_listen, args=(process.stdout, log, None), daemon=True),
-                threading.Thread(target=_listen, args=(process.stderr, log, _forward(words, say)), daemon=True),
+                threading.Thread(target=_listen, args=(process.stderr, log, forward(words, say)), daemon=True),
             ]
             for reader in readers:
                 reader.start()
@@ -95,7 +104,7 @@ class Processes:
 
 
 @contextmanager
-def signals_stop(processes: Processes) -> Iterator[None]:
+def signals_stop(processes: Stoppable) -> Iterator[None]:
     """Within: the first Ctrl-C or SIGTERM lets the steps save, the second (or a minute) ends them."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -129,7 +138,8 @@ def _direct(command: Sequence[str], folder: Path) -> list[str]:
     return [sys.executable, "-m", "tendon.runner.child", str(folder / "request.json")]
 
 
-def _task_folder(command: Sequence[str]) -> Path:
+def task_folder(command: Sequence[str]) -> Path:
+    """Where kfp expects what the task makes."""
     executor_input = json.loads(command[list(command).index("--executor_input") + 1])
     return Path(executor_input["outputs"]["outputFile"]).parent
 
@@ -150,7 +160,7 @@ def _listen(stream: IO[str], log: IO[str], hear: Callable[[str], None] | None) -
             hear(line.rstrip("\n"))
 
 
-def _forward(words: list[str], say: Callable[[str], None]) -> Callable[[str], None]:
+def forward(words: list[str], say: Callable[[str], None]) -> Callable[[str], None]:
     """Keep every line; pass the progress on, but not the four lines of an error: the run shows those at its end."""
 
     def hear(line: str) -> None:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import time_ns
+from typing import BinaryIO
 
 from tendon.errors import DataError, StorageError, TendonError
-from tendon.storage.store import ObjectInfo, checked_key
+from tendon.storage.store import HIDDEN, ObjectInfo, checked_key
 
-HIDDEN = ".tendon-"  # temporaries and locks; never listed
 FULL = {errno.ENOSPC, errno.EDQUOT}
 REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 ABSENT = {errno.ENOENT, errno.ENOTDIR}
@@ -59,6 +60,13 @@ class LocalStore:
         with _named(path, "write"), _temporary(path, data) as temporary:
             os.replace(temporary, path)
             _sync_folder(path.parent)
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Put a file, replacing what was there, without holding it in memory."""
+        target = self._path(key)
+        with reading(path) as source, _named(target, "write"), _temporary(target, source) as temporary:
+            os.replace(temporary, target)
+            _sync_folder(target.parent)
 
     def create(self, key: str, data: bytes) -> bool:
         """Put the object unless one is there; False when one was."""
@@ -129,6 +137,13 @@ class LocalStore:
         return self.root / checked_key(key)
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[BinaryIO]:
+    """A local file opened for an upload; both stores open theirs with it."""
+    with _named(path, "read"), open(path, "rb") as file:
+        yield file
+
+
 def too_short(where: str, start: int, length: int, size: int) -> DataError:
     """The error of a range that ends behind the object; both stores raise it."""
     return DataError(
@@ -140,13 +155,16 @@ def too_short(where: str, start: int, length: int, size: int) -> DataError:
 
 
 @contextmanager
-def _temporary(path: Path, data: bytes) -> Iterator[Path]:
-    """A synced file with ``data`` beside ``path``; gone afterwards unless it was renamed."""
+def _temporary(path: Path, data: bytes | BinaryIO) -> Iterator[Path]:
+    """A synced file with ``data`` (bytes or an open file) beside ``path``; gone afterwards unless it was renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{HIDDEN}{uuid.uuid4().hex}"
     try:
         with open(temporary, "xb") as file:
-            file.write(data)
+            if isinstance(data, bytes):
+                file.write(data)
+            else:
+                shutil.copyfileobj(data, file, 1 << 20)
             file.flush()
             os.fsync(file.fileno())
         now = time_ns()  # finer than the kernel's clock tick: two quick writes never share an etag

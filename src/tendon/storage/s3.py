@@ -1,33 +1,35 @@
 """A Store over an S3 bucket, through boto3 with its standard credential chain.
 
-Called through ``open_store("s3://bucket/prefix")``. Every request goes through ``_call``: bounded retries with jitter,
-and a four-line error for what cannot be retried away. boto3 is imported at the first request.
+Called through ``open_store("s3://bucket/prefix")``. Every request goes through ``_call``: bounded retries with full
+jitter, and a four-line error for what cannot be retried away. Every put carries a crc32c that the store verifies and
+that ``read`` verifies again; objects above 64 MB go in parts of 16 MB. boto3 is imported at the first request.
 """
 
 from __future__ import annotations
 
-import os
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
 from tendon.errors import TendonError
-from tendon.storage.local import too_short
-from tendon.storage.s3_errors import Trouble, explain, explain_no_client, trouble
-from tendon.storage.store import ObjectInfo, checked_key
+from tendon.storage.local import reading, too_short
+from tendon.storage.s3_claims import put_by_claim
+from tendon.storage.s3_client import Connection
+from tendon.storage.s3_errors import Damaged, Trouble, explain, trouble
+from tendon.storage.s3_parts import SINGLE_BYTES, crc32c_text, file_parts, put_parts, slices
+from tendon.storage.store import HIDDEN, ObjectInfo, checked_key
 from tendon.storage.uri import join
 
 T = TypeVar("T")
 
-CONNECT_S = 2.0
-READ_S = 30.0
 UNREACHABLE_S = 4.0  # no new try after so long without a connection
+SILENT_S = 35.0  # ... or after so long with connections that never answer
 TRIES = 6
 PAGE_KEYS = 1000  # of a listing; S3 gives no more at once
 BACKOFF_S = (0.2, 8.0)  # half the first and the longest upper bound of the random wait
+RETRIED = (Trouble.TRANSIENT, Trouble.UNREACHABLE, Trouble.SILENT, Trouble.DAMAGED)
 
 
 class S3Store:
@@ -49,9 +51,17 @@ class S3Store:
         return S3Store(self.bucket, f"{self.prefix}/{prefix.strip('/')}".strip("/"), self._connection)
 
     def read(self, key: str) -> bytes:
-        """The whole object; a DataError when it does not exist."""
-        data: bytes = self._call(key, lambda s3: s3.get_object(**self._address(key))["Body"].read())
-        return data
+        """The whole object, verified where the store knows its crc32c; a DataError when it does not exist."""
+
+        def get(s3: Any) -> bytes:
+            answer = s3.get_object(**self._address(key), ChecksumMode="ENABLED")
+            data: bytes = answer["Body"].read()
+            wanted = answer.get("ChecksumCRC32C", "")
+            if wanted and "-" not in wanted and wanted != crc32c_text(data):  # "-": a checksum of parts
+                raise Damaged(f"crc32c is {crc32c_text(data)}, the store names {wanted}")
+            return data
+
+        return self._call(key, get)
 
     def read_range(self, key: str, start: int, length: int) -> bytes:
         """``length`` bytes from ``start``; a DataError when the object is shorter."""
@@ -68,15 +78,27 @@ class S3Store:
 
     def write(self, key: str, data: bytes) -> None:
         """Put the object, replacing what was there."""
-        self._call(key, lambda s3: s3.put_object(**self._address(key), Body=data))
+        if len(data) > SINGLE_BYTES:
+            put_parts(self, key, slices(data), len(data))
+        else:
+            self._put(key, data)
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Put a file, replacing what was there, without holding it in memory."""
+        with reading(path) as file:
+            size = path.stat().st_size
+            if size > SINGLE_BYTES:
+                put_parts(self, key, file_parts(file, size), size)
+            else:
+                self._put(key, file.read())
 
     def create(self, key: str, data: bytes) -> bool:
         """Put the object unless one is there; False when one was."""
-        return self._put_if(key, data, {"IfNoneMatch": "*"})
+        return self._put_if(key, data, None)
 
     def replace(self, key: str, data: bytes, etag: str | None) -> bool:
         """Compare and swap: put only if the object still has ``etag`` (None: does not exist); False when it has not."""
-        return self._put_if(key, data, {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag})
+        return self._put_if(key, data, etag)
 
     def head(self, key: str) -> ObjectInfo | None:
         """What is known of the object, None when it does not exist."""
@@ -85,7 +107,7 @@ class S3Store:
             answer = self._call(key, lambda s3: s3.head_object(**self._address(key)), expect=expect)
         except _Expected as found:
             # the answer to a HEAD has no body: a listing says whether the bucket exists and what is wrong otherwise
-            self._connection.check_bucket(self, again=found.kind is not Trouble.NOT_THERE)
+            self._connection.check_bucket(self._list_one, again=found.kind is not Trouble.NOT_THERE)
             if found.kind is not Trouble.NOT_THERE:
                 raise self._explained(found.kind, found.error, key) from None
             return None
@@ -93,13 +115,19 @@ class S3Store:
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Every object under ``prefix``, in key order, however many."""
+        for key, entry in self.entries(prefix):
+            if not key.rpartition("/")[2].startswith(HIDDEN):
+                yield ObjectInfo(key, entry["Size"], entry["ETag"])
+
+    def entries(self, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Keys and what the store's listing says of them, hidden objects included."""
         base = f"{self.prefix}/" if self.prefix else ""
         ask: dict[str, Any] = {"Bucket": self.bucket, "Prefix": base + prefix, "MaxKeys": PAGE_KEYS}
         while True:
             page = self._call(prefix, lambda s3: s3.list_objects_v2(**ask))
             for entry in page.get("Contents", ()):
                 if not entry["Key"].endswith("/"):  # folder placeholders that consoles make
-                    yield ObjectInfo(entry["Key"][len(base) :], entry["Size"], entry["ETag"])
+                    yield entry["Key"][len(base) :], entry
             if not page.get("IsTruncated"):
                 return
             ask["ContinuationToken"] = page["NextContinuationToken"]
@@ -108,16 +136,31 @@ class S3Store:
         """Remove the object; no error when it is gone already."""
         self._call(key, lambda s3: s3.delete_object(**self._address(key)))
 
-    def _address(self, key: str) -> dict[str, Any]:
-        return {"Bucket": self.bucket, "Key": f"{self.prefix}/{checked_key(key)}".lstrip("/")}
+    def presigned(self, key: str, seconds: int) -> str:
+        """An address from which anyone who has it can read the object, ranges included, for some time. A secret."""
+        client = self._connection.client(self.uri)
+        return str(client.generate_presigned_url("get_object", Params=self._address(key), ExpiresIn=seconds))
 
-    def _put_if(self, key: str, data: bytes, condition: dict[str, str]) -> bool:
+    def request(self, key: str, name: str, **arguments: Any) -> Any:
+        """One client call about ``key``, with retries and errors as everywhere; for uploads in parts."""
+        return self._call(key, lambda s3: getattr(s3, name)(**self._address(key), **arguments))
+
+    def ask(self, name: str, **arguments: Any) -> Any:
+        """One client call about no key in particular."""
+        return self._call("", lambda s3: getattr(s3, name)(**arguments))
+
+    def put_honours(self, key: str, data: bytes, **condition: str) -> bool:
+        """Put under a condition; False when the store says that it does not hold.
+
+        Raises:
+            StorageError: the store does not know conditions (501), among others.
+        """
         attempts = 0
 
         def put(s3: Any) -> None:
             nonlocal attempts
             attempts += 1
-            s3.put_object(**self._address(key), Body=data, **condition)
+            s3.put_object(**self._address(key), Body=data, ChecksumCRC32C=crc32c_text(data), **condition)
 
         try:
             self._call(key, put, expect=(Trouble.REFUTED, Trouble.NO_OBJECT))  # If-Match on nothing is a 404
@@ -126,12 +169,28 @@ class S3Store:
             return attempts > 1 and self.head(key) is not None and self.read(key) == data
         return True
 
+    def _put_if(self, key: str, data: bytes, etag: str | None) -> bool:
+        checked_key(key)
+        if not self._connection.honours_conditions(self):
+            return put_by_claim(self, key, data, etag)
+        return self.put_honours(key, data, **({"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}))
+
+    def _put(self, key: str, data: bytes) -> None:
+        self.request(key, "put_object", Body=data, ChecksumCRC32C=crc32c_text(data))
+
+    def _list_one(self) -> None:
+        ask = {"Bucket": self.bucket, "Prefix": self.prefix, "MaxKeys": 1}
+        self._call("", lambda s3: s3.list_objects_v2(**ask))
+
+    def _address(self, key: str) -> dict[str, Any]:
+        return {"Bucket": self.bucket, "Key": f"{self.prefix}/{checked_key(key)}".lstrip("/")}
+
     def _explained(self, kind: Trouble, error: Exception, key: str) -> TendonError:
         return explain(kind, error, join(self.uri, key), self._connection.endpoint)
 
     def _call(self, key: str, request: Callable[[Any], T], expect: tuple[Trouble, ...] = ()) -> T:
         """Run one request, retrying what may pass; _Expected for the kinds of trouble that the caller handles."""
-        client, started = self._connection.client(self), time.monotonic()
+        client, started = self._connection.client(self.uri), time.monotonic()
         for attempt in range(1, TRIES + 1):
             try:
                 return request(client)
@@ -139,8 +198,8 @@ class S3Store:
                 kind = trouble(error)
                 if kind in expect:
                     raise _Expected(kind, error) from error
-                late = kind is Trouble.UNREACHABLE and time.monotonic() - started > UNREACHABLE_S
-                if kind not in (Trouble.TRANSIENT, Trouble.UNREACHABLE) or attempt == TRIES or late:
+                patience = {Trouble.UNREACHABLE: UNREACHABLE_S, Trouble.SILENT: SILENT_S}.get(kind, float("inf"))
+                if kind not in RETRIED or attempt == TRIES or time.monotonic() - started > patience:
                     if kind is Trouble.UNKNOWN:
                         raise
                     raise self._explained(kind, error, key) from None  # its text may quote an endpoint with a password
@@ -154,56 +213,3 @@ class _Expected(Exception):  # noqa: N818
     def __init__(self, kind: Trouble, error: Exception) -> None:
         super().__init__(kind.name)
         self.kind, self.error = kind, error
-
-
-class Connection:
-    """The boto3 client that a store and everything below it share; made at the first request."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._bucket_seen = False
-
-    def client(self, store: S3Store) -> Any:
-        """The client; a StorageError when boto3 finds its configuration unusable."""
-        with self._lock:
-            try:
-                return self._client
-            except Exception as error:
-                raise explain_no_client(error, store.uri) from None
-
-    @property
-    def endpoint(self) -> str:
-        """Where requests go."""
-        return str(self._client.meta.endpoint_url)
-
-    def check_bucket(self, store: S3Store, again: bool) -> None:
-        """Raise a StorageError when the bucket does not exist or refuses us; asked once unless ``again``."""
-        if again or not self._bucket_seen:
-            ask = {"Bucket": store.bucket, "Prefix": store.prefix, "MaxKeys": 1}
-            store._call("", lambda s3: s3.list_objects_v2(**ask))
-            self._bucket_seen = True
-
-    @cached_property
-    def _client(self) -> Any:
-        custom = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        client = _make_client("path" if custom else "auto")
-        if not custom and "amazonaws." not in client.meta.endpoint_url:  # an endpoint from the profile
-            client = _make_client("path")
-        return client
-
-
-def _make_client(addressing: str) -> Any:
-    import boto3
-    from botocore.config import Config
-
-    session = boto3.session.Session()
-    config = Config(
-        connect_timeout=CONNECT_S,
-        read_timeout=READ_S,
-        retries={"total_max_attempts": 1, "mode": "standard"},  # _call retries
-        max_pool_connections=32,
-        s3={"addressing_style": addressing},  # type: ignore[arg-type]
-        request_checksum_calculation="when_required",  # stores other than AWS choke on the default
-        response_checksum_validation="when_required",
-    )
-    return session.client("s3", region_name=session.region_name or "us-east-1", config=config)

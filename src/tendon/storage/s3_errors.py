@@ -20,6 +20,8 @@ class Trouble(Enum):
 
     TRANSIENT = auto()  # may pass when tried again
     UNREACHABLE = auto()
+    SILENT = auto()  # a connection, and then no answer
+    DAMAGED = auto()  # bytes arrived that are not the object's
     NOT_THERE = auto()  # a HEAD answered 404
     NO_OBJECT = auto()
     NO_BUCKET = auto()
@@ -54,9 +56,16 @@ BY_CODE = {
     Trouble.TRANSIENT: (
         "SlowDown", "InternalError", "ServiceUnavailable", "Throttling", "ThrottlingException", "RequestTimeout",
         "RequestLimitExceeded", "ConditionalRequestConflict", "OperationAborted", "BandwidthLimitExceeded", "429",
+        "BadDigest", "XAmzContentChecksumMismatch", "InvalidDigest", "IncompleteBody",
     ),
     Trouble.UNSUPPORTED: ("NotImplemented", "501"),
 }  # fmt: skip
+
+
+class Damaged(Exception):  # noqa: N818
+    """The bytes of an answer do not have the checksum that the store names."""
+
+
 KIND_OF_CODE = {code: kind for kind, codes in BY_CODE.items() for code in codes}
 
 
@@ -84,6 +93,8 @@ def _by_class(b: Any) -> tuple[tuple[tuple[type, ...], Trouble], ...]:
         ((b.SSLError,), Trouble.TLS),
         ((b.EndpointConnectionError, b.ConnectTimeoutError, b.ProxyConnectionError), Trouble.UNREACHABLE),
         ((b.ParamValidationError,), Trouble.BAD_NAME),
+        ((b.ReadTimeoutError, u.ReadTimeoutError), Trouble.SILENT),
+        ((Damaged, b.FlexibleChecksumError), Trouble.DAMAGED),
         ((b.HTTPClientError, b.IncompleteReadError, b.ResponseStreamingError, u.HTTPError), Trouble.TRANSIENT),
     )
 
@@ -104,6 +115,16 @@ def explain(kind: Trouble, error: Exception, where: str, endpoint: str) -> Tendo
             "the S3 endpoint cannot be reached",
             f"no connection to {at} within the time limit ({type(error).__name__})",
             "check that it runs and that this machine may reach it; AWS_ENDPOINT_URL names it (unset it to use AWS)",
+        ),
+        Trouble.SILENT: (
+            "the S3 endpoint does not answer",
+            f"{at} takes connections and then stays silent ({type(error).__name__})",
+            "check that it is an S3 service and is not overloaded, then run the same command again",
+        ),
+        Trouble.DAMAGED: (
+            "a stored object arrives damaged",
+            f"{at} sent bytes that do not have the object's own checksum, several times",
+            "the store or the network is broken: verify with `tendon inspect --verify`, then make the object again",
         ),
         Trouble.NO_BUCKET: (
             "the S3 bucket does not exist",

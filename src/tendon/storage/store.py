@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from tendon.errors import ConfigError
+
+HIDDEN = ".tendon-"  # names of temporaries, locks, probes and claims; never listed
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,9 @@ class Store(Protocol):
 
     def write(self, key: str, data: bytes) -> None:
         """Put the object, replacing what was there."""
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Put a file, replacing what was there, without holding it in memory."""
 
     def create(self, key: str, data: bytes) -> bool:
         """Put the object unless one is there; False when one was."""

@@ -24,14 +24,14 @@ def put_tree(store: Store, prefix: str, folder: Path) -> None:
     """
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     names = [name for name in names if name != MARKER]
-    files = {name: {"bytes": (folder / name).stat().st_size, "sha256": _sha256(folder / name)} for name in names}
+    files = {name: {"bytes": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)} for name in names}
     root = store.at(prefix)
     marker = json.dumps({"files": files}, sort_keys=True, indent=1).encode()
     if _files(root) == files:
         return
     root.delete(MARKER)
     for name in names:
-        root.write(name, (folder / name).read_bytes())
+        root.put_file(name, folder / name)
     root.write(MARKER, marker)
     for info in list(root.list()):
         if info.key not in files and info.key != MARKER:
@@ -109,7 +109,8 @@ def _files(root: Store) -> dict[str, dict[str, object]] | None:
     return files if all(sizes.get(name) == size for name, size in wanted.items()) else None
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """The sha256 of a local file, read in parts."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while part := file.read(PART_BYTES):

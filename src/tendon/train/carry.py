@@ -19,7 +19,11 @@ from tendon.policies.base import Memory
 
 def detached(memory: Memory) -> Memory:
     """The same memory outside the graph: gradients end at the border of a batch."""
-    return None if memory is None else pytree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, memory)
+    return (
+        None
+        if memory is None
+        else pytree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, memory)
+    )
 
 
 def joined(memories: Sequence[Memory]) -> Memory:

@@ -75,6 +75,69 @@ def robomimic() -> Path:
     )
 
 
+def lerobot() -> Path:
+    """lerobot 0.4.4, the last release for Python 3.11, beside a CPU torch newer than its pins; ffmpeg's libraries are needed."""
+    if sys.version_info[:2] not in ((3, 10), (3, 11)):
+        raise Skip("lerobot 0.4.4 and its torchcodec are installed for Python 3.10 and 3.11 only")
+    return environment(
+        "lerobot-0.4.4",
+        ["torch==2.13.0"],
+        ["--no-deps", "torchvision==0.28.0", "torchcodec==0.13.0", "lerobot==0.4.4"],
+        [
+            "datasets<5,>=4",
+            "diffusers<0.36",
+            "huggingface-hub[cli,hf-transfer]<0.36,>=0.34.2",
+            "accelerate<2,>=1.10",
+            "setuptools<81,>=71",
+            "einops<0.9",
+            "opencv-python-headless<4.13",
+            "av<16,>=15",
+            "jsonlines",
+            "packaging<26,>=24.2",
+            "pynput<1.9",
+            "pyserial<4",
+            "wandb<0.25,>=0.24",
+            "draccus==0.10.0",
+            "gymnasium<2,>=1.1.1",
+            "deepdiff<9",
+            "imageio[ffmpeg]<3",
+            "termcolor",
+            "numpy<2.4",
+            "pillow",
+        ],
+    )
+
+
+def minestudio() -> Path:
+    """MineStudio 1.1.6: the packages that its data modules import, without Minecraft and its simulator."""
+    return environment(
+        "minestudio-1.1.6",
+        ["torch==2.13.0", "numpy<2.4"],
+        ["--no-deps", "torchvision==0.28.0", "gym3==0.3.3", "av==13.1.0"],
+        [
+            "lmdb",
+            "rich",
+            "opencv-python-headless",
+            "albumentations",
+            "tqdm",
+            "ray",
+            "lightning",
+            "absl-py",
+            "einops",
+            "gymnasium",
+            "attrs",
+            "huggingface_hub",
+            "cffi",
+            "glfw",
+            "imageio",
+            "numpy<2.4",
+        ],
+        ["--no-deps", "gym-notices", "cloudpickle", "setuptools<66", "wheel<0.40"],
+        ["--no-deps", "--no-build-isolation", "gym==0.25.2"],
+        ["--no-deps", "minestudio==1.1.6"],
+    )
+
+
 def ask(python: Path, script: str, *arguments: str, timeout_s: float = 900) -> dict[str, Any]:
     """Run one of the scripts beside this file in a peer's interpreter; its last line is a JSON answer."""
     done = subprocess.run(

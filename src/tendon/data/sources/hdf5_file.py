@@ -6,6 +6,8 @@ robomimic.py reads through it. Shapes and attributes are read without touching v
 from __future__ import annotations
 
 import re
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tendon.data.sources.hdf5_chunks import read_chunks
 from tendon.errors import DataError
 
 
@@ -62,20 +65,46 @@ class Hdf5File:
 
         try:
             array = h5py.h5d.open(self._handle.id, path.encode())  # the low-level calls cost a third of array[...]
-            values = np.empty(array.shape, array.dtype)
-            array.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
+            values = read_chunks(self._descriptor, array) if self._descriptor >= 0 else None
+            if values is None:
+                values = np.empty(array.shape, array.dtype)
+                array.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
+        except (OSError, RuntimeError, KeyError, ValueError, zlib.error) as error:
             raise self._broken("an array cannot be read", path, f"{error}".splitlines()[0]) from error
         return values[:length]
 
-    def _demo(self, name: str, group: Any) -> Demo:
+    def attributes_below(self, base: str) -> dict[str, dict[str, Any]]:
+        """The attributes of a group and of all that is in it, by path from there; what has none is left out."""
+        found = {"": self.attributes(base)}
+        self._handle[base].visititems(lambda path, each: found.__setitem__(path, dict(each.attrs)))
+        return {path: each for path, each in found.items() if each}
+
+    def paths_below(self, base: str) -> list[str]:
+        """Every array of a group by its path from there."""
         import h5py
 
-        arrays: dict[str, Any] = {key: each for key, each in group.items() if isinstance(each, h5py.Dataset)}
-        for folder in ("obs", "action_dict"):
-            if folder in group:
-                inside = group[folder].items()
-                arrays |= {f"{folder}/{key}": each for key, each in inside if isinstance(each, h5py.Dataset)}
+        paths: list[str] = []
+        self._handle[base].visititems(lambda path, each: paths.append(path) if isinstance(each, h5py.Dataset) else None)
+        return paths
+
+    def has(self, path: str) -> bool:
+        """Whether an array or group is there."""
+        return path in self._handle
+
+    def groups(self) -> list[str]:
+        """What stands beside data and mask."""
+        return sorted(set(self._handle) - {"data", "mask"})
+
+    def read_any(self, path: str) -> np.ndarray:
+        """An array of any type; text as bytes of one width."""
+        values = np.asarray(self._handle[path][()])
+        if values.dtype.hasobject:
+            flat = [each if isinstance(each, bytes) else str(each).encode() for each in values.ravel()]
+            return np.array(flat, dtype="S").reshape(values.shape)
+        return values.view(values.dtype.str) if values.dtype.metadata else values
+
+    def _demo(self, name: str, group: Any) -> Demo:
+        arrays = dict(_arrays(group))
         num = group.attrs.get("num_samples")
         if num is None:
             num = arrays["actions"].shape[0] if "actions" in arrays else 0
@@ -85,6 +114,14 @@ class Hdf5File:
             {key: tuple(each.shape) for key, each in arrays.items()},
             {key: each.dtype for key, each in arrays.items()},
         )
+
+    @cached_property
+    def _descriptor(self) -> int:
+        """The file opened a second time for raw reads; -1 where offsets do not count from its first byte."""
+        if self._handle.userblock_size:
+            return -1
+        self._raw = open(self.path, "rb")  # noqa: SIM115 - lives as long as the HDF5 file
+        return self._raw.fileno()
 
     @cached_property
     def _handle(self) -> Any:
@@ -116,6 +153,17 @@ class Hdf5File:
         demo = path.removeprefix("data/").partition("/")[0]
         skip = f"data.skip_episodes=[{demo}], or record it again" if demo else "name a file that robomimic can read"
         return DataError(what, where=f"{self.uri}, {path}" if path else self.uri, why=why, fix=fix or skip)
+
+
+def _arrays(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Arrays of a demonstration and of the groups in it; next_obs is not looked at."""
+    import h5py
+
+    for key, each in group.items():
+        if isinstance(each, h5py.Dataset):
+            yield prefix + key, each
+        elif prefix or key != "next_obs":
+            yield from _arrays(each, f"{prefix}{key}/")
 
 
 def _numeric(name: str) -> tuple[int, str]:

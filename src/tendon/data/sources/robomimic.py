@@ -1,7 +1,7 @@
 """robomimic HDF5 in: one file of demonstrations -> SourceInfo and Episodes.
 
 Lengths come from the attribute ``num_samples``, order is numeric on the demo name, masks become splits. ``next_obs`` is
-not read: it is ``obs`` one step later. float64 becomes float32, and the schema says so.
+not read: it is ``obs`` one step later. float64 becomes float32, and the schema says so. ``exactly()`` keeps all of it.
 """
 
 from __future__ import annotations
@@ -9,12 +9,16 @@ from __future__ import annotations
 import hashlib
 import logging
 import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tendon.data.episode import Episode, Schema
+from tendon.data.extras import npy_bytes
+from tendon.data.sources import robomimic_rest as rest
 from tendon.data.sources.hdf5_file import Hdf5File
 from tendon.data.sources.robomimic_layout import Layout, common_layout, done_or_cast, episode_infos, json_attribute
 from tendon.data.sources.source import SourceInfo
@@ -56,20 +60,25 @@ def open_uri(uri: str) -> RobomimicSource:
 class RobomimicSource:
     """A Source over one HDF5 file."""
 
-    def __init__(self, uri: str, path: Path, keep_alive: object = None) -> None:
+    def __init__(self, uri: str, path: Path, keep_alive: object = None, exact: bool = False) -> None:
         self.uri = uri
         self.path = path
+        self.exact = exact
         self._keep_alive = keep_alive
         self._file = Hdf5File(path, uri)
         self._info: SourceInfo | None = None
         self._layout: Layout | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"uri": self.uri, "path": self.path, "info": self._info, "layout": self._layout}
+        return {"uri": self.uri, "path": self.path, "exact": self.exact, "info": self._info, "layout": self._layout}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["uri"], state["path"])  # type: ignore[misc]
+        self.__init__(state["uri"], state["path"], exact=state["exact"])  # type: ignore[misc]
         self._info, self._layout = state["info"], state["layout"]
+
+    def exactly(self) -> RobomimicSource:
+        """The same file with nothing cast, encoded or left out."""
+        return RobomimicSource(self.uri, self.path, self._keep_alive, exact=True)
 
     def describe(self) -> SourceInfo:
         """Everything but the values; the digest is the sha256 of the file."""
@@ -95,7 +104,33 @@ class RobomimicSource:
         meta = json_attribute(attributes.get("ep_meta"))
         task = str(meta.get("lang") or layout.env_args.get("env_name") or "")
         provenance = {"group": base} | ({"ep_meta": meta} if meta else {})
-        return Episode(episode_id, length, features, frames, task, _success(read.get("next.reward")), provenance)
+        if camera_info := json_attribute(attributes.get("camera_info")):
+            provenance["camera_info"] = camera_info
+        success = _success(read.get("next.reward"))
+        if success is None and "success" in attributes:  # of Isaac Lab
+            success = bool(attributes["success"])
+        extras = self._extras(base, length, frames, read) if images else {}
+        return Episode(episode_id, length, features, frames, task, success, provenance, extras)
+
+    def _extras(
+        self, base: str, length: int, frames: Mapping[str, np.ndarray], read: Mapping[str, np.ndarray]
+    ) -> dict[str, bytes]:
+        """Arrays too wide for a row; of an exact copy also everything else that the demonstration has."""
+        assert self._layout is not None
+        layout = self._layout
+        found = {
+            name: npy_bytes(self._file.read(f"{base}/{path}", length))
+            for name, path in layout.wide.items()
+            if self._file.has(f"{base}/{path}")
+        }
+        if self.exact:
+            taken = {each.path: read[each.feature.name] for each in layout.arrays}
+            taken |= {each.path: frames[each.camera.name] for each in layout.cameras}
+            others = [p for p in self._file.paths_below(base) if p not in taken and p not in layout.wide.values()]
+            arrays = {path: self._file.read_any(f"{base}/{path}") for path in others}
+            obs = {path.removeprefix("obs/"): each for path, each in taken.items() if path.startswith("obs/")}
+            found[rest.FILE] = rest.pack(arrays, obs, self._file.attributes_below(base))
+        return found
 
     def _describe(self) -> SourceInfo:
         self._layout, episodes = self._look()
@@ -114,12 +149,29 @@ class RobomimicSource:
             log.info("convert: %s of %s is left out: %s", key, self.uri, reason)
         return SourceInfo(
             "robomimic", self.uri, _sha256(self.path), self.path.stat().st_size, schema, episodes,
-            {"env_args": layout.env_args}, layout.left_out,
+            self._metadata(layout), layout.left_out,
         )  # fmt: skip
+
+    def _metadata(self, layout: Layout) -> dict[str, Any]:
+        """What the file says of itself; of an exact copy also masks and attributes as they are."""
+        masks = self._file.masks()
+        found: dict[str, Any] = {"env_args": layout.env_args, "masks": sorted(masks)}
+        paths = {each.feature.name: each.path for each in layout.arrays}
+        paths |= {each.camera.name: each.path for each in layout.cameras}
+        found["paths"] = paths
+        if layout.wide:
+            found["extras"] = dict(layout.wide)
+        if self.exact:
+            attributes = {key: rest.plain(value) for key, value in self._file.attributes("data").items()}
+            found["robomimic"] = {"attributes": attributes, "masks": masks}
+        return found
 
     def _look(self) -> tuple[Layout, Any]:
         demos = self._file.demos()
-        layout = common_layout(demos, json_attribute(self._file.attributes("data").get("env_args")))
+        layout = common_layout(demos, json_attribute(self._file.attributes("data").get("env_args")), self.exact)
+        if groups := self._file.groups():
+            left_out = dict(layout.left_out) | dict.fromkeys(groups, "not a demonstration")
+            layout = replace(layout, left_out=left_out)
         return layout, episode_infos(demos, layout, self._file.masks(), self.uri)
 
 

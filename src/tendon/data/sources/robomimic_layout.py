@@ -23,7 +23,8 @@ from tendon.errors import DataError, Problem
 log = logging.getLogger(__name__)
 
 MAX_VALUES = 4096  # per step; more than this is no low-dimensional feature
-FIXED = {"actions": "action", "rewards": "next.reward", "dones": "next.done"}
+FIXED = {"actions": "action", "actions_abs": "action_abs", "rewards": "next.reward", "dones": "next.done"}
+MIN_DEPTH = 8  # pixels a side; smaller is no picture
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,11 @@ class CameraAt:
 
 @dataclass(frozen=True)
 class Layout:
-    """What is read from every demonstration."""
+    """What is read from every demonstration. ``wide``: file name of an extra -> path of an array, such as depth."""
 
     arrays: tuple[ArrayAt, ...]
     cameras: tuple[CameraAt, ...]
+    wide: Mapping[str, str]
     env_args: Mapping[str, Any]
     left_out: Mapping[str, str]
 
@@ -61,9 +63,10 @@ class Layout:
         return next(each.feature for each in self.arrays if each.feature.name == name)
 
 
-def common_layout(demos: Sequence[Demo], env_args: Mapping[str, Any]) -> Layout:
-    """The layout that most demonstrations share."""
-    left_out = {"next_obs": "obs one step later"}
+def common_layout(demos: Sequence[Demo], env_args: Mapping[str, Any], exact: bool = False) -> Layout:
+    """The layout that most demonstrations share; ``exact`` keeps dtypes and raw frames, and nothing is left out."""
+    left_out = {} if exact else {"next_obs": "obs one step later"}
+    wide: dict[str, str] = {}
     arrays: list[ArrayAt] = []
     cameras: list[CameraAt] = []
     for path in sorted({path for demo in demos for path in demo.shapes}):
@@ -72,14 +75,16 @@ def common_layout(demos: Sequence[Demo], env_args: Mapping[str, Any]) -> Layout:
         dtype = next(demo.dtypes[path] for demo in having if demo.shapes[path][1:] == shape)
         reason = _reason_to_leave_out(path, shape, dtype, len(having), len(demos))
         if reason:
-            left_out[path] = reason
+            if not exact:
+                left_out[_group(path)] = reason
         elif _is_image(shape, dtype):
-            cameras.append(CameraAt(_camera(path, shape, [each.camera.member for each in cameras]), path))
+            cameras.append(CameraAt(_camera(path, shape, [each.camera.member for each in cameras], exact), path))
+        elif _is_wide(shape):
+            wide[f"{_member(path)}.npy"] = path
         else:
-            arrays.append(ArrayAt(_feature(path, shape, dtype), path))
-    rank = {"action": 1, "next.reward": 2, "next.done": 3}
-    arrays.sort(key=lambda each: (rank.get(each.feature.name, 0), each.feature.name))
-    return Layout(tuple(arrays), tuple(cameras), env_args, left_out)
+            arrays.append(ArrayAt(_feature(path, shape, dtype, exact), path))
+    arrays.sort(key=lambda each: (_rank(each.feature.name), each.feature.name))
+    return Layout(tuple(arrays), tuple(cameras), wide, env_args, left_out)
 
 
 def episode_infos(
@@ -141,7 +146,7 @@ def _problems(demo: Demo, layout: Layout, uri: str) -> list[Problem]:
 
 
 def _reason_to_leave_out(path: str, shape: tuple[int, ...], dtype: np.dtype[Any], having: int, total: int) -> str:
-    if not (path in FIXED or path.startswith("obs/")):
+    if not (path in FIXED or path.startswith(("obs/", "action_dict/"))):
         return "not an observation, action, reward or done"
     if path in ("rewards", "dones") and having < total:
         return f"only {having} of {total} demonstrations have it"
@@ -149,8 +154,6 @@ def _reason_to_leave_out(path: str, shape: tuple[int, ...], dtype: np.dtype[Any]
         return f"only {having} of {total} demonstrations have it"
     if dtype.kind not in "fiub":
         return f"values of type {dtype} are not numbers"
-    if not _is_image(shape, dtype) and int(np.prod(shape)) > MAX_VALUES:
-        return f"{int(np.prod(shape))} values per step of type {dtype}: neither an image nor low-dimensional"
     return ""
 
 
@@ -162,15 +165,42 @@ def _hwc(camera: Camera) -> tuple[int, ...]:
     return (camera.height, camera.width, camera.channels)
 
 
-def _feature(path: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Feature:
-    name = FIXED.get(path) or f"observation.{path.removeprefix('obs/')}"
+def _is_wide(shape: tuple[int, ...]) -> bool:
+    """Depth, or more numbers per step than sums are kept of."""
+    depth = len(shape) == 3 and shape[2] == 1 and min(shape[:2]) >= MIN_DEPTH
+    return depth or int(np.prod(shape)) > MAX_VALUES
+
+
+def _rank(name: str) -> int:
+    first = ("action", "next.reward", "next.done")
+    return first.index(name) + 2 if name in first else int(name.startswith("action"))
+
+
+def _group(path: str) -> str:
+    """What a user is told of: the array itself, or the foreign group that it is in."""
+    return path if path.startswith(("obs/", "action_dict/")) else path.partition("/")[0]
+
+
+def feature_name(path: str) -> str:
+    """The name of a feature by the path of its array."""
+    dotted = path.replace("/", ".")
+    return FIXED.get(path) or (f"observation.{dotted[4:]}" if path.startswith("obs/") else dotted)
+
+
+def _feature(path: str, shape: tuple[int, ...], dtype: np.dtype[Any], exact: bool) -> Feature:
+    name = feature_name(path)
     stored = "bool" if path == "dones" else "float32" if dtype.kind == "f" else dtype.name
+    if exact:
+        stored = dtype.name
     return Feature(name, stored, shape, dtype.name)
 
 
-def _camera(path: str, shape: tuple[int, ...], taken: Sequence[str]) -> Camera:
-    key = path.removeprefix("obs/")
-    member = re.sub(r"[^a-z0-9_]", "_", key.lower())[:60]
+def _member(path: str) -> str:
+    return re.sub(r"[^a-z0-9_]", "_", path.removeprefix("obs/").lower())[:60]
+
+
+def _camera(path: str, shape: tuple[int, ...], taken: Sequence[str], exact: bool) -> Camera:
+    key, member = path.removeprefix("obs/").replace("/", "."), _member(path)
     if member in taken:
         raise DataError(
             "two cameras have the same name",
@@ -178,7 +208,8 @@ def _camera(path: str, shape: tuple[int, ...], taken: Sequence[str]) -> Camera:
             why=f"both would be called {member} inside a shard, where names are lower case",
             fix="rename one of them in the source file",
         )
-    return Camera(f"observation.images.{key}", member, height=shape[0], width=shape[1], channels=shape[2])
+    codec = "npy" if exact else "mjpeg"
+    return Camera(f"observation.images.{key}", member, shape[0], shape[1], shape[2], codec)
 
 
 def _values(shape: tuple[int, ...]) -> str:

@@ -15,7 +15,12 @@ from typing import Any, Protocol
 from tendon.data.episode import Episode, Schema
 from tendon.errors import ConfigError, DataError, Problem
 
-FORMATS = {"robomimic": "tendon.data.sources.robomimic"}
+FORMATS = {
+    "robomimic": "tendon.data.sources.robomimic",
+    "minestudio": "tendon.data.sources.minestudio",
+    "modality": "tendon.data.sources.modality",  # before lerobot: it is that and more
+    "lerobot": "tendon.data.sources.lerobot",
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,10 @@ class SourceInfo:
 
 
 class Source(Protocol):
-    """A set of demonstrations in a foreign format. Can be pickled, so that processes share the reading."""
+    """A set of demonstrations in a foreign format. Can be pickled, so that processes share the reading.
+
+    Where reading casts, encodes or leaves out, ``exactly() -> Source`` gives the same demonstrations as they are.
+    """
 
     uri: str
 
@@ -87,5 +95,5 @@ def open_source(uri: str, format: str | None = None) -> Source:
         "the format of the demonstrations is not recognised",
         where=uri,
         why=f"it does not look like any of: {', '.join(sorted(FORMATS))}",
-        fix="check the address: a robomimic source is one .hdf5 file",
+        fix="check the address: robomimic is one .hdf5 file, LeRobot a folder with meta/info.json",
     )

@@ -1,0 +1,153 @@
+"""What is in a dataset or a source, as values: schema, sizes, splits, how values are spread, what is odd.
+
+``inspect_uri`` looks at a committed dataset (index, and a bounded number of its steps) or at anything that a source
+reads (every low-dimensional value). inspect_text draws it in a terminal, the report draws it as a page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tendon.data.check import Facts, Finding, episode_problems
+from tendon.data.dataset import Dataset, open_dataset
+from tendon.data.episode import Schema
+from tendon.data.manifest import KEY
+from tendon.data.sources.source import Source, open_source
+from tendon.data.stats import find_odd
+from tendon.errors import Problem
+from tendon.storage import open_store
+from tendon.storage.uri import local_path, scheme_of
+
+SAMPLED_STEPS = 200_000  # whose values are drawn
+BINS = 24
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class FeatureView:
+    """One feature: per dimension ``[D]`` extremes and mean, and ``counts [D, BINS]`` from the lowest to the highest."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    low: np.ndarray
+    high: np.ndarray
+    mean: np.ndarray
+    q01: np.ndarray
+    q99: np.ndarray
+    counts: np.ndarray
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Everything that is shown."""
+
+    uri: str
+    facts: tuple[tuple[str, str], ...]  # name and value, in the order to be read
+    features: tuple[FeatureView, ...]
+    cameras: tuple[str, ...]
+    splits: tuple[tuple[str, int, int], ...]  # name, episodes, steps
+    lengths: np.ndarray
+    findings: tuple[Finding, ...]
+    problems: tuple[Problem, ...]
+
+
+def inspect_uri(uri: str, format: str | None = None, progress: Progress | None = None) -> Inspection:
+    """Look at a dataset (a prefix with manifest.json) or a source.
+
+    Raises:
+        DataError: nothing readable is there.
+    """
+    if format is None and _is_dataset(uri):
+        return inspect_dataset(open_dataset(uri))
+    return inspect_source(open_source(uri, format), progress)
+
+
+def inspect_dataset(dataset: Dataset) -> Inspection:
+    """From the index, and the values of some of the episodes."""
+    manifest, rows = dataset.manifest, dataset.rows
+    lengths = rows.lengths
+    chosen = rows[:: max(1, -(-int(lengths.sum()) // SAMPLED_STEPS))]
+    values = list(dataset.lowdims(chosen))
+    size = sum(shard.bytes for shard in manifest.shards)
+    facts = (
+        ("dataset", manifest.name),
+        ("digest", manifest.digest[:16]),
+        ("episodes", f"{manifest.episodes:,}"),
+        ("steps", f"{manifest.steps:,}"),
+        ("size", f"{size / 1e6:,.1f} MB in {len(manifest.shards)} shards"),
+        ("rate", f"{manifest.schema.fps:g} steps per second"),
+        ("source", ", ".join(f"{each.uri} ({each.format}, {each.sha256[:16]})" for each in manifest.sources)),
+        *((f"left out: {name}", why) for name, why in manifest.left_out.items()),
+    )
+    splits = tuple((name, each.episodes, each.steps) for name, each in manifest.splits.items())
+    features = _views(manifest.schema, {name: [each[name] for each in values] for name in manifest.schema.dims})
+    cameras = _cameras(manifest.schema)
+    return Inspection(dataset.uri, facts, features, cameras, splits, lengths, find_odd(dataset, rows), ())
+
+
+def inspect_source(source: Source, progress: Progress | None = None) -> Inspection:
+    """From every low-dimensional value of it."""
+    info = source.describe()
+    parts: list[Facts] = []
+    problems: list[Problem] = []
+    kept: list[Mapping[str, np.ndarray]] = []
+    steps = 0
+    for done, each in enumerate(info.episodes, 1):
+        problems += each.problems
+        if not each.problems:
+            episode = source.read(each.episode_id, images=False)
+            problems += episode_problems(episode, source.uri)
+            parts.append(Facts.of([episode], info.schema.fps))
+            if steps < SAMPLED_STEPS:
+                kept.append(episode.features)
+                steps += episode.length
+        if progress is not None:
+            progress(done, len(info.episodes), "episodes read")
+    length_of = {each.episode_id: each.length for each in info.episodes}
+    splits = tuple((name, len(ids), sum(length_of[i] for i in ids)) for name, ids in sorted(info.splits.items()))
+    facts = (
+        ("source", f"{info.format}, not converted yet"),
+        ("digest", info.digest[:16]),
+        ("episodes", f"{len(info.episodes):,}"),
+        ("steps", f"{sum(length_of.values()):,}"),
+        ("size", f"{info.num_bytes / 1e6:,.1f} MB"),
+        ("rate", f"{info.schema.fps:g} steps per second"),
+        *((f"left out: {name}", why) for name, why in info.left_out.items()),
+    )
+    findings = Facts.merged(parts).findings(info.schema.fps, info.splits) if parts else ()
+    features = _views(info.schema, {name: [each[name] for each in kept] for name in info.schema.dims})
+    lengths = np.array(list(length_of.values()))
+    cameras = _cameras(info.schema)
+    return Inspection(info.uri, facts, features, cameras, splits, lengths, findings, tuple(problems))
+
+
+def _is_dataset(uri: str) -> bool:
+    if scheme_of(uri) != "s3" and not local_path(uri).is_dir():
+        return False
+    return open_store(uri).head(KEY) is not None
+
+
+def _views(schema: Schema, values: dict[str, Sequence[np.ndarray]]) -> tuple[FeatureView, ...]:
+    return tuple(
+        _view(each.name, each.dtype, each.shape, values[each.name]) for each in schema.features if values[each.name]
+    )
+
+
+def _view(name: str, dtype: str, shape: tuple[int, ...], parts: Iterable[np.ndarray]) -> FeatureView:
+    whole = np.concatenate([np.asarray(each, np.float64).reshape(len(each), -1) for each in parts])
+    whole = np.where(np.isfinite(whole), whole, 0.0)
+    low, high = whole.min(0), whole.max(0)
+    tops = np.where(high > low, high, low + 1)
+    counts = np.stack([np.histogram(whole[:, d], BINS, (low[d], tops[d]))[0] for d in range(whole.shape[1])])
+    q01, q99 = np.quantile(whole, (0.01, 0.99), axis=0)
+    return FeatureView(name, dtype, shape, low, high, whole.mean(0), q01, q99, counts)
+
+
+def _cameras(schema: Schema) -> tuple[str, ...]:
+    return tuple(
+        f"{each.name}: {each.height} x {each.width} x {each.channels}, {each.codec}" for each in schema.cameras
+    )

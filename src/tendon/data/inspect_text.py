@@ -1,0 +1,63 @@
+"""An Inspection as text for a terminal: tables, and histograms one character high. Pure; called by commands."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tendon.data.inspect import Inspection
+
+BARS = " ▁▂▃▄▅▆▇█"
+MOST_DIMS = 16  # rows per feature
+
+
+def draw(found: Inspection) -> str:
+    """The text."""
+    parts = [_table([list(row) for row in found.facts])]
+    if found.splits:
+        parts.append("splits\n" + _table([[n, f"{e:,} episodes", f"{s:,} steps"] for n, e, s in found.splits]))
+    if len(found.lengths):
+        counts, edges = np.histogram(found.lengths, 24)
+        parts.append(
+            f"episode lengths   {int(edges[0])} |{spark(counts)}| {int(edges[-1])} steps, median {np.median(found.lengths):g}"
+        )
+    rows = []
+    for each in found.features:
+        rows.append([each.name, f"{each.dtype} {list(each.shape)}" if each.shape else each.dtype, "", "", ""])
+        for d in range(min(len(each.low), MOST_DIMS)):
+            low, mean, high = (f"{float(values[d]):.4g}" for values in (each.low, each.mean, each.high))
+            rows.append([f"  [{d}]", low, f"|{spark(each.counts[d])}|", high, f"mean {mean}"])
+        if len(each.low) > MOST_DIMS:
+            rows.append([f"  and {len(each.low) - MOST_DIMS} more dimensions", "", "", "", ""])
+    parts.append("features\n" + _table(rows))
+    if found.cameras:
+        parts.append("cameras\n" + "\n".join(f"  {each}" for each in found.cameras))
+    parts.append(_findings(found))
+    return "\n\n".join(parts)
+
+
+def spark(counts: np.ndarray) -> str:
+    """A histogram as one line; what is there at all is seen."""
+    top = max(int(counts.max()), 1)
+    return "".join(BARS[0 if not n else max(1, round(8 * int(n) / top))] for n in counts)
+
+
+def _findings(found: Inspection) -> str:
+    if not found.findings and not found.problems:
+        return "findings: none"
+    kinds: dict[str, int] = {}
+    for each in found.findings:
+        kinds[each.kind] = kinds.get(each.kind, 0) + each.count
+    head = ", ".join(f"{num} {kind.replace('_', ' ')}" for kind, num in kinds.items())
+    lines = [f"findings: {head}" if head else "findings: none"]
+    lines += [f"  {each}" for each in found.findings]
+    if found.problems:
+        lines.append(f"{len(found.problems)} problems that stop a conversion")
+        lines += [f"  {each.what} ({each.where})" for each in found.problems]
+    return "\n".join(lines)
+
+
+def _table(rows: list[list[str]]) -> str:
+    widths = [max((len(row[k]) for row in rows), default=0) for k in range(len(rows[0]) if rows else 0)]
+    return "\n".join(
+        "  " + "  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

@@ -1,0 +1,109 @@
+"""The files of a source that is a folder, local or on S3: listed once, read through maps of local files.
+
+A remote file is copied to a scratch folder at its first use; the scratch is bounded, the oldest copies go first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import tempfile
+from collections import OrderedDict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tendon.data.manifest import digest_of
+from tendon.errors import DataError
+from tendon.storage import Store, open_store
+from tendon.storage.store import checked_key
+from tendon.storage.trees import download
+from tendon.storage.uri import local_path, scheme_of
+
+SCRATCH_BYTES = 8 << 30
+
+
+class SourceFolder:
+    """A folder of files by their key, such as ``meta/info.json``. Can be pickled: each process has its own scratch."""
+
+    def __init__(self, uri: str, scratch_bytes: int = SCRATCH_BYTES) -> None:
+        self.uri, self.scratch_bytes = uri, scratch_bytes
+        self._sizes: dict[str, int] | None = None
+        self._etags: dict[str, str] = {}
+        self._copies: OrderedDict[str, Path] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"uri": self.uri, "scratch_bytes": self.scratch_bytes, "sizes": self._sizes, "etags": self._etags}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["uri"], state["scratch_bytes"])  # type: ignore[misc]
+        self._sizes, self._etags = state["sizes"], state["etags"]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether files are read where they lie."""
+        return scheme_of(self.uri) == "file"
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every file by its key, in key order; hidden files are not part of a source."""
+        if self._sizes is None:
+            listed = sorted(self._store.list(), key=lambda info: info.key)
+            listed = [info for info in listed if not any(part.startswith(".") for part in info.key.split("/"))]
+            self._sizes = {info.key: info.size for info in listed}
+            self._etags = {info.key: info.etag for info in listed}
+        return self._sizes
+
+    def read(self, key: str) -> bytes:
+        """A small file as a whole."""
+        self._check(key)
+        return self._store.read(key)
+
+    def path(self, key: str) -> Path:
+        """A local file with the bytes of ``key``."""
+        self._check(key)
+        if self.is_local:
+            return self._root / key
+        if key in self._copies:
+            self._copies.move_to_end(key)
+            return self._copies[key]
+        while self._copies and sum(self.sizes[each] for each in self._copies) + self.sizes[key] > self.scratch_bytes:
+            self._copies.popitem(last=False)[1].unlink()
+        target = Path(self._scratch.name) / hashlib.sha256(key.encode()).hexdigest()[:32]
+        download(self._store, key, target)
+        self._copies[key] = target
+        return target
+
+    def view(self, key: str) -> memoryview:
+        """The bytes of ``key`` without reading them; they stay valid when the copy is dropped."""
+        with open(self.path(key), "rb") as file:
+            if not self.sizes[key]:
+                return memoryview(b"")
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+    def digest(self, keys: list[str]) -> str:
+        """Changes when the bytes of a file do: by sha256 where files are local, by the store's etags where not."""
+        if self.is_local:
+            return digest_of({key: hashlib.sha256(self.view(key)).hexdigest() for key in sorted(keys)})
+        return digest_of({key: [self.sizes[key], self._etags[key]] for key in sorted(keys)})
+
+    def _check(self, key: str) -> None:
+        if checked_key(key) not in self.sizes:
+            raise DataError(
+                "a file of the dataset is missing",
+                where=f"{self.uri}/{key}",
+                why="the dataset's own tables name it",
+                fix="copy the dataset again, or leave out the episodes that are in it with data.skip_episodes",
+            )
+
+    @cached_property
+    def _root(self) -> Path:
+        return local_path(self.uri)
+
+    @cached_property
+    def _store(self) -> Store:
+        return open_store(self.uri)
+
+    @cached_property
+    def _scratch(self) -> tempfile.TemporaryDirectory[str]:
+        return tempfile.TemporaryDirectory(prefix="tendon-source-")

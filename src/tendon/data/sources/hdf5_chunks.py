@@ -1,0 +1,65 @@
+"""The values of a gzip HDF5 array from its raw chunks: read from the file, inflated outside of HDF5's lock.
+
+hdf5_file.py asks first here and reads the ordinary way when the answer is None. Any chunk shape will do, also those
+that h5py chooses, whose chunks are tiles across frames.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import zlib
+from collections.abc import Callable
+from functools import lru_cache
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+DEFLATE, SHUFFLE = 1, 2  # filter numbers of HDF5
+MIN_BYTES = 64 << 10  # smaller arrays are read faster the ordinary way
+
+
+def read_chunks(file: int, array: Any) -> np.ndarray | None:
+    """All values of ``array`` (a low-level h5py dataset), its chunks read through the file descriptor ``file``.
+
+    None where only HDF5 itself can tell: another filter, chunks that were never written, a small array.
+    """
+    import h5py
+
+    plist = array.get_create_plist()
+    if plist.get_layout() != h5py.h5d.CHUNKED or math.prod(array.shape) * array.dtype.itemsize < MIN_BYTES:
+        return None
+    filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+    if filters not in ([DEFLATE], [SHUFFLE, DEFLATE]) or array.dtype.hasobject:
+        return None
+    chunk = plist.get_chunk()
+    places: list[Any] = []
+    array.chunk_iter(places.append)
+    if len(places) != math.prod(-(-dim // each) for dim, each in zip(array.shape, chunk, strict=True)):
+        return None
+    if any(place.filter_mask for place in places):
+        return None
+    num_bytes = math.prod(chunk) * array.dtype.itemsize
+    inflate = _inflater()
+    values = np.empty(array.shape, array.dtype)
+    for place in sorted(places, key=lambda place: place.byte_offset):
+        content = inflate(os.pread(file, place.size, place.byte_offset), num_bytes)
+        if len(content) != num_bytes:
+            return None
+        if SHUFFLE in filters:
+            content = np.frombuffer(content, np.uint8).reshape(array.dtype.itemsize, -1).T.tobytes()
+        at = tuple(slice(o, min(o + c, n)) for o, c, n in zip(place.chunk_offset, chunk, array.shape, strict=True))
+        inside = tuple(slice(0, each.stop - each.start) for each in at)
+        values[at] = np.frombuffer(content, array.dtype).reshape(chunk)[inside]
+    return values
+
+
+@lru_cache(maxsize=1)
+def _inflater() -> Callable[[bytes, int], bytes]:
+    """The fastest one that is installed."""
+    try:
+        deflate = import_module("deflate")  # libdeflate
+        return lambda content, size: bytes(deflate.zlib_decompress(content, size))
+    except ImportError:
+        return lambda content, size: zlib.decompress(content, bufsize=size)

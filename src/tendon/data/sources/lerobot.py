@@ -1,0 +1,218 @@
+"""LeRobot datasets in, versions 2.0, 2.1 and 3.0: a folder -> SourceInfo and Episodes.
+
+Tables become arrays without a loop over steps; videos are cut at key frames and copied, never decoded; pictures in a
+table are decoded one camera at a time. Values keep their dtype.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tendon.data.episode import Camera, Episode, Schema, VideoChunk
+from tendon.data.sources.folder import SourceFolder
+from tendon.data.sources.lerobot_layout import (
+    TASK_INDEX,
+    EpisodeAt,
+    Layout,
+    episode_columns,
+    episodes_v2,
+    episodes_v3,
+    json_lines,
+    layout_of,
+    splits_of,
+)
+from tendon.data.sources.lerobot_table import DataFiles, LazyImages, numbers_of
+from tendon.data.sources.lerobot_video import VideoFiles
+from tendon.data.sources.source import EpisodeInfo, SourceInfo
+from tendon.errors import DataError, Problem
+from tendon.storage import join, open_store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+log = logging.getLogger(__name__)
+
+INFO = "meta/info.json"
+TIMESTAMP = "timestamp"
+CHUNK_FRAMES = 256
+MAX_TASK_TEXT = 40_000  # bytes of all tasks that still go into the manifest
+
+
+def sniff(uri: str) -> bool:
+    """Whether ``uri`` is a folder with LeRobot's meta/info.json."""
+    store = open_store(uri)
+    if uri.lower().endswith((".hdf5", ".h5")) or store.head(INFO) is None:
+        return False
+    try:
+        return "codebase_version" in json.loads(store.read(INFO))
+    except (ValueError, TypeError):
+        return False
+
+
+def open_uri(uri: str) -> LeRobotSource:
+    """The reader of a local or S3 folder."""
+    return LeRobotSource(uri)
+
+
+class LeRobotSource:
+    """A Source over one LeRobot dataset."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self.folder = SourceFolder(uri)
+        self._info: SourceInfo | None = None
+        self._layout: Layout | None = None
+        self._episodes: dict[str, EpisodeAt] = {}
+        self._data = DataFiles(self.folder)
+        self._videos = VideoFiles(self.folder)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"uri": self.uri, "folder": self.folder, "info": self._info, "layout": self._layout,
+                "episodes": self._episodes}  # fmt: skip
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["uri"])  # type: ignore[misc]
+        self.folder, self._info = state["folder"], state["info"]
+        self._layout, self._episodes = state["layout"], state["episodes"]
+        self._data, self._videos = DataFiles(self.folder), VideoFiles(self.folder)
+
+    def describe(self) -> SourceInfo:
+        """Everything but the values; local videos are looked at to see whether they show what the tables say."""
+        if self._info is None:
+            self._info = self._describe()
+        return self._info
+
+    def read(self, episode_id: str, images: bool = True) -> Episode:
+        """One episode; without ``images`` only its low-dimensional features.
+
+        Raises:
+            DataError: a file is missing or unreadable, or does not hold what the dataset's tables say.
+        """
+        self.describe()
+        assert self._layout is not None
+        at, layout = self._episodes[episode_id], self._layout
+        table = self._data.rows(at, [each.name for each in layout.features])
+        features = {
+            each.name: numbers_of(table.column(each.name), each, f"{self.uri}/{at.data_key}, {episode_id}")
+            for each in layout.features
+        }
+        frames: dict[str, tuple[VideoChunk, ...]] = {}
+        if images:
+            times = (
+                features[TIMESTAMP].astype(np.float64) if TIMESTAMP in features else np.arange(at.length) / layout.fps
+            )
+            frames = {each.name: self._videos.cut(at, each.name, times, CHUNK_FRAMES) for each in layout.videos}
+        pictures = layout.images if images else ()
+        return Episode(
+            episode_id, at.length, features, LazyImages(frames, pictures, self._data, at), at.tasks[0] if at.tasks else "",
+            _success(features), {"episode_index": at.number, "file": at.data_key},
+        )  # fmt: skip
+
+    def task_texts(self) -> list[str]:
+        """The text of every task by its number."""
+        self.describe()
+        assert self._layout is not None
+        return self._tasks(self._layout)
+
+    def _describe(self) -> SourceInfo:
+        info = json.loads(self.folder.read(INFO))
+        layout = layout_of(info, self.uri, many_tasks=True)
+        episodes = self._tables(layout)
+        if not any(len(each.tasks) > 1 for each in episodes):
+            layout = layout_of(info, self.uri, many_tasks=False)
+        if not any(each.length for each in episodes):
+            raise DataError(
+                "the dataset is empty",
+                where=self.uri,
+                why=f"it has {len(episodes)} episodes and no step",
+                fix="record demonstrations into it, or name another folder",
+            )
+        layout = replace(layout, videos=tuple(self._seen(each, episodes, layout.fps) for each in layout.videos))
+        self._layout, self._episodes = layout, {each.episode_id: each for each in episodes}
+        used = [key for key in self.folder.sizes if key.startswith(("meta/", "data/", "videos/"))]
+        for key, reason in layout.left_out.items():
+            log.info("convert: %s of %s is left out: %s", key, self.uri, reason)
+        return SourceInfo(
+            "lerobot", self.uri, self.folder.digest(used), sum(self.folder.sizes[key] for key in used),
+            Schema(layout.features, (*layout.images, *layout.videos), layout.fps),
+            tuple(EpisodeInfo(e.episode_id, e.length, splits_of(e.number, layout), tuple(self._problems(e, layout)))
+                  for e in episodes),
+            {"lerobot": self._metadata(layout, episodes)}, layout.left_out,
+        )  # fmt: skip
+
+    def _tables(self, layout: Layout) -> list[EpisodeAt]:
+        try:
+            if layout.version != "v3.0":
+                return episodes_v2(json_lines(self.folder.read("meta/episodes.jsonl")), layout)
+            return episodes_v3(self._episode_table(layout), layout)
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            raise DataError(
+                "LeRobot's table of episodes is not understood",
+                where=f"{self.uri}/meta/episodes*",
+                why=f"{type(error).__name__}: {error}",
+                fix="write the dataset again with LeRobot (finalize() was not called, if a parquet file has no footer)",
+            ) from error
+
+    def _episode_table(self, layout: Layout) -> pa.Table:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        keys = [key for key in self.folder.sizes if key.startswith("meta/episodes/") and key.endswith(".parquet")]
+        read = [pq.read_table(io.BytesIO(self.folder.read(key)), columns=episode_columns(layout)) for key in keys]
+        return pa.concat_tables(read)
+
+    def _tasks(self, layout: Layout) -> list[str]:
+        """The text of every task by its number."""
+        if layout.version != "v3.0":
+            lines = json_lines(self.folder.read("meta/tasks.jsonl")) if "meta/tasks.jsonl" in self.folder.sizes else []
+            return [str(line["task"]) for line in sorted(lines, key=lambda line: int(line["task_index"]))]
+        import pyarrow.parquet as pq
+
+        if "meta/tasks.parquet" not in self.folder.sizes:
+            return []
+        table = pq.read_table(io.BytesIO(self.folder.read("meta/tasks.parquet")))
+        text = next(name for name in table.column_names if name != TASK_INDEX)
+        return [str(task) for task in table.sort_by(TASK_INDEX).column(text).to_pylist()]
+
+    def _metadata(self, layout: Layout, episodes: Sequence[EpisodeAt]) -> dict[str, Any]:
+        """What a writer needs to say again and no array holds."""
+        kept = ("codebase_version", "robot_type", "fps", "splits", "features")
+        found = {key: layout.info[key] for key in kept if key in layout.info}
+        tasks = self._tasks(layout)
+        needed = any(len(each.tasks) > 1 for each in episodes)
+        return found | ({"tasks": tasks} if needed or sum(map(len, tasks)) <= MAX_TASK_TEXT else {})
+
+    def _seen(self, camera: Camera, episodes: Sequence[EpisodeAt], fps: float) -> Camera:
+        """The camera with what the first of its videos says that is there."""
+        keys = [each.videos[camera.name].key for each in episodes]
+        encoding, width, height = self._videos.look(next((key for key in keys if key in self.folder.sizes), keys[0]))
+        return replace(
+            camera, height=height, width=width, channels=3, codec="mp4", encoding=encoding, fps=fps, chunk=CHUNK_FRAMES
+        )
+
+    def _problems(self, at: EpisodeAt, layout: Layout) -> list[Problem]:
+        """What is wrong with an episode, as far as its files show without reading values."""
+        skip = f"data.skip_episodes=[{at.episode_id}], or record it again"
+        name, found = at.episode_id, []
+        if at.length <= 0:
+            found.append(Problem(f"{name} has no steps", self.uri, f"its length is {at.length}", skip))
+        for key in [at.data_key, *(each.key for each in at.videos.values())]:
+            if key not in self.folder.sizes:
+                why = "the dataset's tables name it"
+                found.append(Problem(f"a file of {name} is missing", join(self.uri, key), why, skip))
+        if not found and self.folder.is_local:
+            times = np.arange(at.length) / layout.fps
+            found += [each for camera in layout.videos for each in self._videos.problems(at, camera.name, times, skip)]
+        return found
+
+
+def _success(features: dict[str, np.ndarray]) -> bool | None:
+    """Whether the episode ever succeeded; None where nothing says so."""
+    return bool(features["next.success"].any()) if "next.success" in features else None

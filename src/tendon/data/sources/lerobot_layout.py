@@ -1,0 +1,222 @@
+"""What LeRobot's meta folder says of a dataset: features, cameras, tasks, and where every episode lies. Versions 2.0, 2.1, 3.0.
+
+Values in, values out: ``layout_of`` reads info.json's object, ``episodes_v2`` and ``episodes_v3`` the episode tables.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tendon.data.episode import Camera, Feature
+from tendon.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+VERSIONS = ("v2.0", "v2.1", "v3.0")
+DERIVED = ("frame_index", "episode_index", "index")  # follow from an episode's place and length
+TASK_INDEX = "task_index"
+MAX_VALUES = 4096  # per step; more than this is no low-dimensional feature
+DATA_V2 = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
+VIDEO_V2 = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
+DATA_V3 = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO_V3 = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+
+
+@dataclass(frozen=True)
+class VideoAt:
+    """Where an episode's video lies: the file and the second at which it begins."""
+
+    key: str
+    start_s: float
+
+
+@dataclass(frozen=True)
+class EpisodeAt:
+    """Where an episode lies. ``first_row`` counts in its file."""
+
+    number: int
+    length: int
+    tasks: tuple[str, ...]
+    data_key: str
+    first_row: int
+    videos: Mapping[str, VideoAt]  # by camera
+
+    @property
+    def episode_id(self) -> str:
+        """Its name in our dataset."""
+        return f"episode_{self.number:06d}"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is read from every episode. Columns have the names of the features and of the cameras."""
+
+    version: str
+    fps: float
+    features: tuple[Feature, ...]
+    images: tuple[Camera, ...]  # encoded pictures in the table
+    videos: tuple[Camera, ...]  # their encoding is only known from a file
+    left_out: Mapping[str, str]
+    splits: Mapping[str, range]
+    info: Mapping[str, Any]  # info.json
+
+
+def layout_of(info: Mapping[str, Any], uri: str, many_tasks: bool) -> Layout:
+    """The layout that info.json describes; ``many_tasks``: an episode has more than one, so that the column is kept.
+
+    Raises:
+        DataError: the version is another one, or an entry is not understood.
+    """
+    version = str(info.get("codebase_version"))
+    if version not in VERSIONS:
+        raise DataError(
+            f"LeRobot's dataset version {version} is not read",
+            where=f"{uri}/meta/info.json",
+            why=f"the versions are {', '.join(VERSIONS)}",
+            fix="convert it with LeRobot's own scripts first"
+            if version < "v2"
+            else "use a newer version of tendon, or write the dataset with LeRobot 0.4",
+        )
+    features: list[Feature] = []
+    images: list[Camera] = []
+    videos: list[Camera] = []
+    left_out = {name: "follows from the episode's place and length" for name in DERIVED}
+    try:
+        fps = float(info["fps"])
+        for name, entry in info["features"].items():
+            shape, dtype = tuple(int(each) for each in entry["shape"]), str(entry["dtype"])
+            if name in DERIVED:
+                continue
+            reason = _reason_to_leave_out(name, dtype, shape, entry, many_tasks)
+            if reason:
+                left_out[name] = reason
+            elif dtype in ("image", "video"):
+                to = images if dtype == "image" else videos
+                taken = [camera.member for camera in (*images, *videos)]
+                to.append(_camera(name, _height_width_channels(shape, entry.get("names")), taken, uri))
+            else:
+                features.append(Feature(name, dtype, () if shape == (1,) else shape, dtype))
+        splits = _splits(info)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            "LeRobot's info.json is not understood",
+            where=f"{uri}/meta/info.json",
+            why=f"{type(error).__name__}: {error}",
+            fix="write the dataset again with LeRobot, or repair the entry",
+        ) from error
+    rank = {"action": 1, "next.reward": 2, "next.done": 3, "next.success": 4, "timestamp": 5, TASK_INDEX: 6}
+    features.sort(key=lambda each: (rank.get(each.name, 0), each.name))
+    return Layout(version, fps, tuple(features), tuple(images), tuple(videos), left_out, splits, info)
+
+
+def episodes_v2(lines: Sequence[Mapping[str, Any]], layout: Layout) -> list[EpisodeAt]:
+    """Versions 2.0 and 2.1: a line of episodes.jsonl, a parquet file and a video per camera each."""
+    per_chunk = int(layout.info.get("chunks_size") or 1000)
+    data, video = layout.info.get("data_path") or DATA_V2, layout.info.get("video_path") or VIDEO_V2
+    found = []
+    for line in lines:
+        number = int(line["episode_index"])
+        place = {"episode_chunk": number // per_chunk, "episode_index": number}
+        videos = {each.name: VideoAt(video.format(video_key=each.name, **place), 0.0) for each in layout.videos}
+        tasks = tuple(str(task) for task in line.get("tasks") or ())
+        found.append(EpisodeAt(number, int(line["length"]), tasks, data.format(**place), 0, videos))
+    return sorted(found, key=lambda each: each.number)
+
+
+def episode_columns(layout: Layout) -> list[str]:
+    """The columns of version 3's episode table that are read."""
+    names = ["episode_index", "tasks", "length", "data/chunk_index", "data/file_index", "dataset_from_index"]
+    for camera in layout.videos:
+        names += [f"videos/{camera.name}/{each}" for each in ("chunk_index", "file_index", "from_timestamp")]
+    return names
+
+
+def episodes_v3(table: pa.Table, layout: Layout) -> list[EpisodeAt]:
+    """Version 3.0: a row of the episode table; files hold many episodes."""
+    columns = {name: table.column(name).to_pylist() for name in episode_columns(layout)}
+    data, video = layout.info.get("data_path") or DATA_V3, layout.info.get("video_path") or VIDEO_V3
+    keys = [
+        data.format(chunk_index=chunk, file_index=file)
+        for chunk, file in zip(columns["data/chunk_index"], columns["data/file_index"], strict=True)
+    ]
+    first_of: dict[str, int] = {}
+    for key, first in zip(keys, columns["dataset_from_index"], strict=True):
+        first_of[key] = min(first_of.get(key, first), first)
+    found = []
+    for i, number in enumerate(columns["episode_index"]):
+        videos = {}
+        for each in layout.videos:
+            chunk, file, start = (
+                columns[f"videos/{each.name}/{part}"][i] for part in ("chunk_index", "file_index", "from_timestamp")
+            )
+            key = video.format(video_key=each.name, chunk_index=chunk, file_index=file)
+            videos[each.name] = VideoAt(key, float(start))
+        tasks = tuple(str(task) for task in columns["tasks"][i] or ())
+        first = columns["dataset_from_index"][i] - first_of[keys[i]]
+        found.append(EpisodeAt(int(number), int(columns["length"][i]), tasks, keys[i], int(first), videos))
+    return sorted(found, key=lambda each: each.number)
+
+
+def json_lines(content: bytes) -> list[dict[str, Any]]:
+    """The objects of a .jsonl file."""
+    return [json.loads(line) for line in content.decode().splitlines() if line.strip()]
+
+
+def splits_of(number: int, layout: Layout) -> tuple[str, ...]:
+    """The splits that an episode is in."""
+    return tuple(name for name, numbers in layout.splits.items() if number in numbers)
+
+
+def _splits(info: Mapping[str, Any]) -> dict[str, range]:
+    found = {}
+    for name, text in (info.get("splits") or {"train": "0:"}).items():
+        first, _, end = str(text).partition(":")
+        found[str(name)] = range(int(first or 0), int(end) if end else np.iinfo(np.int32).max)
+    return found
+
+
+def _reason_to_leave_out(
+    name: str, dtype: str, shape: tuple[int, ...], entry: Mapping[str, Any], many_tasks: bool
+) -> str:
+    if name == TASK_INDEX and not many_tasks:
+        return "every episode has one task, which is its text"
+    details = entry.get("info") or entry.get("video_info") or {}
+    if dtype == "video" and details.get("video.is_depth_map"):
+        return "a video of depth"
+    if dtype in ("image", "video"):
+        return ""
+    if dtype in ("string", "language") or np.dtype(dtype).kind not in "fiub":
+        return f"values of type {dtype} are not numbers"
+    if np.prod(shape, dtype=np.int64) > MAX_VALUES:
+        return f"{int(np.prod(shape))} values per step: not low-dimensional"
+    return ""
+
+
+def _height_width_channels(shape: tuple[int, ...], names: Any) -> tuple[int, int, int]:
+    """LeRobot says (h, w, c), and (c, h, w) when the third name is not that of the channels."""
+    if len(shape) != 3:
+        raise ValueError(f"an image has three dimensions, not {shape}")
+    third = names[2] if isinstance(names, list) and len(names) == 3 else "channels"
+    if third in ("channel", "channels"):
+        return (shape[0], shape[1], shape[2])
+    return (shape[1], shape[2], shape[0])
+
+
+def _camera(name: str, shape: tuple[int, int, int], taken: Sequence[str], uri: str) -> Camera:
+    key = name.removeprefix("observation.").removeprefix("images.")
+    member = re.sub(r"[^a-z0-9_]", "_", key.lower())[:60]
+    if member in taken:
+        raise DataError(
+            "two cameras have the same name",
+            where=f"{uri}, {name}",
+            why=f"both would be called {member} inside a shard, where names are lower case",
+            fix="rename one of them in the source",
+        )
+    return Camera(name, member, *shape)

@@ -1,0 +1,196 @@
+"""LeRobot's parquet files: the rows of an episode, numbers as arrays, pictures decoded when they are asked for.
+
+lerobot.py reads through it. Only the row groups that an episode lies in are read.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tendon.data.episode import Camera, Feature, VideoChunk
+from tendon.data.sources.folder import SourceFolder
+from tendon.data.sources.lerobot_layout import EpisodeAt
+from tendon.data.tario import JPEG_END_START
+from tendon.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MAX_FOOTERS = 64
+MAX_GROUPS = 2  # decoded row groups kept, for files whose groups hold many episodes
+EPISODE_INDEX = "episode_index"
+
+
+class DataFiles:
+    """Rows of episodes out of the parquet files of a folder."""
+
+    def __init__(self, folder: SourceFolder) -> None:
+        self.folder = folder
+        self._footers: OrderedDict[str, Any] = OrderedDict()
+        self._groups: OrderedDict[tuple[Any, ...], pa.Table] = OrderedDict()
+
+    def rows(self, at: EpisodeAt, columns: Sequence[str]) -> pa.Table:
+        """The columns of an episode.
+
+        Raises:
+            DataError: the file is unreadable, or its rows are not those of the episode.
+        """
+        import pyarrow as pa
+
+        try:
+            rows = self._read(at, list(columns))
+        except (OSError, pa.ArrowException, KeyError) as error:
+            raise self._broken(at, "a table cannot be read", f"{error}".splitlines()[0]) from error
+        numbers = rows.column(EPISODE_INDEX).to_numpy()
+        if len(rows) != at.length or (numbers != at.number).any():
+            there = int((numbers == at.number).sum())
+            why = f"{there} of {len(rows)} rows are of episode {at.number}, the episode has {at.length} steps"
+            raise self._broken(at, "a table does not hold the rows that belong to an episode", why)
+        return rows
+
+    def _read(self, at: EpisodeAt, columns: list[str]) -> pa.Table:
+        file = self._file(at.data_key)
+        per_group = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        ends = np.cumsum(per_group)
+        first = int(np.searchsorted(ends, at.first_row, "right"))
+        last = int(np.searchsorted(ends, at.first_row + at.length, "left"))
+        groups = list(range(first, min(last, len(ends) - 1) + 1))
+        key = (at.data_key, tuple(groups), tuple(columns))
+        if key not in self._groups:
+            while len(self._groups) >= MAX_GROUPS:
+                self._groups.popitem(last=False)
+            self._groups[key] = file.read_row_groups(groups, [*columns, EPISODE_INDEX], use_threads=False)
+        self._groups.move_to_end(key)
+        before = int(ends[first] - per_group[first]) if groups else 0
+        return self._groups[key].slice(at.first_row - before, at.length)
+
+    def _file(self, key: str) -> Any:
+        import pyarrow.parquet as pq
+
+        if key not in self._footers:
+            while len(self._footers) >= MAX_FOOTERS:
+                self._footers.popitem(last=False)
+            self._footers[key] = pq.ParquetFile(self.folder.path(key), memory_map=True)
+        self._footers.move_to_end(key)
+        return self._footers[key]
+
+    def _broken(self, at: EpisodeAt, what: str, why: str) -> DataError:
+        return DataError(
+            what,
+            where=f"{self.folder.uri}/{at.data_key}, {at.episode_id}",
+            why=why,
+            fix=f"data.skip_episodes=[{at.episode_id}], or copy the file again (without finalize() it has no footer)",
+        )
+
+
+class LazyImages(Mapping[str, Any]):
+    """The frames of an episode by camera: chunks of video at hand, pictures of a table decoded when they are asked for."""
+
+    def __init__(
+        self,
+        videos: Mapping[str, tuple[VideoChunk, ...]],
+        pictures: Sequence[Camera],
+        files: DataFiles,
+        at: EpisodeAt,
+    ) -> None:
+        self._videos, self._files, self._at = videos, files, at
+        self._pictures = {each.name: each for each in pictures}
+
+    def __getitem__(self, name: str) -> np.ndarray | tuple[bytes, ...] | tuple[VideoChunk, ...]:
+        if name in self._videos:
+            return self._videos[name]
+        camera = self._pictures[name]
+        column = self._files.rows(self._at, [name]).column(name).combine_chunks()
+        where = f"{self._files.folder.uri}/{self._at.data_key}, {self._at.episode_id}, {name}"
+        pictures = _pictures_of(column, self._files.folder, where)
+        return tuple(pictures) if _are_plain_jpegs(pictures, camera) else decoded(pictures, camera, where)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (*self._pictures, *self._videos)
+
+    def __len__(self) -> int:
+        return len(self._pictures) + len(self._videos)
+
+
+def numbers_of(column: pa.ChunkedArray, feature: Feature, where: str) -> np.ndarray:
+    """A column as ``[T, ...]`` in the feature's dtype, without a loop over steps."""
+    import pyarrow as pa
+
+    array = column.combine_chunks()
+    array = getattr(array, "storage", array)  # of an extension type
+    length = len(array)
+    while not array.null_count and pa.types.is_nested(array.type):
+        array = array.flatten()
+    if array.null_count or len(array) != length * feature.dim:
+        raise DataError(
+            f"{feature.name} does not have {feature.dim} values in every step",
+            where=where,
+            why=f"{array.null_count} values are missing, {len(array)} of {length} x {feature.dim} are there",
+            fix="leave the episode out with data.skip_episodes, or record it again",
+        )
+    values = array.to_numpy(zero_copy_only=False)
+    return np.asarray(values, feature.dtype).reshape(length, *feature.shape)
+
+
+def decoded(pictures: Sequence[bytes], camera: Camera, where: str) -> np.ndarray:
+    """Pictures of any encoding as ``uint8 [T, H, W, C]``."""
+    import av
+
+    frames = np.empty((len(pictures), camera.height, camera.width, camera.channels), np.uint8)
+    decoders: dict[str, Any] = {}
+    for i, content in enumerate(pictures):
+        name = "png" if content[:4] == b"\x89PNG" else "mjpeg"
+        if name not in decoders:
+            decoders[name] = av.CodecContext.create(name, "r")
+        packet: Any = av.Packet(content)
+        packet.is_keyframe = True  # else FFmpeg adds the picture before to a PNG
+        try:
+            shown = decoders[name].decode(packet)[0]
+            picture = shown.to_ndarray(format="gray" if camera.channels == 1 else "rgb24")
+        except (av.FFmpegError, IndexError, ValueError) as error:
+            raise _bad_picture(where, i, f"it cannot be decoded: {error}") from error
+        if picture.shape[:2] != frames.shape[1:3]:
+            raise _bad_picture(where, i, f"it is {picture.shape[:2]}, info.json says {frames.shape[1:3]}")
+        frames[i] = picture.reshape(frames.shape[1:])
+    return frames
+
+
+def _are_plain_jpegs(pictures: Sequence[bytes], camera: Camera) -> bool:
+    """Whether the pictures can be kept as they are: JPEGs of the camera's size that an mjpeg member can be split into again."""
+    import simplejpeg
+
+    if not all(each.startswith(b"\xff\xd8") and each.endswith(b"\xff\xd9") for each in pictures):
+        return False
+    if any(JPEG_END_START in each for each in pictures):
+        return False
+    try:
+        headers = [simplejpeg.decode_jpeg_header(each) for each in pictures]
+    except ValueError:
+        return False
+    colors = ("Gray",) if camera.channels == 1 else ("YCbCr",)
+    return all(
+        (height, width) == (camera.height, camera.width) and kind in colors for height, width, kind, _ in headers
+    )
+
+
+def _pictures_of(column: Any, folder: SourceFolder, where: str) -> list[bytes]:
+    """The encoded pictures of a struct of bytes and path: bytes where they are, else the file of that name."""
+    found = []
+    for i, each in enumerate(column.to_pylist()):
+        if not each or not (each.get("bytes") or each.get("path")):
+            raise _bad_picture(where, i, "it has neither bytes nor a path")
+        found.append(each["bytes"] or folder.read(each["path"]))
+    return found
+
+
+def _bad_picture(where: str, step: int, why: str) -> DataError:
+    return DataError(
+        "a picture in a table is not usable",
+        where=f"{where}, step {step}",
+        why=why,
+        fix="leave the episode out with data.skip_episodes, or record it again",
+    )

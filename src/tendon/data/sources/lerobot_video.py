@@ -1,0 +1,142 @@
+"""LeRobot's video files: the chunks of an episode, cut at key frames and copied.
+
+lerobot.py reads through it. The frames of an episode are found by time, as LeRobot's own reader finds them.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+
+from tendon.data import mp4
+from tendon.data.episode import VideoChunk
+from tendon.data.sources.folder import SourceFolder
+from tendon.data.sources.lerobot_layout import EpisodeAt
+from tendon.errors import DataError, Problem
+
+MAX_OPEN = 32
+TOLERANCE_S = 1e-4  # LeRobot's default
+ENCODINGS = {b"avc1": "h264", b"avc3": "h264", b"av01": "av1", b"hvc1": "hevc", b"hev1": "hevc", b"vp09": "vp9"}
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A video file and its tables."""
+
+    content: memoryview
+    track: mp4.Track
+    as_is: bool  # the bytes are the source's own
+
+
+class VideoFiles:
+    """Chunks of episodes out of the mp4 files of a folder."""
+
+    def __init__(self, folder: SourceFolder) -> None:
+        self.folder = folder
+        self._open: OrderedDict[str, _Open] = OrderedDict()
+
+    def look(self, key: str) -> tuple[str, int, int]:
+        """Encoding, width and height of a video."""
+        track = self._file(key).track
+        kind = track.boxes["stsd"][20:24]
+        return ENCODINGS.get(kind, kind.decode("latin-1").strip()), track.size[0] >> 16, track.size[1] >> 16
+
+    def problems(self, at: EpisodeAt, camera: str, times_s: np.ndarray, skip: str) -> list[Problem]:
+        """Whether an episode's frames are where the tables say."""
+        try:
+            self._frames(at, camera, times_s)
+        except DataError as error:
+            return [Problem(each.what, each.where, each.why, skip) for each in error.problems]
+        return []
+
+    def cut(self, at: EpisodeAt, camera: str, times_s: np.ndarray, chunk: int) -> tuple[VideoChunk, ...]:
+        """The frames at ``times_s`` of an episode, in files of about ``chunk`` frames.
+
+        Raises:
+            DataError: the video cannot be read, or has no frame at one of the times.
+        """
+        first, end = self._frames(at, camera, times_s)
+        file = self._file(at.videos[camera].key)
+        track = file.track
+        if file.as_is and first == 0 and end == len(track) <= chunk and track.cuts[:1].tolist() == [0]:
+            return (VideoChunk(bytes(file.content), 0, end),)
+        chunks = []
+        for begin, stop in _ranges(track.cuts, first, end, chunk):
+            content = mp4.cut(file.content, track, begin, track.last_sample(begin, stop))
+            shown = max(begin, first)
+            chunks.append(VideoChunk(content, shown - first, stop - shown, shown - begin))
+        return tuple(chunks)
+
+    def _frames(self, at: EpisodeAt, camera: str, times_s: np.ndarray) -> tuple[int, int]:
+        """First and end of an episode's frames in order of display."""
+        video = at.videos[camera]
+        track = self._file(video.key).track
+        wanted = video.start_s + times_s
+        shown = track.shown
+        last = len(shown) - 1
+        right = np.clip(np.searchsorted(shown, wanted), 0, last)
+        left = np.maximum(right - 1, 0)
+        nearest = np.where(np.abs(shown[left] - wanted) <= np.abs(shown[right] - wanted), left, right)
+        off = np.abs(shown[nearest] - wanted)
+        allowed = np.maximum(TOLERANCE_S, np.spacing(times_s.astype(np.float32)))  # times are stored as float32
+        wrong = np.flatnonzero((off >= allowed) | (np.diff(nearest, prepend=nearest[:1] - 1) != 1))
+        if len(wrong):
+            step = int(wrong[0])
+            raise self._broken(
+                video.key,
+                f"the video of {camera} does not show every step of {at.episode_id}",
+                f"step {step} is at {wanted[step]:.6f} s; the nearest frame is at {shown[nearest[step]]:.6f} s, the last of"
+                f" {len(shown)} at {shown[-1]:.6f} s; {len(wrong)} of {len(wanted)} steps have no frame of their own",
+            )
+        if not len(track.cuts) or track.cuts[0] > nearest[0]:
+            raise self._broken(
+                video.key, f"the video of {camera} cannot be cut", "no key frame comes before the episode"
+            )
+        return int(nearest[0]), int(nearest[-1]) + 1
+
+    def _file(self, key: str) -> _Open:
+        if key not in self._open:
+            while len(self._open) >= MAX_OPEN:
+                self._open.popitem(last=False)
+            self._open[key] = self._read(key)
+        self._open.move_to_end(key)
+        return self._open[key]
+
+    def _read(self, key: str) -> _Open:
+        content = self.folder.view(key)
+        try:
+            try:
+                opened = _Open(content, mp4.read_track(content), as_is=True)
+            except mp4.Mp4Error:
+                plain = memoryview(mp4.plain_mp4(content))  # fragments, edits, another container
+                opened = _Open(plain, mp4.read_track(plain), as_is=False)
+        except mp4.Mp4Error as error:
+            raise self._broken(key, "a video cannot be read", str(error)) from error
+        if not len(opened.track):
+            raise self._broken(key, "a video cannot be read", "it has no frame")
+        return opened
+
+    def _broken(self, key: str, what: str, why: str) -> DataError:
+        return DataError(
+            what,
+            where=f"{self.folder.uri}/{key}",
+            why=why,
+            fix="leave the episode out with data.skip_episodes, or copy the file again",
+        )
+
+
+def _ranges(cuts: np.ndarray, first: int, end: int, chunk: int) -> list[tuple[int, int]]:
+    """Frames [begin, stop) of every chunk: begin is a cut, stop the next chunk's begin or ``end``."""
+    begin = int(cuts[np.searchsorted(cuts, first, "right") - 1])
+    found = []
+    while begin < end:
+        after = cuts[(cuts > begin) & (cuts > first) & (cuts < end)]
+        within = after[after <= begin + chunk]
+        stop = end
+        if end - begin > chunk and len(after):
+            stop = int(within[-1]) if len(within) else int(after[0])
+        found.append((begin, stop))
+        begin = stop
+    return found

@@ -1,0 +1,345 @@
+"""MineStudio LMDB 1.0 and 1.1 in: a folder of modalities -> SourceInfo and Episodes, joined by episode name.
+
+Video chunks are copied byte for byte; buttons and camera become features; segmentation (run lengths as they are), meta
+information and events become extras, one per chunk. Episodes that a modality lacks, or of another length, are reported.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tendon.data import tagged_json
+from tendon.data.episode import Camera, Episode, Feature, Schema, VideoChunk
+from tendon.data.sources import lmdb_folder as lmdb
+from tendon.data.sources.hashes import folder_digest
+from tendon.data.sources.source import EpisodeInfo, SourceInfo
+from tendon.errors import DataError
+from tendon.storage.trees import download
+from tendon.storage.uri import local_path, open_store, scheme_of
+
+log = logging.getLogger(__name__)
+
+FPS = 20.0  # of every recording; frames without an action were removed, so steps may be further apart
+CAMERA = "observation.images.image"
+BUTTONS, AIM = "action.buttons", "action.camera"
+META_NUMBERS = (
+    "yaw", "pitch", "xpos", "ypos", "zpos", "delta_yaw", "delta_pitch", "cursor_x", "cursor_y",
+    "hotbar", "isGuiOpen", "isGuiInventory",
+)  # fmt: skip
+MAX_LISTED = 200
+
+
+def sniff(uri: str) -> bool:
+    """Whether ``uri`` is a folder with LMDB folders of actions or images below it."""
+    if scheme_of(uri) == "s3":
+        pattern = re.compile(rf"(^|/)({'|'.join(lmdb.MODALITIES)})/[^/]+/data\.mdb$")
+        return any(pattern.search(info.key) for info in open_store(uri).list())
+    path = local_path(uri)
+    return path.is_dir() and {"action", "image"} <= lmdb.find_folders(path)[0].keys()
+
+
+def open_uri(uri: str) -> MineStudioSource:
+    """The reader of a local or S3 folder; files on S3 are copied to a temporary folder, which lives as long as the reader."""
+    if scheme_of(uri) != "s3":
+        return MineStudioSource(uri, local_path(uri))
+    folder = tempfile.TemporaryDirectory(prefix="tendon-source-")
+    store = open_store(uri)
+    for info in list(store.list()):
+        if info.key.endswith(f"/{lmdb.DATA}"):
+            log.info("convert: downloading %s/%s", uri, info.key)
+            target = Path(folder.name) / info.key
+            target.parent.mkdir(parents=True, exist_ok=True)
+            download(store, info.key, target)
+    return MineStudioSource(uri, Path(folder.name), folder)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What the first episode says of all: key -> dtype and shape of an action, which meta numbers there are."""
+
+    buttons: tuple[str, ...]
+    action: Mapping[str, tuple[str, tuple[int, ...]]]
+    meta: Mapping[str, str]
+
+
+class MineStudioSource:
+    """A Source over one folder of LMDB folders."""
+
+    def __init__(self, uri: str, root: Path, keep_alive: object = None) -> None:
+        self.uri, self.root = uri, root
+        self._keep_alive = keep_alive
+        self._info: SourceInfo | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"uri": self.uri, "root": self.root, "info": self._info}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["uri"], state["root"])  # type: ignore[misc]
+        self._info = state["info"]
+
+    def describe(self) -> SourceInfo:
+        """Everything but the values; the digest is over the sha256 of every data.mdb."""
+        if self._info is None:
+            self._info = self._describe()
+        return self._info
+
+    def read(self, episode_id: str, images: bool = True) -> Episode:
+        """One episode; without ``images`` only its low-dimensional features.
+
+        Raises:
+            DataError: a chunk is missing or unreadable, or holds something else than the first episode.
+        """
+        length = self._modalities["action"].episodes[episode_id].num_frames
+        features = self._actions(episode_id)
+        extras: dict[str, bytes] = {}
+        if "meta_info" in self._modalities:
+            features |= self._meta(episode_id, extras)
+        if images and "segmentation" in self._modalities:
+            for k, chunk in enumerate(self._values("segmentation", episode_id)):
+                extras[f"segmentation.{k:04d}.json"] = self._json(chunk, episode_id)
+        if images and (events := self._events.get(episode_id)):
+            extras["events.json"] = tagged_json.dumps(events)
+        frames = {CAMERA: self._video(episode_id)} if images else {}
+        provenance = {
+            name: f"{each.episodes[episode_id].folder}#{each.episodes[episode_id].number}"
+            for name, each in self._modalities.items()
+        }
+        return Episode(episode_id, length, features, frames, "", None, provenance, extras if images else {})
+
+    @cached_property
+    def _found(self) -> tuple[dict[str, list[str]], list[str], dict[str, str]]:
+        return lmdb.find_folders(self.root)
+
+    @cached_property
+    def _modalities(self) -> dict[str, lmdb.Modality]:
+        folders = self._found[0]
+        missing = sorted({"action", "image"} - folders.keys())
+        if missing:
+            raise DataError(
+                "a MineStudio dataset needs actions and images",
+                where=self.uri,
+                why=f"no LMDB folder of {' and '.join(missing)} is there",
+                fix="name the folder that holds image (or video) and action",
+            )
+        found = {name: lmdb.read_modality(self.root, name, each, self.uri) for name, each in sorted(folders.items())}
+        sizes = {name: each.chunk_size for name, each in found.items()}
+        if len(set(sizes.values())) != 1:
+            raise self._broken("the chunks of the modalities differ in size", "", f"frames per chunk: {sizes}")
+        return found
+
+    @cached_property
+    def _joined(self) -> tuple[dict[str, int], dict[str, str]]:
+        """Length by episode name in order, and why others are dropped."""
+        modalities = self._modalities
+        lengths: dict[str, int] = {}
+        dropped: dict[str, str] = {}
+        for episode in sorted(set().union(*(each.episodes for each in modalities.values()))):
+            frames = {
+                name: each.episodes[episode].num_frames for name, each in modalities.items() if episode in each.episodes
+            }
+            missing = sorted(modalities.keys() - frames.keys())
+            if missing:
+                dropped[f"episode {episode}"] = f"it has no {' and no '.join(missing)}"
+            elif len(set(frames.values())) != 1:
+                dropped[f"episode {episode}"] = "lengths differ: " + ", ".join(f"{k} {v}" for k, v in frames.items())
+            else:
+                lengths[episode] = next(iter(frames.values()))
+        return lengths, dropped
+
+    @cached_property
+    def _events(self) -> dict[str, list[list[Any]]]:
+        """``[event, number, frame, value]`` by episode name."""
+        found: dict[str, list[list[Any]]] = {}
+        for folder in self._found[1]:
+            names = {
+                key: self._value(folder, key) for key in ("__codebook__",) if key in set(lmdb.keys(self.root, folder))
+            }
+            codebook = {short: name for name, short in names.get("__codebook__", {}).items()}
+            for key in lmdb.keys(self.root, folder):
+                match = re.fullmatch(r"\('(.*)', (\d+)\)", key) or re.fullmatch(r'\("(.*)", (\d+)\)', key)
+                if match is None:
+                    continue
+                episode, frame, value = self._value(folder, key)
+                name = codebook.get(episode, episode)
+                found.setdefault(str(name), []).append([match[1], int(match[2]), frame, value])
+        return {name: sorted(each, key=lambda event: (event[0], event[1])) for name, each in found.items()}
+
+    @cached_property
+    def _layout(self) -> _Layout:
+        lengths, dropped = self._joined
+        if not lengths:
+            raise DataError(
+                "the dataset is empty",
+                where=self.uri,
+                why=f"no episode is in every modality with the same length; {len(dropped)} were dropped",
+                fix="copy the missing parts, or remove the modality that lacks them",
+            )
+        first = next(iter(lengths))
+        action = self._chunk("action", first, 0)
+        if not isinstance(action, dict) or not all(isinstance(each, np.ndarray) for each in action.values()):
+            raise self._broken("an action is not a dictionary of arrays", first, f"it is a {type(action).__name__}")
+        kinds = {str(key): (each.dtype.str, tuple(each.shape[1:])) for key, each in action.items()}
+        buttons = tuple(key for key, (dtype, shape) in kinds.items() if not shape and np.dtype(dtype).kind in "biu")
+        meta: dict[str, str] = {}
+        if "meta_info" in self._modalities:
+            frame = self._chunk("meta_info", first, 0)[0]
+            meta = {key: np.asarray(frame[key]).dtype.name for key in META_NUMBERS if key in frame}
+        return _Layout(buttons, kinds, meta)
+
+    def _describe(self) -> SourceInfo:
+        lengths, dropped = self._joined
+        layout = self._layout
+        for key, reason in list(dropped.items())[:MAX_LISTED]:
+            log.warning("convert: %s of %s is dropped: %s", key, self.uri, reason)
+        left_out = dict(list(dropped.items())[:MAX_LISTED]) | self._found[2]
+        if len(dropped) > MAX_LISTED:
+            left_out["more episodes"] = f"{len(dropped) - MAX_LISTED} more are dropped for the same reasons"
+        for each in self._modalities.values():
+            if each.twice:
+                left_out[f"{each.name} twice"] = (
+                    f"{len(each.twice)} episodes, such as {each.twice[0]}: the last one counts"
+                )
+        files = [
+            f"{folder}/{lmdb.DATA}" for folders in (*self._found[0].values(), self._found[1]) for folder in folders
+        ]
+        digest, num_bytes = folder_digest(self.root, files)
+        chunk_size = self._modalities["action"].chunk_size
+        metadata = {
+            "minestudio": {
+                "buttons": list(layout.buttons),
+                "action": {key: [dtype, list(shape)] for key, (dtype, shape) in layout.action.items()},
+                "chunk_size": chunk_size,
+                "modalities": sorted(self._modalities),
+                "dropped": len(dropped),
+                "timebase": "steps without an action were removed: neighbours may be further apart than 1/20 s",
+            }
+        }
+        episodes = tuple(EpisodeInfo(name, length, ("train",)) for name, length in lengths.items())
+        return SourceInfo(
+            "minestudio", self.uri, digest, num_bytes, self._schema(chunk_size), episodes, metadata, left_out
+        )
+
+    def _schema(self, chunk_size: int) -> Schema:
+        import io
+
+        import av
+
+        layout = self._layout
+        features = [Feature(f"observation.{key}", kind, (), kind) for key, kind in layout.meta.items()]
+        if layout.buttons:
+            dtype = np.dtype(layout.action[layout.buttons[0]][0]).name
+            features.append(Feature(BUTTONS, "uint8", (len(layout.buttons),), dtype))
+        for key, (kind, shape) in layout.action.items():
+            if key not in layout.buttons:
+                features.append(Feature(f"action.{key}", np.dtype(kind).name, shape, np.dtype(kind).name))
+        first = next(iter(self._joined[0]))
+        content = self._bytes("image", first, 0)
+        try:
+            with av.open(io.BytesIO(content)) as container:
+                video = container.streams.video[0]
+                camera = Camera(
+                    CAMERA, "image", video.height, video.width, 3, "mp4", video.codec_context.name,
+                    float(video.average_rate or FPS), chunk_size,
+                )  # fmt: skip
+        except (av.FFmpegError, IndexError) as error:
+            raise self._broken("a chunk of video cannot be opened", first, str(error)) from error
+        return Schema(tuple(features), (camera,), FPS)
+
+    def _actions(self, episode: str) -> dict[str, np.ndarray]:
+        layout = self._layout
+        chunks = []
+        for chunk in self._values("action", episode):
+            kinds = {key: (each.dtype.str, tuple(each.shape[1:])) for key, each in chunk.items()}
+            if kinds != dict(layout.action):
+                odd = sorted(set(kinds.items()) ^ set(layout.action.items()))
+                raise self._broken("an action has other keys or types than in the first episode", episode, f"{odd[:3]}")
+            chunks.append(chunk)
+        joined = {key: np.concatenate([chunk[key] for chunk in chunks]) for key in layout.action}
+        found = {f"action.{key}": each for key, each in joined.items() if key not in layout.buttons}
+        if layout.buttons:
+            buttons = np.stack([joined[key] for key in layout.buttons], -1)
+            if buttons.min(initial=0) < 0 or buttons.max(initial=0) > 255:
+                raise self._broken("a button is outside of 0 to 255", episode, f"{buttons.min()} to {buttons.max()}")
+            found[BUTTONS] = buttons.astype(np.uint8)
+        return found
+
+    def _meta(self, episode: str, extras: dict[str, bytes]) -> dict[str, np.ndarray]:
+        frames = []
+        for k, chunk in enumerate(self._values("meta_info", episode)):
+            extras[f"meta_info.{k:04d}.json"] = self._json(chunk, episode)
+            frames += chunk
+        found = {}
+        for key, kind in self._layout.meta.items():
+            if any(key not in frame for frame in frames):
+                raise self._broken(
+                    f"{key} is missing in the meta information of some frames", episode, "the first episode has it"
+                )
+            found[f"observation.{key}"] = np.array([frame[key] for frame in frames]).astype(kind)
+        return found
+
+    def _video(self, episode: str) -> tuple[VideoChunk, ...]:
+        from tendon.data.mp4 import Mp4Error, read_track
+
+        modality = self._modalities["image"]
+        size = modality.chunk_size
+        found = []
+        for start in range(0, modality.episodes[episode].num_frames, size):
+            content = self._bytes("image", episode, start)
+            try:
+                frames = len(read_track(content))
+            except Mp4Error as error:
+                raise self._broken(
+                    "a chunk of video cannot be read", f"{episode}, frame {start}", str(error)
+                ) from error
+            if frames != size:
+                raise self._broken(
+                    "a chunk of video has another length", f"{episode}, frame {start}", f"{frames} frames, not {size}"
+                )
+            found.append(VideoChunk(content, start, size))
+        return tuple(found)
+
+    def _values(self, modality: str, episode: str) -> list[Any]:
+        """The values of an episode's chunks, each of whole chunk length."""
+        size = self._modalities[modality].chunk_size
+        starts = range(0, self._modalities[modality].episodes[episode].num_frames, size)
+        found = [self._chunk(modality, episode, start) for start in starts]
+        for start, chunk in zip(starts, found, strict=True):
+            lengths = {len(each) for each in chunk.values()} if isinstance(chunk, dict) else {len(chunk)}
+            if lengths != {size}:
+                raise self._broken(
+                    f"a chunk of {modality} has another length",
+                    f"{episode}, frame {start}",
+                    f"{sorted(lengths)}, not {size}",
+                )
+        return found
+
+    def _chunk(self, modality: str, episode: str, start: int) -> Any:
+        place = self._modalities[modality].episodes[episode]
+        return self._value(place.folder, str((place.number, start)))
+
+    def _bytes(self, modality: str, episode: str, start: int) -> bytes:
+        place = self._modalities[modality].episodes[episode]
+        return lmdb.read_bytes(self.root, place.folder, str((place.number, start)), self.uri)
+
+    def _value(self, folder: str, key: str) -> Any:
+        return lmdb.read_value(self.root, folder, key, self.uri)
+
+    def _json(self, value: object, episode: str) -> bytes:
+        try:
+            return tagged_json.dumps(value)
+        except TypeError as error:
+            raise self._broken("a value cannot be kept", episode, str(error)) from error
+
+    def _broken(self, what: str, where: str, why: str) -> DataError:
+        episode = where.partition(",")[0]
+        fix = f"data.skip_episodes=[{episode}], or copy the dataset again" if episode else "copy the dataset again"
+        return DataError(what, where=f"{self.uri}, {where}" if where else self.uri, why=why, fix=fix)

@@ -1,0 +1,280 @@
+"""LeRobot datasets with meta/modality.json (InternManip, GR00T) in: the same episodes with named parts of state and action.
+
+Three variants are read: ``start`` and ``end`` given, columns of their own (``state.<key>``), or both optional. With
+``?data_config=<name>`` behind the address, ``observation.state`` and ``action`` are joined in that configuration's order.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tendon.data.episode import Camera, Episode, Feature, Schema
+from tendon.data.manifest import digest_of
+from tendon.data.sources.lerobot import INFO, LeRobotSource
+from tendon.data.sources.modality_configs import CONFIGS, DataConfig
+from tendon.data.sources.source import SourceInfo
+from tendon.errors import ConfigError, DataError
+from tendon.storage import open_store
+
+MODALITY = "meta/modality.json"
+WHOLE = {"state": "observation.state", "action": "action"}
+PREFIX = {"state": "observation.", "action": "action."}
+COMMENT = re.compile(r'("(?:\\.|[^"\\])*")|//[^\n]*|/\*.*?\*/', re.S)
+TRAILING = re.compile(r'("(?:\\.|[^"\\])*")|,(?=\s*[}\]])')
+
+
+def sniff(uri: str) -> bool:
+    """Whether ``uri`` is a LeRobot folder with meta/modality.json."""
+    store = open_store(uri.partition("?")[0])
+    return (
+        not uri.lower().endswith((".hdf5", ".h5")) and store.head(MODALITY) is not None and store.head(INFO) is not None
+    )
+
+
+def open_uri(uri: str) -> ModalitySource:
+    """The reader of a local or S3 folder; ``?data_config=<name>`` chooses a configuration.
+
+    Raises:
+        ConfigError: there is no such configuration.
+    """
+    folder, _, question = uri.partition("?")
+    name = dict(part.partition("=")[::2] for part in question.split("&")).get("data_config", "").replace("-", "_")
+    if name and name not in CONFIGS:
+        near = difflib.get_close_matches(name, CONFIGS, 1, 0.4)
+        raise ConfigError(
+            f"there is no data configuration named {name}",
+            where=uri,
+            why=f"the configurations are {', '.join(sorted(CONFIGS))}",
+            fix=f"write data_config={near[0]}" if near else "choose one of them, or leave it away for named parts",
+        )
+    return ModalitySource(uri, LeRobotSource(folder), name)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A named part of a column: its values ``[start:end]``; ``entry`` is what modality.json says of it."""
+
+    kind: str
+    key: str
+    column: str
+    start: int
+    end: int
+    entry: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The feature that it becomes."""
+        return PREFIX[self.kind] + self.key
+
+
+class ModalitySource:
+    """A Source over a LeRobot dataset, seen through its modality.json."""
+
+    def __init__(self, uri: str, inner: LeRobotSource, config: str = "") -> None:
+        self.uri, self.inner, self.config = uri, inner, config
+        self._info: SourceInfo | None = None
+        self._parts: tuple[Part, ...] = ()
+        self._cameras: dict[str, str] = {}  # our name -> that of the LeRobot dataset
+        self._language: tuple[str, tuple[str, ...]] = ("", ())
+
+    def describe(self) -> SourceInfo:
+        """Everything but the values."""
+        if self._info is None:
+            self._info = self._describe()
+        return self._info
+
+    def read(self, episode_id: str, images: bool = True) -> Episode:
+        """One episode; without ``images`` only its low-dimensional features."""
+        schema = self.describe().schema
+        episode = self.inner.read(episode_id, images)
+        values = dict(episode.features)
+        parts = {each.name: _part_of(values[each.column], each) for each in self._parts}
+        if self.config:
+            parts = {
+                WHOLE[kind]: np.concatenate([parts[p.name] for p in chosen], 1)
+                for kind, chosen in self._joined().items()
+            }
+        features = {
+            each.name: parts[each.name] if each.name in parts else values[each.name] for each in schema.features
+        }
+        column, texts = self._language
+        task = episode.task
+        if column and len(values[column]) and 0 <= int(np.ravel(values[column])[0]) < len(texts):
+            task = texts[int(np.ravel(values[column])[0])]
+        frames = _Renamed(episode.images, self._cameras) if images else {}
+        return replace(episode, features=features, images=frames, task=task)
+
+    def _describe(self) -> SourceInfo:
+        info = self.inner.describe()
+        modality = lenient_json(self.inner.folder.read(MODALITY), f"{self.uri}, {MODALITY}")
+        by_name = {each.name: each for each in info.schema.features}
+        self._parts = tuple(
+            self._part(kind, key, entry or {}, by_name)
+            for kind in WHOLE
+            for key, entry in (modality.get(kind) or {}).items()
+        )
+        cameras = self._mapped_cameras(info.schema.cameras, modality.get("video") or {})
+        self._language = self._find_language(modality.get("annotation") or {}, by_name, info)
+        features = self._features(info.schema.features, by_name)
+        schema = Schema(tuple(features), cameras, info.schema.fps)
+        described = {
+            "data_config": self.config,
+            "language": self._language[0],
+            "parts": {
+                kind: {each.key: self._described(each, by_name) for each in self._parts if each.kind == kind}
+                for kind in WHOLE
+            },
+            "video": {each.name.rpartition(".")[2]: self._cameras[each.name] for each in cameras},
+            "annotation": modality.get("annotation") or {},
+        }
+        if self.config:
+            described["normalization"] = dict(CONFIGS[self.config].normalization)
+            described["order"] = {kind: [each.key for each in parts] for kind, parts in self._joined().items()}
+        metadata = {key: each for key, each in info.metadata.items() if key != "lerobot"} | {"modality": described}
+        digest = digest_of({"modality": self.config, "lerobot": info.digest})  # other features than of plain LeRobot
+        return replace(info, format="modality", uri=self.uri, digest=digest, schema=schema, metadata=metadata)
+
+    def _part(self, kind: str, key: str, entry: Mapping[str, Any], features: Mapping[str, Feature]) -> Part:
+        own = f"{kind}.{key}"
+        start, end = entry.get("start"), entry.get("end")
+        column = entry.get("original_key")
+        if column is None:
+            column = own if start is None and end is None and own in features else WHOLE[kind]
+        if column not in features:
+            raise self._broken(
+                f"{kind} {key} names a column that does not exist", f"{column}; there are {', '.join(features)}"
+            )
+        dim = features[column].dim
+        start, end = 0 if start is None else int(start), dim if end is None else int(end)
+        if not 0 <= start < end <= dim:
+            raise self._broken(
+                f"{kind} {key} lies outside of its column", f"{column} has {dim} values, it asks for {start} to {end}"
+            )
+        return Part(kind, key, column, start, end, entry)
+
+    def _features(self, columns: Sequence[Feature], by_name: Mapping[str, Feature]) -> list[Feature]:
+        """What is kept of the columns (those that no part is cut from), then the parts, or the joined vectors."""
+        cut = {each.column for each in self._parts}
+        kept = [each for each in columns if each.name not in cut]
+        made = []
+        if self.config:
+            for kind, parts in self._joined().items():
+                dtype = np.result_type(*(by_name[each.column].dtype for each in parts)).name
+                dim = sum(each.end - each.start for each in parts)
+                made.append(Feature(WHOLE[kind], dtype, (dim,), dtype))
+        else:
+            for each in self._parts:
+                of = by_name[each.column]
+                made.append(Feature(each.name, of.dtype, (each.end - each.start,), of.source_dtype))
+        rank = {"action": 1, "next": 2}
+        found = {each.name: each for each in [*kept, *made]}
+        return sorted(found.values(), key=lambda each: rank.get(each.name.partition(".")[0], 0))
+
+    def _joined(self) -> dict[str, list[Part]]:
+        """The parts that the configuration asks for, in its order."""
+        config = CONFIGS[self.config]
+        found = {}
+        for kind, keys in (("state", config.state), ("action", config.action)):
+            parts = {each.key: each for each in self._parts if each.kind == kind}
+            missing = [key for key in keys if key not in parts]
+            if missing:
+                why = f"{self.config} asks for {', '.join(missing)}; {MODALITY} has {', '.join(parts) or 'none'}"
+                raise self._broken(f"the dataset lacks a {kind} of the configuration", why)
+            found[kind] = [parts[key] for key in keys]
+        return found
+
+    def _mapped_cameras(self, cameras: Sequence[Camera], video: Mapping[str, Any]) -> tuple[Camera, ...]:
+        by_name = {each.name: each for each in cameras}
+        found = []
+        for new, entry in video.items():
+            old = (entry or {}).get("original_key") or f"observation.images.{new}"
+            if old not in by_name:
+                raise self._broken(
+                    f"video {new} names a camera that does not exist", f"{old}; there are {', '.join(by_name)}"
+                )
+            name, member = f"observation.images.{new}", re.sub(r"[^a-z0-9_]", "_", new.lower())[:60]
+            self._cameras[name] = old
+            found.append(replace(by_name[old], name=name, member=member))
+        wanted = CONFIGS[self.config].video if self.config else ()
+        lacking = [key for key in wanted if f"observation.images.{key}" not in self._cameras]
+        if lacking:
+            raise self._broken(
+                "the dataset lacks a camera of the configuration", f"{self.config} asks for {', '.join(lacking)}"
+            )
+        return tuple(each for each in found if not wanted or each.name.rpartition(".")[2] in wanted)
+
+    def _find_language(
+        self, annotation: Mapping[str, Any], features: Mapping[str, Feature], info: SourceInfo
+    ) -> tuple[str, tuple[str, ...]]:
+        """The column whose numbers point at the tasks' text, and the texts; no column: the episode's own task."""
+        texts = tuple(self.inner.task_texts())
+        first = (
+            CONFIGS[self.config].language.removeprefix("annotation.")
+            if self.config
+            else "human.action.task_description"
+        )
+        for key in sorted(annotation, key=lambda key: (key != first, key)):
+            column = (annotation[key] or {}).get("original_key") or f"annotation.{key}"
+            if column in features and np.dtype(features[column].dtype).kind in "iu":
+                return column, texts
+        return "", texts
+
+    def _described(self, part: Part, features: Mapping[str, Feature]) -> dict[str, Any]:
+        """What GR00T's metadata says of a part."""
+        entry, dtype = part.entry, str(part.entry.get("dtype") or features[part.column].dtype)
+        return {
+            "column": part.column, "start": part.start, "end": part.end, "absolute": entry.get("absolute", True),
+            "rotation_type": entry.get("rotation_type"), "shape": [part.end - part.start],
+            "continuous": np.dtype(dtype).kind == "f", "range": entry.get("range"),
+        }  # fmt: skip
+
+    def _broken(self, what: str, why: str) -> DataError:
+        return DataError(
+            what, where=f"{self.uri}, {MODALITY}", why=why, fix=f"correct {MODALITY}, or choose another data_config"
+        )
+
+
+class _Renamed(Mapping[str, Any]):
+    """Frames by our camera names."""
+
+    def __init__(self, images: Mapping[str, Any], names: Mapping[str, str]) -> None:
+        self._images, self._names = images, names
+
+    def __getitem__(self, name: str) -> Any:
+        return self._images[self._names[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def lenient_json(content: bytes, where: str) -> dict[str, Any]:
+    """JSON in which comments and commas before a bracket are allowed, as in published files.
+
+    Raises:
+        DataError: it is something else.
+    """
+    text = COMMENT.sub(lambda match: match[1] or "", content.decode("utf-8", "replace"))
+    try:
+        found = json.loads(TRAILING.sub(lambda match: match[1] or "", text))
+    except ValueError as error:
+        raise DataError(
+            "a JSON file cannot be read", where=where, why=str(error), fix="correct it at that place"
+        ) from error
+    return found if isinstance(found, dict) else {}
+
+
+def _part_of(values: np.ndarray, part: Part) -> np.ndarray:
+    return values.reshape(len(values), -1)[:, part.start : part.end]
+
+
+__all__ = ["DataConfig", "ModalitySource", "lenient_json", "open_uri", "sniff"]

@@ -1,0 +1,65 @@
+"""Data configurations of InternManip by name: which keys, in which order, and how each is normalised.
+
+The order is that of a policy's vectors: a checkpoint means something only together with its configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+TASK = "annotation.human.action.task_description"
+POSE, DELTA = ("ee_pos", "ee_rot"), ("delta_ee_pos", "delta_ee_rot", "gripper")
+ARMS = ("left_joint", "left_gripper", "right_joint", "right_gripper")
+ARM_DELTAS = ("left_joint_delta", "left_gripper", "right_joint_delta", "right_gripper")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Keys of modality.json; ``normalization`` by ``state.<key>`` or ``action.<key>``, the rest has ``default``."""
+
+    video: tuple[str, ...]
+    state: tuple[str, ...]
+    action: tuple[str, ...]
+    default: str
+    other: Mapping[str, str] = field(default_factory=dict)
+    language: str = TASK
+
+    @property
+    def normalization(self) -> dict[str, str]:
+        """The mode of every key."""
+        names = [*(f"state.{key}" for key in self.state), *(f"action.{key}" for key in self.action)]
+        return {name: self.other.get(name, self.default) for name in names}
+
+
+def _binary(*names: str) -> dict[str, str]:
+    return dict.fromkeys(names, "binary")
+
+
+BOTH_GRIPPERS = _binary("state.gripper", "action.gripper")
+ACTION_GRIPPERS = _binary("action.left_gripper", "action.right_gripper")
+
+CONFIGS = {
+    "sweep": DataConfig(("base_view", "ego_view"), POSE, DELTA, "mean_std", _binary("action.gripper")),
+    "genmanip_v1": DataConfig(
+        ("ego_view", "base_view", "base_2_view"),
+        ("joints", "gripper", "joints_vel", "gripper_vel", *POSE),
+        ("gripper", "delta_ee_pos", "delta_ee_rot"),
+        "mean_std",
+        BOTH_GRIPPERS | _binary("state.gripper_vel"),
+    ),
+    "bridgedata_v2": DataConfig(("image_0",), (*POSE, "gripper"), DELTA, "mean_std", BOTH_GRIPPERS),
+    "bridgedata_v2_q99": DataConfig(("image_0",), (*POSE, "gripper"), DELTA, "q99", _binary("action.gripper")),
+    "google_robot": DataConfig(("image",), (*POSE, "gripper"), DELTA, "mean_std", BOTH_GRIPPERS),
+    "calvin_abc": DataConfig(("image_base", "image_wrist"), POSE, DELTA, "mean_std", _binary("action.gripper")),
+    "calvin_abcd": DataConfig(("image_base", "image_wrist"), POSE, DELTA, "mean_std", _binary("action.gripper")),
+    "so100": DataConfig(
+        ("webcam",), ("single_arm", "gripper"), ("single_arm", "gripper"), "min_max",
+        language="annotation.human.task_description",
+    ),
+    "aloha_v4": DataConfig(("hand_left", "hand_right", "head"), ARMS, ARM_DELTAS, "min_max", ACTION_GRIPPERS),
+    "arx": DataConfig(
+        ("head", "hand_left", "hand_right"), ARMS, ARM_DELTAS, "q99",
+        dict.fromkeys(("state.left_gripper", "state.right_gripper", *ACTION_GRIPPERS), "mean_std"),
+    ),
+}  # fmt: skip

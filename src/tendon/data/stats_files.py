@@ -1,0 +1,90 @@
+"""Statistics in the files that other projects read: LeRobot's and GR00T's stats.json, GR00T's metadata.json, openpi's norm_stats.json.
+
+Pure: DatasetStats and a Schema in, JSON values out. Called by ``tendon stats --format``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from tendon.data.episode import Schema
+from tendon.data.normalize import MIN_SPAN, MIN_STD
+from tendon.data.stats import DatasetStats, FeatureStats
+
+MOMENTS = ("mean", "std", "min", "max", "q01", "q99")
+STATE = "observation.state"
+EMBODIMENT = "new_embodiment"
+
+
+def stats_json(stats: DatasetStats, schema: Schema) -> dict[str, Any]:
+    """meta/stats.json of LeRobot and GR00T: per column mean, std, min, max, q01, q99 and count."""
+    return {name: _moments(each) | {"count": [each.count]} for name, each in stats.features.items()}
+
+
+def groot_metadata(stats: DatasetStats, schema: Schema, embodiment: str = EMBODIMENT) -> dict[str, Any]:
+    """experiment_cfg/metadata.json of GR00T: statistics and modalities of one embodiment."""
+    state, action = _states(stats.features), _actions(stats.features)
+    video = {
+        camera.name.rpartition(".")[2]: {
+            "resolution": [camera.width, camera.height],
+            "channels": camera.channels,
+            "fps": camera.fps or schema.fps,
+        }
+        for camera in schema.cameras
+    }
+    statistics = {
+        kind: {key: _moments(each) for key, each in part.items()}
+        for kind, part in (("state", state), ("action", action))
+    }
+    modalities: dict[str, Any] = {"video": video}
+    for kind, part in (("state", state), ("action", action)):
+        modalities[kind] = {
+            key: {"absolute": True, "rotation_type": None, "shape": [len(each.mean)], "continuous": True}
+            for key, each in part.items()
+        }
+    return {embodiment: {"statistics": statistics, "modalities": modalities, "embodiment_tag": embodiment}}
+
+
+def openpi_norm_stats(stats: DatasetStats, schema: Schema) -> dict[str, Any]:
+    """assets/<id>/norm_stats.json of openpi; the state is ``observation.state``, or all of what is observed in order.
+
+    openpi divides by std and by q99 - q01: both are kept from being so small that noise around a constant explodes.
+    """
+    states = _states(stats.features)
+    state = [states["state"]] if "state" in states else list(states.values())
+    return {"norm_stats": {"state": _floored(state), "actions": _floored(list(_actions(stats.features).values()))}}
+
+
+FORMATS: Mapping[str, Callable[[DatasetStats, Schema], dict[str, Any]]] = {
+    "lerobot": stats_json,
+    "groot": groot_metadata,
+    "openpi": openpi_norm_stats,
+}
+
+
+def _moments(each: FeatureStats) -> dict[str, list[float]]:
+    return {key: list(asdict(each)[key]) for key in MOMENTS}
+
+
+def _states(features: Mapping[str, FeatureStats]) -> dict[str, FeatureStats]:
+    return {
+        name.removeprefix("observation."): each for name, each in features.items() if name.startswith("observation.")
+    }
+
+
+def _actions(features: Mapping[str, FeatureStats]) -> dict[str, FeatureStats]:
+    return {name.removeprefix("action."): each for name, each in features.items() if name.split(".")[0] == "action"}
+
+
+def _floored(parts: list[FeatureStats]) -> dict[str, list[float]]:
+    values = {
+        key: np.concatenate([np.array(getattr(each, key)) for each in parts]) for key in ("mean", "std", "q01", "q99")
+    }
+    lacking = np.maximum(MIN_SPAN - (values["q99"] - values["q01"]), 0) / 2
+    values["std"] = np.maximum(values["std"], MIN_STD)
+    values["q01"], values["q99"] = values["q01"] - lacking, values["q99"] + lacking
+    return {key: each.tolist() for key, each in values.items()}

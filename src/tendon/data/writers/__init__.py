@@ -1,0 +1,121 @@
+"""A dataset back out in a foreign format: ``write_dataset(dataset, uri, format)``.
+
+A format is one module of this folder with ``write(dataset, target: Path, progress)``, named in FORMATS: it makes
+``target``, a file or a folder that does not exist, on a local disk. What makes it whole in one move stands here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+from tendon.data.dataset import Dataset
+from tendon.errors import ConfigError, StorageError
+from tendon.storage import open_store
+from tendon.storage.uri import local_path, scheme_of
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int, str], None]  # done, total, unit
+
+FORMATS = {
+    "lerobot-v2.1": "tendon.data.writers.lerobot_v21",
+    "lerobot-v3.0": "tendon.data.writers.lerobot_v30",
+    "minestudio-v1.1": "tendon.data.writers.minestudio",
+    "robomimic": "tendon.data.writers.robomimic",
+}
+LAST = ("meta/info.json",)  # what a reader looks for first is uploaded last
+
+
+def write_dataset(dataset: Dataset, uri: str, format: str, progress: Progress | None = None) -> None:
+    """Write ``dataset`` to ``uri`` (local or S3) in a foreign format: the whole of it appears, or nothing.
+
+    On S3 a killed upload leaves objects without the one that makes a reader see a dataset; a rerun replaces them.
+
+    Raises:
+        ConfigError: no format has that name, or something is at ``uri`` already.
+        StorageError: the disk or the store cannot be written.
+    """
+    if format not in FORMATS:
+        near = difflib.get_close_matches(format, FORMATS, 1, 0.4)
+        raise ConfigError(
+            f"there is no format named {format} to write",
+            where=uri,
+            why=f"the formats are {', '.join(sorted(FORMATS))}",
+            fix=f"write {near[0]}" if near else "choose one of them",
+        )
+    write = import_module(FORMATS[format]).write
+    report = progress or (lambda done, total, unit: None)
+    try:
+        if scheme_of(uri) == "s3":
+            with tempfile.TemporaryDirectory(prefix="tendon-export-") as folder:
+                target = Path(folder) / (uri.rstrip("/").rpartition("/")[2] or "dataset")
+                _refuse_existing(uri, _is_there(uri))
+                write(dataset, target, report)
+                _upload(target, uri)
+        else:
+            _write_local(dataset, local_path(uri), uri, write, report)
+    except OSError as error:
+        raise StorageError(
+            "the dataset could not be written",
+            where=uri,
+            why=f"{error.strerror or error} (errno {error.errno})",
+            fix="free some space or choose another place, then run the same command again",
+        ) from error
+    log.info("export-data: %s holds %d episodes as %s", uri, dataset.manifest.episodes, format)
+
+
+def _write_local(
+    dataset: Dataset, target: Path, uri: str, write: Callable[[Dataset, Path, Progress], None], report: Progress
+) -> None:
+    _refuse_existing(uri, target.exists())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
+    try:
+        write(dataset, folder / target.name, report)
+        for path in folder.rglob("*"):
+            if path.is_file():
+                _sync(path)
+        _refuse_existing(uri, target.exists())
+        os.rename(folder / target.name, target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_there(uri: str) -> bool:
+    """Whether a whole dataset is at an S3 address: the object itself, or what a folder's reader looks for."""
+    parent, _, name = uri.rstrip("/").rpartition("/")
+    return open_store(parent).head(name) is not None or any(open_store(uri).head(key) for key in LAST)
+
+
+def _upload(target: Path, uri: str) -> None:
+    if target.is_file():
+        parent, _, name = uri.rstrip("/").rpartition("/")
+        open_store(parent).write(name, target.read_bytes())
+        return
+    store = open_store(uri)
+    keys = sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
+    _refuse_existing(uri, any(info.key not in keys for info in store.list()))
+    for key in sorted(keys, key=lambda key: key in LAST):
+        store.write(key, (target / key).read_bytes())
+
+
+def _refuse_existing(uri: str, there: bool) -> None:
+    if there:
+        raise ConfigError(
+            "something is there already",
+            where=uri,
+            why="a dataset is written to a new place only",
+            fix="choose another name, or delete what is there",
+        )
+
+
+def _sync(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,106 @@
+"""LeRobot's statistics of an episode and of all: min, max, mean, std, count and quantiles per feature.
+
+Exact where LeRobot's are: in float64, deviations from the mean. Cameras are sampled and scaled to [0, 1]; LeRobot 0.4.4
+squares their bytes without widening them, so that its std of a camera is wrong and differs from ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tendon.data import mp4
+from tendon.data.dataset import Dataset, EpisodeRow
+from tendon.data.episode import Camera
+from tendon.data.tario import MP4
+from tendon.data.video import decode_mp4
+
+MAX_VALUES = 50_000_000  # kept of one feature for exact quantiles; of more, every k-th step
+QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
+FRAMES_PER_EPISODE = 8  # of every camera; a video gives the key frames that are nearest, which decode alone
+LARGE_SIDE = 300  # pixels from which on a picture is thinned to about half of it
+Stats = dict[str, np.ndarray]
+
+
+def stats_of(values: np.ndarray, quantiles: bool = True) -> Stats:
+    """The statistics of ``[T, ...]`` over T; scalars become one-dimensional."""
+    rows = values.reshape(len(values), -1).astype(np.float64)
+    shape = values.shape[1:] or (1,)
+    found = {
+        "min": values.min(0).reshape(shape),
+        "max": values.max(0).reshape(shape),
+        "mean": rows.mean(0).reshape(shape),
+        "std": rows.std(0).reshape(shape),
+        "count": np.array([len(values)]),
+    }
+    if quantiles:
+        at = np.quantile(rows, list(QUANTILES.values()), axis=0)
+        found |= {name: each.reshape(shape) for name, each in zip(QUANTILES, at, strict=True)}
+    return found
+
+
+def camera_stats(dataset: Dataset, row: EpisodeRow, camera: Camera, quantiles: bool = True) -> Stats:
+    """The statistics of a camera's channels, shape (C, 1, 1); the count is that of the frames looked at."""
+    frames = _sample(dataset, row, camera)
+    side = max(frames.shape[1:3])
+    step = max(side // (LARGE_SIDE // 2), 1) if side >= LARGE_SIDE else 1
+    pixels = frames[:, ::step, ::step].reshape(-1, camera.channels) / 255.0
+    found = {name: each.reshape(-1, 1, 1) for name, each in stats_of(pixels, quantiles).items() if name != "count"}
+    return found | {"count": np.array([len(frames)])}
+
+
+def merged(parts: Sequence[Stats]) -> Stats:
+    """The statistics of all parts together; quantiles (of cameras) are weighted means, as LeRobot 0.4.4 has them."""
+    counts = np.array([int(part["count"][0]) for part in parts], np.float64)
+    weights = (counts / counts.sum()).reshape(-1, *[1] * parts[0]["mean"].ndim)
+    means = np.stack([part["mean"] for part in parts])
+    mean = (weights * means).sum(0)
+    variances = np.stack([part["std"] for part in parts]) ** 2 + (means - mean) ** 2
+    found = {
+        "min": np.stack([part["min"] for part in parts]).min(0),
+        "max": np.stack([part["max"] for part in parts]).max(0),
+        "mean": mean,
+        "std": np.sqrt((weights * variances).sum(0)),
+        "count": np.array([int(counts.sum())]),
+    }
+    names = [name for name in QUANTILES if name in parts[0]]
+    return found | {name: (weights * np.stack([part[name] for part in parts])).sum(0) for name in names}
+
+
+class Quantiles:
+    """Quantiles of every feature over all steps, exact up to MAX_VALUES values and of evenly spaced steps above."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self._kept: dict[str, list[np.ndarray]] = {}
+
+    def add(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take an episode into account."""
+        for name, values in arrays.items():
+            every = -(-self.steps * int(np.prod(values.shape[1:])) // MAX_VALUES)
+            self._kept.setdefault(name, []).append(values[:: max(every, 1)])
+
+    def of(self, name: str) -> Stats:
+        """The quantiles of a feature."""
+        values = np.concatenate(self._kept.pop(name))
+        at = np.quantile(values.reshape(len(values), -1).astype(np.float64), list(QUANTILES.values()), axis=0)
+        return {kind: each.reshape(values.shape[1:] or (1,)) for kind, each in zip(QUANTILES, at, strict=True)}
+
+
+def merged_all(episodes: Sequence[Mapping[str, Stats]]) -> dict[str, Stats]:
+    """``merged`` for every feature."""
+    return {name: merged([each[name] for each in episodes]) for name in episodes[0]}
+
+
+def _sample(dataset: Dataset, row: EpisodeRow, camera: Camera) -> np.ndarray:
+    wanted = np.unique(np.linspace(0, row.length - 1, min(FRAMES_PER_EPISODE, row.length)).round().astype(int))
+    if camera.codec != MP4:
+        return dataset.frames(row, camera.name, wanted.tolist())
+    found = []
+    for chunk in dataset.video_chunks(row, camera.name, wanted.tolist()):
+        track = mp4.read_track(chunk.content)
+        inside = wanted[(wanted >= chunk.first_frame) & (wanted < chunk.first_frame + chunk.num_frames)]
+        at = np.searchsorted(track.cuts, inside - chunk.first_frame + chunk.skip, "right") - 1
+        found += [decode_mp4(mp4.cut(chunk.content, track, key, key + 1)) for key in np.unique(track.cuts[at]).tolist()]
+    return np.concatenate(found)

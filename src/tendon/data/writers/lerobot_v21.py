@@ -1,0 +1,74 @@
+"""LeRobot v2.1 out: one parquet file and one mp4 per camera for every episode, metadata in lines of JSON.
+
+Called by write_dataset. Loads in LeRobot 0.2 and 0.3, and in 0.4 through LeRobot's own converter.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tendon.data import mp4
+from tendon.data.dataset import Dataset
+from tendon.data.sources.lerobot_layout import DATA_V2, VIDEO_V2
+from tendon.data.writers.lerobot_stats import camera_stats, stats_of
+from tendon.data.writers.lerobot_table import Outgoing, nested
+from tendon.data.writers.lerobot_video import pieces_of
+
+EPISODES_PER_CHUNK = 1000
+
+
+def write(dataset: Dataset, target: Path, progress: Callable[[int, int, str], None]) -> None:
+    """Make the folder ``target``."""
+    import pyarrow.parquet as pq
+
+    out = Outgoing(dataset)
+    lines: list[dict[str, Any]] = []
+    stats: list[dict[str, Any]] = []
+    steps = 0
+    for row in dataset.rows:
+        place = {"episode_chunk": row.index // EPISODES_PER_CHUNK, "episode_index": row.index}
+        arrays = out.arrays(row, steps)
+        path = target / DATA_V2.format(**place)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(out.table(row, arrays), path, compression="snappy")
+        for camera in out.videos:
+            path = target / VIDEO_V2.format(video_key=camera.name, **place)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pieces, _, chunks = pieces_of(dataset, row, camera, may_skip=False)
+            path.write_bytes(chunks[0].content if len(chunks) == 1 else mp4.join(pieces))
+        lines.append({"episode_index": row.index, "tasks": out.tasks_of(arrays), "length": row.length})
+        of_episode = {name: stats_of(values, quantiles=False) for name, values in arrays.items()}
+        of_episode |= {each.name: camera_stats(dataset, row, each, quantiles=False) for each in out.schema.cameras}
+        stats.append({"episode_index": row.index, "stats": nested(of_episode)})
+        steps += row.length
+        progress(row.index + 1, len(dataset.rows), "episodes written")
+    _write_meta(out, target, lines, stats, steps)
+
+
+def _write_meta(
+    out: Outgoing, target: Path, lines: list[dict[str, Any]], stats: list[dict[str, Any]], steps: int
+) -> None:
+    (target / "meta").mkdir(parents=True, exist_ok=True)
+    tasks = [{"task_index": number, "task": task} for number, task in enumerate(out.tasks)]
+    for name, rows in (("episodes", lines), ("tasks", tasks), ("episodes_stats", stats)):
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (target / f"meta/{name}.jsonl").write_text(text)
+    info = {
+        "codebase_version": "v2.1",
+        "robot_type": out.said.get("robot_type"),
+        "total_episodes": len(lines),
+        "total_frames": steps,
+        "total_tasks": len(out.tasks),
+        "total_videos": len(lines) * len(out.videos),
+        "total_chunks": -(-len(lines) // EPISODES_PER_CHUNK),
+        "chunks_size": EPISODES_PER_CHUNK,
+        "fps": out.fps,
+        "splits": out.splits,
+        "data_path": DATA_V2,
+        "video_path": VIDEO_V2 if out.videos else None,
+        "features": out.features,
+    }
+    (target / "meta/info.json").write_text(json.dumps(info, indent=4, ensure_ascii=False))

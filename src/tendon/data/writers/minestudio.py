@@ -1,0 +1,171 @@
+"""A dataset as MineStudio LMDB 1.1 folders, which MineStudio 1.1 opens; ``write_dataset`` calls it.
+
+A camera of mp4 chunks that have the chunk length leaves byte for byte; other frames are encoded as H.264, and the last
+incomplete chunk is dropped, as MineStudio's own converter does. One LMDB per modality: ``image/part-0`` and so on.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tendon.data import tagged_json
+from tendon.data.dataset import Dataset, EpisodeRow
+from tendon.data.sources.lmdb_folder import lmdb
+from tendon.data.writers import Progress
+from tendon.errors import DataError
+
+log = logging.getLogger(__name__)
+
+CHUNK = 32
+PROTOCOL = 4
+MAP_BYTES = 1 << 40  # a bound on the size of an LMDB, not its size
+BUTTONS = "action.buttons"
+
+
+def write(dataset: Dataset, target: Path, progress: Progress) -> None:
+    """Make the folder ``target``.
+
+    Raises:
+        DataError: the dataset has no camera, or no actions of Minecraft.
+    """
+    _check(dataset)
+    size = int(_known(dataset).get("chunk_size", CHUNK))
+    modalities = [
+        "image",
+        "action",
+        *(name for name in _known(dataset).get("modalities", []) if name in ("meta_info", "segmentation")),
+    ]
+    writers = {name: _Part(target / name / "part-0", size) for name in modalities}
+    events: list[tuple[str, int, str, Any, Any]] = []
+    short = 0
+    for done, row in enumerate(dataset.rows, 1):
+        num = row.length // size
+        short += row.length % size != 0
+        if num:
+            extras = dataset.extras(row)
+            writers["image"].add(row.episode_id, _videos(dataset, row, size))
+            writers["action"].add(row.episode_id, _actions(dataset, row, size))
+            for name in modalities[2:]:
+                chunks = (tagged_json.loads(extras[f"{name}.{k:04d}.json"]) for k in range(num))
+                writers[name].add(row.episode_id, map(_pickled, chunks))
+            events += [(event, n, row.episode_id, frame, value) for event, n, frame, value in _events(extras)]
+        progress(done, len(dataset.rows), "episodes written")
+    if short:
+        log.warning("export-data: %d episodes end in an incomplete chunk of %d frames, which is dropped", short, size)
+    for each in writers.values():
+        each.close()
+    if events:
+        _write_events(target / "event", sorted(events, key=lambda event: event[:2]))
+
+
+class _Part:
+    """One LMDB of one modality; the same episodes give the same values under the same keys."""
+
+    def __init__(self, folder: Path, chunk_size: int) -> None:
+        folder.mkdir(parents=True)
+        self._chunk_size = chunk_size
+        self._environment = lmdb().open(str(folder), map_size=MAP_BYTES)
+        self._infos: list[dict[str, Any]] = []
+
+    def add(self, episode: str, chunks: Iterator[bytes]) -> None:
+        number, frames = len(self._infos), 0
+        with self._environment.begin(write=True) as transaction:
+            for content in chunks:
+                transaction.put(str((number, frames)).encode(), content)
+                frames += self._chunk_size
+        self._infos.append({"episode": episode, "episode_idx": number, "num_frames": frames})
+
+    def close(self) -> None:
+        values = {
+            "__chunk_size__": self._chunk_size,
+            "__chunk_infos__": self._infos,
+            "__num_episodes__": len(self._infos),
+            "__num_total_frames__": sum(info["num_frames"] for info in self._infos),
+        }
+        with self._environment.begin(write=True) as transaction:
+            for key, value in values.items():
+                transaction.put(key.encode(), _pickled(value))
+        self._environment.close()
+
+
+def _videos(dataset: Dataset, row: EpisodeRow, size: int) -> Iterator[bytes]:
+    from tendon.data.video import encode_mp4
+
+    camera = dataset.manifest.schema.cameras[0]
+    if camera.codec == "mp4":
+        chunks = dataset.video_chunks(row, camera.name)
+        whole = [chunk for chunk in chunks if chunk.num_frames == size and not chunk.skip]
+        if len(whole) >= row.length // size and [c.first_frame for c in whole] == [k * size for k in range(len(whole))]:
+            yield from (chunk.content for chunk in whole)
+            return
+    for start in range(0, row.length // size * size, size):
+        frames = dataset.frames(row, camera.name, range(start, start + size))
+        yield encode_mp4(frames, dataset.manifest.schema.fps, key_every=size)
+
+
+def _actions(dataset: Dataset, row: EpisodeRow, size: int) -> Iterator[bytes]:
+    rows = dataset.lowdim(row)
+    known = _known(dataset)
+    buttons = known["buttons"]
+    for start in range(0, row.length // size * size, size):
+        part = rows[start : start + size]
+        chunk = {}
+        for key, (dtype, _) in known["action"].items():
+            values = part[BUTTONS][:, buttons.index(key)] if key in buttons else part[f"action.{key}"]
+            chunk[key] = np.ascontiguousarray(values, dtype)
+        yield _pickled(chunk)
+
+
+def _events(extras: dict[str, bytes]) -> list[list[Any]]:
+    found: list[list[Any]] = tagged_json.loads(extras["events.json"]) if "events.json" in extras else []
+    return found
+
+
+def _write_events(folder: Path, events: list[tuple[str, int, str, Any, Any]]) -> None:
+    """The event LMDB: items are numbered anew, so that none is missing."""
+    folder.mkdir(parents=True)
+    environment = lmdb().open(str(folder), map_size=MAP_BYTES)
+    info: dict[str, dict[str, int]] = {}
+    episodes: dict[str, set[str]] = {}
+    with environment.begin(write=True) as transaction:
+        for event, _, episode, frame, value in events:
+            of = info.setdefault(event, {"__num_items__": 0, "__num_episodes__": 0})
+            transaction.put(str((event, of["__num_items__"])).encode(), _pickled((episode, frame, value)))
+            of["__num_items__"] += 1
+            episodes.setdefault(event, set()).add(episode)
+        for event, of in info.items():
+            of["__num_episodes__"] = len(episodes[event])
+        transaction.put(b"__event_info__", _pickled(info))
+        transaction.put(b"__num__events__", _pickled(len(info)))
+    environment.close()
+
+
+def _pickled(value: object) -> bytes:
+    return pickle.dumps(value, PROTOCOL)
+
+
+def _known(dataset: Dataset) -> dict[str, Any]:
+    known: dict[str, Any] = dataset.manifest.metadata.get("minestudio", {})
+    return known
+
+
+def _check(dataset: Dataset) -> None:
+    schema = dataset.manifest.schema
+    why = "" if schema.cameras else "it has no camera"
+    if not _known(dataset).get("action"):
+        why = (
+            f"its features are {', '.join(each.name for each in schema.features)[:200]}, not buttons and a camera angle"
+        )
+    if why:
+        raise DataError(
+            "the dataset cannot be written as MineStudio's",
+            where=dataset.uri,
+            why=why,
+            fix="choose another format: lerobot-v3.0 holds any dataset",
+        )

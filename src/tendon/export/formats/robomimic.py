@@ -1,0 +1,469 @@
+"""robomimic's ``.pth`` in (v0.2 to v0.5) and out (v0.3, v0.5), without running anything a file says.
+
+In: a path. Out: a policy of ours with what it reads, and the parts of the file that have no place in it (``Foreign``),
+so that writing it again loses nothing. Called by ``tendon import`` and ``tendon export --format robomimic``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from tendon.config.foreign.robomimic import translate
+from tendon.config.foreign.robomimic_keys import ANY, DEFAULTS
+from tendon.config.schema import POLICIES, CloningConfig
+from tendon.errors import DataError, Problem
+from tendon.export.formats.robomimic_names import core_prefix, theirs
+from tendon.export.parity import ParityRecord, compare, demand, fixed_inputs
+from tendon.policies.base import Policy, Shape
+from tendon.policies.cloning import ACTION, Cloning
+from tendon.policies.info import PolicyInfo
+from tendon.policies.parts.encoder import GOAL, IMAGES, OBSERVATION, bare
+from tendon.policies.parts.vision import SpatialSoftmax, VisualCore
+from tendon.policies.registry import make_policy
+
+Version = Literal["0.3", "0.5"]
+NEEDED = ("model", "config", "algo_name", "shape_metadata")
+SCANS = f"{OBSERVATION}scans."
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """What a file holds beside weights and normalisers: written back as it came."""
+
+    version: str  # "0.5", or "0.3" for the flat layout of v0.2 to v0.4
+    config: dict[str, Any]
+    env_metadata: Any
+    shape_metadata: dict[str, Any]
+    rest: dict[str, Any] = field(default_factory=dict)  # optimizer and scheduler states, variable_state
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A policy of theirs as one of ours."""
+
+    policy: Policy
+    info: PolicyInfo
+    foreign: Foreign
+    notes: tuple[str, ...]
+
+
+# ------------------------------------------------------------------------------------------------------------------- in
+
+
+def read_file(path: str | Path) -> dict[str, Any]:
+    """The content of a ``.pth``: tensors and plain values only.
+
+    Raises:
+        DataError: it is missing, broken, asks for code to be run, or is no robomimic checkpoint.
+    """
+    import pickle
+
+    where = str(path)
+    try:
+        content = load_plain(path)
+    except FileNotFoundError:
+        raise DataError("there is no such file", where=where, why="no such file", fix="check the path") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        first = str(error).splitlines()[0]
+        refused = "weights_only" in str(error) or "Unsupported" in str(error)
+        raise DataError(
+            "the file asks for code to be run" if refused else "the file cannot be read",
+            where=where,
+            why=first,
+            fix="use a checkpoint that robomimic wrote" if refused else "copy it again: it is cut short or damaged",
+        ) from None
+    missing = [key for key in NEEDED if not isinstance(content, dict) or key not in content]
+    if missing:
+        why = f"it has no {', '.join(missing)}"
+        raise DataError("this is not a robomimic checkpoint", where=where, why=why, fix="name a .pth of robomimic")
+    found: dict[str, Any] = content
+    return found
+
+
+def load_plain(file: Any) -> Any:
+    """Tensors, plain values and numpy scalars of a torch file; anything else is an error, nothing is called."""
+    import numpy as np
+
+    scalar = np.core.multiarray.scalar if np.__version__ < "2" else np._core.multiarray.scalar  # type: ignore[attr-defined]
+    kinds = [type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")]
+    with torch.serialization.safe_globals([np.dtype, scalar, *kinds]):
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def import_pth(path: str | Path) -> Imported:
+    """The policy of a robomimic checkpoint.
+
+    Raises:
+        DataError: see ``read_file``; or tensors are missing, left over, or differ where robomimic stores one twice.
+        ConfigError: the policy uses what tendon does not have.
+    """
+    return import_content(read_file(path), str(path))
+
+
+def import_content(content: Mapping[str, Any], where: str) -> Imported:
+    """As ``import_pth``, from the content of a file."""
+    config = json.loads(content["config"]) if isinstance(content["config"], str) else content["config"]
+    nested = "nets" in content["model"]
+    weights: Mapping[str, Tensor] = content["model"]["nets"] if nested else content["model"]
+    translation = translate(config | {"algo_name": content["algo_name"]}, where, for_weights=True)
+    shape_metadata = content["shape_metadata"]
+    features = _features(config, shape_metadata, where)
+    section = dict(translation.policy)
+    name, stats = section.pop("name"), _stats(content)
+    section["observation_normalization"] = "mean_std" if content.get("obs_normalization_stats") else "identity"
+    section["action_normalization"] = "mean_std" if ACTION in stats else "identity"
+    if ACTION in stats:
+        section["bounded"] = "always"
+    if name == "bc_vae" and any(isinstance(shape, tuple) for shape in features.values()):
+        why = "robomimic gives each of its nets an image encoder of its own, ours share one"
+        raise DataError("a VAE with cameras cannot be imported", where=where, why=why, fix="train it here")
+    policy_config = _config(name, section)
+    with torch.random.fork_rng(devices=[]):
+        policy = make_policy(policy_config, features)
+    _load(policy, weights, stats, where)
+    kept = {"model": {key: value for key, value in content["model"].items() if key != "nets"}} if nested else {}
+    rest = {key: value for key, value in content.items() if key not in (*NEEDED, "env_metadata", *STATS)} | kept
+    foreign = Foreign("0.5" if nested else "0.3", config, content.get("env_metadata"), dict(shape_metadata), rest)
+    return Imported(policy.eval(), PolicyInfo(policy_config, features, policy.window), foreign, translation.notes)
+
+
+STATS = ("obs_normalization_stats", "action_normalization_stats")
+
+
+def _config(name: str, section: dict[str, Any]) -> CloningConfig:
+    """The keys that the file decides; the others as in our own files."""
+    from tendon.config.compose import compose
+    from tendon.config.override_text import quote
+
+    overrides = [f"policy={name}", "data.uri=imported"]
+    overrides += [f"policy.{key}={quote(list(v) if isinstance(v, tuple) else v)}" for key, v in section.items()]
+    config = compose(overrides).policy
+    assert isinstance(config, CloningConfig)
+    assert isinstance(config, POLICIES[name])
+    return config
+
+
+def _features(config: Mapping[str, Any], shape_metadata: Mapping[str, Any], where: str) -> dict[str, Shape]:
+    """Our feature names with their shapes, observations and goals."""
+    shapes, features = shape_metadata["all_shapes"], dict[str, Shape]()
+    for group, prefix in (("obs", ""), ("goal", GOAL)):
+        for kind, keys in config["observation"]["modalities"].get(group, {}).items():
+            for key in keys or ():
+                if key not in shapes:
+                    why = "shape_metadata does not name it"
+                    raise DataError(
+                        f"the shape of {key} is not known", where=where, why=why, fix="use another checkpoint"
+                    )
+                shape = tuple(int(size) for size in shapes[key])
+                place = {"low_dim": OBSERVATION, "scan": SCANS}.get(kind, IMAGES)
+                features[f"{prefix}{place}{key}"] = shape[0] if kind == "low_dim" else shape
+    return features | {ACTION: int(shape_metadata["ac_dim"])}
+
+
+def _stats(content: Mapping[str, Any]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Offset and scale by bare observation key and for ``action``; mean/std up to v0.4, offset/scale from v0.5."""
+    found = {}
+    for key, value in (content.get("obs_normalization_stats") or {}).items():
+        offset, scale = value.get("offset", value.get("mean")), value.get("scale", value.get("std"))
+        found[key] = (torch.tensor(offset).flatten().float(), torch.tensor(scale).flatten().float())
+    actions = (content.get("action_normalization_stats") or {}).get("actions")
+    if actions is not None:
+        offset, scale = (torch.tensor(actions[name]).flatten().float() for name in ("offset", "scale"))
+        if offset.any() or (scale != 1).any():
+            found[ACTION] = (offset, scale)
+    return found
+
+
+def _load(
+    policy: Policy, weights: Mapping[str, Tensor], stats: Mapping[str, tuple[Tensor, Tensor]], where: str
+) -> None:
+    """Fill the policy; every tensor of the file must be used, and doubles must be equal."""
+    assert isinstance(policy, Cloning)
+    names, used, state = theirs(policy), set[str](), policy.state_dict()
+    problems: list[Problem] = []
+    for name, value in state.items():
+        their_names = names(name)
+        for other in their_names:
+            used.add(other)
+            if other not in weights:
+                problems.append(
+                    Problem(f"{other} is missing", where, "the file lacks a tensor", "use a whole checkpoint")
+                )
+            elif weights[other].shape != value.shape:
+                why = f"it is {list(weights[other].shape)}, its config makes it {list(value.shape)}"
+                problems.append(Problem(f"{other} has another shape", where, why, "use a whole checkpoint"))
+            elif not _same(weights[other], weights.get(their_names[0], weights[other])):
+                why = f"it differs from {their_names[0]}, which is the same tensor"
+                problems.append(Problem(f"{other} contradicts its double", where, why, "use a whole checkpoint"))
+        if their_names and not problems:
+            state[name] = weights[their_names[0]].clone()
+    fixed = _fixed(policy)
+    for name in sorted(set(weights) - used):
+        if name not in fixed:
+            problems.append(Problem(f"{name} is not known", where, "the policy has no such tensor", "report the file"))
+        elif weights[name].shape != fixed[name].shape or not torch.allclose(weights[name].float(), fixed[name].float()):
+            problems.append(Problem(f"{name} is unusual", where, "it is a constant of robomimic's", "report the file"))
+    if problems:
+        raise DataError.of(problems)
+    if "encoder.normalize.offset" in state:
+        pairs = [stats[bare(key)] for key in policy.encoder.dims]
+        state["encoder.normalize.offset"] = torch.cat([pair[0] for pair in pairs])
+        state["encoder.normalize.scale"] = torch.cat([pair[1] for pair in pairs])
+    if "normalize_action.offset" in state:
+        state["normalize_action.offset"], state["normalize_action.scale"] = stats[ACTION]
+    policy.load_state_dict(state)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and bool((one == other).all())
+
+
+def _fixed(policy: Policy) -> dict[str, Tensor]:
+    """Robomimic's constant buffers: attention masks and pixel positions."""
+    from tendon.policies.bc_transformer import BcTransformer
+
+    assert isinstance(policy, Cloning)
+    found = {}
+    if isinstance(policy, BcTransformer):
+        context = len(policy.window.observation_deltas)
+        mask = torch.tril(torch.ones(context, context)).view(1, 1, context, context)
+        for index in range(len(policy.transformer.blocks)):
+            found[f"policy.nets.transformer.nets.transformer.{index}.nets.attention.mask"] = mask
+    for key in policy.encoder.keys:
+        core = policy.encoder.cores[key.replace(".", "-")] if key not in policy.encoder.dims else None
+        if isinstance(core, VisualCore) and isinstance(core.pool, SpatialSoftmax):
+            for axis, name in enumerate(("pos_x", "pos_y")):
+                for part in ("pool", "nets.1"):
+                    found[f"{core_prefix(key)}{part}.{name}"] = core.pool.places[:, axis].unsqueeze(0)
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------------------ out
+
+
+def export_pth(
+    policy: Policy,
+    info: PolicyInfo,
+    path: str | Path,
+    version: Version = "0.3",
+    *,
+    foreign: Foreign | None = None,
+    env_metadata: Any = None,
+) -> ParityRecord:
+    """Write a checkpoint that robomimic's ``policy_from_checkpoint`` loads, and prove that reading it back acts alike.
+
+    Args:
+        policy: one of the robomimic family.
+        info: what it reads.
+        path: the file to write.
+        version: the layout, robomimic 0.3 or 0.5.
+        foreign: what ``import_pth`` kept of the file the policy came from.
+        env_metadata: ``env_args`` of the demonstrations (robomimic makes its environment from it).
+
+    Raises:
+        DataError: robomimic has no such policy, or the file does not act alike.
+    """
+    _check_expressible(policy, version, str(path))
+    assert isinstance(policy, Cloning)
+    names = theirs(policy)
+    weights: OrderedDict[str, Tensor] = OrderedDict()
+    for name, value in policy.state_dict().items():
+        for other in names(name):
+            weights[other] = value.detach().cpu().clone()
+    weights |= _fixed(policy)
+    config = foreign.config if foreign is not None else make_config(info)
+    config = _fitted(config, info, version)
+    content: dict[str, Any] = {
+        "model": weights,
+        "config": json.dumps(config, indent=4),
+        "algo_name": "bc",
+        "env_metadata": foreign.env_metadata if foreign is not None else env_metadata or NO_ENV,
+        "shape_metadata": foreign.shape_metadata if foreign is not None else _shape_metadata(info),
+    }
+    words = ("offset", "scale") if version == "0.5" else ("mean", "std")
+    state = policy.state_dict()
+    if "encoder.normalize.offset" in state:
+        content["obs_normalization_stats"] = _obs_stats(policy, words)
+    if version == "0.5":
+        width = policy.action_dim
+        offset = state.get("normalize_action.offset", torch.zeros(width))
+        scale = state.get("normalize_action.scale", torch.ones(width))
+        stats = {"offset": offset.cpu().unsqueeze(0).tolist(), "scale": scale.cpu().unsqueeze(0).tolist()}
+        kept = foreign.rest.get("model", {}) if foreign is not None else {}
+        states = {"optimizers": {}, "lr_schedulers": {"policy": None}} | kept
+        content |= {"model": {"nets": weights, **states}, "action_normalization_stats": {"actions": stats}}
+        content["variable_state"] = {
+            "epoch": 0,
+            "best_valid_loss": None,
+            "best_return": None,
+            "best_success_rate": None,
+        }
+    if foreign is not None:
+        content |= {key: value for key, value in foreign.rest.items() if key != "model"}
+    torch.save(content, path)
+    again = import_pth(path)
+    record = compare(
+        f"robomimic {version} file beside its policy", policy, again.policy, fixed_inputs(policy, info.features)
+    )
+    return demand(record, str(path))
+
+
+NO_ENV = {"env_name": "unknown", "type": 1, "env_version": "", "env_kwargs": {}}
+
+
+def _check_expressible(policy: Policy, version: str, where: str) -> None:
+    def refuse(what: str, why: str, fix: str) -> None:
+        raise DataError(what, where=where, why=why, fix=fix)
+
+    if not isinstance(policy, Cloning):
+        refuse("robomimic has no such policy", type(policy).__name__, "export policies of the bc family")
+    assert isinstance(policy, Cloning)
+    config = policy.config
+    if config.action_normalization != "identity" and version == "0.3":
+        refuse("robomimic 0.3 does not normalise actions", "the policy does", "write version 0.5")
+    if not policy.bounded:
+        refuse("robomimic bounds actions with tanh", "this policy does not", "policy.bounded=always when training")
+    if getattr(config, "pred_future_acs", False) and getattr(config, "future_attention", "") == "full":
+        refuse("robomimic's attention is causal", "policy.future_attention is full", "policy.future_attention=causal")
+    if getattr(config, "pred_future_acs", False) and version == "0.3":
+        refuse("robomimic 0.3 does not predict future actions", "pred_future_acs is on", "write version 0.5")
+
+
+def _obs_stats(policy: Cloning, words: tuple[str, str]) -> dict[str, Any]:
+    normalizer, found, begin = policy.encoder.normalize, {}, 0
+    for key, dim in policy.encoder.dims.items():
+        pair = (normalizer.offset[begin : begin + dim], normalizer.scale[begin : begin + dim])
+        found[bare(key)] = {w: value.cpu().unsqueeze(0).tolist() for w, value in zip(words, pair, strict=True)}
+        begin += dim
+    return found
+
+
+def _shape_metadata(info: PolicyInfo) -> dict[str, Any]:
+    shapes = {bare(key): shape for key, shape in info.features.items() if key != ACTION}
+    listed = {key: [shape] if isinstance(shape, int) else list(shape) for key, shape in sorted(shapes.items())}
+    images = [shape for shape in shapes.values() if isinstance(shape, tuple) and len(shape) == 3]
+    return {
+        "ac_dim": info.action_dim,
+        "all_shapes": OrderedDict(listed),
+        "all_obs_keys": sorted(listed),
+        "use_images": any(shape[0] == 3 for shape in images),
+        "use_depths": any(shape[0] == 1 for shape in images),
+    }
+
+
+def make_config(info: PolicyInfo) -> dict[str, Any]:
+    """A whole robomimic configuration of this policy: their defaults with its values."""
+    own = asdict(info.config)
+    flat = {key: list(v) if isinstance(v, tuple) else v for key, v in DEFAULTS.items() if v is not ANY}
+    at = "algo."
+    flat[f"{at}actor_layer_dims"] = list(own["hidden_dims"])
+    for key in ("l2_weight", "l1_weight", "cos_weight"):
+        flat[f"{at}loss.{key}"] = own[key]
+    if own["head"] in ("gaussian", "gmm"):
+        kind = own["head"]
+        flat[f"{at}{kind}.enabled"] = True
+        for key in ("min_std", "std_activation", "low_noise_eval"):
+            flat[f"{at}{kind}.{key}"] = own[key]
+        if kind == "gaussian":
+            flat |= {f"{at}gaussian.fixed_std": own["fixed_std"], f"{at}gaussian.init_std": own["init_std"]}
+        else:
+            flat[f"{at}gmm.num_modes"] = own["num_modes"]
+    if info.name == "bc_rnn":
+        flat |= {f"{at}rnn.enabled": True, f"{at}rnn.rnn_type": own["cell"], "train.seq_length": own["seq_length"]}
+        flat |= {f"{at}rnn.{key}": own[key] for key in ("horizon", "hidden_dim", "num_layers", "open_loop")}
+    if info.name == "bc_transformer":
+        names = [
+            *("context_length", "embed_dim", "num_layers", "num_heads", "emb_dropout", "attn_dropout"),
+            *("block_output_dropout", "activation", "supervise_all_steps", "pred_future_acs"),
+        ]
+        flat |= {f"{at}transformer.{key}": own[key] for key in names} | {f"{at}transformer.enabled": True}
+        flat[f"{at}transformer.sinusoidal_embedding"] = own["position"] == "sinusoidal"
+        flat[f"{at}transformer.nn_parameter_for_timesteps"] = own["position"] == "parameter"
+        flat["train.frame_stack"] = own["context_length"]
+        flat["train.seq_length"] = own["context_length"] if own["pred_future_acs"] else 1
+    if info.name == "bc_vae":
+        flat |= {f"{at}vae.enabled": True, f"{at}vae.latent_clip": own["latent_clip"] or None}
+        flat |= {f"{at}vae.{key}": own[key] for key in ("latent_dim", "kl_weight")}
+        flat |= {f"{at}vae.{net}_layer_dims": list(own[f"{net}_dims"]) for net in ("encoder", "decoder", "prior")}
+        flat[f"{at}vae.decoder.is_conditioned"] = own["conditioned_decoder"]
+        flat[f"{at}vae.decoder.reconstruction_sum_across_elements"] = own["sum_reconstruction"]
+        flat[f"{at}vae.prior.learn"] = own["prior"] != "normal"
+        flat[f"{at}vae.prior.is_conditioned"] = own["prior"] == "learned_conditioned"
+    flat["train.hdf5_normalize_obs"] = own["observation_normalization"] != "identity"
+    flat |= {"train.data": None, "train.output_dir": "../bc_trained_models"}
+    flat |= {"train.hdf5_cache_mode": "low_dim", "train.hdf5_load_next_obs": False}
+    tree = _tree(flat)
+    tree["train"]["action_config"] = {"actions": {"normalization": None}}
+    if own["action_normalization"] != "identity":
+        modes = {"min_max": "min_max", "mean_std": "gaussian"}
+        tree["train"]["action_config"]["actions"]["normalization"] = modes[own["action_normalization"]]
+    tree["observation"] = _observation(info, own)
+    return tree
+
+
+def _observation(info: PolicyInfo, own: Mapping[str, Any]) -> dict[str, Any]:
+    kinds = ("low_dim", "rgb", "depth", "scan")
+    modalities: dict[str, dict[str, list[str]]] = {group: {kind: [] for kind in kinds} for group in ("obs", "goal")}
+    for key, shape in info.features.items():
+        if key != ACTION:
+            sizes = () if isinstance(shape, int) else shape
+            kind = {0: "low_dim", 2: "scan"}.get(len(sizes)) or ("depth" if sizes[0] == 1 else "rgb")
+            modalities["goal" if key.startswith(GOAL) else "obs"][kind].append(bare(key))
+    pool = {"num_kp": own["num_keypoints"], "learnable_temperature": False, "temperature": 1.0, "noise_std": 0.0}
+    crop = {"crop_height": own["crop_size"], "crop_width": own["crop_size"], "num_crops": 1, "pos_enc": False}
+    camera: dict[str, Any] = {
+        "core_class": "VisualCore",
+        "core_kwargs": {
+            "feature_dimension": own["feature_dim"],
+            "flatten": True,
+            "backbone_class": {"resnet18": "ResNet18Conv", "resnet34": "ResNet34Conv"}[own["vision_backbone"]],
+            "backbone_kwargs": {"pretrained": False, "input_coord_conv": False},
+            "pool_class": "SpatialSoftmax" if own["num_keypoints"] else None,
+            "pool_kwargs": pool | {"output_variance": False} if own["num_keypoints"] else {},
+        },
+        "obs_randomizer_class": "CropRandomizer" if own["crop_size"] else None,
+        "obs_randomizer_kwargs": crop if own["crop_size"] else {},
+    }
+    plain: dict[str, Any] = {"core_kwargs": {}, "obs_randomizer_class": None, "obs_randomizer_kwargs": {}}
+    encoder = {"low_dim": {"core_class": None, **plain}, "rgb": camera, "depth": json.loads(json.dumps(camera))}
+    return {"modalities": modalities, "encoder": encoder | {"scan": {"core_class": "ScanCore", **plain}}}
+
+
+def _fitted(config: Mapping[str, Any], info: PolicyInfo, version: Version) -> dict[str, Any]:
+    """The configuration with the fields that a version reads: v0.5 fails without some that v0.3 does not have."""
+    tree: dict[str, Any] = json.loads(json.dumps(config)) | {"algo_name": "bc"}
+    if version == "0.5":
+        train, policy = tree["train"], tree["algo"]["optim_params"]["policy"]
+        for key, value in (
+            ("action_keys", ["actions"]),
+            ("normalize_weights_by_ds_size", False),
+            ("max_grad_norm", None),
+        ):
+            train.setdefault(key, value)
+        train.setdefault("action_config", {"actions": {"normalization": None}})
+        tree["experiment"].setdefault("ckpt_path", None)
+        tree["experiment"].setdefault("env_meta_update_dict", {})
+        tree["algo"].setdefault("transformer", {}).setdefault("pred_future_acs", False)
+        tree["algo"].setdefault("language_conditioned", False)
+        policy.setdefault("num_train_batches", tree["experiment"].get("epoch_every_n_steps") or 100)
+        policy.setdefault("num_epochs", train.get("num_epochs", 2000))
+    return tree
+
+
+def _tree(flat: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key, value in flat.items():
+        *branches, leaf = key.split(".")
+        node = tree
+        for branch in branches:
+            node = node.setdefault(branch, {})
+        node[leaf] = value
+    return tree

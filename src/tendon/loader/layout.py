@@ -1,0 +1,162 @@
+"""Where the bytes of the wanted members lie: parts of episodes, joined into units that are fetched together.
+
+Made once per loader from the dataset's index. Pure arithmetic on columns; reading is in fetch.py. Axes: E episodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tendon.data.dataset import Dataset, EpisodeRow
+from tendon.data.episode import Camera
+from tendon.data.tario import LOWDIM, MP4
+from tendon.errors import DataError
+from tendon.storage import join
+
+JOIN_GAP = 128 << 10  # bytes between two members that are read rather than skipped
+
+
+@dataclass(frozen=True)
+class Part:
+    """One member of one episode inside its shard."""
+
+    episode: int  # place among the loader's episodes
+    member: str
+    offset: int
+    size: int
+    crc32c: int
+    first_frame: int = 0  # of an mp4 chunk
+    num_frames: int = 0
+    skip: int = 0
+
+
+@dataclass(frozen=True)
+class Range:
+    """Parts of one shard that are read at once."""
+
+    shard: int
+    start: int
+    end: int
+    parts: tuple[Part, ...]
+
+
+class Layout:
+    """The members that a set of features and cameras needs, of some episodes in the order of their number."""
+
+    def __init__(
+        self, dataset: Dataset, rows: Sequence[EpisodeRow], lowdim: bool, cameras: Sequence[Camera], unit_bytes: int
+    ) -> None:
+        self.dataset, self.rows, self.cameras = dataset, rows, tuple(cameras)
+        self.lengths = np.array([row.length for row in rows], np.int64)
+        self.shard = np.array([row.shard for row in rows], np.int64)
+        number = np.array([row.index for row in rows], np.int64)
+        self._plain = [LOWDIM] if lowdim else []
+        self._plain += [f"{camera.member}.mjpeg" for camera in cameras if camera.codec != MP4]
+        keys = ("offset", "size", "crc32c")
+        self._columns = {
+            member: [dataset.table.column(f"{member}/{key}").to_numpy().astype(np.int64)[number] for key in keys]
+            for member in self._plain
+        }
+        self._frames = {
+            member: _lists(dataset, f"{member}/frames", number) for member in self._plain if member != LOWDIM
+        }
+        self._chunks = {
+            camera.member: [
+                _lists(dataset, f"{camera.member}.{MP4}/{key}", number)
+                for key in (*keys, "first_frame", "num_frames", "skip")
+            ]
+            for camera in cameras
+            if camera.codec == MP4
+        }
+        self.bytes_E = np.zeros(len(rows), np.int64)
+        for _, sizes, _ in self._columns.values():
+            self.bytes_E += sizes
+        for columns in self._chunks.values():
+            self.bytes_E += np.array([int(sizes.sum()) for sizes in columns[1]], np.int64)
+        self.unit_start = _units(
+            self.shard, self.bytes_E, unit_bytes
+        )  # first episode of every unit, and the number of episodes
+        self.unit_of = np.repeat(np.arange(self.num_units), np.diff(self.unit_start))
+
+    @property
+    def num_units(self) -> int:
+        """How many units there are."""
+        return len(self.unit_start) - 1
+
+    def episodes(self, unit: int) -> range:
+        """The episodes of a unit."""
+        return range(int(self.unit_start[unit]), int(self.unit_start[unit + 1]))
+
+    def frame_starts(self, member: str, episode: int) -> np.ndarray:
+        """Where the frames of an mjpeg member begin."""
+        return self._frames[member][episode]
+
+    def chunks(self, member: str, episode: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """First frame, number of frames and frames to skip of the chunks of a video."""
+        first, num, skip = (column[episode] for column in self._chunks[member][3:])
+        return first, num, skip
+
+    def ranges(self, unit: int) -> list[Range]:
+        """What is read for a unit: members that lie close together are one range."""
+        parts = sorted(
+            (part for episode in self.episodes(unit) for part in self.parts(episode)), key=lambda p: p.offset
+        )
+        found: list[list[Part]] = []
+        end = -1
+        for part in parts:
+            if found and part.offset - end <= JOIN_GAP:
+                found[-1].append(part)
+            else:
+                found.append([part])
+            end = part.offset + part.size
+        shard = int(self.shard[self.unit_start[unit]])
+        return [Range(shard, own[0].offset, own[-1].offset + own[-1].size, tuple(own)) for own in found]
+
+    def parts(self, episode: int) -> list[Part]:
+        """The members of an episode."""
+        parts = [
+            Part(episode, member, int(offset[episode]), int(size[episode]), int(crc[episode]))
+            for member, (offset, size, crc) in self._columns.items()
+        ]
+        for member, columns in self._chunks.items():
+            chunks = zip(*(column[episode].tolist() for column in columns), strict=True)
+            parts += [Part(episode, f"{member}.{i:04d}.{MP4}", *chunk) for i, chunk in enumerate(chunks)]
+        return parts
+
+    def key(self, shard: int) -> str:
+        """The key of a shard in the dataset's store."""
+        return self.dataset.manifest.shards[shard].key
+
+    def damaged(self, part: Part, why: str) -> DataError:
+        """The error of a member that cannot be had: shard, member, offset, episode, source file."""
+        row, manifest = self.rows[part.episode], self.dataset.manifest
+        source = manifest.sources[0].uri if manifest.sources else "its source"
+        where = f"{join(self.dataset.uri, self.key(row.shard))}, member ep_{row.index:08d}.{part.member}"
+        return DataError(
+            "a shard is missing or damaged",
+            where=f"{where}, offset {part.offset}, episode {row.episode_id} of {source}",
+            why=why,
+            fix="delete the shard and the dataset's manifest.json, then convert again: only what is missing is made; "
+            "or leave the episode out (data.skip_episodes)",
+        )
+
+
+def _lists(dataset: Dataset, name: str, number: np.ndarray) -> list[np.ndarray]:
+    column = dataset.table.column(name).combine_chunks()
+    flat, offsets = column.flatten().to_numpy(zero_copy_only=False), column.offsets.to_numpy()
+    offsets = offsets - offsets[0]
+    return [flat[offsets[i] : offsets[i + 1]] for i in number.tolist()]
+
+
+def _units(shard: np.ndarray, size: np.ndarray, most: int) -> np.ndarray:
+    starts, held = [0], 0
+    for episode in range(len(shard)):
+        new_shard = episode and shard[episode] != shard[episode - 1]
+        if episode and (new_shard or held + size[episode] > most):
+            starts.append(episode)
+            held = 0
+        held += int(size[episode])
+    return np.array([*starts, len(shard)], np.int64)

@@ -1,0 +1,61 @@
+"""How long each border of the path waited for the one before it, and one sentence when that is too long."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+TOO_MUCH = 0.3  # share of its time that the consumer may wait
+ENOUGH_S = 10.0  # before anything is said
+KNOBS = {
+    "fetch": "reading from the store is the bottleneck: raise fetches, or give the loader a disk cache",
+    "decode": "decoding is the bottleneck: raise threads or processes, or memory_budget so that frames stay decoded",
+    "gather": "copying windows is the bottleneck: raise processes",
+}
+BORDERS = (*KNOBS, "consumer_wait", "ring_full")
+
+
+@dataclass
+class Meter:
+    """Seconds by border. Added to from several threads."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(BORDERS, 0.0))
+    started: float = field(default_factory=time.monotonic)
+    batches: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def waiting(self, border: str) -> Iterator[None]:
+        """Count the time inside."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.add(border, time.monotonic() - began)
+
+    def add(self, border: str, seconds: float) -> None:
+        """Count some time."""
+        with self._lock:
+            self.seconds[border] += seconds
+
+    def metrics(self) -> dict[str, float]:
+        """For the log: seconds at every border and the consumer's share."""
+        return {f"loader/{name}_s": round(value, 4) for name, value in self.seconds.items()} | {
+            "loader/wait_share": round(self.share, 4)
+        }
+
+    @property
+    def share(self) -> float:
+        """How much of its time the consumer has waited."""
+        return self.seconds["consumer_wait"] / max(time.monotonic() - self.started, 1e-9)
+
+    def bottleneck(self) -> str | None:
+        """One sentence when the consumer waits too much: what is slow, and its knob."""
+        if self.share <= TOO_MUCH:
+            return None
+        behind = {name: self.seconds[name] for name in KNOBS}
+        slowest = max(behind, key=lambda name: behind[name])
+        return f"the consumer waited {self.share:.0%} of its time for data; {KNOBS[slowest]}"

@@ -1,0 +1,107 @@
+"""What a user can get wrong about a loader, in four lines each. Called by loader.py."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+
+from tendon.data.dataset import Dataset, EpisodeRow
+from tendon.errors import ConfigError
+from tendon.loader.choice import Ordering
+from tendon.loader.windows import Span
+
+MEANING = {
+    "v": "loader version",
+    "manifest": "dataset",
+    "seed": "seed",
+    "plan": "split, windows, order or list of skipped episodes",
+}
+
+
+def check(
+    dataset: Dataset, spans: Mapping[str, Span], batch_size: int, rank: int, world: int, stride: int, on_bad: str
+) -> None:
+    """Raise a ConfigError for arguments that cannot work."""
+    if batch_size < 1:
+        raise _wrong("the batch size is not positive", "training.batch_size", f"it is {batch_size}", "use 1 or more")
+    if not 0 <= rank < world:
+        raise _wrong("there is no such rank", "loader, rank", f"it is {rank} of {world}", "use 0 to world - 1")
+    if batch_size < world:
+        raise _wrong(
+            "the batch is smaller than the world",
+            "training.batch_size",
+            f"{batch_size} windows cannot be shared by {world} processes",
+            f"use {world} or more; a multiple of it gives equal shares",
+        )
+    if stride < 1:
+        raise _wrong("the stride is not positive", "loader, stride", f"it is {stride}", "use 1 or more")
+    if on_bad not in ("fail", "substitute"):
+        raise _wrong("unknown rule for bad samples", "on_bad_sample", f"it is {on_bad!r}", "use fail or substitute")
+    known, cameras = dataset.manifest.schema.dims, [camera.name for camera in dataset.manifest.schema.cameras]
+    if not spans:
+        raise _wrong("no feature is asked for", "windows", "there are no deltas", "name at least one feature")
+    for name, span in spans.items():
+        if not span.deltas:
+            raise _wrong(f"{name} has no deltas", "windows", "an empty window holds nothing", "give at least (0,)")
+        if name not in known and name not in cameras:
+            near = difflib.get_close_matches(name, [*known, *cameras], 1, 0.4)
+            raise _wrong(
+                f"the dataset has no feature named {name}",
+                dataset.uri,
+                f"it has {', '.join([*known, *cameras])}",
+                f"write {near[0]}" if near else "choose one of the features of the dataset",
+            )
+
+
+def check_ordering(ordering: Ordering, places: Mapping[str, int], dataset: Dataset, split: str) -> None:
+    """Raise a ConfigError for weights that cannot work."""
+    everything = {row.episode_id for row in dataset.rows}
+    for name in (*ordering.weights, *ordering.repeated):
+        if name not in everything:
+            near = difflib.get_close_matches(name, list(everything), 1, 0.4)
+            raise _wrong(
+                f"there is no episode named {name}",
+                f"{dataset.uri}, split {split}",
+                f"it is given a weight or repeated frames; {len(places)} other episodes are there",
+                f"write {near[0]}" if near else "leave it out",
+            )
+    for name, weight in ordering.weights.items():
+        if not 0 <= weight < 1e6:
+            raise _wrong("a weight is not usable", f"weights, {name}", f"it is {weight}", "use 0 or more, such as 0.5")
+
+
+def check_state(state: Mapping[str, object], own: Mapping[str, object]) -> None:
+    """Raise a ConfigError when a saved position belongs to something else."""
+    for key, what in MEANING.items():
+        if state.get(key) != own[key]:
+            raise _wrong(
+                f"the saved position belongs to another {what}",
+                f"loader state, {key}",
+                f"it says {state.get(key)!r}, this run has {own[key]!r}",
+                "continue with the configuration of the saved run, or start a new one",
+            )
+
+
+def no_window(dataset: Dataset, split: str, rows: Sequence[EpisodeRow]) -> ConfigError:
+    """Nothing is left to load."""
+    return _wrong(
+        "no window fits into any episode",
+        f"{dataset.uri}, split {split}",
+        f"the longest of {len(rows)} episodes has {max(row.length for row in rows)} steps, "
+        "and the edge none forbids padding, or frames or episodes were left out",
+        "use fewer deltas, or the edge repeat",
+    )
+
+
+def too_few_windows(windows: int, batch_size: int) -> ConfigError:
+    """MineStudio's order drops an incomplete batch."""
+    return _wrong(
+        "no batch is complete",
+        "loader, ordering minestudio",
+        f"{windows} windows for batches of {batch_size}",
+        "use a smaller batch, or the order slots, which drops nothing",
+    )
+
+
+def _wrong(what: str, where: str, why: str, fix: str) -> ConfigError:
+    return ConfigError(what, where=where, why=why, fix=fix)

@@ -1,0 +1,78 @@
+"""The window rules of other readers, said in deltas and edges: robomimic, LeRobot, MineStudio, GR00T. Pure.
+
+Each gives keyword arguments of the loader: ``Loader(dataset, split, **robomimic_windows(...), batch_size=..., seed=...)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
+
+from tendon.errors import ConfigError
+from tendon.loader.windows import Edge
+
+
+class Windows(TypedDict):
+    """What the loader is told about its windows."""
+
+    deltas: dict[str, tuple[int, ...]]
+    edges: dict[str, Edge | tuple[Edge, Edge]]
+    stride: int
+    drop_n_last_frames: int
+
+
+def robomimic_windows(
+    keys: Sequence[str], frame_stack: int, seq_length: int, pad_frame_stack: bool = True, pad_seq_length: bool = True
+) -> Windows:
+    """SequenceDataset: every key has frame_stack - 1 + seq_length steps, the current one at place frame_stack - 1."""
+    deltas = tuple(range(1 - frame_stack, seq_length))
+    edge: tuple[Edge, Edge] = ("repeat" if pad_frame_stack else "none", "repeat" if pad_seq_length else "none")
+    return Windows(deltas=dict.fromkeys(keys, deltas), edges=dict.fromkeys(keys, edge), stride=1, drop_n_last_frames=0)
+
+
+def lerobot_windows(
+    delta_timestamps: Mapping[str, Sequence[float]],
+    fps: float,
+    tolerance_s: float = 1e-4,
+    drop_n_last_frames: int = 0,
+) -> Windows:
+    """LeRobotDataset: times in seconds that must be multiples of 1/fps; the edge frame is repeated and marked.
+
+    Raises:
+        ConfigError: a time is not a multiple of 1/fps.
+    """
+    deltas = {}
+    for key, times in delta_timestamps.items():
+        for time_s in times:
+            if abs(round(time_s * fps) / fps - time_s) > tolerance_s:
+                raise ConfigError(
+                    f"a time in the window of {key} lies between two frames",
+                    where=f"delta_timestamps of {key}",
+                    why=f"{time_s} s is not a multiple of 1/{fps:g} s within {tolerance_s:g} s",
+                    fix=f"write {round(time_s * fps) / fps:.6g}",
+                )
+        deltas[key] = tuple(round(time_s * fps) for time_s in times)
+    return Windows(deltas=deltas, edges={}, stride=1, drop_n_last_frames=drop_n_last_frames)
+
+
+def minestudio_windows(keys: Sequence[str], win_len: int, skip_frame: int = 1) -> Windows:
+    """RawDataset of 1.1: windows side by side from frame 0, zeros behind the end of an episode.
+
+    With ``skip_frame`` n every n-th frame is read and a window spans n * win_len frames; theirs mixes up the lengths of
+    image, mask and timestamp then, which is not imitated.
+    """
+    deltas = tuple(range(0, win_len * skip_frame, skip_frame))
+    zero: tuple[Edge, Edge] = ("zero", "zero")
+    return Windows(
+        deltas=dict.fromkeys(keys, deltas),
+        edges=dict.fromkeys(keys, zero),
+        stride=win_len * skip_frame,
+        drop_n_last_frames=0,
+    )
+
+
+def groot_windows(indices: Mapping[str, Sequence[int]], relative: Sequence[str] = ()) -> Windows:
+    """GR00T's delta_indices: absolute keys and videos repeat the edge, relative keys (delta actions) are zero there."""
+    edges: dict[str, Edge | tuple[Edge, Edge]] = {key: "zero" if key in relative else "repeat" for key in indices}
+    deltas = {key: tuple(map(int, own)) for key, own in indices.items()}
+    return Windows(deltas=deltas, edges=edges, stride=1, drop_n_last_frames=0)

@@ -1,0 +1,270 @@
+"""What KFP's launcher does to a component, done here to every one of them with the real steps and a real S3 server.
+
+The launcher makes folders, fills ``{{$}}`` with an executor input, runs the container's command, reads the output file and
+parameter files, uploads what lies at an artifact's local path, and refuses addresses outside the run's own prefix, null
+and nested metadata, and any argument above 128 KiB. The components' commands are those of the compiled YAMLs.
+"""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import boto3
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPILED = ROOT / "pipelines" / "compiled"
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, faster
+SPECS = [next(yaml.load_all(path.read_text(encoding="utf-8"), LOADER)) for path in sorted(COMPILED.glob("*.yaml"))]
+MOST_ARGUMENT = 131_072
+JOB = "11111111-2222-3333-4444-555555555555"
+TYPES = {"STRING": str, "NUMBER_INTEGER": int, "NUMBER_DOUBLE": float, "BOOLEAN": bool, "LIST": list, "STRUCT": dict}
+
+
+@dataclass
+class Launcher:
+    """One run of a pipeline, as the launcher of each of its pods sees it."""
+
+    folder: Path
+    bucket: str
+    environment: dict
+    ran: list = field(default_factory=list)
+
+    @property
+    def prefix(self):
+        """Where the launcher lets artifacts live: pipeline root, pipeline, run."""
+        return f"v2/artifacts/policy-pipeline/{JOB}"
+
+    def run(self, step, expect=0, **parameters):
+        """Parameters in, (output parameters, artifacts by name) out."""
+        spec = next(spec for spec in SPECS if f"exec-{step}" in spec["deploymentSpec"]["executors"])
+        component, container = (
+            spec["components"][f"comp-{step}"],
+            spec["deploymentSpec"]["executors"][f"exec-{step}"]["container"],
+        )
+        given = self._typed(component["inputDefinitions"].get("parameters", {}), parameters)
+        executor_input, output_file = self._executor_input(step, component, given)
+        words = [
+            word.replace("{{$}}", json.dumps(executor_input)) for word in (*container["command"], *container["args"])
+        ]
+        assert max(len(word.encode()) for word in words) < MOST_ARGUMENT, "the kernel would refuse it"
+        done = subprocess.run(words, env=self.environment, cwd=self.folder, capture_output=True, text=True, timeout=120)
+        assert done.returncode == expect, done.stdout + done.stderr
+        self.ran.append(step)
+        if expect:
+            return done.stderr
+        return self._outputs(component, executor_input, output_file)
+
+    def _typed(self, definitions, parameters):
+        """The API server and the driver refuse a wrong name, a wrong type and a missing value."""
+        assert set(parameters) <= set(definitions), set(parameters) - set(definitions)
+        for name, wanted in definitions.items():
+            if wanted["parameterType"] == "TASK_FINAL_STATUS":
+                continue
+            assert name in parameters or wanted.get("isOptional"), f"{name} is missing"
+            assert type(parameters[name]) is TYPES[wanted["parameterType"]], name
+        # a list or a struct comes out of protobuf, where every number is a double
+        return json.loads(json.dumps(parameters), parse_int=float) | {
+            name: value for name, value in parameters.items() if not isinstance(value, list | dict)
+        }
+
+    def _executor_input(self, step, component, parameters):
+        outputs = component.get("outputDefinitions", {})
+        key = f"{self.prefix}/{step}/{len(self.ran)}"
+        artifacts, files = {}, {}
+        for name, wanted in outputs.get("artifacts", {}).items():
+            uri = f"s3://{self.bucket}/{key}/{name}"
+            entry = {"name": name, "uri": uri, "type": wanted["artifactType"], "metadata": {}}
+            artifacts[name] = {"artifacts": [entry]}
+            self._local(uri).parent.mkdir(parents=True, exist_ok=True)
+        for name in outputs.get("parameters", {}):
+            path = self.folder / "tmp" / "kfp" / f"{step}-{len(self.ran)}" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files[name] = {"outputFile": str(path)}
+        output_file = self.folder / "tmp" / "kfp_outputs" / f"{step}-{len(self.ran)}.json"
+        output_file.parent.mkdir(parents=True, exist_ok=True)
+        found = {"inputs": {"parameterValues": parameters}, "outputs": {"outputFile": str(output_file)}}
+        found["outputs"] |= ({"artifacts": artifacts} if artifacts else {}) | ({"parameters": files} if files else {})
+        return found, output_file
+
+    def _local(self, uri):
+        return Path(self.environment["LAUNCHER_ROOT"]) / uri.replace("s3://", "s3/")
+
+    def _outputs(self, component, executor_input, output_file):
+        said = json.loads(output_file.read_text()) if output_file.exists() else {}
+        values = dict(said.get("parameterValues", {}))
+        definitions = component.get("outputDefinitions", {}).get("parameters", {})
+        for name, where in executor_input["outputs"].get("parameters", {}).items():
+            if name not in values and Path(where["outputFile"]).exists():
+                text = Path(where["outputFile"]).read_text()
+                values[name] = text if definitions[name]["parameterType"] == "STRING" else json.loads(text)
+        assert set(values) == set(definitions), "a declared output is missing"
+        for name, wanted in definitions.items():
+            assert type(values[name]) is TYPES[wanted["parameterType"]], name
+            assert len(json.dumps(values[name])) < MOST_ARGUMENT
+        return values, self._artifacts(executor_input, said)
+
+    def _artifacts(self, executor_input, said):
+        s3, found = boto3.client("s3"), {}
+        for name, listed in executor_input["outputs"].get("artifacts", {}).items():
+            (entry,) = listed["artifacts"]
+            (changed,) = said.get("artifacts", {}).get(name, {}).get("artifacts", [{}])
+            uri, metadata = changed.get("uri", entry["uri"]), changed.get("metadata", {})
+            assert uri.startswith(f"s3://{self.bucket}/{self.prefix}/"), (
+                "the launcher refuses an address outside the run"
+            )
+            for key, value in metadata.items():
+                assert type(value) in (str, int, float), f"{name}.{key} is not flat: {value!r}"
+            path = self._local(entry["uri"])
+            if path.exists():
+                assert path.is_file()
+                assert path.stat().st_size < 5_000_000, "artifacts are small, data stays in the store"
+                s3.upload_file(str(path), self.bucket, uri.split("/", 3)[3])
+            found[name] = (path, metadata)
+        return found
+
+
+@pytest.fixture(scope="module")
+def launcher(tmp_path_factory):
+    from moto.server import ThreadedMotoServer
+
+    folder = tmp_path_factory.mktemp("launcher")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    given = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    (folder / "bin").mkdir()
+    program = folder / "bin" / "python3"  # what the image's python3 is: this interpreter, with the launcher's folders
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(folder / "start.py"))} "$@"\n')
+    program.chmod(0o755)
+    (folder / "start.py").write_text(START)
+    environment = {
+        **os.environ,
+        **given,
+        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT / "src"),
+        "LAUNCHER_ROOT": str(folder / "root"),
+        "OMP_NUM_THREADS": "1",
+    }
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
+    boto3.client("s3").create_bucket(Bucket="mlpipeline")
+    yield Launcher(folder, "mlpipeline", environment)
+    server.stop()
+    for name, value in before.items():
+        os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+# kfp's artifact classes put local files under /s3; a test may not write there.
+START = """
+import os, runpy, sys
+sys.argv = sys.argv[1:]
+assert sys.argv[0] == "-m"
+from kfp.dsl.types import artifact_types
+artifact_types._S3_LOCAL_MOUNT_PREFIX = os.environ["LAUNCHER_ROOT"] + "/s3/"
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+TRAINING = (
+    "experiment=reach_bc training.offline_steps=60 training.save_freq=30 training.valid_freq=30 training.num_threads=1"
+)
+PLAN = {
+    "source_uri": "demo://reach?episodes=6&seed=1",
+    "store_uri": "",
+    "dataset_name": "demos",
+    "config": TRAINING,
+    "sweep": [{"key": "training.lr", "name": "lr", "group": 0.0, "values": [1e-3]}],
+    "episodes": 2,
+    "confirm_episodes": 2,
+    "champion": "default",
+    "promote": False,
+    "job_id": JOB,
+}
+PLACE = {"gpu_count": "0", "gpu_type": "nvidia.com/gpu", "image": "x", "nodes": 1, "node_gpus": "1", "queue": ""}
+
+
+def test_every_component_keeps_the_launchers_contract(launcher):
+    store = {"source_uri": PLAN["source_uri"], "store_uri": "", "dataset_name": "demos", "champion": "default"}
+    asked, _ = launcher.run("check", **store, force=False)
+    assert asked == {"Output": "yes"}
+
+    planned, _ = launcher.run("plan", **PLAN)
+    assert planned["store"] == "s3://mlpipeline/tendon", "beside the pipeline root"
+    (item,) = planned["Output"]
+    converted, made = launcher.run(
+        "convert",
+        source_uri=PLAN["source_uri"],
+        source_digest=planned["source_digest"],
+        store_uri=planned["store"],
+        dataset_name="demos",
+        dataset_uri=planned["dataset_uri"],
+        skip_episodes=planned["skip_episodes"],
+    )
+    assert converted["dataset_uri"] == planned["dataset_uri"] == made["manifest"][1]["dataset_uri"]
+    launcher.run("stats", **converted)
+    trained, _ = launcher.run("train", **item, **PLACE)
+    exported, bundle = launcher.run("export", run_uri=item["run_uri"], outcome=trained["Output"])
+    evaluated, rated = launcher.run("evaluate", run_uri=item["run_uri"], outcome=exported["Output"])
+    assert json.loads(evaluated["Output"])["status"] == "ok"
+    assert rated["metrics"][1]["n"] == 2
+
+    run_uri = {"run_uri": planned["run_uri"]}
+    launcher.run("select", **run_uri, outcomes=[evaluated["Output"]])
+    launcher.run("confirm", **run_uri)
+    _, page = launcher.run("report", **run_uri)
+    assert "<html" in page["page"][0].read_text()
+    promoted, _ = launcher.run("promote", **run_uri)
+    assert promoted["promoted"] is False
+
+    measured, _ = launcher.run(
+        "measure",
+        bundle_uri=bundle["bundle"][1]["bundle_uri"],
+        against_uri="",
+        store_uri="",
+        config="",
+        episodes=2,
+    )
+    assert "2" in measured["Output"]
+    ended = {
+        "state": "SUCCEEDED",
+        "error": {"code": 0, "message": ""},
+        "pipelineJobResourceName": "x",
+        "pipelineTaskName": "y",
+    }
+    _, page = launcher.run("finish", job_id=JOB, store_uri="", notify_when="always", remember=True, status=ended)
+    assert page["page"][0].read_text().startswith("<!doctype html>")
+    again, _ = launcher.run("check", **store, force=False)
+    assert again == {"Output": "no"}
+    forced, _ = launcher.run("check", **store, force=True)
+    assert forced == {"Output": "yes"}
+    assert set(launcher.ran) == {path.parent.name for path in (ROOT / "components").glob("*/component.py")}
+
+
+def test_a_sweep_that_is_too_large_is_refused_at_plan(launcher):
+    sweep = [{"key": "training.lr", "name": "lr", "group": 0, "values": [1e-6 * (n + 1) for n in range(151)]}]
+    said = launcher.run("plan", expect=2, **{**PLAN, "sweep": sweep})
+    assert "151" in said
+    assert said.startswith("error:")
+
+
+def test_a_failed_run_has_a_page_too(launcher):
+    job = "99999999-2222-3333-4444-555555555555"
+    failed = {
+        "state": "FAILED",
+        "error": {"code": 9, "message": "plan failed"},
+        "pipelineJobResourceName": "x",
+        "pipelineTaskName": "y",
+    }
+    _, page = launcher.run("finish", job_id=job, store_uri="", notify_when="failure", remember=False, status=failed)
+    assert "before anything was planned" in page["page"][0].read_text()

@@ -1,0 +1,270 @@
+"""MineStudio LMDB in and out: chunks byte for byte, pickles that cannot do anything, episodes joined by name."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tendon.data import tagged_json
+from tendon.data.convert import convert
+from tendon.data.dataset import Dataset, open_dataset
+from tendon.data.plan import ConversionOptions
+from tendon.data.sources import open_source, safe_pickle
+from tendon.data.sources.lmdb_folder import close_all
+from tendon.data.video import decode_mp4, encode_mp4
+from tendon.data.writers import write_dataset
+from tendon.errors import DataError
+
+lmdb = pytest.importorskip("lmdb")
+
+SIZE = 8  # frames per chunk; real data has 32
+EPISODES = {"Player1-aaa-20220101-120000": 24, "Player2-bbb-20220102-130000": 16, "Player3-ccc-20220103-140000": 8}
+BUTTONS = ("attack", "forward", "hotbar.1")
+
+
+def write_lmdb(folder: Path, episodes: dict[str, list[bytes]], size: int = SIZE) -> None:
+    folder.mkdir(parents=True)
+    infos = [
+        {"episode": name, "episode_idx": i, "num_frames": size * len(chunks)}
+        for i, (name, chunks) in enumerate(episodes.items())
+    ]
+    environment = lmdb.open(str(folder), map_size=1 << 26)
+    with environment.begin(write=True) as transaction:
+        for i, chunks in enumerate(episodes.values()):
+            for k, chunk in enumerate(chunks):
+                transaction.put(str((i, k * size)).encode(), chunk)
+        values = {"__chunk_size__": size, "__chunk_infos__": infos, "__num_episodes__": len(infos),
+                  "__num_total_frames__": sum(info["num_frames"] for info in infos)}  # fmt: skip
+        for key, value in values.items():
+            transaction.put(key.encode(), pickle.dumps(value))
+    environment.close()
+
+
+def put(folder: Path, key: str, value: bytes) -> None:
+    close_all()
+    environment = lmdb.open(str(folder), map_size=1 << 26)
+    with environment.begin(write=True) as transaction:
+        transaction.put(key.encode(), value)
+    environment.close()
+
+
+def values_of(folder: Path) -> dict[str, bytes]:
+    close_all()
+    environment = lmdb.open(str(folder), readonly=True, lock=False)
+    with environment.begin() as transaction:
+        found = {bytes(key).decode(): bytes(value) for key, value in transaction.cursor()}
+    environment.close()
+    return found
+
+
+def action_chunk(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    buttons = {key: rng.integers(0, 2, SIZE) for key in BUTTONS}
+    return buttons | {"camera": rng.integers(-40, 40, (SIZE, 2)) * 360 / 2400}
+
+
+def meta_chunk(rng: np.random.Generator, start: int) -> list[dict[str, Any]]:
+    return [
+        {"yaw": float(rng.normal()), "pitch": 0.25, "xpos": 1e6 + 1 / 3, "hotbar": int(rng.integers(9)), "isGuiOpen": bool(i % 2),
+         "inventory": [{"type": "dirt", "quantity": i}], "events": {"minecraft.mine_block:dirt": 1} if i == 3 else {}}
+        for i in range(start, start + SIZE)
+    ]  # fmt: skip
+
+
+def segmentation_chunk(start: int) -> list[dict[Any, Any]]:
+    key = ((start, start + 3), "minecraft.kill_entity:cow")
+    value = {"obj_id": 0, "rle_mask": "1 5 700 12", "event": key[1], "point": np.array([3.5, 4.5]), "frame_id": start,
+             "frame_range": key[0], "ori_frame_id": start + 1, "ori_frame_range": (start + 1, start + 4)}  # fmt: skip
+    return [{key: value} if i < 4 else {} for i in range(SIZE)]
+
+
+def make_folder(root: Path, generation: str = "1.1", segmentation: bool = True) -> Path:
+    """Episodes of EPISODES in two image LMDBs and one of the others, in another order."""
+    rng = np.random.default_rng(0)
+    image, part = ("image", "part") if generation == "1.1" else ("video", "video")
+    videos = {}
+    for i, (name, length) in enumerate(EPISODES.items()):
+        frames = np.clip(rng.normal(100 + 20 * i, 20, (length, 32, 32, 3)), 0, 255).astype(np.uint8)
+        videos[name] = [encode_mp4(frames[k : k + SIZE], 20, key_every=SIZE) for k in range(0, length, SIZE)]
+    names = list(EPISODES)
+    write_lmdb(root / image / f"{part}-1", {name: videos[name] for name in names[:2]})
+    write_lmdb(root / image / f"{part}-3", {name: videos[name] for name in names[2:]})
+    starts = {name: range(0, EPISODES[name], SIZE) for name in reversed(names)}
+    write_lmdb(
+        root / "action" / "part-3",
+        {name: [pickle.dumps(action_chunk(rng)) for _ in each] for name, each in starts.items()},
+    )
+    meta = "meta_info" if generation == "1.1" else "contractor_info"
+    write_lmdb(
+        root / meta / "part-3",
+        {name: [pickle.dumps(meta_chunk(rng, k)) for k in each] for name, each in starts.items()},
+    )
+    if segmentation and generation == "1.1":
+        write_lmdb(root / "segmentation" / "part-3",
+                   {name: [pickle.dumps(segmentation_chunk(k)) for k in each] for name, each in starts.items()})  # fmt: skip
+    elif segmentation:
+        write_lmdb(root / "segment" / "segment-3",
+                   {name: [pickle.dumps([{2: "1 5 9 9"}] * SIZE) for _ in each] for name, each in starts.items()})  # fmt: skip
+    return root
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return make_folder(tmp_path / "dataset_6xx")
+
+
+def converted(path: Path, tmp_path: Path, **options: Any) -> Dataset:
+    manifest = convert(open_source(str(path)), str(tmp_path / "store"), "mine", ConversionOptions(**options))
+    return open_dataset(str(tmp_path / "store" / "datasets" / "mine" / manifest.plan))
+
+
+@pytest.mark.parametrize("generation", ["1.0", "1.1"])
+def test_chunks_are_copied_and_values_kept(tmp_path: Path, generation: str) -> None:
+    path = make_folder(tmp_path / "data", generation)
+    dataset = converted(path, tmp_path)
+    assert [row.episode_id for row in dataset.rows] == sorted(EPISODES)
+    row = dataset.rows[0]
+    image = values_of(next((path / ("image" if generation == "1.1" else "video")).glob("*-1")))
+    chunks = dataset.video_chunks(row, "observation.images.image")
+    assert [chunk.content for chunk in chunks] == [image[str((0, k))] for k in (0, 8, 16)]
+    assert np.array_equal(dataset.frames(row, "observation.images.image", [9]), decode_mp4(image["(0, 8)"], [1]))
+    action = values_of(path / "action" / "part-3")
+    number = list(reversed(EPISODES)).index(row.episode_id)
+    expected = [pickle.loads(action[str((number, k))]) for k in (0, 8, 16)]
+    rows = dataset.lowdim(row)
+    assert rows["action.camera"].dtype == np.float64
+    assert np.array_equal(rows["action.camera"], np.concatenate([each["camera"] for each in expected]))
+    names = dataset.manifest.metadata["minestudio"]["buttons"]
+    for i, key in enumerate(names):
+        assert np.array_equal(rows["action.buttons"][:, i], np.concatenate([each[key] for each in expected]))
+    assert np.all(rows["observation.xpos"] == 1e6 + 1 / 3)
+    kept = tagged_json.loads(dataset.extras(row)["segmentation.0001.json"])
+    wanted = segmentation_chunk(8) if generation == "1.1" else [{2: "1 5 9 9"}] * SIZE
+    assert str(kept) == str(wanted)
+
+
+def test_leaves_again(folder: Path, tmp_path: Path) -> None:
+    put_events(folder)
+    target = tmp_path / "out"
+    write_dataset(converted(folder, tmp_path), str(target), "minestudio-v1.1")
+    again = open_source(str(target))
+    before = open_source(str(folder))
+    assert [each.episode_id for each in again.describe().episodes] == sorted(EPISODES)
+    for name in EPISODES:
+        a, b = before.read(name), again.read(name)
+        assert a.images == b.images
+        assert a.extras == b.extras
+        for key, values in a.features.items():
+            assert values.dtype == b.features[key].dtype
+            assert np.array_equal(values, b.features[key])
+    (part,) = (target / "action").iterdir()
+    chunk = pickle.loads(values_of(part)["(0, 0)"])
+    assert {key: each.dtype for key, each in chunk.items()} == {
+        "attack": np.int64, "forward": np.int64, "hotbar.1": np.int64, "camera": np.float64,
+    }  # fmt: skip
+    assert pickle.loads(values_of(target / "event")["__event_info__"]) == {
+        "kill:cow": {"__num_items__": 2, "__num_episodes__": 2}
+    }
+
+
+def put_events(folder: Path) -> None:
+    names = list(EPISODES)
+    (folder / "event").mkdir()
+    put(folder / "event", "__codebook__", pickle.dumps({name: str(i) for i, name in enumerate(names)}))
+    put(folder / "event", "__event_info__", pickle.dumps({"kill:cow": {"__num_items__": 2, "__num_episodes__": 2}}))
+    put(folder / "event", str(("kill:cow", 0)), pickle.dumps(("0", 5, 1)))
+    put(folder / "event", str(("kill:cow", 1)), pickle.dumps(("1", 7, 2)))
+
+
+def test_dropped_episodes_are_reported(folder: Path) -> None:
+    write_lmdb(
+        folder / "action" / "part-4",
+        {"Player9-zzz-20220109-100000": [pickle.dumps(action_chunk(np.random.default_rng(1)))]},
+    )
+    infos = [{"episode": name, "episode_idx": i, "num_frames": 8} for i, name in enumerate(reversed(EPISODES))]
+    put(folder / "meta_info" / "part-3", "__chunk_infos__", pickle.dumps(infos))
+    info = open_source(str(folder)).describe()
+    assert [each.episode_id for each in info.episodes] == ["Player3-ccc-20220103-140000"]
+    assert "no image" in info.left_out["episode Player9-zzz-20220109-100000"]
+    assert "meta_info 8" in info.left_out["episode Player1-aaa-20220101-120000"]
+
+
+class Malicious:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.path}",)
+
+
+class MaliciousEval(Malicious):
+    def __reduce__(self) -> Any:
+        return eval, (f"open({str(self.path)!r}, 'w')",)
+
+
+class MaliciousScalar(Malicious):
+    def __reduce__(self) -> Any:
+        from numpy._core.multiarray import scalar
+
+        return scalar, (np.dtype("O"), pickle.dumps(Malicious(self.path)))
+
+
+@pytest.mark.parametrize("kind", [Malicious, MaliciousEval, MaliciousScalar])
+@pytest.mark.parametrize(
+    ("modality", "wrap"),
+    [("action", lambda bad: {"attack": np.zeros(SIZE), "camera": bad}), ("segmentation", lambda bad: [{(1, 2): bad}] * SIZE),
+     ("meta_info", lambda bad: [{"yaw": 0.0, "inventory": bad}] * SIZE)],
+)  # fmt: skip
+def test_a_malicious_pickle_does_not_execute(
+    folder: Path, tmp_path: Path, kind: type[Malicious], modality: str, wrap: Callable[[Any], Any]
+) -> None:
+    mark = tmp_path / "executed"
+    put(folder / modality / "part-3", "(2, 0)", pickle.dumps(wrap(kind(mark))))
+    with pytest.raises(DataError, match="refused"):
+        open_source(str(folder)).read(min(EPISODES))
+    assert not mark.exists()
+
+
+def test_a_malicious_table_does_not_execute(folder: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "executed"
+    put(folder / "action" / "part-3", "__chunk_infos__", pickle.dumps(Malicious(mark)))
+    with pytest.raises(DataError, match=r"refused(?s:.*)__chunk_infos__"):
+        open_source(str(folder)).describe()
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_numpy_pickles_of_every_protocol(protocol: int) -> None:
+    values = {"a": np.arange(6.0).reshape(2, 3), "b": np.int64(3), "c": np.asfortranarray(np.ones((2, 2), np.uint8)), "d": ("x", None),
+              "e": np.bool_(True), "f": np.array(["ab", "c"])}  # fmt: skip
+    found = safe_pickle.loads(pickle.dumps(values, protocol))
+    assert str(found) == str(values)
+    assert found["a"].dtype == np.float64
+
+
+def test_broken_data_is_named(folder: Path) -> None:
+    put(folder / "image" / "part-1", "(0, 8)", b"no video")
+    with pytest.raises(DataError, match=r"Player1-aaa-20220101-120000, frame 8"):
+        open_source(str(folder)).read("Player1-aaa-20220101-120000")
+    put(folder / "action" / "part-3", "(1, 8)", pickle.dumps(action_chunk(np.random.default_rng(0)))[:-20])
+    with pytest.raises(DataError, match=r"key \(1, 8\)"):
+        open_source(str(folder)).read("Player2-bbb-20220102-130000")
+
+
+def test_tagged_json() -> None:
+    values = {((1, 2), "a"): [np.float32(0.1), (1, [2.5])], "$tuple": {"x": np.arange(3)}, "plain": {"deep": {1: None}}}
+    again = tagged_json.loads(tagged_json.dumps(values))
+    assert str(again) == str(values)
+    assert type(next(iter(again))) is tuple
+
+
+def test_workers_and_a_second_reader(folder: Path, tmp_path: Path) -> None:
+    one = converted(folder, tmp_path, shard_bytes=1 << 10)
+    source = open_source(str(folder))
+    several = convert(source, str(tmp_path / "store3"), "mine", ConversionOptions(shard_bytes=1 << 10), workers=3)
+    assert several.digest == one.manifest.digest
