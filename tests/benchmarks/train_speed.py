@@ -25,7 +25,7 @@ from tests.benchmarks import line, peers
 from tests.benchmarks.rows import row
 
 STEPS, WARM_UP, ROUNDS = 200, 20, 5
-BLOCK, BLOCKS = 100, 6  # steps between two log lines; so many blocks
+BLOCK, BLOCKS = 100, 4  # steps between two log lines; so many blocks
 OVERRIDES = ["env=reach", "policy=bc", "training.num_threads=1", "training.save_checkpoint=false", "device=cpu"]
 
 

@@ -56,4 +56,7 @@ def _found(reference: str) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # everything is committed; torch's own end may wait for ever for a process that is gone

@@ -89,7 +89,5 @@ def joined(device: torch.device) -> Iterator[World]:
     on_gpu = device.type == "cuda"
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=NEVER, device_id=device if on_gpu else None)
     group = dist.new_group(backend="gloo", timeout=NEVER) if on_gpu else None
-    try:
-        yield World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")), group)
-    finally:
-        dist.destroy_process_group()
+    yield World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")), group)
+    # The group is left to the end of the process: torch may wait for ever when a group that DDP still holds is destroyed.
