@@ -66,6 +66,8 @@ class Slots:
         self._free = [(0, slot) for slot in range(self.num_slots)]  # when a slot is free, and which
         self._stays: list[deque[_Stay]] = [deque() for _ in range(self.num_slots)]
         self._epoch = -1
+        self._waiting, self._until = list[int](), dict[int, int]()  # and the batch at which an episode is over
+        self._crowded = int((self._sizes > 0).sum()) < 2 * self.num_slots  # too few to keep them apart
         self._queue: Iterator[int] = iter(())
         self._forgotten = 0  # batches before this one are no longer in the plan
 
@@ -75,8 +77,8 @@ class Slots:
         keep = max(self._forgotten, first - 64)  # readers run a little behind one another
         while self._free[0][0] <= last:
             begin, slot = self._free[0]
-            episode = self._next()
-            end = begin + int(self._sizes[episode])
+            episode = self._next(begin)
+            end = self._until[episode] = begin + int(self._sizes[episode])
             heapq.heapreplace(self._free, (end, slot))
             stays = self._stays[slot]
             while stays and stays[0].end <= keep:
@@ -84,11 +86,18 @@ class Slots:
             stays.append(_Stay(begin, end, self._starts[episode]))
         self._forgotten = keep
 
-    def _next(self) -> int:
+    def _next(self, batch: int) -> int:
+        """The next episode; one that is still in another slot, from the epoch before, waits until it is over."""
+        for i, episode in enumerate(self._waiting):
+            if self._until.get(episode, 0) <= batch:
+                return self._waiting.pop(i)
         while True:
             for episode in self._queue:
-                if self._sizes[episode]:
-                    return int(episode)
+                if not self._sizes[episode]:
+                    continue
+                if self._crowded or self._until.get(episode, 0) <= batch:
+                    return episode
+                self._waiting.append(episode)
             self._epoch += 1
             self._queue = iter(keyed_order(len(self._sizes), self.seed, self._epoch, 2).tolist())
 
