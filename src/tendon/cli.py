@@ -90,7 +90,9 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     step.add_argument("--resize", type=int, nargs=2, metavar=("H", "W"), help="size of every camera")
     step.add_argument("--codec", choices=["mjpeg", "npy"], default="", help="npy: raw frames up to 64 px")
     step.add_argument("--jpeg-quality", type=int, default=90)
-    step.add_argument("--exact", action="store_true", help="keep dtypes, raw frames and all else: it can leave byte for byte")
+    step.add_argument(
+        "--exact", action="store_true", help="keep dtypes, raw frames and all else: it can leave byte for byte"
+    )
     step.add_argument("--strict", action="store_true", help="findings are errors")
 
     step = verb("inspect", "a dataset or a source: schema, sizes, splits, findings, plots")
@@ -178,7 +180,9 @@ def _tool_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     tool = verb("export-data", "a dataset in a foreign format: `tendon export-data DATASET OUT --to lerobot-v3.0`")
     tool.add_argument("dataset_uri", metavar="DATASET", help="a converted dataset, local or s3://")
     tool.add_argument("output", metavar="OUT", help="what is made: a folder or file that does not exist, or s3://...")
-    tool.add_argument("--to", required=True, metavar="FORMAT", help="lerobot-v3.0, lerobot-v2.1, robomimic, minestudio-v1.1")
+    tool.add_argument(
+        "--to", required=True, metavar="FORMAT", help="lerobot-v3.0, lerobot-v2.1, robomimic, minestudio-v1.1"
+    )
 
     tool = verb("sweep", "the trials a sweep file makes, by name; with --config robomimic's JSON files and script")
     tool.add_argument("sweep", help="YAML or JSON file, or a Python file with make_generator(config_file, script_file)")
