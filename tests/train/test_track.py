@@ -34,13 +34,13 @@ def test_big(number: float, text: str) -> None:
 def test_lines_after_the_resumed_step_are_cut(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     run = Run(make_config(), Engine(make_config(), make_stats().features), PUSHT, store, str(tmp_path))
-    first = Tracker(run, 0, ())
+    first = Tracker(run, (), ())
     for step in (0, 10):
         first.train(step, NUMBERS)
     first.valid(15, {"loss": 2.0})
     first.train(20, NUMBERS)
     first.flush()
-    second = Tracker(run, 3, ())
+    second = Tracker(run, first.lines[:3], ())
     second.valid(30, {"loss": 3.0})
     second.flush()
     lines = read_metrics(store)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +40,7 @@ class Start:
     """Where an attempt begins: what earlier attempts have done."""
 
     step: int = 0
-    num_metric_lines: int = 0
+    metric_lines: Sequence[Mapping[str, Any]] = ()  # what metrics.jsonl held then
     train_s: float = 0.0
     losses: Mapping[str, Any] = field(default_factory=dict)  # what the watch over losses remembers
     callbacks: Mapping[str, Any] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Saver:
         if facts["num_processes"] != self._engine.world.size:
             logger.info("train: it had %d processes, now %d", facts["num_processes"], self._engine.world.size)
         return Start(
-            facts["step"], facts["num_metric_lines"], facts["train_s"], facts["losses"], facts.get("callbacks", {})
+            facts["step"], facts["metric_lines"], facts["train_s"], facts["losses"], facts.get("callbacks", {})
         )
 
     def save(self, step: int, reasons: Mapping[str, float], start: Start) -> str:
@@ -89,7 +89,7 @@ class Saver:
             "step": step,
             "saved_at": time.time(),
             "train_s": start.train_s,
-            "num_metric_lines": start.num_metric_lines,
+            "metric_lines": list(start.metric_lines),
             "num_processes": self._engine.world.size,
             "losses": dict(start.losses),
             "callbacks": dict(start.callbacks),

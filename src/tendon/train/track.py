@@ -59,10 +59,10 @@ def _seen(step: int, volume: Volume) -> str:
 class Tracker:
     """Writes the log lines and metrics.jsonl of one trial; every process keeps the lines, the first one writes."""
 
-    def __init__(self, run: Run, num_lines: int, callbacks: Sequence[Callback]) -> None:
-        """``num_lines``: how many lines of an earlier attempt stand; the rest belong to steps that are run again."""
+    def __init__(self, run: Run, lines: Sequence[Mapping[str, Any]], callbacks: Sequence[Callback]) -> None:
+        """``lines`` of an earlier attempt, as its checkpoint has them; later ones belong to steps that are run again."""
         self._run, self._store, self._volume, self._callbacks = run, run.store, run.volume, callbacks
-        self.lines = read_metrics(run.store)[:num_lines]
+        self.lines = [dict(line) for line in lines]
         self._flushed_at = time.monotonic()
 
     def train(self, step: int, numbers: dict[str, float]) -> None:

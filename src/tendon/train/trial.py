@@ -87,7 +87,7 @@ class Trial:
         for callback in self.callbacks:
             callback.on_save(self.run, num_done, reasons)
         states = {_key(i, callback): callback.state() for i, callback in enumerate(self.callbacks)}
-        now = Start(num_done, len(self.tracker.lines), self.train_s, self.watch.state(), states)
+        now = Start(num_done, self.tracker.lines, self.train_s, self.watch.state(), states)
         return self.saver.save(num_done, reasons, now)
 
     def finish_saving(self) -> None:
@@ -113,7 +113,7 @@ def at_work(
     )
     start = saver.resume()
     run = Run(config, engine, feeds.volume, saver.store, saver.trial_uri)
-    tracker = Tracker(run, start.num_metric_lines, callbacks)
+    tracker = Tracker(run, start.metric_lines, callbacks)
     watch = FiniteWatch(engine, feeds, saver.store, start.step, start.losses)
     for i, callback in enumerate(callbacks):
         callback.load_state(start.callbacks.get(_key(i, callback)))
