@@ -12,6 +12,7 @@ import signal
 import time
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
+from pathlib import Path
 
 import torch._dynamo  # noqa: F401 - torch imports it (a second) with the first optimiser: once, in the forking process
 
@@ -51,15 +52,23 @@ def _die() -> None:
 
 def _die_in_write(number: int) -> None:
     """Leave half an object behind: the worst a store could do."""
-    whole_write, writes = local.LocalStore.write, []
+    whole_write, whole_file, writes = local.LocalStore.write, local.LocalStore.put_file, []
 
-    def write(store: local.LocalStore, key: str, data: bytes) -> None:
+    def half(store: local.LocalStore, key: str, data: bytes) -> None:
         writes.append(key)
         if len(writes) == number:
             path = store.root / key
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data[: len(data) // 2])
             _die()
+
+    def write(store: local.LocalStore, key: str, data: bytes) -> None:
+        half(store, key, data)
         whole_write(store, key, data)
 
+    def put_file(store: local.LocalStore, key: str, path: Path) -> None:
+        half(store, key, path.read_bytes())
+        whole_file(store, key, path)
+
     local.LocalStore.write = write  # type: ignore[method-assign]
+    local.LocalStore.put_file = put_file  # type: ignore[method-assign]
