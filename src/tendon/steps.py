@@ -14,18 +14,17 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tendon.errors import ConfigError, DataError, Interrupted, TendonError, unexpected
 from tendon.logs import Progress
+from tendon.registry.outcome import TrialOutcome
 from tendon.registry.plan import RunPlan, load_plan
 from tendon.storage import join, open_store
 
 if TYPE_CHECKING:
     from tendon.config.schema import TrainConfig
-    from tendon.data.sources import Source
-    from tendon.evaluate.confidence import TrialScore
     from tendon.evaluate.table import Evaluation
     from tendon.policies.base import Policy
     from tendon.train.rehearse import Rehearsal
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_ERROR = 1200  # characters of an error in a message; the log of the step has all of them
-MOST_OUTCOME, LEAST_ERROR = 740, 120  # characters of a trial's outcome, and of the error in it, when both cannot be had
 
 
 # ------------------------------------------------------------------------------------------------------------------ plan
@@ -140,6 +138,7 @@ def convert(
     from tendon.data.convert import ConversionOptions, dataset_uri, parse_share, plan_digest
     from tendon.data.convert import convert as convert_episodes
     from tendon.data.manifest import load_manifest
+    from tendon.evaluate.demo_uri import opened
 
     options = ConversionOptions(tuple(skip_episodes), jpeg_quality, resize, codec, exact)
     number, of = parse_share(worker)
@@ -150,7 +149,7 @@ def convert(
     else:
         with (
             _timed(uri, "convert"),
-            _opened(source_uri, source_digest, store_uri) as source,
+            opened(source_uri, source_digest, store_uri) as source,
             Progress("convert", None, "steps") as bar,
         ):
             manifest = convert_episodes(
@@ -167,27 +166,6 @@ def convert(
             )
     log.info("convert: %s holds %d episodes, %d steps", uri, manifest.episodes, manifest.steps)
     return DatasetResult(uri, manifest.digest, manifest.episodes, manifest.steps, json.loads(manifest.to_json()))
-
-
-@contextmanager
-def _opened(source_uri: str, source_digest: str, store_uri: str) -> Iterator[Source]:
-    """The demonstrations, made first where a scripted expert is the source; a file that changed since it was planned is an error."""
-    from tendon.data.sources import open_source
-    from tendon.evaluate.demo_uri import fetch_demos, is_demo
-
-    if is_demo(source_uri):
-        with tempfile.TemporaryDirectory() as folder:
-            yield open_source(fetch_demos(source_uri, store_uri, folder))
-        return
-    source = open_source(source_uri)
-    if source.describe().digest != source_digest:
-        raise DataError(
-            "the demonstrations changed since the run was planned",
-            where=source_uri,
-            why=f"their digest is {source.describe().digest[:16]}, planned was {source_digest[:16]}",
-            fix="start the run again: it plans anew",
-        )
-    yield source
 
 
 @dataclass(frozen=True)
@@ -218,42 +196,6 @@ def stats(*, dataset_uri: str, split: str = "train", skip_episodes: Sequence[str
 
 
 # ------------------------------------------------------------------------------------------------- one trial of the sweep
-
-
-@dataclass(frozen=True)
-class TrialOutcome:
-    """What travels from step to step inside the fan-out, as one JSON string."""
-
-    trial: str
-    run_key: str
-    status: str = "ok"
-    failed_step: str = ""
-    error: str = ""
-    checkpoint_uri: str = ""
-    bundle_uri: str = ""
-    evaluation_uri: str = ""
-    metrics: dict[str, float] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        """The outcome as a string that fits: the outcomes of 150 trials are one argument of at most 128 kB."""
-        metrics = {name: float(f"{value:.6g}") for name, value in self.metrics.items()}
-        fields = asdict(self) | {"metrics": metrics, "error": ""}
-        room = max(MOST_OUTCOME - len(json.dumps(fields, separators=(",", ":"))), LEAST_ERROR)
-        error = self.error if len(self.error) <= room else f"{self.error[: room - 4]} ..."
-        return json.dumps(fields | {"error": error}, separators=(",", ":"))
-
-    def score(self) -> TrialScore:
-        """The outcome as the selection rule sees it."""
-        from tendon.evaluate.confidence import TrialScore
-
-        counts = {name: int(self.metrics.get(name, 0)) for name in ("successes", "n", "crashed")}
-        steps = self.metrics.get("mean_steps", 0.0)
-        return TrialScore(self.trial, **counts, mean_steps=steps, failed_step=self.failed_step, error=self.error)
-
-    @classmethod
-    def from_json(cls, text: str) -> TrialOutcome:
-        """The outcome from its string."""
-        return cls(**json.loads(text))
 
 
 def train_trial(*, run_uri: str, trial: str, dataset_uri: str) -> str:

@@ -5,15 +5,22 @@ Read by steps.plan (its digest decides whether anything changed) and steps.conve
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 from tendon.config.compose import compose
 from tendon.config.digest import code_version, digest
 from tendon.config.schema import EnvConfig
-from tendon.errors import ConfigError
+from tendon.errors import ConfigError, DataError
 from tendon.storage import open_store
+
+if TYPE_CHECKING:
+    from tendon.data.sources import Source
 
 SCHEME = "demo://"
 DEFAULT_NOISE = 0.05  # of the executed actions, so that a policy sees how to come back
@@ -88,3 +95,27 @@ def fetch_demos(uri: str, store_uri: str, folder: str) -> str:
         )
     store.create(demo.key, local.read_bytes())
     return str(local)
+
+
+@contextmanager
+def opened(source_uri: str, source_digest: str, store_uri: str) -> Iterator[Source]:
+    """Any source, its demonstrations made first where a scripted expert is the source.
+
+    Raises:
+        DataError: a file is not what it was when the run was planned.
+    """
+    from tendon.data.sources import open_source
+
+    if is_demo(source_uri):
+        with tempfile.TemporaryDirectory() as folder:
+            yield open_source(fetch_demos(source_uri, store_uri, folder))
+        return
+    source = open_source(source_uri)
+    if source.describe().digest != source_digest:
+        raise DataError(
+            "the demonstrations changed since the run was planned",
+            where=source_uri,
+            why=f"their digest is {source.describe().digest[:16]}, planned was {source_digest[:16]}",
+            fix="start the run again: it plans anew",
+        )
+    yield source
