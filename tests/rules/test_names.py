@@ -14,7 +14,6 @@ ROOT = Path(__file__).resolve().parents[2]
 EMPTY_WORDS = {"util", "utils", "helper", "helpers", "common", "misc", "miscellaneous", "stuff"}
 LEFTOVER_WORDS = {"copy", "temp", "tmp", "old", "bak", "backup", "orig"}
 TEXT = {".py", ".md", ".toml", ".yaml", ".yml", ".txt", ".json", ".sh", ".cfg", ".ini", ".Dockerfile", ".html", ""}
-PUBLIC_HOSTS = {"pypi.org", "files.pythonhosted.org", "download.pytorch.org"}
 SLASH = "/"  # written apart, so that this file passes its own rules
 MACHINE_PATH = re.compile(rf"(?<![\w.~$-]){SLASH}(?:work|Users{SLASH}\w+|home{SLASH}\w+|root){SLASH}\w")
 INDEX = re.compile(r"(?:extra-index-url|index-url|find-links|PIP_INDEX_URL)\W+https?://(?:[^@/\s]*@)?([\w.-]+)")
@@ -48,7 +47,7 @@ def machine_words() -> dict[str, str]:
         path = Path(file).expanduser()
         sources += [path.read_text(errors="replace")] if path.is_file() else []
     for host in re.findall(r"https?://(?:[^@/\s]*@)?([\w.-]+)", "\n".join(sources)):
-        if host not in PUBLIC_HOSTS and host not in ("localhost", "127.0.0.1"):
+        if host not in ("localhost", "127.0.0.1"):
             words[host] = "the package host of this machine"
     return words
 
@@ -60,8 +59,7 @@ def bad_words(path: Path, text: str, machine: dict[str, str]) -> Iterator[str]:
         if not in_image and MACHINE_PATH.search(line):
             yield f"{path}:{number} has a path of one machine: {line.strip()[:80]}"
         for host in INDEX.findall(line):
-            if host not in PUBLIC_HOSTS:
-                yield f"{path}:{number} names the registry {host}"
+            yield f"{path}:{number} names the registry {host}"
         for word, what in machine.items():
             if word in line:
                 yield f"{path}:{number} has {what}"
@@ -110,7 +108,6 @@ def test_a_good_name_passes(name: str) -> None:
         (f"pip install --index-url https:{SLASH}{SLASH}me:word@packages.inside{SLASH}simple", True),
         ("the secret-host serves", True),
         ("dataset_uri/_work/receipts", False),
-        (f"pip install --index-url https:{SLASH}{SLASH}download.pytorch.org{SLASH}whl{SLASH}cpu", False),
         ("~/work/data and $HOME/x", False),
     ],
 )
