@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tendon.errors import TendonError
 from tendon.evaluate.confidence import Outcomes
@@ -105,8 +105,6 @@ def contender(table: Evaluation) -> Contender:
 
 
 def _table(run: RunPlan, winner: str, bundle_uri: str, evaluate: Evaluate) -> Evaluation:
-    from dataclasses import replace
-
     config = run.config_of(winner)
     config = replace(config, eval=replace(config.eval, n_episodes=run.confirm_episodes))
     return evaluate(bundle_uri=bundle_uri, config=config, block="confirmation", run_id=run.run_id)

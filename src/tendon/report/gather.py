@@ -49,6 +49,8 @@ def gather(run: RunPlan) -> ReportInputs:
     confirmation = load_confirmation(run.run_uri)
     tables = _tables(confirmation)
     winner = tables.get("winner")
+    dataset = _dataset(run)
+    metrics = {trial.name: _metrics(run, trial.name) for trial in run.trials}
     numbers = confirmation.verdict.numbers
     pairs = int(numbers.get("pairs", 0))
     inputs = ReportInputs(
@@ -61,16 +63,16 @@ def gather(run: RunPlan) -> ReportInputs:
         rates=tuple(_rate(role, run, confirmation, table) for role, table in tables.items()),
         difference=Difference(numbers["difference"], (numbers["low"], numbers["high"]), pairs) if pairs else None,  # type: ignore[arg-type]
         leaderboard=tuple(LeaderboardRow.from_dict(row) for row in selection["leaderboard"]),
-        curves=tuple(curve for trial in run.trials if (curve := _curve(run, trial.name))),
-        data=_sanity(run),
+        curves=tuple(curve for trial in run.trials if (curve := _curve(trial.name, metrics[trial.name]))),
+        data=_sanity(dataset) if dataset else None,
         endings=tuple(Ending(row["seed"], row["status"], row["steps"]) for row in winner.rows) if winner else (),
         clips=tuple(_clips(winner)) if winner else (),
         timings=tuple(_timings(run, selection, tables)),
-        feeds=tuple(feed for trial in run.trials if (feed := _feed(run, trial.name))),
-        provenance=_provenance(run, selection, winner),
+        feeds=tuple(feed for trial in run.trials if (feed := _feed(run, trial.name, metrics[trial.name]))),
+        provenance=_provenance(run, selection, winner, dataset),
         videos_uri=join(winner.uri, "videos") if winner else "",
     )
-    record = _record(run, confirmation, tables, inputs)
+    record = _record(run, confirmation, tables, inputs, dataset)
     return replace(inputs, record_json=record.to_json(), lineage=tuple(_lineage(run, record, tables)))
 
 
@@ -97,15 +99,14 @@ def _metrics(run: RunPlan, trial: str) -> list[dict[str, Any]]:
     )
 
 
-def _curve(run: RunPlan, trial: str) -> Curve | None:
-    lines = _metrics(run, trial)
+def _curve(trial: str, lines: list[dict[str, Any]]) -> Curve | None:
     train = tuple((line["step"], line["train/loss"]) for line in lines if "train/loss" in line)
     valid = tuple((line["step"], line["valid/loss"]) for line in lines if "valid/loss" in line)
     return Curve(trial, train, valid) if train or valid else None
 
 
-def _feed(run: RunPlan, trial: str) -> Feed | None:
-    lines = [line for line in _metrics(run, trial) if "train/update_s" in line][1:]  # the first step warms up
+def _feed(run: RunPlan, trial: str, lines: list[dict[str, Any]]) -> Feed | None:
+    lines = [line for line in lines if "train/update_s" in line][1:]  # the first step warms up
     if not lines:
         return None
     mean = {key: sum(line[f"train/{key}"] for line in lines) / len(lines) for key in ("dataloading_s", "update_s")}
@@ -123,12 +124,16 @@ def _gpus(device: str) -> int | None:
     return {"cpu": 0, "cuda": 1}.get(device.partition(":")[0])
 
 
-def _sanity(run: RunPlan) -> DataSanity | None:
+def _dataset(run: RunPlan) -> Dataset | None:
+    """The dataset, unless the run never got that far."""
     try:
-        dataset = open_dataset(run.dataset_uri)
+        return open_dataset(run.dataset_uri)
     except DataError:
         return None
-    store = open_store(run.dataset_uri)
+
+
+def _sanity(dataset: Dataset) -> DataSanity:
+    store = dataset.store
     stats = json.loads(store.read("stats/train.json")) if store.head("stats/train.json") else {}
     findings = tuple(str(Finding(**finding)) for finding in stats.get("findings", ()))
     rows = dataset.episodes("train")
@@ -143,16 +148,15 @@ def _sanity(run: RunPlan) -> DataSanity | None:
 def _actions(dataset: Dataset) -> Iterator[Dimension]:
     import numpy as np
 
-    parts, seen = [], 0
+    rows, seen = [], 0
     for row in dataset.episodes("train"):
-        parts.append(np.asarray(dataset.lowdim(row)["action"], dtype=np.float64))
-        seen += len(parts[-1])
+        rows.append(row)
+        seen += row.length
         if seen >= MAX_ROWS_IN_HISTOGRAM:
             break
-    if parts:
-        actions_ND = np.concatenate(parts)
-        for d in range(actions_ND.shape[1]):
-            yield dimension(f"action[{d}]", actions_ND[:, d])  # type: ignore[arg-type]
+    actions_ND = np.concatenate([np.asarray(steps["action"], dtype=np.float64) for steps in dataset.lowdims(rows)])
+    for d in range(actions_ND.shape[1]):
+        yield dimension(f"action[{d}]", actions_ND[:, d])  # type: ignore[arg-type]
 
 
 def _clips(table: Evaluation) -> Iterator[Clip]:
@@ -176,11 +180,13 @@ def _timings(run: RunPlan, selection: dict[str, Any], tables: dict[str, Evaluati
         yield Timing("confirm", role, table.summary["wall_s"])
 
 
-def _provenance(run: RunPlan, selection: dict[str, Any], winner: Evaluation | None) -> Provenance:
+def _provenance(
+    run: RunPlan, selection: dict[str, Any], winner: Evaluation | None, dataset: Dataset | None
+) -> Provenance:
     evaluated = [outcome["evaluation_uri"] for outcome in selection["outcomes"] if outcome["evaluation_uri"]]
     return Provenance(
-        dataset=_dataset_digest(run)[:16] or run.dataset_uri,
-        episodes=_episode_list(run),
+        dataset=dataset.manifest.digest[:16] if dataset else run.dataset_uri,
+        episodes=digest([row.episode_id for row in dataset.episodes("train")]) if dataset else "",
         training_seed=", ".join(sorted({str(trial.config["seed"]) for trial in run.trials})),
         selection_seeds=_seeds(load_evaluation(evaluated[0]).summary) if evaluated else "",
         confirmation_seeds=_seeds(winner.summary) if winner else "",
@@ -194,14 +200,13 @@ def _seeds(summary: dict[str, Any]) -> str:
     return f"{first} to {first + num - 1}"
 
 
-def _episode_list(run: RunPlan) -> str:
-    try:
-        return digest([row.episode_id for row in open_dataset(run.dataset_uri).episodes("train")])
-    except DataError:
-        return ""
-
-
-def _record(run: RunPlan, confirmation: Confirmation, tables: dict[str, Evaluation], inputs: ReportInputs) -> Record:
+def _record(
+    run: RunPlan,
+    confirmation: Confirmation,
+    tables: dict[str, Evaluation],
+    inputs: ReportInputs,
+    dataset: Dataset | None,
+) -> Record:
     winner = tables.get("winner")
     scores = {
         f"{role}.{name}": float(table.summary[name])
@@ -218,7 +223,7 @@ def _record(run: RunPlan, confirmation: Confirmation, tables: dict[str, Evaluati
         source_uri=run.source_uri,
         source_digest=run.source_digest,
         dataset_uri=run.dataset_uri,
-        dataset_digest=_dataset_digest(run),
+        dataset_digest=dataset.manifest.digest if dataset else "",
         episode_list_digest=inputs.provenance.episodes,
         code_version=inputs.provenance.code,
         images={},
@@ -231,13 +236,6 @@ def _record(run: RunPlan, confirmation: Confirmation, tables: dict[str, Evaluati
         commands=commands(run),
         verdict=confirmation.verdict.sentence,
     )
-
-
-def _dataset_digest(run: RunPlan) -> str:
-    try:
-        return open_dataset(run.dataset_uri).manifest.digest
-    except DataError:
-        return ""
 
 
 def _lineage(run: RunPlan, record: Record, tables: dict[str, Evaluation]) -> Iterator[LineageRow]:
