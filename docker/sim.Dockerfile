@@ -43,7 +43,7 @@ LABEL org.opencontainers.image.title="tendon-sim" \
 # In this stage, because numba looks at the time stamps of the files as they are in the image.
 RUN for sim in /opt/sims/tendon/sims/*/lib/python3*/site-packages; do cp /opt/sims/image/numba_cache.py "$sim/"; echo "import numba_cache" > "$sim/numba_cache.pth"; done; \
     PYTHONDONTWRITEBYTECODE= NUMBA_CACHE_DIR=/opt/sims/numba python3 /opt/sims/image/warm.py \
-    && chmod -R a+rX /opt/sims && rm -rf /tmp/*
+    && chmod -R a+rX /opt/sims/numba && rm -rf /tmp/*
 WORKDIR /tmp
 USER 10001:0
 CMD ["tendon", "doctor"]

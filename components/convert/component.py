@@ -15,6 +15,7 @@ def convert(
     dataset_name: str,
     dataset_uri: str,
     skip_episodes: list,
+    worker: str,
     manifest: dsl.Output[dsl.Dataset],
 ) -> NamedTuple("Outputs", [("dataset_uri", str), ("digest", str)]):
     """Convert demonstrations to WebDataset shards under a content-addressed prefix; resumable, manifest last.
@@ -26,6 +27,7 @@ def convert(
         dataset_name: Name of the dataset.
         dataset_uri: Where plan expects the dataset.
         skip_episodes: Episodes to leave out.
+        worker: The share of this pod: K/N is one of N that share the conversion; the last one commits it.
         manifest: The dataset's manifest, small; the data stays where dataset_uri says.
 
     Returns:
@@ -44,6 +46,7 @@ def convert(
             store_uri=store_uri,
             dataset_name=dataset_name,
             skip_episodes=skip_episodes,
+            worker=worker,
         )
     manifest.metadata |= {"dataset_uri": result.dataset_uri, "digest": result.digest}
     manifest.metadata |= {"num_episodes": result.num_episodes, "num_frames": result.num_frames}

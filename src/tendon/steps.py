@@ -47,6 +47,7 @@ class PlanResult:
     source_digest: str
     dataset_uri: str
     skip_episodes: list[str]
+    shares: list[str]  # of the conversion, one worker each: "0/2", "1/2"
     trials: list[dict[str, str]]
 
 
@@ -63,11 +64,12 @@ def plan(
     promote: bool,
     artifact_uri: str = "",
     job_id: str = "",
+    convert_workers: int = 1,
 ) -> PlanResult:
     """Turn parameters into trials; every configuration error of every trial is found here, before anything costs a GPU second."""
     from tendon.registry.jobs import note_job
     from tendon.registry.plan import save_plan
-    from tendon.registry.planner import make_plan
+    from tendon.registry.planner import make_plan, shares_of
 
     run = make_plan(
         source_uri=source_uri,
@@ -79,6 +81,7 @@ def plan(
         confirm_episodes=confirm_episodes,
         champion=champion,
         promote=promote,
+        convert_workers=convert_workers,
     )
     save_plan(run)
     note_job(run.store_uri, job_id, run.run_uri)
@@ -86,7 +89,9 @@ def plan(
     for trial in run.trials:
         log.info("plan: trial %s (%s) %s", trial.name, trial.run_key, " ".join(trial.overrides))
     trials = [{"name": trial.name, "overrides": " ".join(trial.overrides)} for trial in run.trials]
-    return PlanResult(run.run_uri, run.store_uri, run.source_digest, run.dataset_uri, list(run.skip_episodes), trials)
+    shares = shares_of(source_uri, convert_workers)
+    skip = list(run.skip_episodes)
+    return PlanResult(run.run_uri, run.store_uri, run.source_digest, run.dataset_uri, skip, shares, trials)
 
 
 def _store_beside(artifact_uri: str) -> str:
@@ -267,16 +272,17 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
 
 
 def rollouts_in_training(policy: Policy, config: TrainConfig) -> dict[str, float]:
-    """How a policy that is being trained does in its simulator, on training seeds; LeRobot's numbers."""
+    """How a policy that is being trained does in its simulator, on training seeds; LeRobot's numbers, and robomimic's."""
     from tendon.evaluate.rollout import evaluate_policy
     from tendon.evaluate.seeds import training
+    from tendon.evaluate.table import robomimic_names
 
     began = time.monotonic()
     results = evaluate_policy(policy, config.env, config.eval, training(config.eval.n_episodes))
     played = [result for result in results if result.status != "crashed"]
     count = max(1, len(played))
     seconds = time.monotonic() - began
-    return {
+    return robomimic_names([result.row() for result in played], seconds) | {
         "avg_sum_reward": sum(result.sum_reward for result in played) / count,
         "avg_max_reward": sum(result.max_reward for result in played) / count,
         "pc_success": 100.0 * sum(result.status == "success" for result in played) / count,

@@ -78,15 +78,17 @@ def test_plan_writes_its_named_outputs_and_returns_the_items_of_the_fan_out(step
             source_digest="d",
             dataset_uri="/s/data",
             skip_episodes=["demo_1"],
+            shares=["0/2", "1/2"],
             trials=trials,
         ),
     )
     table = artifact(dsl.Artifact)
-    names = ("run_uri", "store", "dataset_uri", "source_digest", "skip_episodes")
+    names = ("run_uri", "store", "dataset_uri", "source_digest", "skip_episodes", "shares")
     given = {
         "source_uri": "demo://reach",
         "store_uri": "",
         "dataset_name": "demos",
+        "convert_workers": 2,
         "config": "a=1",
         "sweep": [{"key": "training.seed", "values": [0.0, 1.0, 0.5, 1e30]}],
         "episodes": 5,
@@ -103,6 +105,7 @@ def test_plan_writes_its_named_outputs_and_returns_the_items_of_the_fan_out(step
         "dataset_uri": "/s/data",
         "source_digest": "d",
         "skip_episodes": '["demo_1"]',
+        "shares": '["0/2", "1/2"]',
     }
     assert json.loads(Path(table.path).read_text()) == trials
     called = steps.called["plan"]
@@ -119,18 +122,19 @@ def test_convert_keeps_data_out_of_the_artifact(steps, artifact):
         SimpleNamespace(dataset_uri="/s/data", digest="d2", num_episodes=3, num_frames=30, manifest={"shards": [1]}),
     )
     manifest = artifact(dsl.Dataset)
-    result = component("convert").python_func("u", "d", "/s", "demos", "/s/data", ["demo_1"], manifest)
+    result = component("convert").python_func("u", "d", "/s", "demos", "/s/data", ["demo_1"], "1/2", manifest)
     assert result == ("/s/data", "d2")
     assert json.loads(Path(manifest.path).read_text()) == {"shards": [1]}
     assert manifest.metadata == {"dataset_uri": "/s/data", "digest": "d2", "num_episodes": 3, "num_frames": 30}
-    assert steps.called["convert"]["skip_episodes"] == ["demo_1"]
+    assert (steps.called["convert"]["skip_episodes"], steps.called["convert"]["worker"]) == (["demo_1"], "1/2")
 
 
 def test_stats(steps, artifact):
     steps.answers("stats", SimpleNamespace(stats_uri="/s/stats.json", stats={"action": 1}))
     statistics = artifact(dsl.Artifact)
-    assert component("stats").python_func("/s/data", "d2", statistics) == "/s/stats.json"
+    assert component("stats").python_func("/s/data", ["d2", "d2"], statistics) == "/s/stats.json"
     assert json.loads(Path(statistics.path).read_text()) == {"action": 1}
+    assert statistics.metadata["dataset_digest"] == "d2"
 
 
 @pytest.mark.parametrize(("step", "address"), [("train", "checkpoint_uri"), ("export", "bundle_uri")])

@@ -183,6 +183,7 @@ PLAN = {
     "source_uri": "demo://reach?episodes=6&seed=1",
     "store_uri": "",
     "dataset_name": "demos",
+    "convert_workers": 1,
     "config": TRAINING,
     "sweep": [{"key": "training.lr", "name": "lr", "group": 0.0, "values": [1e-3]}],
     "episodes": 2,
@@ -210,9 +211,10 @@ def test_every_component_keeps_the_launchers_contract(launcher):
         dataset_name="demos",
         dataset_uri=planned["dataset_uri"],
         skip_episodes=planned["skip_episodes"],
+        worker=planned["shares"][0],
     )
     assert converted["dataset_uri"] == planned["dataset_uri"] == made["manifest"][1]["dataset_uri"]
-    launcher.run("stats", **converted)
+    launcher.run("stats", dataset_uri=planned["dataset_uri"], digests=[converted["digest"]])
     trained, _ = launcher.run("train", **item, **PLACE)
     exported, bundle = launcher.run("export", run_uri=item["run_uri"], outcome=trained["Output"])
     evaluated, rated = launcher.run("evaluate", run_uri=item["run_uri"], outcome=exported["Output"])

@@ -69,6 +69,7 @@ def plan(*, store_uri, config, sweep, **given):
         source_digest="d1",
         dataset_uri=f"{store_uri}/dataset",
         skip_episodes=["demo_3"],
+        shares=[f"{number}/{given['convert_workers']}" for number in range(given["convert_workers"])],
         trials=trials,
     )
 

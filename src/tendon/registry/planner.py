@@ -19,6 +19,7 @@ from tendon.errors import ConfigError, Problem, TendonError
 from tendon.evaluate.demo_uri import is_demo, parse_demo
 from tendon.registry.plan import PlannedTrial, RunPlan
 
+MOST_WORKERS = 64  # each is a pod
 SHARED = ("data.", "env.", "eval.")  # one dataset, one task, one yardstick per run
 
 
@@ -33,9 +34,11 @@ def make_plan(
     confirm_episodes: int,
     champion: str,
     promote: bool,
+    convert_workers: int = 1,
 ) -> RunPlan:
     """The plan of a run; a ConfigError with every problem of every trial, or the source's own error."""
     problems = _check_parameters(dataset_name, champion, episodes, confirm_episodes)
+    problems += _check_workers(convert_workers)
     overrides = split_overrides(config)
     base = _composed([*overrides, "data.uri=pending", f"eval.n_episodes={max(episodes, 1)}"], "config", problems)
     trials = _expanded(sweep, problems)
@@ -66,6 +69,12 @@ def make_plan(
         trials=tuple(trial for trial in planned if trial is not None),
     )
     return replace(run, run_id=digest(run))
+
+
+def shares_of(source_uri: str, convert_workers: int) -> list[str]:
+    """The shares of a conversion; the demonstrations of a scripted expert are one file, which its converter records."""
+    of = 1 if is_demo(source_uri) else convert_workers
+    return [f"{number}/{of}" for number in range(of)]
 
 
 def source_digest(source_uri: str) -> str:
@@ -122,6 +131,13 @@ def _expanded(sweep: Sequence[dict[str, Any]], problems: list[Problem]) -> tuple
                 )
             )
     return trials
+
+
+def _check_workers(convert_workers: int) -> list[Problem]:
+    if 1 <= convert_workers <= MOST_WORKERS:
+        return []
+    why = f"each worker is a pod; there can be 1 to {MOST_WORKERS}"
+    return [Problem(f"convert_workers is {convert_workers}", "parameters", why, "convert_workers=8")]
 
 
 def _check_parameters(dataset_name: str, champion: str, episodes: int, confirm_episodes: int) -> list[Problem]:
