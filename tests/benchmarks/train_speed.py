@@ -8,6 +8,7 @@ batches of 100, Adam at 1e-4; data is included, validation and checkpoints are n
 | bare | next batch of our loader, loss, backward, Adam (fused); nothing else |
 | tendon | ``train`` as it is: log lines every 100 steps, metrics.jsonl, watch over losses, signals |
 | robomimic 0.3.0 | ``TrainUtils.run_epoch`` on the HDF5 file, cached in memory, no workers |
+| LeRobot 0.4.4 | ``update_policy`` and what its train script does around it, on its own dataset v3.0, no workers |
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -136,12 +136,6 @@ def _blocks(times: list[float]) -> list[float]:
     return [sum(times[i : i + BLOCK]) for i in range(0, len(times), BLOCK)]
 
 
-@lru_cache(maxsize=1)
-def robomimic_python() -> Path:
-    """Its environment, made on first use."""
-    return peers.robomimic()
-
-
 @row(
     "bench",
     "train-robomimic",
@@ -153,7 +147,7 @@ def beside_robomimic() -> float:
     import torch
 
     torch.set_num_threads(1)
-    python = robomimic_python()
+    python = peers.robomimic()
     with tempfile.TemporaryDirectory() as folder:
         cwd = Path(folder)
         made = _setup(cwd)
@@ -162,5 +156,29 @@ def beside_robomimic() -> float:
 
         def theirs() -> float:
             return float(peers.ask(python, "robomimic_loop.py", str(path), str(WARM_UP), str(STEPS))["step_s"])
+
+        return ratio(lambda: our_loop(*made), theirs)
+
+
+@row(
+    "bench",
+    "train-lerobot",
+    "CPU time of a training step, data included, over that of LeRobot's own loop",
+    "<= 0.9",
+)
+def beside_lerobot() -> float:
+    """The same demonstrations, exported to its format there and from our shards here."""
+    import torch
+
+    torch.set_num_threads(1)
+    python = peers.lerobot()
+    with tempfile.TemporaryDirectory() as folder:
+        cwd = Path(folder)
+        made = _setup(cwd)
+        line.run("export-data", made[1], "exported", "--to", "lerobot-v3.0", cwd=cwd)
+
+        def theirs() -> float:
+            answer = peers.ask(python, "lerobot_loop.py", str(cwd / "exported"), str(WARM_UP), str(STEPS))
+            return float(answer["step_s"])
 
         return ratio(lambda: our_loop(*made), theirs)
