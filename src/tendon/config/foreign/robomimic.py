@@ -124,13 +124,14 @@ def translate(
         _saving(read, steps)
         _data(read, splits)
         _rollouts(read)
-        if cameras:
-            read.refuse(
-                f"observation.modalities.obs.rgb names {', '.join(cameras)}",
-                "configurations with cameras are not read from JSON yet: their windows come with the image loader",
-                "low-dimensional observations, or tendon's own configuration",
-            )
-        read.overrides["env.observation"] = list(low_dim)
+        for kind in ("depth", "scan"):
+            if named := [*read(f"observation.modalities.obs.{kind}"), *read(f"observation.modalities.goal.{kind}")]:
+                read.refuse(
+                    f"observation.modalities names {kind} {', '.join(named)}", "datasets hold numbers and rgb here"
+                )
+        read.overrides["env.observation"] = [*low_dim, *cameras]
+        if goals:
+            read.overrides["env.goal"] = list(goals)
     if read.problems:
         raise ConfigError.of(list(dict.fromkeys(read.problems)))
     chosen = [f"policy={name}"] + [f"{key}={quote(value)}" for key, value in read.overrides.items()]
@@ -349,11 +350,9 @@ def _observations(read: _Reader) -> tuple[tuple[str, ...], tuple[str, ...], tupl
     twice = sorted({key for key in (*low_dim, *cameras) if (*low_dim, *cameras).count(key) > 1})
     if twice:
         read.refuse(f"{', '.join(twice)} stands in two modalities", "a key belongs to exactly one")
-    if goals and not read.for_weights:
-        read.refuse(
-            f"observation.modalities.goal names {', '.join(goals)}",
-            "policies take goals, but the loader gives none yet: they cannot be trained here",
-        )
+    if goals and not read.for_weights and read("train.goal_mode") != "last":
+        why = "without a mode upstream loads no goals, and last is the one it has"
+        read.refuse(f"observation.modalities.goal names {', '.join(goals)}", why, '"goal_mode": "last"')
     if cameras:
         _camera_encoder(read)
     return low_dim, cameras, goals
@@ -513,7 +512,12 @@ def _data(read: _Reader, splits: tuple[str, ...]) -> None:
     put, data = read.overrides, read("train.data")
     if isinstance(data, (list, tuple)):
         read.refuse("train.data is a list", "one dataset is trained on at a time", "convert and name one file")
-    read.refuse_unless("train.goal_mode", None, "the loader gives no goals yet")
+    if read("train.goal_mode") == "last":
+        read.note(
+            "train.goal_mode last: the goal is the last observation, upstream takes the one after the last action"
+        )
+    else:
+        read.refuse_unless("train.goal_mode", None, "the goal is the last step of an episode")
     chosen, held_out = read("train.hdf5_filter_key"), read("train.hdf5_validation_filter_key")
     if not read("experiment.validate"):
         put["data.split"], put["data.valid_split"] = chosen or "all", "none"
