@@ -203,7 +203,9 @@ def train(arguments: Namespace) -> int:
         run = load_plan(arguments.run_uri)
         config, trial_uri = run.config_of(arguments.trial), run.trial_uri(arguments.trial)
     elif arguments.config:
-        config = robomimic_config(arguments.config, arguments.dataset, arguments.store_uri, arguments.overrides)
+        from tendon import robomimic
+
+        config = robomimic.configure(arguments.config, arguments.dataset, arguments.store_uri, arguments.overrides)
         trial_uri = join(arguments.store_uri, "trials", run_key(config))
     else:
         config = compose(arguments.overrides, config_dir=arguments.config_dir, config_name=arguments.config_name)
@@ -224,43 +226,6 @@ def train(arguments: Namespace) -> int:
     )
     print(end_card("trained", list(rows.items()), following))
     return 0
-
-
-def robomimic_config(path: str, dataset: str | None, store_uri: str, overrides: list[str]) -> Any:
-    """A robomimic JSON with its dataset, converted, as our configuration; what has no meaning here is said."""
-    from tendon.config.compose import compose
-    from tendon.config.foreign.robomimic import read_json, translate
-    from tendon.config.override_text import quote
-    from tendon.config.tree import CONF
-    from tendon.data.dataset import open_dataset
-    from tendon.registry.planner import source_digest
-
-    tree = read_json(path)
-    given = dataset or tree.get("train", {}).get("data")
-    if not isinstance(given, str) or not given:
-        why = "train.data is not a path, and --dataset is not given"
-        raise ConfigError("there is no dataset", where=path, why=why, fix="--dataset FILE.hdf5")
-    translate(tree, path, steps_per_pass=1)  # a mistake is said before anything is converted
-    source = given if "://" in given else str(Path(given).resolve())
-    name = Path(given).stem.replace(".", "_")
-    converted = steps.convert(
-        source_uri=source, source_digest=source_digest(source), store_uri=store_uri, dataset_name=name
-    )
-    manifest = open_dataset(converted.dataset_uri).manifest
-    split = tree.get("train", {}).get("hdf5_filter_key")
-    frames = manifest.splits[split].steps if split in manifest.splits else manifest.steps
-    passes = max(1, frames // int(tree.get("train", {}).get("batch_size", 100)))
-    translation = translate(tree, path, steps_per_pass=passes, splits=tuple(manifest.splits))
-    for note in translation.notes:
-        sys.stderr.write(f"note: {note}\n")
-    task = str(manifest.metadata.get("env_name", manifest.metadata.get("env_args", {}).get("env_name", "")))
-    envs = {compose([f"env={file.stem}", "data.uri=x"]).env.task: file.stem for file in (CONF / "env").glob("*.yaml")}
-    known = (
-        [f"env={envs[task]}"]
-        if task in envs
-        else ["env=lift", "env.name=unknown", f"env.task={quote(task or 'unknown')}"]
-    )
-    return compose([*known, *translation.overrides, f"data.uri={quote(converted.dataset_uri)}", *overrides])
 
 
 def _print_rehearsal(config: TrainConfig, trial_uri: str) -> int:

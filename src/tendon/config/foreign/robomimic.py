@@ -544,4 +544,5 @@ def _rollouts(read: _Reader) -> None:
         read.refuse("experiment.env_meta_update_dict is set", "the environment's options are env.options")
     if not read("experiment.rollout.terminate_on_success"):
         read.note("experiment.rollout.terminate_on_success=false: episodes end at success here")
-    read.note(f"train.output_dir={read('train.output_dir')!r} has no effect: --store-uri says where results go")
+    names = f"train.output_dir={read('train.output_dir')!r} and experiment.name={read('experiment.name')!r}"
+    read.note(f"{names} name no folder: a trial is kept in STORE/trials/KEY, the store is --store-uri")
