@@ -16,6 +16,7 @@ from tendon.logs import duration, end_card
 from tendon.storage import join, open_store
 
 if TYPE_CHECKING:
+    from tendon.config.generator import ConfigGenerator
     from tendon.config.schema import TrainConfig
 
 DEMO = {
@@ -51,7 +52,9 @@ def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
     parameters = default_arguments(yaml_path) | defaults | given
     if arguments.overrides:
         parameters["config"] = " ".join([defaults.get("config", ""), *arguments.overrides]).strip()
-    if arguments.sweep:
+    if arguments.config:
+        parameters |= _robomimic_run(arguments)
+    elif arguments.sweep:
         parameters["sweep"] = load_sweep(arguments.sweep)
     if "://" not in parameters["store_uri"]:
         parameters["store_uri"] = str(Path(parameters["store_uri"]).resolve())
@@ -73,6 +76,22 @@ def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
     }
     print(end_card("done", list(rows.items()), f"tendon promote --run-uri {shlex.quote(result.run_uri)}"))
     return 0
+
+
+def _robomimic_run(arguments: Namespace) -> dict[str, Any]:
+    """What a run of a robomimic JSON, or of its hyperparameter helper, takes; the command line's overrides come last."""
+    from tendon.config.foreign.robomimic import read_json
+    from tendon.config.generator import trial_keys
+
+    tree = read_json(arguments.config)
+    if arguments.sweep:
+        made = load_generator(arguments.sweep, arguments.config).pipeline()
+    else:
+        pairs = trial_keys(tree, arguments.config).items()
+        made = {"config": " ".join(f"{key}={value}" for key, value in pairs), "sweep": []}
+    made["config"] = " ".join([made["config"], *arguments.overrides])
+    data = tree.get("train", {}).get("data")
+    return made | ({"source_uri": data} if isinstance(data, str) and not arguments.source_uri else {})
 
 
 def _print_plan(parameters: dict[str, Any]) -> int:
@@ -409,24 +428,21 @@ def sweep(arguments: Namespace) -> int:
 
 def _write_experiments(arguments: Namespace) -> int:
     """Robomimic's hyperparameter helper: a JSON for each experiment, and a script."""
-    import runpy
-
-    from tendon.config.generator import ConfigGenerator
-
-    if arguments.sweep.endswith(".py"):
-        make = runpy.run_path(arguments.sweep).get("make_generator")
-        if not callable(make):
-            why = "it has no function make_generator(config_file, script_file)"
-            raise ConfigError(
-                "this file makes no sweep", where=arguments.sweep, why=why, fix="return a ConfigGenerator"
-            )
-        generator = make(arguments.config, arguments.script)
-    else:
-        generator = ConfigGenerator(arguments.config, script_file=arguments.script)
-        generator.extend(load_sweep(arguments.sweep))
-    for path in generator.generate(arguments.command):
+    for path in load_generator(arguments.sweep, arguments.config, arguments.script).generate(arguments.command):
         print(path)
     return 0
+
+
+def load_generator(sweep: str, config: str, script: str | None = None) -> ConfigGenerator:
+    """Robomimic's generator over a base JSON: from the user's Python file, or a list of parameters."""
+    from tendon.config.foreign.robomimic_helper import run_helper
+    from tendon.config.generator import ConfigGenerator
+
+    if sweep.endswith(".py"):
+        return run_helper(sweep, config, script)
+    generator = ConfigGenerator(config, script_file=script)
+    generator.extend(load_sweep(sweep))
+    return generator
 
 
 def sims(arguments: Namespace) -> int:

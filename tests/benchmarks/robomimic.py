@@ -204,6 +204,7 @@ def sweep_of_eight() -> float:
         (folder / "sweep.json").write_text(json.dumps(run["sweep"]))
         small = [
             "env=reach",
+            "env.observation=[agent_pos,target_pos]",
             "training.offline_steps=100",
             "training.log_freq=10",
             "training.num_threads=1",
