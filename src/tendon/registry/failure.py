@@ -89,4 +89,4 @@ def where_the_log_is() -> str:
 
 def now() -> str:
     """This moment, as failures and jobs are dated."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

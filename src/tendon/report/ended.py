@@ -59,6 +59,7 @@ def describe_end(run_uri: str, state: str, error: str, failures: Sequence[Failur
     if state == "SUCCEEDED" and store.head("report.html") is not None:
         return Shown(f"the run ended well: {run_uri}", store.read("report.html").decode())
     headline = f"the run ended as {state}" + (f" at {failures[0].name}" if failures else "")
+    error = failures[0].problems[0].what if failures else error
     run = load_plan(run_uri)
     stops = tuple(_stops(failures, error, commands(run)))
     return Shown(headline, render(replace(_gathered(run, _with(headline, error)), stops=stops)))

@@ -117,7 +117,7 @@ def _trace(inputs: ReportInputs) -> str:
         ("image", source.image),
     )
     parts = [f"<span><b>{name}</b> {escape(value)}</span>" for name, value in named if value]
-    if inputs.lineage:
+    if inputs.lineage and not inputs.stops:
         parts.append('<button data-to="lineage">how each was made</button>')
     return f'<div class="trace">{"".join(parts)}</div>' if parts else ""
 
@@ -266,9 +266,11 @@ def _lineage(inputs: ReportInputs) -> str:
     )
     text = inputs.record_json
     record = _download("the whole record", "record.json", "application/json", text) if text else ""
+    title, lede = "How each was made", "What every number above rests on, and the command that makes it again."
+    if inputs.stops:
+        title, lede = "What is there", "A run with the same parameters finds it again, and repeats none of it."
     return (
-        '<section id="lineage"><h2>How each was made</h2>'
-        '<p class="lede">What every number above rests on, and the command that makes it again.</p>'
+        f'<section id="lineage"><h2>{title}</h2><p class="lede">{lede}</p>'
         f'<dl class="made">{rows}</dl>{record}</section>\n'
     )
 

@@ -227,7 +227,7 @@ def headline(inputs: ReportInputs) -> str:
 def decision_in_words(inputs: ReportInputs) -> str:
     """The decision as a label."""
     words = {"promote": "Promote", "first": "First champion", "keep": "Keep", "cannot_tell": "Cannot tell"}
-    return words.get(inputs.decision, "No verdict")
+    return words.get(inputs.decision, "Failed" if inputs.stops else "No verdict")
 
 
 def dimension(name: str, values: Sequence[float], bins: int = 32) -> Dimension:
