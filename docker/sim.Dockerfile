@@ -36,6 +36,9 @@ ENV PATH=/opt/tendon/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp LOGNAME=tendon \
     XDG_CACHE_HOME=/opt/sims NUMBA_CACHE_DIR=/tmp/numba MESA_SHADER_CACHE_DIR=/tmp/mesa
 ARG VERSION=0.0.0
 ARG REVISION=unknown
+ARG IMAGE
+# what the record of a run says it was made in
+ENV TENDON_IMAGE=${IMAGE}
 LABEL org.opencontainers.image.title="tendon-sim" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \

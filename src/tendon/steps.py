@@ -8,6 +8,7 @@ work there and returns at once, so that a second attempt, in the same run or ano
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import tempfile
@@ -15,10 +16,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from tendon.errors import ConfigError, DataError, Interrupted, TendonError, unexpected
+from tendon.config.digest import running_image
+from tendon.errors import ConfigError, DataError, Interrupted, TendonError
 from tendon.logs import Progress
+from tendon.registry.failure import kept
 from tendon.registry.outcome import TrialOutcome
 from tendon.registry.plan import RunPlan, load_plan
 from tendon.storage import join, open_store
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from tendon.train.status import TrainResult
 
 log = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 MOST_ERROR = 1200  # characters of an error in a message; the log of the step has all of them
 
@@ -67,23 +72,25 @@ def plan(
     convert_workers: int = 1,
 ) -> PlanResult:
     """Turn parameters into trials; every configuration error of every trial is found here, before anything costs a GPU second."""
-    from tendon.registry.jobs import note_job
+    from tendon.registry.jobs import job_folder, note_job
     from tendon.registry.plan import save_plan
     from tendon.registry.planner import make_plan, shares_of
 
-    run = make_plan(
-        source_uri=source_uri,
-        store_uri=store_uri or _store_beside(artifact_uri),
-        dataset_name=dataset_name,
-        config=config,
-        sweep=sweep,
-        episodes=episodes,
-        confirm_episodes=confirm_episodes,
-        champion=champion,
-        promote=promote,
-        convert_workers=convert_workers,
-    )
-    save_plan(run)
+    store_uri = store_uri or _store_beside(artifact_uri)
+    with kept(job_folder(store_uri, job_id), "plan"):
+        run = make_plan(
+            source_uri=source_uri,
+            store_uri=store_uri,
+            dataset_name=dataset_name,
+            config=config,
+            sweep=sweep,
+            episodes=episodes,
+            confirm_episodes=confirm_episodes,
+            champion=champion,
+            promote=promote,
+            convert_workers=convert_workers,
+        )
+        save_plan(run)
     note_job(run.store_uri, job_id, run.run_uri)
     log.info("plan: %d trial(s) on %s, run %s", len(run.trials), run.source_uri, run.run_uri)
     for trial in run.trials:
@@ -153,6 +160,7 @@ def convert(
         log.info("convert: found finished in %s", uri)
     else:
         with (
+            kept(uri, "convert", worker if of > 1 else ""),
             _timed(uri, "convert"),
             opened(source_uri, source_digest, store_uri) as source,
             Progress("convert", None, "steps") as bar,
@@ -190,7 +198,7 @@ def stats(*, dataset_uri: str, split: str = "train", skip_episodes: Sequence[str
     skipped = f"-without-{digest(sorted(skip_episodes))}" if skip_episodes else ""
     store, key = open_store(dataset_uri), f"stats/{split}{skipped}.json"
     if store.head(key) is None:
-        with _timed(dataset_uri, "stats"):
+        with kept(dataset_uri, "stats"), _timed(dataset_uri, "stats"):
             result = compute_stats(open_dataset(dataset_uri), split, skip_episodes)
         for finding in result.findings:
             log.warning("stats: %s", finding)
@@ -207,7 +215,7 @@ def train_trial(*, run_uri: str, trial: str, dataset_uri: str) -> str:
     """Train one trial, continuing where an earlier attempt stopped; a failure is an outcome, not the end of its siblings."""
     run = _begin(run_uri, "train", trial)
     planned = run.trial(trial)
-    return _soft("train", TrialOutcome(trial, planned.run_key), lambda outcome: _train(run, outcome, dataset_uri))
+    return _soft(run_uri, "train", TrialOutcome(trial, planned.run_key), lambda done: _train(run, done, dataset_uri))
 
 
 def _train(run: RunPlan, outcome: TrialOutcome, dataset_uri: str) -> TrialOutcome:
@@ -251,7 +259,7 @@ def train_on_nodes(
             run_job(spec)
         return _train(run, outcome, dataset_uri)
 
-    return _soft("train", TrialOutcome(trial, planned.run_key), work)
+    return _soft(run_uri, "train", TrialOutcome(trial, planned.run_key), work)
 
 
 def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResult:
@@ -305,7 +313,10 @@ def rehearse_training(*, config: TrainConfig, dataset_uri: str, trial_uri: str) 
 def export_trial(*, run_uri: str, outcome: str) -> str:
     """Turn the trial's checkpoint into a bundle whose actions are proven equal."""
     return _soft(
-        "export", TrialOutcome.from_json(outcome), lambda done: _export(_begin(run_uri, "export", done.trial), done)
+        run_uri,
+        "export",
+        TrialOutcome.from_json(outcome),
+        lambda done: _export(_begin(run_uri, "export", done.trial), done),
     )
 
 
@@ -330,6 +341,7 @@ def export(*, checkpoint_uri: str, bundle_uri: str) -> str:
 def evaluate_trial(*, run_uri: str, outcome: str) -> str:
     """Roll the trial's bundle out on the selection seeds."""
     return _soft(
+        run_uri,
         "evaluate",
         TrialOutcome.from_json(outcome),
         lambda done: _evaluate(_begin(run_uri, "evaluate", done.trial), done),
@@ -378,28 +390,40 @@ def _begin(run_uri: str, step: str, trial: str = "") -> RunPlan:
 
 @contextmanager
 def _timed(uri: str, step: str) -> Iterator[None]:
-    """Keep how long real work took, beside what it made; a later attempt that finds it finished does not overwrite it."""
+    """Keep how long real work took and in which image, beside what it made; whoever finds it finished does not overwrite it."""
     started = time.monotonic()
     yield
-    seconds = round(time.monotonic() - started, 3)
-    open_store(uri).write(f"timings/{step}.json", json.dumps({"step": step, "seconds": seconds}).encode())
+    noted = {"step": step, "seconds": round(time.monotonic() - started, 3), "image": running_image()}
+    open_store(uri).write(f"timings/{step}.json", json.dumps(noted).encode())
 
 
-def _soft(step: str, outcome: TrialOutcome, work: Callable[[TrialOutcome], TrialOutcome]) -> str:
+def _soft(run_uri: str, step: str, outcome: TrialOutcome, work: Callable[[TrialOutcome], TrialOutcome]) -> str:
     """Run a step of a trial. What fails is written into the outcome; only an interruption leaves, so that it is retried."""
     if outcome.status != "ok":
         log.warning("%s: skipped, %s of trial %s failed", step, outcome.failed_step, outcome.trial)
         return outcome.to_json()
     try:
-        return work(outcome).to_json()
+        with kept(run_uri, step, outcome.trial):
+            return work(outcome).to_json()
     except Interrupted:
         raise
     except TendonError as error:
-        text = str(error)
-    except Exception as error:
-        text = str(unexpected(step, error))
-    log.error("%s: trial %s failed; its siblings go on\n%s", step, outcome.trial, text)
-    return replace(outcome, status="failed", failed_step=step, error=text).to_json()
+        log.error("%s: trial %s failed; its siblings go on\n%s", step, outcome.trial, error)
+        return replace(outcome, status="failed", failed_step=step, error=str(error)).to_json()
+
+
+def _in_run(step: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """For a step of a run: what ends it is kept in the run's folder."""
+
+    def around(function: Callable[..., R]) -> Callable[..., R]:
+        @functools.wraps(function)
+        def wrapped(*, run_uri: str, **given: Any) -> R:
+            with kept(run_uri, step):
+                return function(run_uri=run_uri, **given)
+
+        return wrapped
+
+    return around
 
 
 # ------------------------------------------------------------------------------------------------------- select, confirm
@@ -414,6 +438,7 @@ class SelectionResult:
     metrics: dict[str, float]
 
 
+@_in_run("select")
 def select(*, run_uri: str, outcomes: list[str]) -> SelectionResult:
     """Rank the trials on the selection seeds; dead trials are listed last, with what killed them."""
     from tendon.evaluate.confidence import rank_trials
@@ -436,6 +461,7 @@ class ConfirmationResult:
     verdict: str
 
 
+@_in_run("confirm")
 def confirm(*, run_uri: str) -> ConfirmationResult:
     """Roll out winner and champion on the same fresh seeds and say which is better, or that it cannot be told."""
     from tendon.registry.confirmation import confirm_winner
@@ -458,6 +484,7 @@ class ReportResult:
     record_uri: str
 
 
+@_in_run("report")
 def report(*, run_uri: str) -> ReportResult:
     """One page that opens offline, and the record that says where every number comes from."""
     from tendon.report.gather import gather
@@ -480,6 +507,7 @@ class PromotionResult:
     reason: str
 
 
+@_in_run("promote")
 def promote(*, run_uri: str, force: bool = False) -> PromotionResult:
     """Move the champion pointer if that was asked for and the gate agrees; the last step, so a run without any winner fails here."""
     from tendon.registry.confirmation import load_confirmation
@@ -514,14 +542,23 @@ class NewData:
 
 
 def check_new(
-    *, source_uri: str, store_uri: str, dataset_name: str, champion: str, force: bool = False, artifact_uri: str = ""
+    *,
+    source_uri: str,
+    store_uri: str,
+    dataset_name: str,
+    champion: str,
+    force: bool = False,
+    artifact_uri: str = "",
+    job_id: str = "",
 ) -> NewData:
     """Whether the demonstrations differ from those that were trained on last, or ``force`` says to train anyway."""
-    from tendon.registry.jobs import last_trained
+    from tendon.registry.jobs import job_folder, last_trained
     from tendon.registry.planner import source_digest
 
-    found = source_digest(source_uri)
-    last = last_trained(store_uri or _store_beside(artifact_uri), dataset_name, champion)
+    store_uri = store_uri or _store_beside(artifact_uri)
+    with kept(job_folder(store_uri, job_id), "check"):
+        found = source_digest(source_uri)
+        last = last_trained(store_uri, dataset_name, champion)
     if last is None:
         result = NewData(True, "nothing was trained on these demonstrations yet", found)
     elif last.source_digest != found:
@@ -556,20 +593,25 @@ def finish(
     artifact_uri: str = "",
 ) -> FinishResult:
     """Last of all, also of a failed run: its report with what there is, a message to who wants one, the mark of a schedule."""
-    from tendon.registry.jobs import find_job, remember_trained
+    from tendon.registry.failure import failures_in
+    from tendon.registry.jobs import find_job, job_folder, remember_trained
     from tendon.registry.notice import notify
     from tendon.report.ended import describe_end
 
     store_uri = store_uri or _store_beside(artifact_uri)
-    run_uri, failed = find_job(store_uri, job_id), state != "SUCCEEDED"
-    end = describe_end(run_uri, state, error)
+    job, failed = find_job(store_uri, job_id), state != "SUCCEEDED"
+    run_uri = job.run_uri
+    places = [run_uri, load_plan(run_uri).dataset_uri] if run_uri else [job_folder(store_uri, job_id)]
+    failures = [failure for uri in places for failure in failures_in(uri, since=job.when)] if failed else []
+    end = describe_end(run_uri, state, error, failures)
     if run_uri and failed:
         open_store(run_uri).write("report.html", end.html.encode())
     if run_uri and not failed and remember:
         run = load_plan(run_uri)
         remember_trained(run.store_uri, run.dataset_name, run.champion, run.source_digest, run.run_uri)
     report_uri = join(run_uri, "report.html") if run_uri else ""
-    fields = {"state": state, "run": run_uri, "report": report_uri, "link": link, "error": error[:MOST_ERROR]}
+    why = failures[0].text if failures else error
+    fields = {"state": state, "run": run_uri, "report": report_uri, "link": link, "error": why[:MOST_ERROR]}
     told = notify(f"tendon: {end.headline}", fields, failed=failed, when=notify_when)
     log.info("finish: %s%s", end.headline, ", told the webhook" if told else "")
     return FinishResult(end.html, end.headline, report_uri, told)
@@ -585,21 +627,30 @@ class MeasureResult:
 
 
 def measure(
-    *, bundle_uri: str, champion_uri: str = "", episodes: int = 50, config: str = "", evaluations_uri: str = ""
+    *,
+    bundle_uri: str,
+    champion_uri: str = "",
+    episodes: int = 50,
+    config: str = "",
+    store_uri: str = "",
+    artifact_uri: str = "",
+    job_id: str = "",
 ) -> MeasureResult:
     """Roll an existing bundle out on confirmation seeds, and say whether it is better than another on the same seeds."""
     from tendon.config.digest import digest
+    from tendon.registry.jobs import job_folder
     from tendon.report.ended import describe_measurement
 
     run_id = digest("measure", bundle_uri, champion_uri)
     tables = {}
-    for role, uri in (("winner", bundle_uri), ("champion", champion_uri)):
-        if uri:
-            own = join(evaluations_uri, digest(uri)) if evaluations_uri else ""
-            settings = bundle_config(bundle_uri, [*config.split(), f"eval.n_episodes={episodes}"])
-            tables[role] = evaluate(
-                bundle_uri=uri, config=settings, block="confirmation", run_id=run_id, evaluations_uri=own
-            )
+    with kept(job_folder(store_uri or _store_beside(artifact_uri), job_id) if job_id else "", "measure"):
+        for role, uri in (("winner", bundle_uri), ("champion", champion_uri)):
+            if uri:
+                own = join(store_uri, "evaluations", digest(uri)) if store_uri else ""
+                settings = bundle_config(bundle_uri, [*config.split(), f"eval.n_episodes={episodes}"])
+                tables[role] = evaluate(
+                    bundle_uri=uri, config=settings, block="confirmation", run_id=run_id, evaluations_uri=own
+                )
     shown = describe_measurement(bundle_uri, champion_uri, tables)
     return MeasureResult(shown.metrics, shown.headline, shown.html)
 

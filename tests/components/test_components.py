@@ -159,7 +159,7 @@ def test_on_several_nodes_train_asks_for_a_job(steps, artifact):
 def test_check_answers_a_schedule(steps, artifact, needed, answer):
     steps.answers("check_new", SimpleNamespace(needed=needed, reason="why", source_digest="d"))
     made = artifact(dsl.Artifact)
-    assert component("check").python_func("u", "", "demos", "c", False, made) == answer
+    assert component("check").python_func("u", "", "demos", "c", False, "j", made) == answer
     assert json.loads(Path(made.path).read_text())["reason"] == "why"
     assert steps.called["check_new"]["artifact_uri"] == made.uri
 
@@ -169,9 +169,9 @@ def test_measure_and_finish_write_their_pages(steps, artifact):
     steps.answers("measure", SimpleNamespace(metrics=metrics, verdict="better", html="<html>"))
     steps.answers("finish", SimpleNamespace(html="<html>", headline="it failed"))
     logged, page = artifact(dsl.Metrics, "metrics"), artifact(dsl.HTML, "page")
-    assert component("measure").python_func("/b", "/c", "s3://b/x/", "", 7, logged, page) == "better"
+    assert component("measure").python_func("/b", "/c", "s3://b/x", "", 7, "j", logged, page) == "better"
     assert logged.metadata == {"success_rate": 0.5}
-    assert steps.called["measure"]["evaluations_uri"] == "s3://b/x/evaluations"
+    assert (steps.called["measure"]["store_uri"], steps.called["measure"]["artifact_uri"]) == ("s3://b/x", page.uri)
     status = dsl.PipelineTaskFinalStatus("FAILED", "res", "task", 9, "it broke")
     component("finish").python_func("job", "", "always", False, status, page)
     assert (steps.called["finish"]["state"], steps.called["finish"]["error"]) == ("FAILED", "it broke")

@@ -197,6 +197,7 @@ PLACE = {"gpu_count": "0", "gpu_type": "nvidia.com/gpu", "image": "x", "nodes": 
 
 def test_every_component_keeps_the_launchers_contract(launcher):
     store = {"source_uri": PLAN["source_uri"], "store_uri": "", "dataset_name": "demos", "champion": "default"}
+    store["job_id"] = JOB
     asked, _ = launcher.run("check", **store, force=False)
     assert asked == {"Output": "yes"}
 
@@ -236,6 +237,7 @@ def test_every_component_keeps_the_launchers_contract(launcher):
         store_uri="",
         config="",
         episodes=2,
+        job_id=JOB,
     )
     assert "2" in measured["Output"]
     ended = {

@@ -164,7 +164,7 @@ def finish(*, store_uri, remember=False, **given):
     return SimpleNamespace(html="<html></html>", headline="it ended", report_uri="", notified=False)
 
 
-def measure(*, bundle_uri, champion_uri, evaluations_uri, **given):
-    folder = Path(evaluations_uri).parent
+def measure(*, bundle_uri, champion_uri, store_uri, **given):
+    folder = Path(store_uri)
     _step(f"{folder}/runs/r1", "measure", bundle_uri=bundle_uri, champion_uri=champion_uri, **given)
     return SimpleNamespace(metrics={"success_rate": 0.5, "loss": float("nan")}, verdict="better", html="<html></html>")
