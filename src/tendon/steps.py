@@ -280,16 +280,17 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
 
 
 def rollouts_in_training(policy: Policy, config: TrainConfig) -> dict[str, float]:
-    """How a policy that is being trained does in its simulator, on training seeds; LeRobot's numbers."""
+    """How a policy that is being trained does in its simulator, on training seeds; LeRobot's numbers, and robomimic's."""
     from tendon.evaluate.rollout import evaluate_policy
     from tendon.evaluate.seeds import training
+    from tendon.evaluate.table import robomimic_names
 
     began = time.monotonic()
     results = evaluate_policy(policy, config.env, config.eval, training(config.eval.n_episodes))
     played = [result for result in results if result.status != "crashed"]
     count = max(1, len(played))
     seconds = time.monotonic() - began
-    return {
+    return robomimic_names([result.row() for result in played], seconds) | {
         "avg_sum_reward": sum(result.sum_reward for result in played) / count,
         "avg_max_reward": sum(result.max_reward for result in played) / count,
         "pc_success": 100.0 * sum(result.status == "success" for result in played) / count,

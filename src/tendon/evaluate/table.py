@@ -95,7 +95,7 @@ def summarise(
 
 def robomimic_names(counted: list[dict[str, Any]], wall_s: float) -> dict[str, float]:
     """The same numbers under the names robomimic logs them by; times in minutes, as there."""
-    n = len(counted)
+    n = max(1, len(counted))
     successes = sum(row["status"] == "success" for row in counted)
     return {
         "Return": sum(row["sum_reward"] for row in counted) / n,

@@ -12,7 +12,7 @@ from typing import Any
 from tendon.config.compose import compose, to_dict
 from tendon.config.digest import code_version, digest
 from tendon.config.override_text import quote, split_overrides
-from tendon.config.schema import TrainConfig
+from tendon.config.schema import DATA_MEANS, TrainConfig
 from tendon.config.sweep import Trial, expand, parse_sweep
 from tendon.data.plan import ConversionOptions, dataset_uri, plan_digest
 from tendon.errors import ConfigError, Problem, TendonError
@@ -91,7 +91,8 @@ def run_key(config: TrainConfig) -> str:
     effective = to_dict(config)
     for section in ("eval", "wandb", "track"):
         effective.pop(section)
-    effective["env"] = {"observation": effective["env"]["observation"]}
+    effective["env"] = {key: effective["env"][key] for key in ("observation", "goal")}
+    effective["data"] = {key: value for key, value in effective["data"].items() if key not in DATA_MEANS}
     effective["data"]["uri"] = effective["data"]["uri"].rstrip("/").rsplit("/", 1)[-1]
     return digest("trial", effective, code_version("data", "loader", "policies", "train"))
 

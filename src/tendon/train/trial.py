@@ -51,7 +51,10 @@ class Trial:
         """One training line; the losses until here are looked at first."""
         numbers = update.numbers(self.engine.world) | seconds
         self.watch.check()
-        self.tracker.train(step, numbers | self.watch.numbers())
+        waits = {
+            name.replace("/", "_"): value for name, value in self.feeds.train.metrics.items() if name.endswith("_s")
+        }
+        self.tracker.train(step, numbers | waits | self.watch.numbers())
 
     def validate(self, num_done: int) -> dict[str, float]:
         """Validation loss and open-loop action error; why they are a reason to save."""
@@ -124,6 +127,7 @@ def at_work(
         finished = True
     finally:
         saver.close()
+        feeds.close()
         for callback in callbacks:
             callback.on_end(run, finished=finished)
 
