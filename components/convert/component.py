@@ -47,6 +47,7 @@ def convert(
             dataset_name=dataset_name,
             skip_episodes=skip_episodes,
             worker=worker,
+            workers=0,
         )
     manifest.metadata |= {"dataset_uri": result.dataset_uri, "digest": result.digest}
     manifest.metadata |= {"num_episodes": result.num_episodes, "num_frames": result.num_frames}
