@@ -46,6 +46,7 @@ def convert(
             store_uri=store_uri,
             dataset_name=dataset_name,
             worker=worker,
+            workers=0,
             **conversion,
         )
     manifest.metadata |= {"dataset_uri": result.dataset_uri, "digest": result.digest}

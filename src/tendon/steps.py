@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
+WORTH_A_PROCESS = 64 * 1024**2  # bytes of demonstrations
 MOST_ERROR = 1200  # characters of an error in a message; the log of the step has all of them
 
 
@@ -144,10 +145,12 @@ def convert(
 ) -> DatasetResult:
     """Convert demonstrations to shards under a prefix that is known from the digests alone; resumable, manifest last.
 
-    ``workers`` processes here; ``worker`` "K/N" is one of N machines that share the plan.
+    ``workers`` processes here, 0: as many as the processors and the size of the source are good for; ``worker`` "K/N" is
+    one of N machines that share the plan.
     """
     from tendon.data.convert import ConversionOptions, dataset_uri, parse_share, plan_digest
     from tendon.data.convert import convert as convert_episodes
+    from tendon.data.cpus import usable_cpus
     from tendon.data.manifest import load_manifest
     from tendon.evaluate.demo_uri import opened
 
@@ -170,7 +173,7 @@ def convert(
                 store_uri,
                 dataset_name,
                 options,
-                workers,
+                workers or min(max(1, int(usable_cpus())), 1 + source.describe().num_bytes // of // WORTH_A_PROCESS),
                 bar.follow,
                 source_digest,
                 strict=strict,

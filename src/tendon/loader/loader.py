@@ -267,9 +267,9 @@ class Loader:
         if inside % B or self._ordering.kind != "shuffled" or begin % self.world:  # another grid than k * batch_size
             return self._at(self._positions(first))
         if self._chunk is None or self._chunk[0] != begin:
-            positions = np.arange(begin + self.rank, begin + many * B, self.world)
-            located = self._located(positions)
-            self._chunk = (begin, chunk_of(shelf, self._groups, self._episode_index, *located))
+            located = self._located_run(begin, many * B)
+            used = self._chunk and self._chunk[1]
+            self._chunk = (begin, chunk_of(shelf, self._groups, self._episode_index, *located, used))
         low, high = ((at - self.rank + self.world - 1) // self.world for at in (inside, inside + B))
         fields = self._fields if high - low == self._share_size else fields_of(self._groups, high - low)
         arrays = self._slabs.lend(fields)
@@ -325,6 +325,12 @@ class Loader:
         if self._emphasis is not None:
             items = self._emphasis.windows(items, positions // self.num_windows)
         return self._table.locate(items)
+
+    def _located_run(self, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Episode and t of this rank's windows among those at ``[first, first + count)``; ranks take turns."""
+        if self._emphasis is not None:
+            return self._located(np.arange(first + self.rank, first + count, self.world))
+        return self._table.locate(self._order.windows(first, count)[self.rank :: self.world])
 
     def _replaced(
         self, positions: np.ndarray, episodes_B: np.ndarray, t_B: np.ndarray

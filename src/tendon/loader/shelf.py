@@ -67,7 +67,8 @@ class Shelf:
         }
         rows_E = np.concatenate([[0], np.cumsum(layout.lengths)])
         self._first_row = rows_E[layout.unit_start]
-        self._row_in_unit = rows_E[:-1] - self._first_row[layout.unit_of]
+        self._row_E = rows_E[:-1]  # of an episode's first step, when everything has a row
+        self._row_in_unit = self._row_E - self._first_row[layout.unit_of]
         self._rooms = Rooms(shares.rows, whole=shares.rows >= int(rows_E[-1]))
         self._held: dict[int, Held] = {}
         self._row0 = np.zeros(layout.num_units, np.int64)
@@ -75,7 +76,7 @@ class Shelf:
         self._ready = False
         self._lock = threading.Condition()
         self._buffers = Buffers(shares.in_flight)
-        self.pool = ThreadPoolExecutor(threads, "decode")
+        self.num_threads, self.pool = threads, ThreadPoolExecutor(threads, "decode")
         self._fetchers = ThreadPoolExecutor(fetches, "fetch") if source.waits else None
         self._read = FIRST_READ if source.waits else LARGEST_READ
         dtype = layout.dataset.manifest.schema.row_dtype
@@ -124,9 +125,10 @@ class Shelf:
                 assert held is not None, "the budget holds the largest unit"
                 held.pins += 1
                 pinned[units[0]] = held
-        missing = [
-            f for e in episodes if (u := int(self.layout.unit_of[e])) in pinned and (f := pinned[u].coming.get(e))
-        ]
+        missing = []
+        if any(held.coming for held in pinned.values()):
+            units_e = ((episode, pinned.get(int(self.layout.unit_of[episode]))) for episode in episodes)
+            missing = [f for episode, held in units_e if held is not None and (f := held.coming.get(episode))]
         if missing:
             with self.meter.waiting("fetch" if self._source.waits else "decode"):
                 wait(missing)
@@ -153,10 +155,9 @@ class Shelf:
 
     def rows_of(self, episodes: np.ndarray) -> np.ndarray:
         """The first row of every episode; they must be pinned."""
-        units = self.layout.unit_of[episodes]
         if self._rooms.whole:
-            return np.asarray(self._first_row[units] + self._row_in_unit[episodes])
-        return np.asarray(self._row0[units] + self._row_in_unit[episodes])
+            return np.asarray(self._row_E[episodes])
+        return np.asarray(self._row0[self.layout.unit_of[episodes]] + self._row_in_unit[episodes])
 
     def errors(self, episodes: Iterable[int]) -> dict[int, DataError]:
         """What is wrong with those of ``episodes`` that cannot be had."""
@@ -176,7 +177,7 @@ class Shelf:
         if not first and self._in_flight + encoded > self.shares.in_flight:
             return None
         keep = 0 if self.decoded else encoded
-        row0 = self._make_room(unit, rows, keep)
+        row0 = self._make_room(unit, rows, keep, first)
         if row0 is None:
             return None
         held = self._held[unit] = Held(row0, rows, keep)
@@ -192,7 +193,7 @@ class Shelf:
             (self._fetchers or self.pool).submit(self._load, unit, held, pieces, size, done)
         return held
 
-    def _make_room(self, unit: int, rows: int, encoded: int) -> int | None:
+    def _make_room(self, unit: int, rows: int, encoded: int, first: bool) -> int | None:
         if self._rooms.whole and (self.decoded or self._encoded + encoded <= self.shares.encoded):
             return int(self._first_row[unit])
         order: list[int] | None = None
@@ -202,19 +203,19 @@ class Shelf:
             if row0 is not None:
                 return row0
             if order is None:
-                order = self._evictable(unit)
+                order = self._evictable(unit, first)
             if not order:
                 return None
             self._drop(order.pop())
 
-    def _evictable(self, unit: int) -> list[int]:
-        """Units that may go for ``unit``, the one that is needed last at the end."""
+    def _evictable(self, unit: int, first: bool) -> list[int]:
+        """Units that may go for ``unit``, the one that is needed last at the end; all that are free if it is needed now."""
         free = [u for u, held in self._held.items() if not held.pins and not held.coming]
         if not free:
             return []
         uses = self.next_use(np.array([unit, *free]))
-        later = [(use, u) for use, u in zip(uses[1:].tolist(), free, strict=True)]
-        return [u for _, u in sorted(later)]
+        own, *others = uses.tolist()
+        return [u for use, u in sorted(zip(others, free, strict=True)) if first or use > own]
 
     def _drop(self, unit: int) -> None:
         held = self._held.pop(unit)
