@@ -123,7 +123,7 @@ def build(client: Any, kind: str, variant: str, sources: Sources) -> Built:
 
 def _build(client: Any, kind: str, tag: str, digest: str, base: str, wheels: list[Path], sources: Sources) -> None:
     pip = {name: os.environ[name] for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL") if os.environ.get(name)}
-    arguments = pip | {"BASE": base, "VERSION": VERSION, "REVISION": _revision()}
+    arguments = pip | {"BASE": base, "VERSION": VERSION, "REVISION": _revision(), "IMAGE": tag}
     if sources.torch_index and kind != "data":
         arguments["TORCH_INDEX"] = sources.torch_index
     words: list[str] = []

@@ -19,6 +19,9 @@ ENV PATH=/opt/tendon/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp LOGNAME=tendon \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8
 ARG VERSION=0.0.0
 ARG REVISION=unknown
+ARG IMAGE
+# what the record of a run says it was made in
+ENV TENDON_IMAGE=${IMAGE}
 LABEL org.opencontainers.image.title="tendon-data" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \

@@ -21,6 +21,9 @@ ENV PATH=/opt/tendon/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp LOGNAME=tendon \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 ARG VERSION=0.0.0
 ARG REVISION=unknown
+ARG IMAGE
+# what the record of a run says it was made in
+ENV TENDON_IMAGE=${IMAGE}
 LABEL org.opencontainers.image.title="tendon-train" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \

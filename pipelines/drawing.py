@@ -23,6 +23,7 @@ class Node:
     image: str = ""
     cached: bool = False
     inside: tuple[Node, ...] = ()
+    items: str = ""  # what a loop goes over
     parallelism: int = 0
 
 
@@ -48,7 +49,7 @@ def _nodes(spec: Spec, tasks: Spec, before: tuple[str, ...] = ()) -> Iterator[No
         elif "iteratorPolicy" in tasks[name] or "parameterIterator" in tasks[name]:
             inside = tuple(_nodes(spec, component["dag"]["tasks"]))
             limit = tasks[name].get("iteratorPolicy", {}).get("parallelismLimit", 0)
-            yield Node(name, direct, inside=inside, parallelism=limit)
+            yield Node(name, direct, inside=inside, items=tasks[name]["taskInfo"]["name"], parallelism=limit)
             ends[name] = (name,)
         else:
             inner = tuple(_nodes(spec, component["dag"]["tasks"], direct))
@@ -85,8 +86,8 @@ def mermaid(nodes: tuple[Node, ...]) -> str:
     ends = {node.name: node for node in nodes}
     for node in nodes:
         if node.inside:
-            limit = f", {node.parallelism} at once" if node.parallelism else ""
-            lines.append(f'  subgraph {_id(node.name)} ["per trial{limit}"]')
+            limit = f", {node.parallelism} at once" if node.parallelism else ", all at once"
+            lines.append(f'  subgraph {_id(node.name)} ["{node.items}{limit}"]')
             lines += [f"    {_box(inner)}" for inner in node.inside]
             lines += [f"    {_id(before)} --> {_id(inner.name)}" for inner in node.inside for before in inner.after]
             lines.append("  end")

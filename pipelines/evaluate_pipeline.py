@@ -3,7 +3,7 @@
 from kfp import dsl
 
 from components.measure.component import measure
-from pipelines.line import at_the_end
+from pipelines.line import JOB, at_the_end
 from pipelines.parameters import with_parameters
 from pipelines.resources import Place
 
@@ -32,6 +32,7 @@ def evaluate_pipeline(
                 store_uri=store_uri,
                 config=changes,
                 episodes=confirm_episodes,
+                job_id=JOB,
             ),
             "sim",
         )

@@ -11,7 +11,6 @@ from typing import Any
 from kfp import dsl
 
 from components.confirm.component import confirm
-from components.convert.component import convert
 from components.evaluate.component import evaluate
 from components.export.component import export
 from components.finish.component import finish
@@ -19,8 +18,8 @@ from components.plan.component import plan
 from components.promote.component import promote as move_champion
 from components.report.component import report
 from components.select.component import select
-from components.stats.component import stats
 from components.train.component import train
+from pipelines.conversion import conversion
 from pipelines.resources import PARALLEL_TRIALS, Place
 
 JOB = dsl.PIPELINE_JOB_ID_PLACEHOLDER
@@ -33,6 +32,7 @@ class Wanted:
     source_uri: Any
     store_uri: Any
     dataset_name: Any
+    convert_workers: Any
     config: Any
     sweep: Any
     episodes: Any
@@ -57,6 +57,7 @@ def training_line(wanted: Wanted, place: Place) -> None:
             source_uri=wanted.source_uri,
             store_uri=wanted.store_uri,
             dataset_name=wanted.dataset_name,
+            convert_workers=wanted.convert_workers,
             config=wanted.config,
             sweep=wanted.sweep,
             episodes=wanted.episodes,
@@ -68,19 +69,15 @@ def training_line(wanted: Wanted, place: Place) -> None:
         "data",
     )
     run_uri = planned.outputs["run_uri"]
-    converted = place.put(
-        convert(
-            source_uri=wanted.source_uri,
-            source_digest=planned.outputs["source_digest"],
-            store_uri=planned.outputs["store"],
-            dataset_name=wanted.dataset_name,
-            dataset_uri=planned.outputs["dataset_uri"],
-            skip_episodes=planned.outputs["skip_episodes"],
-        ),
-        "data",
-    )
-    described = place.put(
-        stats(dataset_uri=converted.outputs["dataset_uri"], digest=converted.outputs["digest"]), "data"
+    data = conversion(
+        shares=planned.outputs["shares"],
+        source_uri=wanted.source_uri,
+        source_digest=planned.outputs["source_digest"],
+        store_uri=planned.outputs["store"],
+        dataset_name=wanted.dataset_name,
+        dataset_uri=planned.outputs["dataset_uri"],
+        conversion_options=planned.outputs["conversion"],
+        image_data=place.image_data,
     )
     with dsl.ParallelFor(items=planned.outputs["Output"], name="trials", parallelism=PARALLEL_TRIALS) as item:
         # What belongs to the trial comes from the item: see the return value of components/plan. The GPU's parameters are
@@ -98,7 +95,7 @@ def training_line(wanted: Wanted, place: Place) -> None:
                 queue=wanted.trainjob_queue,
             ),
             "train",
-        ).after(described)
+        ).after(data)
         exported = place.put(export(run_uri=item.run_uri, outcome=trained.outputs["Output"]), "train")
         evaluated = place.put(evaluate(run_uri=item.run_uri, outcome=exported.outputs["Output"]), "sim")
 

@@ -48,6 +48,13 @@ TABLE = (
     ),
     Parameter("dataset_name", "data", str, "demos", "Name of the converted dataset inside the store."),
     Parameter(
+        "convert_workers",
+        "data",
+        int,
+        1,
+        "Pods that share the conversion; the dataset is the same for any number. A demo:// source takes one.",
+    ),
+    Parameter(
         "config",
         "training",
         str,
@@ -150,7 +157,7 @@ TABLE = (
 )
 BY_NAME = {parameter.name: parameter for parameter in TABLE}
 
-_DATA = ("source_uri", "store_uri", "dataset_name")
+_DATA = ("source_uri", "store_uri", "dataset_name", "convert_workers")
 _TRAINING = ("config", "sweep", "episodes", "confirm_episodes", "champion")
 _PLACE = ("gpu_count", "gpu_type", "image_data", "image_train", "image_sim", "node_selector", "node_tolerations")
 _TRAINJOB = ("trainjob_nodes", "trainjob_gpus", "trainjob_queue")

@@ -56,10 +56,10 @@ class Place:
     """Where the tasks of one pipeline run: pipeline parameters, each resolved when the run starts."""
 
     image_data: Any
-    image_train: Any
-    image_sim: Any
-    node_selector: Any
-    node_tolerations: Any
+    image_train: Any = None
+    image_sim: Any = None
+    node_selector: Any = None
+    node_tolerations: Any = None
     gpu_count: Any = None
     gpu_type: Any = None
 

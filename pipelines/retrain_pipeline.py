@@ -3,7 +3,7 @@
 from kfp import dsl
 
 from components.check.component import check
-from pipelines.line import Wanted, at_the_end, training_line
+from pipelines.line import JOB, Wanted, at_the_end, training_line
 from pipelines.parameters import with_parameters
 from pipelines.resources import Place
 
@@ -14,6 +14,7 @@ def retrain_pipeline(
     source_uri: str,
     store_uri: str,
     dataset_name: str,
+    convert_workers: int,
     config: str,
     sweep: list,
     episodes: int,
@@ -41,7 +42,12 @@ def retrain_pipeline(
     with dsl.ExitHandler(at_the_end(place, store_uri, notify_when, remember=True), name="line"):
         checked = place.put(
             check(
-                source_uri=source_uri, store_uri=store_uri, dataset_name=dataset_name, champion=champion, force=force
+                source_uri=source_uri,
+                store_uri=store_uri,
+                dataset_name=dataset_name,
+                champion=champion,
+                force=force,
+                job_id=JOB,
             ),
             "data",
         )
@@ -51,6 +57,7 @@ def retrain_pipeline(
                     source_uri=source_uri,
                     store_uri=store_uri,
                     dataset_name=dataset_name,
+                    convert_workers=convert_workers,
                     config=config,
                     sweep=sweep,
                     episodes=episodes,

@@ -7,7 +7,13 @@ from components.images import IMAGES
 
 @dsl.component(base_image=IMAGES["data"], install_kfp_package=False)
 def check(
-    source_uri: str, store_uri: str, dataset_name: str, champion: str, force: bool, answer: dsl.Output[dsl.Artifact]
+    source_uri: str,
+    store_uri: str,
+    dataset_name: str,
+    champion: str,
+    force: bool,
+    job_id: str,
+    answer: dsl.Output[dsl.Artifact],
 ) -> str:
     """Say whether the demonstrations differ from those that were trained on last.
 
@@ -17,6 +23,7 @@ def check(
         dataset_name: Name of the dataset; with the champion's it names the schedule.
         champion: Name of the champion.
         force: Train in any case.
+        job_id: The engine's own name of this run; finish finds by it what went wrong.
         answer: The answer with its reason and the digest of the demonstrations, as JSON.
 
     Returns:
@@ -35,6 +42,7 @@ def check(
             champion=champion,
             force=force,
             artifact_uri=answer.uri,
+            job_id=job_id,
         )
     with open(answer.path, "w", encoding="utf-8") as file:
         json.dump({"needed": result.needed, "reason": result.reason, "source_digest": result.source_digest}, file)

@@ -12,6 +12,7 @@ def measure(
     store_uri: str,
     config: str,
     episodes: int,
+    job_id: str,
     metrics: dsl.Output[dsl.Metrics],
     page: dsl.Output[dsl.HTML],
 ) -> str:
@@ -23,6 +24,7 @@ def measure(
         store_uri: Where the tables are kept; empty means beside each bundle.
         config: Changes to the bundle's own configuration.
         episodes: Rollouts of each bundle.
+        job_id: The engine's own name of this run; finish finds by it what went wrong.
         metrics: success_rate, success_low, success_high, n, crashed, mean_steps.
         page: The rates, self-contained.
 
@@ -40,7 +42,9 @@ def measure(
             champion_uri=against_uri,
             episodes=episodes,
             config=config,
-            evaluations_uri=f"{store_uri.rstrip('/')}/evaluations" if store_uri else "",
+            store_uri=store_uri,
+            artifact_uri=page.uri,
+            job_id=job_id,
         )
     for name, value in result.metrics.items():
         if math.isfinite(value):

@@ -10,6 +10,7 @@ def plan(
     source_uri: str,
     store_uri: str,
     dataset_name: str,
+    convert_workers: int,
     config: str,
     sweep: list,
     episodes: int,
@@ -22,7 +23,8 @@ def plan(
     store: dsl.OutputPath(str),
     dataset_uri: dsl.OutputPath(str),
     source_digest: dsl.OutputPath(str),
-    skip_episodes: dsl.OutputPath(list),
+    conversion: dsl.OutputPath(dict),
+    shares: dsl.OutputPath(list),
 ) -> list:
     """Turn the parameters into trials; find every configuration error before anything expensive starts.
 
@@ -30,6 +32,7 @@ def plan(
         source_uri: Where the demonstrations are.
         store_uri: Where everything is kept; empty means a folder beside the pipeline root.
         dataset_name: Name of the converted dataset.
+        convert_workers: How many pods share the conversion.
         config: Hydra overrides, separated by spaces.
         sweep: List of {key, name, group, values, value_names}; empty means one trial.
         episodes: Rollouts per trial on the selection seeds.
@@ -42,7 +45,8 @@ def plan(
         store: The store that is used.
         dataset_uri: Where the converted dataset is or will be.
         source_digest: Digest of the demonstrations.
-        skip_episodes: Episodes that the configuration leaves out.
+        conversion: Options of the conversion that the configuration sets under data.
+        shares: The shares of the conversion, one pod each: 0/2, 1/2.
 
     Returns:
         One {trial, run_uri, dataset_uri} per trial: all that the steps inside the fan-out need, because kfp's local
@@ -62,6 +66,7 @@ def plan(
             source_uri=source_uri,
             store_uri=store_uri,
             dataset_name=dataset_name,
+            convert_workers=convert_workers,
             config=config,
             sweep=json.loads(json.dumps(sweep), parse_float=whole),
             episodes=episodes,
@@ -72,7 +77,8 @@ def plan(
             job_id=job_id,
         )
     values = {run_uri: result.run_uri, store: result.store_uri, dataset_uri: result.dataset_uri}
-    values |= {source_digest: result.source_digest, skip_episodes: json.dumps(result.skip_episodes)}
+    values |= {source_digest: result.source_digest, conversion: json.dumps(result.conversion)}
+    values |= {shares: json.dumps(result.shares)}
     values |= {trial_table.path: json.dumps(result.trials, indent=1)}
     for path, value in values.items():
         with open(path, "w", encoding="utf-8") as file:

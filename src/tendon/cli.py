@@ -64,6 +64,7 @@ def _run_verbs(verb) -> None:  # type: ignore[no-untyped-def]
             "--store-uri", help="where everything is kept: a folder or s3://bucket/prefix (default outputs/run)"
         )
         run.add_argument("--dataset-name", help="folder name of the converted dataset")
+        run.add_argument("--config", help="a robomimic JSON instead of overrides; with --sweep its base")
         run.add_argument("--sweep", help="YAML or JSON file: a list of {key, name, group, values, value_names}")
         run.add_argument("--episodes", type=int, help="rollouts per trial on the selection seeds")
         run.add_argument("--confirm-episodes", type=int, help="rollouts of the winner on fresh seeds")

@@ -16,6 +16,7 @@ from tendon.logs import duration, end_card
 from tendon.storage import join, open_store
 
 if TYPE_CHECKING:
+    from tendon.config.generator import ConfigGenerator
     from tendon.config.schema import TrainConfig
 
 DEMO = {
@@ -51,7 +52,9 @@ def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
     parameters = default_arguments(yaml_path) | defaults | given
     if arguments.overrides:
         parameters["config"] = " ".join([defaults.get("config", ""), *arguments.overrides]).strip()
-    if arguments.sweep:
+    if arguments.config:
+        parameters |= _robomimic_run(arguments)
+    elif arguments.sweep:
         parameters["sweep"] = load_sweep(arguments.sweep)
     if "://" not in parameters["store_uri"]:
         parameters["store_uri"] = str(Path(parameters["store_uri"]).resolve())
@@ -73,6 +76,22 @@ def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
     }
     print(end_card("done", list(rows.items()), f"tendon promote --run-uri {shlex.quote(result.run_uri)}"))
     return 0
+
+
+def _robomimic_run(arguments: Namespace) -> dict[str, Any]:
+    """What a run of a robomimic JSON, or of its hyperparameter helper, takes; the command line's overrides come last."""
+    from tendon.config.foreign.robomimic import read_json
+    from tendon.config.generator import trial_keys
+
+    tree = read_json(arguments.config)
+    if arguments.sweep:
+        made = load_generator(arguments.sweep, arguments.config).pipeline()
+    else:
+        pairs = trial_keys(tree, arguments.config).items()
+        made = {"config": " ".join(f"{key}={value}" for key, value in pairs), "sweep": []}
+    made["config"] = " ".join([made["config"], *arguments.overrides])
+    data = tree.get("train", {}).get("data")
+    return made | ({"source_uri": data} if isinstance(data, str) and not arguments.source_uri else {})
 
 
 def _print_plan(parameters: dict[str, Any]) -> int:
@@ -203,7 +222,9 @@ def train(arguments: Namespace) -> int:
         run = load_plan(arguments.run_uri)
         config, trial_uri = run.config_of(arguments.trial), run.trial_uri(arguments.trial)
     elif arguments.config:
-        config = robomimic_config(arguments.config, arguments.dataset, arguments.store_uri, arguments.overrides)
+        from tendon import robomimic
+
+        config = robomimic.configure(arguments.config, arguments.dataset, arguments.store_uri, arguments.overrides)
         trial_uri = join(arguments.store_uri, "trials", run_key(config))
     else:
         config = compose(arguments.overrides, config_dir=arguments.config_dir, config_name=arguments.config_name)
@@ -224,43 +245,6 @@ def train(arguments: Namespace) -> int:
     )
     print(end_card("trained", list(rows.items()), following))
     return 0
-
-
-def robomimic_config(path: str, dataset: str | None, store_uri: str, overrides: list[str]) -> Any:
-    """A robomimic JSON with its dataset, converted, as our configuration; what has no meaning here is said."""
-    from tendon.config.compose import compose
-    from tendon.config.foreign.robomimic import read_json, translate
-    from tendon.config.override_text import quote
-    from tendon.config.tree import CONF
-    from tendon.data.dataset import open_dataset
-    from tendon.registry.planner import source_digest
-
-    tree = read_json(path)
-    given = dataset or tree.get("train", {}).get("data")
-    if not isinstance(given, str) or not given:
-        why = "train.data is not a path, and --dataset is not given"
-        raise ConfigError("there is no dataset", where=path, why=why, fix="--dataset FILE.hdf5")
-    translate(tree, path, steps_per_pass=1)  # a mistake is said before anything is converted
-    source = given if "://" in given else str(Path(given).resolve())
-    name = Path(given).stem.replace(".", "_")
-    converted = steps.convert(
-        source_uri=source, source_digest=source_digest(source), store_uri=store_uri, dataset_name=name
-    )
-    manifest = open_dataset(converted.dataset_uri).manifest
-    split = tree.get("train", {}).get("hdf5_filter_key")
-    frames = manifest.splits[split].steps if split in manifest.splits else manifest.steps
-    passes = max(1, frames // int(tree.get("train", {}).get("batch_size", 100)))
-    translation = translate(tree, path, steps_per_pass=passes, splits=tuple(manifest.splits))
-    for note in translation.notes:
-        sys.stderr.write(f"note: {note}\n")
-    task = str(manifest.metadata.get("env_name", manifest.metadata.get("env_args", {}).get("env_name", "")))
-    envs = {compose([f"env={file.stem}", "data.uri=x"]).env.task: file.stem for file in (CONF / "env").glob("*.yaml")}
-    known = (
-        [f"env={envs[task]}"]
-        if task in envs
-        else ["env=lift", "env.name=unknown", f"env.task={quote(task or 'unknown')}"]
-    )
-    return compose([*known, *translation.overrides, f"data.uri={quote(converted.dataset_uri)}", *overrides])
 
 
 def _print_rehearsal(config: TrainConfig, trial_uri: str) -> int:
@@ -444,24 +428,21 @@ def sweep(arguments: Namespace) -> int:
 
 def _write_experiments(arguments: Namespace) -> int:
     """Robomimic's hyperparameter helper: a JSON for each experiment, and a script."""
-    import runpy
-
-    from tendon.config.generator import ConfigGenerator
-
-    if arguments.sweep.endswith(".py"):
-        make = runpy.run_path(arguments.sweep).get("make_generator")
-        if not callable(make):
-            why = "it has no function make_generator(config_file, script_file)"
-            raise ConfigError(
-                "this file makes no sweep", where=arguments.sweep, why=why, fix="return a ConfigGenerator"
-            )
-        generator = make(arguments.config, arguments.script)
-    else:
-        generator = ConfigGenerator(arguments.config, script_file=arguments.script)
-        generator.extend(load_sweep(arguments.sweep))
-    for path in generator.generate(arguments.command):
+    for path in load_generator(arguments.sweep, arguments.config, arguments.script).generate(arguments.command):
         print(path)
     return 0
+
+
+def load_generator(sweep: str, config: str, script: str | None = None) -> ConfigGenerator:
+    """Robomimic's generator over a base JSON: from the user's Python file, or a list of parameters."""
+    from tendon.config.foreign.robomimic_scan import run_helper
+    from tendon.config.generator import ConfigGenerator
+
+    if sweep.endswith(".py"):
+        return run_helper(sweep, config, script)
+    generator = ConfigGenerator(config, script_file=script)
+    generator.extend(load_sweep(sweep))
+    return generator
 
 
 def sims(arguments: Namespace) -> int:

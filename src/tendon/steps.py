@@ -8,6 +8,7 @@ work there and returns at once, so that a second attempt, in the same run or ano
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import tempfile
@@ -15,10 +16,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from tendon.errors import ConfigError, DataError, Interrupted, TendonError, unexpected
+from tendon.config.digest import running_image
+from tendon.errors import ConfigError, DataError, Interrupted, TendonError
 from tendon.logs import Progress
+from tendon.registry.failure import kept
 from tendon.registry.outcome import TrialOutcome
 from tendon.registry.plan import RunPlan, load_plan
 from tendon.storage import join, open_store
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+R = TypeVar("R")
+
+WORTH_A_PROCESS = 64 * 1024**2  # bytes of demonstrations
 MOST_ERROR = 1200  # characters of an error in a message; the log of the step has all of them
 
 
@@ -46,7 +52,8 @@ class PlanResult:
     store_uri: str
     source_digest: str
     dataset_uri: str
-    skip_episodes: list[str]
+    conversion: dict[str, Any]  # options that are not the usual ones, for convert
+    shares: list[str]  # of the conversion, one worker each: "0/2", "1/2"
     trials: list[dict[str, str]]
 
 
@@ -63,30 +70,35 @@ def plan(
     promote: bool,
     artifact_uri: str = "",
     job_id: str = "",
+    convert_workers: int = 1,
 ) -> PlanResult:
     """Turn parameters into trials; every configuration error of every trial is found here, before anything costs a GPU second."""
-    from tendon.registry.jobs import note_job
+    from tendon.registry.jobs import job_folder, note_job
     from tendon.registry.plan import save_plan
-    from tendon.registry.planner import make_plan
+    from tendon.registry.planner import make_plan, shares_of
 
-    run = make_plan(
-        source_uri=source_uri,
-        store_uri=store_uri or _store_beside(artifact_uri),
-        dataset_name=dataset_name,
-        config=config,
-        sweep=sweep,
-        episodes=episodes,
-        confirm_episodes=confirm_episodes,
-        champion=champion,
-        promote=promote,
-    )
-    save_plan(run)
+    store_uri = store_uri or _store_beside(artifact_uri)
+    with kept(job_folder(store_uri, job_id), "plan"):
+        run = make_plan(
+            source_uri=source_uri,
+            store_uri=store_uri,
+            dataset_name=dataset_name,
+            config=config,
+            sweep=sweep,
+            episodes=episodes,
+            confirm_episodes=confirm_episodes,
+            champion=champion,
+            promote=promote,
+            convert_workers=convert_workers,
+        )
+        save_plan(run)
     note_job(run.store_uri, job_id, run.run_uri)
     log.info("plan: %d trial(s) on %s, run %s", len(run.trials), run.source_uri, run.run_uri)
     for trial in run.trials:
         log.info("plan: trial %s (%s) %s", trial.name, trial.run_key, " ".join(trial.overrides))
     trials = [{"name": trial.name, "overrides": " ".join(trial.overrides)} for trial in run.trials]
-    return PlanResult(run.run_uri, run.store_uri, run.source_digest, run.dataset_uri, list(run.skip_episodes), trials)
+    shares = shares_of(source_uri, convert_workers)
+    return PlanResult(run.run_uri, run.store_uri, run.source_digest, run.dataset_uri, run.conversion, shares, trials)
 
 
 def _store_beside(artifact_uri: str) -> str:
@@ -125,7 +137,7 @@ def convert(
     skip_episodes: Sequence[str] = (),
     workers: int = 1,
     worker: str = "0/1",
-    resize: tuple[int, int] | None = None,
+    resize: Sequence[int] | None = None,
     codec: str = "",
     jpeg_quality: int = 90,
     exact: bool = False,
@@ -133,14 +145,17 @@ def convert(
 ) -> DatasetResult:
     """Convert demonstrations to shards under a prefix that is known from the digests alone; resumable, manifest last.
 
-    ``workers`` processes here; ``worker`` "K/N" is one of N machines that share the plan.
+    ``workers`` processes here, 0: as many as the processors and the size of the source are good for; ``worker`` "K/N" is
+    one of N machines that share the plan.
     """
     from tendon.data.convert import ConversionOptions, dataset_uri, parse_share, plan_digest
     from tendon.data.convert import convert as convert_episodes
+    from tendon.data.cpus import usable_cpus
     from tendon.data.manifest import load_manifest
     from tendon.evaluate.demo_uri import opened
 
-    options = ConversionOptions(tuple(skip_episodes), jpeg_quality, resize, codec, exact)
+    size = tuple(int(each) for each in resize) if resize else None  # an engine may hand numbers over as floats
+    options = ConversionOptions(tuple(skip_episodes), int(jpeg_quality), size, codec, exact)  # type: ignore[arg-type]
     number, of = parse_share(worker)
     uri = dataset_uri(store_uri, dataset_name, plan_digest(source_digest, options))
     manifest = load_manifest(open_store(uri))
@@ -148,6 +163,7 @@ def convert(
         log.info("convert: found finished in %s", uri)
     else:
         with (
+            kept(uri, "convert", worker if of > 1 else ""),
             _timed(uri, "convert"),
             opened(source_uri, source_digest, store_uri) as source,
             Progress("convert", None, "steps") as bar,
@@ -157,7 +173,7 @@ def convert(
                 store_uri,
                 dataset_name,
                 options,
-                workers,
+                workers or min(max(1, int(usable_cpus())), 1 + source.describe().num_bytes // of // WORTH_A_PROCESS),
                 bar.follow,
                 source_digest,
                 strict=strict,
@@ -185,7 +201,7 @@ def stats(*, dataset_uri: str, split: str = "train", skip_episodes: Sequence[str
     skipped = f"-without-{digest(sorted(skip_episodes))}" if skip_episodes else ""
     store, key = open_store(dataset_uri), f"stats/{split}{skipped}.json"
     if store.head(key) is None:
-        with _timed(dataset_uri, "stats"):
+        with kept(dataset_uri, "stats"), _timed(dataset_uri, "stats"):
             result = compute_stats(open_dataset(dataset_uri), split, skip_episodes)
         for finding in result.findings:
             log.warning("stats: %s", finding)
@@ -202,7 +218,7 @@ def train_trial(*, run_uri: str, trial: str, dataset_uri: str) -> str:
     """Train one trial, continuing where an earlier attempt stopped; a failure is an outcome, not the end of its siblings."""
     run = _begin(run_uri, "train", trial)
     planned = run.trial(trial)
-    return _soft("train", TrialOutcome(trial, planned.run_key), lambda outcome: _train(run, outcome, dataset_uri))
+    return _soft(run_uri, "train", TrialOutcome(trial, planned.run_key), lambda done: _train(run, done, dataset_uri))
 
 
 def _train(run: RunPlan, outcome: TrialOutcome, dataset_uri: str) -> TrialOutcome:
@@ -246,7 +262,7 @@ def train_on_nodes(
             run_job(spec)
         return _train(run, outcome, dataset_uri)
 
-    return _soft("train", TrialOutcome(trial, planned.run_key), work)
+    return _soft(run_uri, "train", TrialOutcome(trial, planned.run_key), work)
 
 
 def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResult:
@@ -267,16 +283,17 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
 
 
 def rollouts_in_training(policy: Policy, config: TrainConfig) -> dict[str, float]:
-    """How a policy that is being trained does in its simulator, on training seeds; LeRobot's numbers."""
+    """How a policy that is being trained does in its simulator, on training seeds; LeRobot's numbers, and robomimic's."""
     from tendon.evaluate.rollout import evaluate_policy
     from tendon.evaluate.seeds import training
+    from tendon.evaluate.table import robomimic_names
 
     began = time.monotonic()
     results = evaluate_policy(policy, config.env, config.eval, training(config.eval.n_episodes))
     played = [result for result in results if result.status != "crashed"]
     count = max(1, len(played))
     seconds = time.monotonic() - began
-    return {
+    return robomimic_names([result.row() for result in played], seconds) | {
         "avg_sum_reward": sum(result.sum_reward for result in played) / count,
         "avg_max_reward": sum(result.max_reward for result in played) / count,
         "pc_success": 100.0 * sum(result.status == "success" for result in played) / count,
@@ -299,7 +316,10 @@ def rehearse_training(*, config: TrainConfig, dataset_uri: str, trial_uri: str) 
 def export_trial(*, run_uri: str, outcome: str) -> str:
     """Turn the trial's checkpoint into a bundle whose actions are proven equal."""
     return _soft(
-        "export", TrialOutcome.from_json(outcome), lambda done: _export(_begin(run_uri, "export", done.trial), done)
+        run_uri,
+        "export",
+        TrialOutcome.from_json(outcome),
+        lambda done: _export(_begin(run_uri, "export", done.trial), done),
     )
 
 
@@ -324,6 +344,7 @@ def export(*, checkpoint_uri: str, bundle_uri: str) -> str:
 def evaluate_trial(*, run_uri: str, outcome: str) -> str:
     """Roll the trial's bundle out on the selection seeds."""
     return _soft(
+        run_uri,
         "evaluate",
         TrialOutcome.from_json(outcome),
         lambda done: _evaluate(_begin(run_uri, "evaluate", done.trial), done),
@@ -372,28 +393,40 @@ def _begin(run_uri: str, step: str, trial: str = "") -> RunPlan:
 
 @contextmanager
 def _timed(uri: str, step: str) -> Iterator[None]:
-    """Keep how long real work took, beside what it made; a later attempt that finds it finished does not overwrite it."""
+    """Keep how long real work took and in which image, beside what it made; whoever finds it finished does not overwrite it."""
     started = time.monotonic()
     yield
-    seconds = round(time.monotonic() - started, 3)
-    open_store(uri).write(f"timings/{step}.json", json.dumps({"step": step, "seconds": seconds}).encode())
+    noted = {"step": step, "seconds": round(time.monotonic() - started, 3), "image": running_image()}
+    open_store(uri).write(f"timings/{step}.json", json.dumps(noted).encode())
 
 
-def _soft(step: str, outcome: TrialOutcome, work: Callable[[TrialOutcome], TrialOutcome]) -> str:
+def _soft(run_uri: str, step: str, outcome: TrialOutcome, work: Callable[[TrialOutcome], TrialOutcome]) -> str:
     """Run a step of a trial. What fails is written into the outcome; only an interruption leaves, so that it is retried."""
     if outcome.status != "ok":
         log.warning("%s: skipped, %s of trial %s failed", step, outcome.failed_step, outcome.trial)
         return outcome.to_json()
     try:
-        return work(outcome).to_json()
+        with kept(run_uri, step, outcome.trial):
+            return work(outcome).to_json()
     except Interrupted:
         raise
     except TendonError as error:
-        text = str(error)
-    except Exception as error:
-        text = str(unexpected(step, error))
-    log.error("%s: trial %s failed; its siblings go on\n%s", step, outcome.trial, text)
-    return replace(outcome, status="failed", failed_step=step, error=text).to_json()
+        log.error("%s: trial %s failed; its siblings go on\n%s", step, outcome.trial, error)
+        return replace(outcome, status="failed", failed_step=step, error=str(error)).to_json()
+
+
+def _in_run(step: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """For a step of a run: what ends it is kept in the run's folder."""
+
+    def around(function: Callable[..., R]) -> Callable[..., R]:
+        @functools.wraps(function)
+        def wrapped(*, run_uri: str, **given: Any) -> R:
+            with kept(run_uri, step):
+                return function(run_uri=run_uri, **given)
+
+        return wrapped
+
+    return around
 
 
 # ------------------------------------------------------------------------------------------------------- select, confirm
@@ -408,6 +441,7 @@ class SelectionResult:
     metrics: dict[str, float]
 
 
+@_in_run("select")
 def select(*, run_uri: str, outcomes: list[str]) -> SelectionResult:
     """Rank the trials on the selection seeds; dead trials are listed last, with what killed them."""
     from tendon.evaluate.confidence import rank_trials
@@ -430,6 +464,7 @@ class ConfirmationResult:
     verdict: str
 
 
+@_in_run("confirm")
 def confirm(*, run_uri: str) -> ConfirmationResult:
     """Roll out winner and champion on the same fresh seeds and say which is better, or that it cannot be told."""
     from tendon.registry.confirmation import confirm_winner
@@ -452,6 +487,7 @@ class ReportResult:
     record_uri: str
 
 
+@_in_run("report")
 def report(*, run_uri: str) -> ReportResult:
     """One page that opens offline, and the record that says where every number comes from."""
     from tendon.report.gather import gather
@@ -474,6 +510,7 @@ class PromotionResult:
     reason: str
 
 
+@_in_run("promote")
 def promote(*, run_uri: str, force: bool = False) -> PromotionResult:
     """Move the champion pointer if that was asked for and the gate agrees; the last step, so a run without any winner fails here."""
     from tendon.registry.confirmation import load_confirmation
@@ -508,14 +545,23 @@ class NewData:
 
 
 def check_new(
-    *, source_uri: str, store_uri: str, dataset_name: str, champion: str, force: bool = False, artifact_uri: str = ""
+    *,
+    source_uri: str,
+    store_uri: str,
+    dataset_name: str,
+    champion: str,
+    force: bool = False,
+    artifact_uri: str = "",
+    job_id: str = "",
 ) -> NewData:
     """Whether the demonstrations differ from those that were trained on last, or ``force`` says to train anyway."""
-    from tendon.registry.jobs import last_trained
+    from tendon.registry.jobs import job_folder, last_trained
     from tendon.registry.planner import source_digest
 
-    found = source_digest(source_uri)
-    last = last_trained(store_uri or _store_beside(artifact_uri), dataset_name, champion)
+    store_uri = store_uri or _store_beside(artifact_uri)
+    with kept(job_folder(store_uri, job_id), "check"):
+        found = source_digest(source_uri)
+        last = last_trained(store_uri, dataset_name, champion)
     if last is None:
         result = NewData(True, "nothing was trained on these demonstrations yet", found)
     elif last.source_digest != found:
@@ -550,20 +596,25 @@ def finish(
     artifact_uri: str = "",
 ) -> FinishResult:
     """Last of all, also of a failed run: its report with what there is, a message to who wants one, the mark of a schedule."""
-    from tendon.registry.jobs import find_job, remember_trained
+    from tendon.registry.failure import failures_in
+    from tendon.registry.jobs import find_job, job_folder, remember_trained
     from tendon.registry.notice import notify
     from tendon.report.ended import describe_end
 
     store_uri = store_uri or _store_beside(artifact_uri)
-    run_uri, failed = find_job(store_uri, job_id), state != "SUCCEEDED"
-    end = describe_end(run_uri, state, error)
+    job, failed = find_job(store_uri, job_id), state != "SUCCEEDED"
+    run_uri = job.run_uri
+    places = [run_uri, load_plan(run_uri).dataset_uri] if run_uri else [job_folder(store_uri, job_id)]
+    failures = [failure for uri in places for failure in failures_in(uri, since=job.when)] if failed else []
+    end = describe_end(run_uri, state, error, failures)
     if run_uri and failed:
         open_store(run_uri).write("report.html", end.html.encode())
     if run_uri and not failed and remember:
         run = load_plan(run_uri)
         remember_trained(run.store_uri, run.dataset_name, run.champion, run.source_digest, run.run_uri)
     report_uri = join(run_uri, "report.html") if run_uri else ""
-    fields = {"state": state, "run": run_uri, "report": report_uri, "link": link, "error": error[:MOST_ERROR]}
+    why = failures[0].text if failures else error
+    fields = {"state": state, "run": run_uri, "report": report_uri, "link": link, "error": why[:MOST_ERROR]}
     told = notify(f"tendon: {end.headline}", fields, failed=failed, when=notify_when)
     log.info("finish: %s%s", end.headline, ", told the webhook" if told else "")
     return FinishResult(end.html, end.headline, report_uri, told)
@@ -579,21 +630,30 @@ class MeasureResult:
 
 
 def measure(
-    *, bundle_uri: str, champion_uri: str = "", episodes: int = 50, config: str = "", evaluations_uri: str = ""
+    *,
+    bundle_uri: str,
+    champion_uri: str = "",
+    episodes: int = 50,
+    config: str = "",
+    store_uri: str = "",
+    artifact_uri: str = "",
+    job_id: str = "",
 ) -> MeasureResult:
     """Roll an existing bundle out on confirmation seeds, and say whether it is better than another on the same seeds."""
     from tendon.config.digest import digest
+    from tendon.registry.jobs import job_folder
     from tendon.report.ended import describe_measurement
 
     run_id = digest("measure", bundle_uri, champion_uri)
     tables = {}
-    for role, uri in (("winner", bundle_uri), ("champion", champion_uri)):
-        if uri:
-            own = join(evaluations_uri, digest(uri)) if evaluations_uri else ""
-            settings = bundle_config(bundle_uri, [*config.split(), f"eval.n_episodes={episodes}"])
-            tables[role] = evaluate(
-                bundle_uri=uri, config=settings, block="confirmation", run_id=run_id, evaluations_uri=own
-            )
+    with kept(job_folder(store_uri or _store_beside(artifact_uri), job_id) if job_id else "", "measure"):
+        for role, uri in (("winner", bundle_uri), ("champion", champion_uri)):
+            if uri:
+                own = join(store_uri, "evaluations", digest(uri)) if store_uri else ""
+                settings = bundle_config(bundle_uri, [*config.split(), f"eval.n_episodes={episodes}"])
+                tables[role] = evaluate(
+                    bundle_uri=uri, config=settings, block="confirmation", run_id=run_id, evaluations_uri=own
+                )
     shown = describe_measurement(bundle_uri, champion_uri, tables)
     return MeasureResult(shown.metrics, shown.headline, shown.html)
 

@@ -152,6 +152,18 @@ def test_the_same_again_does_no_work(swept):
     assert max(took.values()) < 2, took  # well under a second when nothing else runs on the machine
 
 
+def test_two_workers_make_the_dataset_that_one_makes(swept, tmp_path):
+    (recorded,) = (swept.store / "demos").glob("*.hdf5")
+    short = {"config": "experiment=reach_bc training.offline_steps=20 training.save_freq=20", "episodes": 2}
+    ran = run(
+        tmp_path, {**ARGUMENTS, **short, "confirm_episodes": 2, "source_uri": str(recorded), "convert_workers": 2}
+    )
+    assert ran.exit_code == 0, ran.out + ran.err
+    assert {"convert 0/2", "convert 1/2"} <= set(ran.result["seconds"])
+    digests = [one.read("record.json")["dataset_digest"] for one in (swept, ran)]
+    assert digests[0] == digests[1]
+
+
 @pytest.mark.skipif(
     not Path("/proc/self/cmdline").exists(), reason="finds the processes to kill in /proc, which only Linux has"
 )

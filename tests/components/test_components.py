@@ -77,16 +77,18 @@ def test_plan_writes_its_named_outputs_and_returns_the_items_of_the_fan_out(step
             store_uri="/s",
             source_digest="d",
             dataset_uri="/s/data",
-            skip_episodes=["demo_1"],
+            conversion={"skip_episodes": ["demo_1"], "resize": [84, 84]},
+            shares=["0/2", "1/2"],
             trials=trials,
         ),
     )
     table = artifact(dsl.Artifact)
-    names = ("run_uri", "store", "dataset_uri", "source_digest", "skip_episodes")
+    names = ("run_uri", "store", "dataset_uri", "source_digest", "conversion", "shares")
     given = {
         "source_uri": "demo://reach",
         "store_uri": "",
         "dataset_name": "demos",
+        "convert_workers": 2,
         "config": "a=1",
         "sweep": [{"key": "training.seed", "values": [0.0, 1.0, 0.5, 1e30]}],
         "episodes": 5,
@@ -102,7 +104,8 @@ def test_plan_writes_its_named_outputs_and_returns_the_items_of_the_fan_out(step
         "store": "/s",
         "dataset_uri": "/s/data",
         "source_digest": "d",
-        "skip_episodes": '["demo_1"]',
+        "conversion": '{"skip_episodes": ["demo_1"], "resize": [84, 84]}',
+        "shares": '["0/2", "1/2"]',
     }
     assert json.loads(Path(table.path).read_text()) == trials
     called = steps.called["plan"]
@@ -118,19 +121,20 @@ def test_convert_keeps_data_out_of_the_artifact(steps, artifact):
         "convert",
         SimpleNamespace(dataset_uri="/s/data", digest="d2", num_episodes=3, num_frames=30, manifest={"shards": [1]}),
     )
-    manifest = artifact(dsl.Dataset)
-    result = component("convert").python_func("u", "d", "/s", "demos", "/s/data", ["demo_1"], manifest)
+    manifest, options = artifact(dsl.Dataset), {"skip_episodes": ["demo_1"], "resize": [84.0, 84.0]}
+    result = component("convert").python_func("u", "d", "/s", "demos", "/s/data", options, "1/2", manifest)
     assert result == ("/s/data", "d2")
     assert json.loads(Path(manifest.path).read_text()) == {"shards": [1]}
     assert manifest.metadata == {"dataset_uri": "/s/data", "digest": "d2", "num_episodes": 3, "num_frames": 30}
-    assert steps.called["convert"]["skip_episodes"] == ["demo_1"]
+    assert {name: steps.called["convert"][name] for name in ("worker", *options)} == {"worker": "1/2", **options}
 
 
 def test_stats(steps, artifact):
     steps.answers("stats", SimpleNamespace(stats_uri="/s/stats.json", stats={"action": 1}))
     statistics = artifact(dsl.Artifact)
-    assert component("stats").python_func("/s/data", "d2", statistics) == "/s/stats.json"
+    assert component("stats").python_func("/s/data", ["d2", "d2"], statistics) == "/s/stats.json"
     assert json.loads(Path(statistics.path).read_text()) == {"action": 1}
+    assert statistics.metadata["dataset_digest"] == "d2"
 
 
 @pytest.mark.parametrize(("step", "address"), [("train", "checkpoint_uri"), ("export", "bundle_uri")])
@@ -155,7 +159,7 @@ def test_on_several_nodes_train_asks_for_a_job(steps, artifact):
 def test_check_answers_a_schedule(steps, artifact, needed, answer):
     steps.answers("check_new", SimpleNamespace(needed=needed, reason="why", source_digest="d"))
     made = artifact(dsl.Artifact)
-    assert component("check").python_func("u", "", "demos", "c", False, made) == answer
+    assert component("check").python_func("u", "", "demos", "c", False, "j", made) == answer
     assert json.loads(Path(made.path).read_text())["reason"] == "why"
     assert steps.called["check_new"]["artifact_uri"] == made.uri
 
@@ -165,9 +169,9 @@ def test_measure_and_finish_write_their_pages(steps, artifact):
     steps.answers("measure", SimpleNamespace(metrics=metrics, verdict="better", html="<html>"))
     steps.answers("finish", SimpleNamespace(html="<html>", headline="it failed"))
     logged, page = artifact(dsl.Metrics, "metrics"), artifact(dsl.HTML, "page")
-    assert component("measure").python_func("/b", "/c", "s3://b/x/", "", 7, logged, page) == "better"
+    assert component("measure").python_func("/b", "/c", "s3://b/x", "", 7, "j", logged, page) == "better"
     assert logged.metadata == {"success_rate": 0.5}
-    assert steps.called["measure"]["evaluations_uri"] == "s3://b/x/evaluations"
+    assert (steps.called["measure"]["store_uri"], steps.called["measure"]["artifact_uri"]) == ("s3://b/x", page.uri)
     status = dsl.PipelineTaskFinalStatus("FAILED", "res", "task", 9, "it broke")
     component("finish").python_func("job", "", "always", False, status, page)
     assert (steps.called["finish"]["state"], steps.called["finish"]["error"]) == ("FAILED", "it broke")

@@ -12,6 +12,7 @@ import pytest
 
 from tendon.data.plan import ConversionOptions, plan_conversion
 from tendon.data.sources import SourceInfo, open_source
+from tendon.data.sources.hdf5_chunks import MIN_BYTES
 from tendon.errors import ConfigError, DataError
 from tendon.storage import open_store
 
@@ -43,7 +44,7 @@ def test_describe(lift_like_hdf5: Maker) -> None:
 def test_values(lift_like_hdf5: Maker) -> None:
     path = lift_like_hdf5(images=True)
     episode = open_source(str(path)).read("demo_2")
-    with h5py.File(path) as file:
+    with h5py.File(path, locking=False) as file:
         demo = file["data/demo_2"]
         assert np.array_equal(episode.features["action"], demo["actions"][()].astype(np.float32))
         assert np.array_equal(episode.features["observation.object"], demo["obs/object"][()].astype(np.float32))
@@ -188,3 +189,29 @@ def test_from_s3(lift_like_hdf5: Maker, s3_uri: str) -> None:
     assert source.read("demo_0").length == 9
     with pytest.raises(DataError, match=r"absent\.hdf5"):
         open_source(f"{s3_uri}/absent.hdf5")
+
+
+def test_a_file_that_changes_after_its_digest_was_taken(lift_like_hdf5: Maker) -> None:
+    path = lift_like_hdf5(episodes=3, length=4)
+    source = open_source(str(path))
+    source.describe()
+    traveller = pickle.loads(pickle.dumps(source))
+    with open(path, "ab") as file:
+        file.write(b"x")
+    with pytest.raises(DataError, match="was changed while it was converted"):
+        traveller.read("demo_0")
+
+
+def test_arrays_that_are_held_are_not_read_over(lift_like_hdf5: Maker) -> None:
+    source = open_source(str(lift_like_hdf5(episodes=3, length=40, images=True)))
+    names = [each.episode_id for each in source.describe().episodes]
+    held = [source.read(name).images["observation.images.agentview_image"] for name in names]
+    assert held[0].nbytes >= MIN_BYTES, "large enough for the pool"
+    copies = [np.array(each) for each in held]
+    view, whole = held.pop()[1:2], np.array(held[0])
+    del held[0]
+    later = [source.read(name).images["observation.images.robot0_eye_in_hand_image"] for name in names]
+    assert np.array_equal(view, copies[2][1:2])
+    assert np.array_equal(held[0], copies[1])
+    assert np.array_equal(whole, copies[0])
+    assert len({each.ctypes.data for each in later}) == len(names)

@@ -68,7 +68,8 @@ def plan(*, store_uri, config, sweep, **given):
         store_uri=store_uri,
         source_digest="d1",
         dataset_uri=f"{store_uri}/dataset",
-        skip_episodes=["demo_3"],
+        conversion={"skip_episodes": ["demo_3"], "resize": [84, 84]},
+        shares=[f"{number}/{given['convert_workers']}" for number in range(given["convert_workers"])],
         trials=trials,
     )
 
@@ -163,7 +164,7 @@ def finish(*, store_uri, remember=False, **given):
     return SimpleNamespace(html="<html></html>", headline="it ended", report_uri="", notified=False)
 
 
-def measure(*, bundle_uri, champion_uri, evaluations_uri, **given):
-    folder = Path(evaluations_uri).parent
+def measure(*, bundle_uri, champion_uri, store_uri, **given):
+    folder = Path(store_uri)
     _step(f"{folder}/runs/r1", "measure", bundle_uri=bundle_uri, champion_uri=champion_uri, **given)
     return SimpleNamespace(metrics={"success_rate": 0.5, "loss": float("nan")}, verdict="better", html="<html></html>")

@@ -5,10 +5,11 @@ import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import h5py
 import pytest
 
 from tendon import steps
-from tendon.errors import ConfigError
+from tendon.errors import ConfigError, DataError
 from tendon.evaluate.confidence import Outcomes
 from tendon.evaluate.table import Evaluation
 from tendon.registry import confirmation, promotion
@@ -106,6 +107,51 @@ def test_a_failed_run_leaves_a_report_and_tells_who_wants_to_know(tmp_path, webh
     assert len(webhook) == 1, "nobody asked to be told of success"
     assert finish(tmp_path, notify_when="always").notified
     assert not finish(tmp_path, "FAILED", notify_when="never").notified
+
+
+def test_the_page_of_a_failed_run_says_what_failed_where_its_log_is_and_what_to_do(tmp_path, webhook, monkeypatch):
+    source, store = make_lift_like_hdf5(tmp_path / "demos.hdf5"), tmp_path / "store"
+    with h5py.File(source, "r+") as file:
+        file["data/demo_1/actions"][2, 3] = float("nan")
+    run = planned(source, store)
+    given = {"source_uri": str(source), "source_digest": run.source_digest, "store_uri": str(store)}
+    for worker in ("0/2", "1/2"):
+        monkeypatch.setenv("TENDON_LOG", f"/logs/{worker}.txt")
+        with pytest.raises(DataError):
+            steps.convert(**given, dataset_name="demos", worker=worker)
+    page = finish(store, "FAILED", error="task convert failed").html
+    assert "convert 0/2, convert 1/2" in page
+    assert "ended as FAILED at convert 0/2: action is not finite in demo_1" in page
+    assert page.count('<pre class="error">error: ') == 1, "what both said is shown once"
+    for words in ("where: ", "fix:", "/logs/0/2.txt", "tendon convert", "Repair or leave out the data"):
+        assert words in page
+    assert "Eight questions" not in page
+    assert webhook[0]["error"].startswith("error: ")
+    later = planned(source, store, "j2")
+    assert "No step left a message" in finish(store, "FAILED", job="j2").html, "what an earlier attempt said is over"
+    assert later.run_uri == run.run_uri
+
+
+def test_the_page_of_a_run_that_could_not_be_planned_has_the_four_lines(tmp_path, webhook):
+    with pytest.raises(ConfigError):
+        planned("demo://reach?episodes=4&seed=1", tmp_path, config="experiment=reach_bc training.learning_rate=1")
+    page = finish(tmp_path, "FAILED", error="plan failed").html
+    assert "before anything was planned" in page
+    assert "training.learning_rate" in page
+    assert "Change the parameters" in page
+    with pytest.raises(ConfigError):
+        steps.check_new(source_uri="demo://nothing", store_uri=str(tmp_path), job_id="j2", **GIVEN)
+    assert "nothing" in finish(tmp_path, "FAILED", job="j2").html
+
+
+def test_a_trial_that_failed_is_on_the_page_of_a_run_that_never_selected(tmp_path):
+    run = planned("demo://reach?episodes=4&seed=1", tmp_path)
+    trial = run.trials[0]["name"]
+    outcome = json.loads(steps.train_trial(run_uri=run.run_uri, trial=trial, dataset_uri=str(tmp_path / "nothing")))
+    assert outcome["status"] == "failed"
+    page = finish(tmp_path, "FAILED").html
+    assert f"train {trial}" in page
+    assert "By hand" in page
 
 
 def test_a_run_that_was_never_planned_has_a_page(tmp_path, webhook):

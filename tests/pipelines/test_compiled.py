@@ -66,7 +66,7 @@ def test_check_names_what_is_stale(monkeypatch, tmp_path, capsys):
     assert "error: README.md is stale" in out
     compiling.main(["--picture"])
     assert compiling.main(["--check"]) == 0
-    assert "plan ──► convert" in (copy / "README.md").read_text()
+    assert "plan ──► ┌ convert ┐" in (copy / "README.md").read_text()
 
 
 def test_the_steps_are_there_in_their_order(raw):
@@ -209,15 +209,18 @@ def test_for_one_cluster_images_are_pinned_and_pods_queue(tmp_path, capsys):
 @pytest.mark.parametrize("name", ["policy_pipeline", "retrain_pipeline"])
 def test_inside_the_fan_out_no_other_steps_output_is_read(name):
     """kfp's local engine gives the loop item to every input that is another step's output."""
-    (loop,) = [component for label, component in SPECS[name]["components"].items() if label.startswith("comp-for-loop")]
-    for task in loop["dag"]["tasks"].values():
+    loops = [component for label, component in SPECS[name]["components"].items() if label.startswith("comp-for-loop")]
+    of_conversion = SPECS[name]["components"]["comp-conversion"]["inputDefinitions"]["parameters"]
+    assert len(loops) == 2
+    for task in (task for loop in loops for task in loop["dag"]["tasks"].values()):
         read = [
             v["componentInputParameter"]
             for v in task["inputs"]["parameters"].values()
             if "componentInputParameter" in v
         ]
         channels = {found.removeprefix("pipelinechannel--") for found in read}
-        assert channels - {"plan-Output-loop-item"} <= set(PIPELINES[name])
+        items = {"plan-Output-loop-item", "shares-loop-item"}
+        assert channels - items <= {*PIPELINES[name], *of_conversion}
 
 
 def test_pictures_show_edges_of_the_graph_and_nothing_that_follows_from_them():

@@ -61,6 +61,26 @@ def test_a_sweep_with_a_dead_trial_runs_to_its_end_and_again_for_free(fake):
     assert fresh.result["cached"] == []
 
 
+def test_the_conversion_fans_out_over_its_workers(fake):
+    first = fake.run(arguments={"convert_workers": 3})
+    assert first.exit_code == 0, first.err
+    converted = [call for call in fake.calls() if call["step"] == "convert"]
+    assert sorted(call["worker"] for call in converted) == ["0/3", "1/3", "2/3"]
+    assert all(call["skip_episodes"] == ["demo_3"] for call in converted)
+    assert {f"convert {number}/3" for number in range(3)} <= set(first.result["seconds"])
+    again = fake.run(arguments={"convert_workers": 3})
+    assert again.result["cached"] == ["convert 0/3", "convert 1/3", "convert 2/3", "stats"]
+
+
+def test_a_worker_that_fails_ends_the_run_and_the_end_is_still_reported(fake):
+    ran = fake.run(arguments={"convert_workers": 2, "config": "fail=convert:3"})
+    assert ran.exit_code == 3
+    assert ran.err.count("error: convert does not like this") == 1
+    steps = [call["step"] for call in fake.calls()]
+    assert "train" not in steps
+    assert steps[-1] == "finish"
+
+
 def test_ints_of_a_sweep_stay_ints(fake):
     fake.run(arguments={"sweep": [{"values": 1, "seeds": [0, 1], "rates": [0.5, 2.0]}], "config": "fail=convert:3"})
     (call,) = [call for call in fake.calls() if call["step"] == "plan"]

@@ -172,13 +172,3 @@ def test_scans_are_three_convolutions() -> None:
     assert isinstance(policy, Cloning)
     layers = [layer for layer in policy.encoder.modules() if isinstance(layer, torch.nn.Conv1d)]
     assert [(c.out_channels, c.kernel_size[0], c.stride[0]) for c in layers] == [(32, 8, 4), (64, 4, 2), (64, 2, 1)]
-
-
-def test_random_crops_move_and_the_middle_is_taken_when_acting() -> None:
-    from tendon.policies.parts.vision import Crop
-
-    crop, images = Crop(4), torch.arange(36.0).view(1, 1, 6, 6).expand(64, 1, 6, 6)
-    torch.manual_seed(0)
-    corners = set(crop.train()(images)[:, 0, 0, 0].int().tolist())
-    assert corners == {0, 1, 6, 7}  # upstream never draws the last place of each side
-    assert crop.eval()(images)[0, 0, 0, 0].item() == 7

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import zlib
 from pathlib import Path
@@ -100,25 +99,10 @@ def batch_of(golden: Any, prefix: str, features: Any) -> dict[str, torch.Tensor]
 
 
 def policy_of(case: str) -> tuple[Cloning, Any, Any]:
-    if case.startswith("image"):
-        needs_torchvision()
     golden = np.load(GOLDEN / f"{case}.npz")
     imported = import_content(content_of(golden), case)
     assert isinstance(imported.policy, Cloning)
     return imported.policy, imported.info, golden
-
-
-def needs_torchvision() -> None:
-    """torchvision's wheel for another build of torch stops at operators nobody declared; the schema alone is enough."""
-    try:
-        for name in ("nms", "qnms"):
-            with contextlib.suppress(RuntimeError):  # declared already: a torchvision that fits
-                torch.library.define(
-                    f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-                )
-        import torchvision  # noqa: F401
-    except ImportError:
-        pytest.skip("torchvision is not installed (extra vision)")
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -30,6 +30,7 @@ ORDER = (
     "report",
     "planning",
     "steps",
+    "robomimic",  # its users' way in
     "doctor",
     "runner",  # executes the compiled DAG on one machine
     "commands",

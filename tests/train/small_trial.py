@@ -14,6 +14,7 @@ from tendon.data.stats import DatasetStats, FeatureStats
 from tendon.policies.base import Window
 from tendon.train.feed import Feeds
 from tendon.train.loop import train
+from tendon.train.ranks import ALONE, World
 from tendon.train.status import TrainResult
 
 SMALL = {
@@ -53,8 +54,10 @@ def make_config(**training: Any) -> TrainConfig:
 class MemoryLoader:
     """Batches whose content is a function of (seed, k)."""
 
-    def __init__(self, seed: int, batch_size: int, num_windows: int = 400, num_episodes: int = 10) -> None:
-        self.seed, self.batch_size = seed, batch_size
+    def __init__(
+        self, seed: int, batch_size: int, world: World = ALONE, num_windows: int = 400, num_episodes: int = 10
+    ) -> None:
+        self.seed, self.batch_size, self.world = seed, batch_size, world
         self.num_windows, self.num_episodes = num_windows, num_episodes
         self.next_batch = 0
         self.before_batch: Callable[[int], None] = lambda k: None
@@ -67,17 +70,24 @@ class MemoryLoader:
     def state(self) -> dict[str, Any]:
         return {"next_batch": self.next_batch}
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        return {"loader/fetch_s": 0.0}
+
+    def close(self) -> None: ...
+
     def load_state(self, state: Mapping[str, Any]) -> None:
         self.next_batch = state["next_batch"]
 
     def batch(self, k: int) -> dict[str, np.ndarray]:
         rows = np.random.default_rng((self.seed, k)).integers(0, self.num_windows, self.batch_size)
+        rows = rows[self.world.rank :: self.world.size]
         per_episode = self.num_windows // self.num_episodes
         return {
             "observation.a_agent": self.a[rows],
             "observation.b_target": self.b[rows],
             "action": self.action[rows],
-            "action_is_pad": np.zeros((self.batch_size, 1), bool),
+            "action_is_pad": np.zeros((len(rows), 1), bool),
             "episode_index": rows // per_episode,
             "frame_index": rows % per_episode,
         }
@@ -106,16 +116,17 @@ class OpenMemory:
     def __init__(self, before_batch: Callable[[int], None] = lambda k: None) -> None:
         self.before_batch = before_batch
 
-    def __call__(self, dataset_uri: str, config: TrainConfig, window: Window) -> Feeds:
+    def __call__(self, dataset_uri: str, config: TrainConfig, window: Window, world: World = ALONE) -> Feeds:
         size = config.training.batch_size
-        train, valid = MemoryLoader(1, size), MemoryLoader(2, size)
+        train, valid = MemoryLoader(1, size, world), MemoryLoader(2, size, world)
         train.before_batch = self.before_batch
-        return Feeds(train, valid, size, config.training.valid_batches, {i: f"demo_{i}" for i in range(10)})
+        ids = {i: f"demo_{i}" for i in range(10)}
+        return Feeds(train, valid, size, config.training.valid_batches, ids, world=world)
 
 
-def open_memory(dataset_uri: str, config: TrainConfig, window: Window) -> Feeds:
+def open_memory(dataset_uri: str, config: TrainConfig, window: Window, world: World) -> Feeds:
     """As OpenMemory, for processes that find it by name."""
-    return OpenMemory()(dataset_uri, config, window)
+    return OpenMemory()(dataset_uri, config, window, world)
 
 
 def run(trial_uri: object, before_batch: Callable[[int], None] = lambda k: None, **training: Any) -> TrainResult:
@@ -126,15 +137,21 @@ def run(trial_uri: object, before_batch: Callable[[int], None] = lambda k: None,
 
 
 def augment() -> None:
-    """From now on Bc's loss sees observations with noise from torch's global generator, as an augmentation draws it."""
+    """From now on Bc's loss changes its observations at random, in both ways that a policy can.
+
+    By the numbers that the loop draws for each window, as cameras are changed, and by torch's global generator, as
+    dropout does.
+    """
     import torch
 
+    from tendon.policies.base import DRAWS
     from tendon.policies.bc import Bc
 
     plain = Bc.loss
 
     def loss(self: Bc, batch: dict[str, torch.Tensor], memory: Any = None) -> Any:
-        noisy = {k: v + 0.1 * torch.randn_like(v) if k.startswith("observation.") else v for k, v in batch.items()}
-        return plain(self, noisy, memory)
+        moved = 0.2 * batch[DRAWS][:, None] if DRAWS in batch else 0.0
+        changed = {key: value + moved + 0.1 * torch.randn_like(value) for key, value in batch.items() if "obs" in key}
+        return plain(self, batch | changed, memory)
 
-    Bc.loss = loss  # type: ignore[method-assign]
+    Bc.loss, Bc.num_draws = loss, 2  # type: ignore[method-assign]

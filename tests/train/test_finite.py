@@ -15,6 +15,7 @@ from tendon.storage import open_store
 from tendon.train.checkpoint import complete
 from tendon.train.feed import Feeds
 from tendon.train.loop import train
+from tendon.train.ranks import ALONE, World
 from tests.train.small_trial import OpenMemory, make_config, make_stats, run
 
 
@@ -25,8 +26,8 @@ class OpenBroken(OpenMemory):
         super().__init__()
         self.value = value
 
-    def __call__(self, dataset_uri: str, config: TrainConfig, window: Window) -> Feeds:
-        feeds = super().__call__(dataset_uri, config, window)
+    def __call__(self, dataset_uri: str, config: TrainConfig, window: Window, world: World = ALONE) -> Feeds:
+        feeds = super().__call__(dataset_uri, config, window, world)
         whole = feeds.train.batch
 
         def batch(k: int) -> dict[str, np.ndarray]:

@@ -24,6 +24,7 @@ from tendon.policies.base import Window
 from tendon.storage import join
 from tendon.train.feed import Feeds, open_feeds
 from tendon.train.loop import train
+from tendon.train.ranks import World
 from tendon.train.status import TrainResult
 
 
@@ -80,8 +81,8 @@ def test_a_resumed_run_equals_the_whole_one(case: Case) -> None:
     whole = case.train("whole")
 
     def stop_at(k: int) -> Any:
-        def open_data(dataset_uri: str, config: TrainConfig, window: Window) -> Feeds:
-            feeds = open_feeds(dataset_uri, config, window)
+        def open_data(dataset_uri: str, config: TrainConfig, window: Window, world: World) -> Feeds:
+            feeds = open_feeds(dataset_uri, config, window, world)
             next_batch = type(feeds.train).__next__
 
             class Stopping(type(feeds.train)):  # type: ignore[misc]

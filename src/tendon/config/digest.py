@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+IMAGE = "TENDON_IMAGE"
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -54,6 +56,11 @@ def code_version(*rooms: str) -> str:
     A room is a folder (``data``) or a module (``steps``); order and repetition of the names do not matter.
     """
     return _code_version(tuple(sorted(set(rooms))))
+
+
+def running_image() -> str:
+    """The container image this process runs in, as its build or who started it names it; empty outside of one."""
+    return os.environ.get(IMAGE, "")
 
 
 @cache

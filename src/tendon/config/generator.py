@@ -27,6 +27,7 @@ from tendon.errors import ConfigError, Problem
 
 COMMAND = "python train.py"
 # One dataset, one task, one yardstick per run; its trials are rolled out by a step of their own.
+SEEN = "env.observation"  # what a policy looks at is the policy's
 CHOSEN_BY_RUN = ("data.", "env.", "eval.", "training.eval_freq", "save.on_best_rollout")
 
 
@@ -175,15 +176,8 @@ class ConfigGenerator(Sequence[Mapping[str, Any]]):
         Raises:
             ConfigError: the experiments are policies of different kinds, whose keys differ.
         """
-        translated = [(one.name, translate(one.config, one.name).overrides) for one in self.experiments()]
-        trees = [
-            {
-                key: value
-                for key, _, value in (text.partition("=") for text in overrides)
-                if not key.startswith(CHOSEN_BY_RUN)
-            }
-            for _, overrides in translated
-        ]
+        experiments = self.experiments()
+        trees = [trial_keys(one.config, one.name) for one in experiments]
         differing = sorted({tree["policy"] for tree in trees})
         keys = list(dict.fromkeys(key for tree in trees for key in tree))
         partial = [key for key in keys if any(key not in tree for tree in trees)]
@@ -201,7 +195,7 @@ class ConfigGenerator(Sequence[Mapping[str, Any]]):
         config = " ".join(f"{key}={trees[0][key]}" for key in fixed)
         if not varying:
             return {"config": config, "sweep": []}
-        names = [name for name, _ in translated]
+        names = [one.name for one in experiments]
         sweep = []
         for index, key in enumerate(varying):
             entry = {"key": key, "name": "", "group": 0, "values": [json.loads(_as_json(tree[key])) for tree in trees]}
@@ -210,6 +204,12 @@ class ConfigGenerator(Sequence[Mapping[str, Any]]):
                 entry |= {"name": first, "value_names": rests}
             sweep.append(entry)
         return {"config": config, "sweep": sweep}
+
+
+def trial_keys(config: Mapping[str, Any], place: str) -> dict[str, str]:
+    """A robomimic configuration as overrides by key, without what a run chooses for all its trials."""
+    pairs = (text.partition("=") for text in translate(config, place).overrides)
+    return {key: value for key, _, value in pairs if key == SEEN or not key.startswith(CHOSEN_BY_RUN)}
 
 
 def _policy_defaults(policy: str) -> dict[str, str]:

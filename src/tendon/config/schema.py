@@ -49,6 +49,7 @@ Device = Annotated[
     ),
 ]
 Normalization = Literal["mean_std", "min_max", "identity"]
+ImageSize = Annotated[tuple[Count, ...], Must("[] or [HEIGHT,WIDTH]", lambda value: len(value) in (0, 2), "[84,84]")]
 
 
 class Section:
@@ -67,7 +68,23 @@ class DataConfig(Section):
     split: Text
     valid_split: Text
     skip_episodes: tuple[str, ...]
+    memory_gib: Positive = 4.0
+    threads: Count = 2
+    processes: CountOrNone = 0
+    ahead: Annotated[int | None, Must("0 or more, or null", lambda value: value is None or value >= 0, "3")] = None
+    cache: str = ""
+    cache_gib: Positive = 64.0
+    resize: Annotated[
+        tuple[Count, ...], Must("height and width, or []", lambda value: len(value) in (0, 2), "[84,84]")
+    ] = ()
+    codec: Literal["", "mjpeg", "npy"] = ""
+    jpeg_quality: Annotated[int, Must("from 1 to 100", lambda value: 1 <= value <= 100, "90")] = 90
+    exact: bool = False
+    strict: bool = False
 
+
+DATA_MEANS = ("memory_gib", "threads", "processes", "ahead", "cache", "cache_gib")  # no number depends on these
+CONVERSION = ("resize", "codec", "jpeg_quality", "exact", "strict")  # what they make, the dataset's address says
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Beta = Annotated[float, Must("at least 0 and less than 1", lambda value: 0 <= value < 1, "0.9")]
@@ -246,6 +263,7 @@ class EnvConfig(Section):
     episode_length: Count
     observation: Annotated[tuple[Text, ...], Must("at least one observation", bool, "[object]")]
     options: dict[str, Any]
+    goal: tuple[Text, ...] = ()
 
     def conflicts(self) -> Iterator[Conflict]:
         """A policy reads every observation once."""
@@ -290,9 +308,21 @@ class CloningConfig(PolicyConfig):
     num_keypoints: CountOrNone = 32
     feature_dim: Count = 64
     crop_size: CountOrNone = 0
+    resize: ImageSize = ()
+    brightness: Share = 0.0
+    contrast: Share = 0.0
+    saturation: Share = 0.0
+    hue: Annotated[float, Must("from 0 to 0.5", lambda value: 0 <= value <= 0.5, "0.05")] = 0.0
 
     def conflicts(self) -> Iterator[Conflict]:
-        """A deterministic head learns from its three losses only."""
+        """A deterministic head learns from its three losses only; a crop is a part of the image."""
+        if self.resize and self.crop_size > min(self.resize):
+            yield Conflict(
+                "crop_size",
+                f"policy.crop_size is {self.crop_size}, policy.resize {list(self.resize)}",
+                "images are resized first, and the crop is a part of them",
+                f"policy.crop_size={min(self.resize)}",
+            )
         if self.head == "deterministic" and self.l2_weight == self.l1_weight == self.cos_weight == 0:
             yield Conflict(
                 "l2_weight",

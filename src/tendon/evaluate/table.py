@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tendon.config.digest import code_version, digest
+from tendon.config.digest import code_version, digest, running_image
 from tendon.config.schema import EnvConfig, EvalConfig
 from tendon.errors import DataError, TendonError
 from tendon.evaluate.confidence import wilson
@@ -95,7 +95,7 @@ def summarise(
 
 def robomimic_names(counted: list[dict[str, Any]], wall_s: float) -> dict[str, float]:
     """The same numbers under the names robomimic logs them by; times in minutes, as there."""
-    n = len(counted)
+    n = max(1, len(counted))
     successes = sum(row["status"] == "success" for row in counted)
     return {
         "Return": sum(row["sum_reward"] for row in counted) / n,
@@ -135,7 +135,8 @@ def _roll_out(
     clips = _clips(folder, env, eval, results)
     rows = [result.row() | {"video": clips.get(result.seed, "")} for result in results]
     (folder / "episodes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    summary = summarise(rows, block=block, env=env, seeds=seeds, wall_s=wall_s) | {"policy_digest": policy_digest}
+    summary = summarise(rows, block=block, env=env, seeds=seeds, wall_s=wall_s)
+    summary |= {"policy_digest": policy_digest, "image": running_image()}
     (folder / "summary.json").write_text(json.dumps(summary, indent=1))
 
 

@@ -17,6 +17,9 @@ Batch = dict[str, Tensor]
 Shape = int | tuple[int, ...]  # of one step of a feature: D, (C, L) of a scan, (C, H, W) of a camera
 Memory = Any  # a tree of tensors with a leading batch axis, or None
 
+GOAL = "goal."  # before a feature's name: its value in the last step of the episode, [B, 1, ...]
+DRAWS = "draws"  # in a batch: numbers in [0, 1) that decide what is random about its windows, [B, num_draws]
+
 
 @dataclass(frozen=True)
 class Window:
@@ -58,6 +61,9 @@ class Policy(nn.Module):
 
     window: Window
     carries = False  # True: loss wants the memory of the batch before, and episode_index and frame_index in its batches
+    num_draws = (
+        0  # how many numbers of chance loss takes for each window; a batch without them is not changed at random
+    )
 
     def loss(self, batch: Batch, memory: Memory = None) -> LossOutput:
         """Loss of a batch of raw (not normalised) windows: ``{key: [B, T, D]}`` and ``{key}_is_pad: [B, T]``."""

@@ -28,7 +28,7 @@ class BcRnn(Cloning):
         self.horizon, self.open_loop = config.horizon, config.open_loop
         deltas = tuple(range(config.seq_length))
         self.window = Window(tuple(self.observations), ACTION, deltas, deltas, 1, acting_deltas=(0,))
-        self.encoder = self.make_encoder(stats)
+        self.encoder = self.make_encoder(stats, num_times=1 if config.open_loop else config.seq_length)
         self.rnn = Recurrent(self.encoder.output_dim, config.hidden_dim, config.num_layers, config.cell)
         self.trunk, width = backbone_mlp(config.hidden_dim, config.hidden_dims)
         self.head = self.make_head(width)
@@ -37,7 +37,7 @@ class BcRnn(Cloning):
         """The head's loss over the steps of the window, padded ones too unless ``mask_padding``."""
         if self.open_loop:
             num_times = batch[ACTION].shape[1]
-            first = {key: batch[key][:, :1] for key in self.window.observation_keys}
+            first = batch | {key: batch[key][:, :1] for key in self.window.observation_keys}
             features_BTE = self.encoder(first).expand(-1, num_times, -1)
         else:
             features_BTE = self.encoder(batch)

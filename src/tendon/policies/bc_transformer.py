@@ -31,7 +31,7 @@ class BcTransformer(Cloning):
         self.causal = not config.pred_future_acs or config.future_attention == "causal"
         targets = future if self.predicts_future else (0,) if self.last_only else past
         self.window = Window(tuple(self.observations), ACTION, past, targets, 1)
-        self.encoder = self.make_encoder(stats, activate=False)
+        self.encoder = self.make_encoder(stats, num_times=len(past), activate=False)
         self.transformer = Transformer(
             self.encoder.output_dim,
             config.embed_dim,

@@ -18,6 +18,7 @@ from tendon.data.normalize import normalize
 from tendon.data.stats import FeatureStats
 from tendon.errors import ConfigError, Problem
 from tendon.policies.base import Batch, LossOutput, Memory, Policy, Shape
+from tendon.policies.parts.augment import Augmentation
 from tendon.policies.parts.encoder import ObservationEncoder, in_order
 from tendon.policies.parts.heads import LOW_NOISE_STD, DeterministicHead, Gaussian, GaussianHead, MixtureHead
 from tendon.policies.parts.noise import draw_normal, draw_uniform, start_noise
@@ -55,15 +56,25 @@ class Cloning(Policy):
         """Whether tanh keeps actions in [-1, 1]."""
         return self.config.bounded == "always" or self.config.action_normalization != "mean_std"
 
-    def make_encoder(self, stats: Mapping[str, FeatureStats] | None, *, activate: bool = True) -> ObservationEncoder:
-        """The encoder of all observations and goals."""
+    def make_encoder(
+        self, stats: Mapping[str, FeatureStats] | None, *, num_times: int = 1, activate: bool = True
+    ) -> ObservationEncoder:
+        """The encoder of all observations and goals; ``num_times``: steps that ``loss`` gives it."""
         config = self.config
-        options = VisionOptions(
-            config.vision_backbone, config.pretrained, config.num_keypoints, config.feature_dim, config.crop_size
+        fetches = config.pretrained and stats is not None  # without statistics all weights are loaded next
+        options = VisionOptions(config.vision_backbone, fetches, config.num_keypoints, config.feature_dim)
+        colours = (config.brightness, config.contrast, config.saturation, config.hue)
+        encoder = ObservationEncoder(
+            self.observations,
+            options,
+            config.observation_normalization,
+            stats,
+            augmentation=Augmentation(config.resize, config.crop_size, *colours),
+            num_times=num_times,
+            activate=activate,
         )
-        return ObservationEncoder(
-            self.observations, options, config.observation_normalization, stats, activate=activate
-        )
+        self.num_draws = encoder.num_draws
+        return encoder
 
     def make_head(self, width: int) -> Head:
         """The head that ``config.head`` names, on features of that width."""

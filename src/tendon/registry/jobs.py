@@ -9,10 +9,18 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 
 from tendon.errors import ConfigError, DataError
-from tendon.storage import Store, open_store
+from tendon.registry.failure import now
+from tendon.storage import Store, join, open_store
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of an engine: the run that it planned, and when; both empty when it did not get that far."""
+
+    run_uri: str = ""
+    when: str = ""  # ISO 8601, UTC
 
 
 @dataclass(frozen=True)
@@ -27,13 +35,18 @@ class Trained:
 def note_job(store_uri: str, job_id: str, run_uri: str) -> None:
     """Remember which run a job of the engine plans."""
     if job_id:
-        open_store(store_uri).write(f"jobs/{_named(job_id)}.json", json.dumps({"run_uri": run_uri}).encode())
+        open_store(store_uri).write(f"jobs/{_named(job_id)}.json", json.dumps(asdict(Job(run_uri, now()))).encode())
 
 
-def find_job(store_uri: str, job_id: str) -> str:
-    """The run that the job planned; empty when it did not get that far."""
+def find_job(store_uri: str, job_id: str) -> Job:
+    """What the job planned."""
     fields = _read(open_store(store_uri), f"jobs/{_named(job_id)}.json")
-    return str(fields["run_uri"]) if fields else ""
+    return Job(**fields) if fields else Job()
+
+
+def job_folder(store_uri: str, job_id: str) -> str:
+    """Where a step leaves what stopped it before there was a run; nowhere when no engine started it."""
+    return join(store_uri, "jobs", _named(job_id)) if job_id else ""
 
 
 def last_trained(store_uri: str, dataset_name: str, champion: str) -> Trained | None:
@@ -44,8 +57,7 @@ def last_trained(store_uri: str, dataset_name: str, champion: str) -> Trained | 
 
 def remember_trained(store_uri: str, dataset_name: str, champion: str, source_digest: str, run_uri: str) -> None:
     """Keep what was trained on, so that the next tick of the schedule can tell whether there is anything new."""
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    text = json.dumps(asdict(Trained(source_digest, run_uri, now)), indent=1)
+    text = json.dumps(asdict(Trained(source_digest, run_uri, now())), indent=1)
     open_store(store_uri).write(_schedule(dataset_name, champion), text.encode())
 
 

@@ -12,13 +12,14 @@ from typing import Any
 from tendon.config.compose import compose, to_dict
 from tendon.config.digest import code_version, digest
 from tendon.config.override_text import quote, split_overrides
-from tendon.config.schema import TrainConfig
+from tendon.config.schema import CONVERSION, DATA_MEANS, DataConfig, TrainConfig
 from tendon.config.sweep import Trial, expand, parse_sweep
-from tendon.data.plan import ConversionOptions, dataset_uri, plan_digest
+from tendon.data.plan import ConversionOptions, dataset_uri, option_values, plan_digest
 from tendon.errors import ConfigError, Problem, TendonError
 from tendon.evaluate.demo_uri import is_demo, parse_demo
 from tendon.registry.plan import PlannedTrial, RunPlan
 
+MOST_WORKERS = 64  # each is a pod
 SHARED = ("data.", "env.", "eval.")  # one dataset, one task, one yardstick per run
 
 
@@ -33,17 +34,19 @@ def make_plan(
     confirm_episodes: int,
     champion: str,
     promote: bool,
+    convert_workers: int = 1,
 ) -> RunPlan:
     """The plan of a run; a ConfigError with every problem of every trial, or the source's own error."""
     problems = _check_parameters(dataset_name, champion, episodes, confirm_episodes)
+    problems += _check_workers(convert_workers)
     overrides = split_overrides(config)
     base = _composed([*overrides, "data.uri=pending", f"eval.n_episodes={max(episodes, 1)}"], "config", problems)
     trials = _expanded(sweep, problems)
     if problems or base is None:
         raise ConfigError.of(problems)
     digest_of_source = source_digest(source_uri)
-    skip = base.data.skip_episodes
-    uri = dataset_uri(store_uri, dataset_name, plan_digest(digest_of_source, ConversionOptions(skip_episodes=skip)))
+    options = conversion_options(base.data)
+    uri = dataset_uri(store_uri, dataset_name, plan_digest(digest_of_source, options))
     fixed = [*overrides, f"eval.n_episodes={episodes}", f"data.uri={quote(uri)}"]
     planned = [_planned(trial, fixed, problems) for trial in trials]
     if problems:
@@ -56,7 +59,7 @@ def make_plan(
         source_digest=digest_of_source,
         dataset_name=dataset_name,
         dataset_uri=uri,
-        skip_episodes=skip,
+        conversion=option_values(options) | ({"strict": True} if base.data.strict else {}),
         config=config,
         episodes=episodes,
         confirm_episodes=confirm_episodes,
@@ -66,6 +69,23 @@ def make_plan(
         trials=tuple(trial for trial in planned if trial is not None),
     )
     return replace(run, run_id=digest(run))
+
+
+def conversion_options(data: DataConfig) -> ConversionOptions:
+    """What the configuration says of how demonstrations are converted."""
+    return ConversionOptions(
+        skip_episodes=data.skip_episodes,
+        jpeg_quality=data.jpeg_quality,
+        resize=(data.resize[0], data.resize[1]) if data.resize else None,
+        codec=data.codec,
+        exact=data.exact,
+    )
+
+
+def shares_of(source_uri: str, convert_workers: int) -> list[str]:
+    """The shares of a conversion; the demonstrations of a scripted expert are one file, which its converter records."""
+    of = 1 if is_demo(source_uri) else convert_workers
+    return [f"{number}/{of}" for number in range(of)]
 
 
 def source_digest(source_uri: str) -> str:
@@ -82,7 +102,8 @@ def run_key(config: TrainConfig) -> str:
     effective = to_dict(config)
     for section in ("eval", "wandb", "track"):
         effective.pop(section)
-    effective["env"] = {"observation": effective["env"]["observation"]}
+    effective["env"] = {key: effective["env"][key] for key in ("observation", "goal")}
+    effective["data"] = {key: value for key, value in effective["data"].items() if key not in DATA_MEANS + CONVERSION}
     effective["data"]["uri"] = effective["data"]["uri"].rstrip("/").rsplit("/", 1)[-1]
     return digest("trial", effective, code_version("data", "loader", "policies", "train"))
 
@@ -121,6 +142,13 @@ def _expanded(sweep: Sequence[dict[str, Any]], problems: list[Problem]) -> tuple
                 )
             )
     return trials
+
+
+def _check_workers(convert_workers: int) -> list[Problem]:
+    if 1 <= convert_workers <= MOST_WORKERS:
+        return []
+    why = f"each worker is a pod; there can be 1 to {MOST_WORKERS}"
+    return [Problem(f"convert_workers is {convert_workers}", "parameters", why, "convert_workers=8")]
 
 
 def _check_parameters(dataset_name: str, champion: str, episodes: int, confirm_episodes: int) -> list[Problem]:

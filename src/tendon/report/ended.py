@@ -5,15 +5,18 @@ Called by steps.finish and steps.measure; reads the store of the run, gives back
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 from tendon.evaluate.table import Evaluation
 from tendon.registry.confirmation import compare_tables
-from tendon.registry.plan import load_plan
+from tendon.registry.failure import Failure
+from tendon.registry.plan import RunPlan, load_plan
 from tendon.report.page import render
-from tendon.report.summary import Difference, Ending, Rate, ReportInputs
-from tendon.storage import open_store
+from tendon.report.repeat import commands
+from tendon.report.summary import Difference, Ending, LineageRow, Rate, ReportInputs, Stop
+from tendon.storage import join, open_store
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,23 @@ class Shown:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-def describe_end(run_uri: str, state: str, error: str) -> Shown:
+NEXT = {
+    1: "This is a bug: report it with the traceback. What was finished is kept; the same parameters continue there.",
+    2: "Change the parameters as its last line says and start a new run; trying the same again would end the same way.",
+    3: "Repair or leave out the data as its last line says, then start again; trying the same again would end the same way.",
+    4: "See that the store answers and that the secret tendon-store is right, then start again with the same parameters.",
+    5: "Use an image that has it, or install it, then start again with the same parameters.",
+    6: "Nothing is broken: the gate said no, and the champion stays.",
+    75: "Start again with the same parameters: it saved its work and continues there.",
+}
+SILENT = (
+    "No step left a message, so a pod was killed or never started. Look at the red step in the graph: an image that cannot "
+    "be pulled, a quota that is full or too little memory is told under its events. Finished steps are kept, so starting "
+    "again with the same parameters repeats none of them."
+)
+
+
+def describe_end(run_uri: str, state: str, error: str, failures: Sequence[Failure] = ()) -> Shown:
     """How a run ended: its own report when it got that far, else a page with what there is and what stopped it."""
     if not run_uri:
         headline = (
@@ -33,22 +52,55 @@ def describe_end(run_uri: str, state: str, error: str) -> Shown:
             if state == "SUCCEEDED"
             else f"the run ended as {state} before anything was planned"
         )
-        return Shown(headline, render(ReportInputs("tendon", when=_now(), verdict=_with(headline, error))))
+        stops = tuple(_stops(failures, error, {})) if state != "SUCCEEDED" else ()
+        inputs = ReportInputs("tendon", when=_now(), verdict=_with(headline, error), stops=stops)
+        return Shown(headline, render(inputs))
     store = open_store(run_uri)
     if state == "SUCCEEDED" and store.head("report.html") is not None:
         return Shown(f"the run ended well: {run_uri}", store.read("report.html").decode())
-    headline = f"the run ended as {state}"
-    return Shown(headline, render(_gathered(run_uri, _with(headline, error))))
+    headline = f"the run ended as {state}" + (f" at {failures[0].name}" if failures else "")
+    error = failures[0].problems[0].what if failures else error
+    run = load_plan(run_uri)
+    stops = tuple(_stops(failures, error, commands(run)))
+    return Shown(headline, render(replace(_gathered(run, _with(headline, error)), stops=stops)))
 
 
-def _gathered(run_uri: str, verdict: str) -> ReportInputs:
+def _stops(failures: Sequence[Failure], error: str, known: dict[str, str]) -> Iterator[Stop]:
+    """What each step said; workers that said the same are shown once."""
+    if not failures:
+        yield Stop("a step", error or "it left no message", "", "", SILENT)
+    for text in dict.fromkeys(failure.text for failure in failures):
+        said = [failure for failure in failures if failure.text == text]
+        command = known.get(f"{said[0].step}/{said[0].part}", known.get(said[0].step, ""))
+        next = NEXT.get(said[0].exit_code, NEXT[1])
+        yield Stop(", ".join(failure.name for failure in said), text, said[0].log, command, next)
+
+
+def _made(run: RunPlan) -> Iterator[LineageRow]:
+    """What a run has that ended early: it is found again by the next one."""
+    known = commands(run)
+    yield LineageRow("demonstrations", f"{run.source_uri} ({run.source_digest})")
+    if open_store(run.dataset_uri).head("manifest.json") is not None:
+        yield LineageRow("dataset", run.dataset_uri, known["convert"])
+    for trial in run.trials:
+        trial_uri = run.trial_uri(trial.name)
+        there = [step for step in ("train", "export") if open_store(trial_uri).head(f"timings/{step}.json") is not None]
+        if there:
+            yield LineageRow(
+                f"trial {trial.name}: {' and '.join(there)} finished", trial_uri, known[f"train/{trial.name}"]
+            )
+    yield LineageRow("the plan", join(run.run_uri, "plan.json"))
+
+
+def _gathered(run: RunPlan, verdict: str) -> ReportInputs:
     from tendon.report.gather import gather
 
-    run, store = load_plan(run_uri), open_store(run_uri)
+    store = open_store(run.run_uri)
     if store.head("selection.json") is not None and store.head("confirmation.json") is not None:
         inputs = gather(run)
         return replace(inputs, verdict=f"{verdict}. Before that: {inputs.verdict}", decision="")
-    return ReportInputs(f"{run.dataset_name}: {run.source_uri}", run_id=run.run_id, when=_now(), verdict=verdict)
+    title = f"{run.dataset_name}: {run.source_uri}"
+    return ReportInputs(title, run_id=run.run_id, when=_now(), verdict=verdict, lineage=tuple(_made(run)))
 
 
 def describe_measurement(bundle_uri: str, champion_uri: str, tables: dict[str, Evaluation]) -> Shown:

@@ -6,13 +6,13 @@ However far the run got, what is there is gathered and what is not stays empty.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
 from tendon import __version__
-from tendon.config.digest import digest
+from tendon.config.digest import digest, running_image
 from tendon.data.check import Finding
 from tendon.data.dataset import Dataset, open_dataset
 from tendon.errors import DataError
@@ -53,6 +53,7 @@ def gather(run: RunPlan) -> ReportInputs:
     metrics = {trial.name: _metrics(run, trial.name) for trial in run.trials}
     numbers = confirmation.verdict.numbers
     pairs = int(numbers.get("pairs", 0))
+    timings = tuple(_timings(run, selection, tables))
     inputs = ReportInputs(
         title=f"{run.dataset_name}: {_task(run)}",
         run_id=run.run_id,
@@ -67,9 +68,12 @@ def gather(run: RunPlan) -> ReportInputs:
         data=_sanity(dataset) if dataset else None,
         endings=tuple(Ending(row["seed"], row["status"], row["steps"]) for row in winner.rows) if winner else (),
         clips=tuple(_clips(winner)) if winner else (),
-        timings=tuple(_timings(run, selection, tables)),
+        timings=timings,
         feeds=tuple(feed for trial in run.trials if (feed := _feed(run, trial.name, metrics[trial.name]))),
-        provenance=_provenance(run, selection, winner, dataset),
+        provenance=replace(
+            _provenance(run, selection, winner, dataset),
+            image=_images(timings).get(f"train/{confirmation.winner}", ""),
+        ),
         videos_uri=join(winner.uri, "videos") if winner else "",
     )
     record = _record(run, confirmation, tables, inputs, dataset)
@@ -172,12 +176,14 @@ def _timings(run: RunPlan, selection: dict[str, Any], tables: dict[str, Evaluati
         store = open_store(uri)
         if store.head(f"timings/{step}.json") is not None:
             found = json.loads(store.read(f"timings/{step}.json"))
-            yield Timing(step, trial, found["seconds"], _gpus(_device(run, trial)) if step == "train" else 0)
+            gpus = _gpus(_device(run, trial)) if step == "train" else 0
+            yield Timing(step, trial, found["seconds"], gpus, found.get("image", ""))
     for outcome in selection["outcomes"]:
         if outcome["evaluation_uri"]:
-            yield Timing("evaluate", outcome["trial"], load_evaluation(outcome["evaluation_uri"]).summary["wall_s"])
+            summary = load_evaluation(outcome["evaluation_uri"]).summary
+            yield Timing("evaluate", outcome["trial"], summary["wall_s"], image=summary.get("image", ""))
     for role, table in tables.items():
-        yield Timing("confirm", role, table.summary["wall_s"])
+        yield Timing("confirm", role, table.summary["wall_s"], image=table.summary.get("image", ""))
 
 
 def _provenance(
@@ -226,7 +232,7 @@ def _record(
         dataset_digest=dataset.manifest.digest if dataset else "",
         episode_list_digest=inputs.provenance.episodes,
         code_version=inputs.provenance.code,
-        images={},
+        images=_images(inputs.timings),
         configs={trial.name: trial.config for trial in run.trials},
         seeds=seeds,
         winner=confirmation.winner,
@@ -236,6 +242,12 @@ def _record(
         commands=commands(run),
         verdict=confirmation.verdict.sentence,
     )
+
+
+def _images(timings: Iterable[Timing]) -> dict[str, str]:
+    """The image of every step that made something, ``step`` or ``step/trial``; nothing where no container was."""
+    found = {"/".join(filter(None, (t.step, t.trial))): t.image for t in timings} | {"report": running_image()}
+    return {step: image for step, image in found.items() if image}
 
 
 def _lineage(run: RunPlan, record: Record, tables: dict[str, Evaluation]) -> Iterator[LineageRow]:
@@ -248,4 +260,7 @@ def _lineage(run: RunPlan, record: Record, tables: dict[str, Evaluation]) -> Ite
         yield LineageRow("bundle", record.policy_digest, record.commands[f"export/{winner}"])
         yield LineageRow("selection table", run.trial(winner).run_key, record.commands[f"evaluate/{winner}"])
         yield LineageRow("confirmation table", tables["winner"].uri, record.commands["confirm"])
+    for image in sorted(set(record.images.values())):
+        steps = dict.fromkeys(step.partition("/")[0] for step, one in record.images.items() if one == image)
+        yield LineageRow(f"image of {', '.join(steps)}", image)
     yield LineageRow("this report", run.run_uri, record.commands["report"])

@@ -16,7 +16,7 @@ from tendon.evaluate.confidence import Interval, LeaderboardRow
 from tendon.report.figure import Figure
 from tendon.report.plots import figures
 from tendon.report.style import CSS, SCRIPT
-from tendon.report.summary import Clip, Rate, ReportInputs, decision_in_words, headline
+from tendon.report.summary import Clip, Rate, ReportInputs, Stop, decision_in_words, headline
 from tendon.report.svg import Canvas, Scale
 
 MOST_BYTES = 5_000_000
@@ -30,7 +30,9 @@ POLICY = (
 
 def render(inputs: ReportInputs) -> str:
     """The page; clips that would push it over 5 MB are left out and the page says so."""
-    before = _opening(inputs) + _verdict(inputs)
+    before = _opening(inputs) + _verdict(inputs) + _stops(inputs)
+    if inputs.stops and not inputs.leaderboard:  # it did not get to any policy: eight empty figures would say nothing
+        return before + _lineage(inputs) + _closing()
     after = _leaderboard(inputs) + _figures(figures(inputs)) + _lineage(inputs) + _closing()
     room = MOST_BYTES - len((before + after).encode()) - 4_000
     shown, left_out = _that_fit(inputs.clips, room)
@@ -57,6 +59,22 @@ def _verdict(inputs: ReportInputs) -> str:
     return (
         f'<div class="verdict {tone}" role="region" aria-label="Verdict"><p class="tag">{decision_in_words(inputs)}</p>'
         f'<p class="say">{said}</p>{rule}{rates}{_trace(inputs)}</div>\n'
+    )
+
+
+def _stops(inputs: ReportInputs) -> str:
+    if not inputs.stops:
+        return ""
+    return f'<section id="stops"><h2>What stopped it</h2>{"".join(map(_stop, inputs.stops))}</section>\n'
+
+
+def _stop(stop: Stop) -> str:
+    log = f"<p>Its log: <code>{escape(stop.log)}</code></p>" if stop.log else ""
+    again = f"<p>By hand:</p>{_command(stop.command)}" if stop.command else ""
+    error = stop.error[:MOST_ERROR_CHARS] + (" ..." if len(stop.error) > MOST_ERROR_CHARS else "")
+    return (
+        f'<h3>{escape(stop.step)}</h3><pre class="error">{escape(error)}</pre>'
+        f"<p><b>Next:</b> {escape(stop.next)}</p>{log}{again}"
     )
 
 
@@ -99,7 +117,7 @@ def _trace(inputs: ReportInputs) -> str:
         ("image", source.image),
     )
     parts = [f"<span><b>{name}</b> {escape(value)}</span>" for name, value in named if value]
-    if inputs.lineage:
+    if inputs.lineage and not inputs.stops:
         parts.append('<button data-to="lineage">how each was made</button>')
     return f'<div class="trace">{"".join(parts)}</div>' if parts else ""
 
@@ -248,9 +266,11 @@ def _lineage(inputs: ReportInputs) -> str:
     )
     text = inputs.record_json
     record = _download("the whole record", "record.json", "application/json", text) if text else ""
+    title, lede = "How each was made", "What every number above rests on, and the command that makes it again."
+    if inputs.stops:
+        title, lede = "What is there", "A run with the same parameters finds it again, and repeats none of it."
     return (
-        '<section id="lineage"><h2>How each was made</h2>'
-        '<p class="lede">What every number above rests on, and the command that makes it again.</p>'
+        f'<section id="lineage"><h2>{title}</h2><p class="lede">{lede}</p>'
         f'<dl class="made">{rows}</dl>{record}</section>\n'
     )
 

@@ -125,6 +125,7 @@ class Timing:
     trial: str
     seconds: float
     gpus: int | None = None  # None: not recorded
+    image: str = ""  # the container image it ran in, if any
 
     @property
     def gpu_hours(self) -> float:
@@ -158,6 +159,17 @@ class LineageRow:
 
 
 @dataclass(frozen=True)
+class Stop:
+    """A step that ended a run: what it said, where its log is, what repeats it, and what to do next."""
+
+    step: str
+    error: str  # the four lines
+    log: str
+    command: str
+    next: str
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Where the numbers come from, as short text; "" is left out."""
 
@@ -183,6 +195,7 @@ class ReportInputs:
     rule: str = ""
     rates: tuple[Rate, ...] = ()  # winner first, then the champion
     difference: Difference | None = None
+    stops: tuple[Stop, ...] = ()  # of a run that failed
     leaderboard: tuple[LeaderboardRow, ...] = ()
     curves: tuple[Curve, ...] = ()
     data: DataSanity | None = None
@@ -214,7 +227,7 @@ def headline(inputs: ReportInputs) -> str:
 def decision_in_words(inputs: ReportInputs) -> str:
     """The decision as a label."""
     words = {"promote": "Promote", "first": "First champion", "keep": "Keep", "cannot_tell": "Cannot tell"}
-    return words.get(inputs.decision, "No verdict")
+    return words.get(inputs.decision, "Failed" if inputs.stops else "No verdict")
 
 
 def dimension(name: str, values: Sequence[float], bins: int = 32) -> Dimension:

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from tendon.config.digest import IMAGE
 from tendon.errors import MissingDependency
+from tendon.registry.failure import LOG
 from tendon.runner.processes import Finished, forward, task_folder
 
 PASSED_ON = re.compile(r"AWS_(?!CA_BUNDLE)\w+|TENDON_WEBHOOK_URL")  # what a secret and a config map hold on a cluster
@@ -62,6 +64,7 @@ class Containers:
     ) -> Finished:
         """Run kfp's command for one task to its end in a container; ``say`` gets every progress line as it comes."""
         folder = task_folder(command)
+        options["environment"] = {**options.get("environment", {}), LOG: str(folder / "log.txt")}
         with _writable(folder), (folder / "log.txt").open("w", encoding="utf-8") as log:
             words: list[str] = []
             with self._started(client, image, command, options) as container:
@@ -93,7 +96,7 @@ class Containers:
     def _started(self, client: Any, image: str, command: Sequence[str], options: dict[str, Any]) -> Iterator[Any]:
         not_found = importlib.import_module("docker.errors").ImageNotFound
         try:
-            client.images.get(image)
+            found = client.images.get(image)
         except not_found:
             raise MissingDependency(
                 f"the image {image} is not on this machine",
@@ -101,9 +104,12 @@ class Containers:
                 why="it was not built here",
                 fix="make images",
             ) from None
+        named = {**options.get("environment", {}), IMAGE: f"{image}@{found.id}"}
         with self._lock:
             # Our own init passes signals on: a shell that is process 1 would not die of SIGTERM, nor forward it.
-            container = client.containers.run(image, list(command), detach=True, init=True, **options)
+            container = client.containers.run(
+                image, list(command), detach=True, init=True, **{**options, "environment": named}
+            )
             self._running.add(container)
         try:
             if self.stopping:

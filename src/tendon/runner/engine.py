@@ -68,14 +68,14 @@ class Task:
     """One execution of a step, while it runs."""
 
     step: str
-    trial: str
+    part: str
     started_s: float = field(default_factory=time.monotonic)
     finished: Finished | None = None  # None at the end: kfp took the outputs from its cache
 
     @property
     def name(self) -> str:
         """``train lr_0.001``."""
-        return f"{self.step} {self.trial}".strip()
+        return f"{self.step} {self.part}".strip()
 
 
 class Watch:
@@ -101,7 +101,7 @@ class Watch:
 
         if self.processes.stopping:
             return {}, Status.FAILURE
-        task = self._local.task = Task(task_name, _trial_of(arguments))
+        task = self._local.task = Task(task_name, _part_of(arguments))
         self._tell("started", task)
         try:
             outputs, status = run()
@@ -177,7 +177,7 @@ class Watch:
     def _tell(self, kind: Kind, task: Task, text: str = "") -> None:
         index = self._steps.index(task.step) + 1 if task.step in self._steps else 0
         seconds = time.monotonic() - task.started_s
-        self._on_event(StepEvent(kind, task.step, task.trial, index, len(self._steps), seconds, text))
+        self._on_event(StepEvent(kind, task.step, task.part, index, len(self._steps), seconds, text))
 
 
 @contextmanager
@@ -307,9 +307,11 @@ def _with_image(kwargs: dict[str, Any], arguments: dict[str, Any]) -> dict[str, 
     return {**kwargs["executors"], label: executor}
 
 
-def _trial_of(arguments: dict[str, Any]) -> str:
+def _part_of(arguments: dict[str, Any]) -> str:
+    """Which of the tasks of a loop this is: its trial, or its share of a conversion."""
+    share = str(arguments.get("worker", ""))
     outcome = _outcome_of(arguments.get("outcome"))
-    return str(arguments.get("trial") or outcome.get("trial") or "")
+    return str(arguments.get("trial") or outcome.get("trial") or ("" if share == "0/1" else share))
 
 
 def _outcome_of(value: Any) -> dict[str, Any]:

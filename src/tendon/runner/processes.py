@@ -20,6 +20,7 @@ from types import FrameType
 from typing import IO, Protocol
 
 import tendon
+from tendon.registry.failure import LOG
 
 GRACE_S = 60.0
 ERROR_LINE = "error: "
@@ -57,7 +58,7 @@ class Processes:
         folder.mkdir(parents=True, exist_ok=True)
         words: list[str] = []
         with (folder / "log.txt").open("w", encoding="utf-8") as log:
-            process = self._start(_direct(command, folder), environment)
+            process = self._start(_direct(command, folder), {**environment, LOG: str(folder / "log.txt")})
             assert process.stdout is not None
             assert process.stderr is not None
             readers = [

@@ -21,11 +21,11 @@ Kind = Literal["started", "line", "done", "cached", "failed", "trial_failed", "t
 
 @dataclass(frozen=True)
 class StepEvent:
-    """One thing that happened to one step; ``trial`` is empty outside the fan-out."""
+    """One thing that happened to one step; ``part`` is the trial, or the share of a conversion; empty outside the loops."""
 
     kind: Kind
     step: str
-    trial: str
+    part: str
     index: int  # place of the step in the DAG, from 1
     total: int
     seconds: float = 0.0
@@ -34,7 +34,7 @@ class StepEvent:
     @property
     def name(self) -> str:
         """How the step is called everywhere: ``train lr_0.001``."""
-        return f"{self.step} {self.trial}".strip()
+        return f"{self.step} {self.part}".strip()
 
 
 OnEvent = Callable[[StepEvent], None]

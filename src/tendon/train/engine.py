@@ -15,8 +15,8 @@ from torch import Tensor
 
 from tendon.config.schema import TrainConfig
 from tendon.data.stats import FeatureStats
-from tendon.errors import ConfigError
-from tendon.policies.base import Batch, LossOutput, Memory, Policy
+from tendon.errors import ConfigError, Problem
+from tendon.policies.base import GOAL, Batch, LossOutput, Memory, Policy, Shape
 from tendon.policies.info import PolicyInfo
 from tendon.policies.registry import make_policy
 from tendon.train.carry import detached
@@ -29,6 +29,8 @@ from tendon.train.ranks import ALONE, World
 from tendon.train.schedule import learning_rate
 
 logger = logging.getLogger(__name__)
+IMAGES = "observation.images."
+NO_CAMERAS: Mapping[str, Shape] = {}
 LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -53,13 +55,19 @@ class Update:
 class Engine:
     """A policy with its optimiser, schedule, scaler, average and carry."""
 
-    def __init__(self, config: TrainConfig, stats: Mapping[str, FeatureStats], world: World = ALONE) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        stats: Mapping[str, FeatureStats],
+        world: World = ALONE,
+        cameras: Mapping[str, Shape] = NO_CAMERAS,
+    ) -> None:
         """Seeds every generator, builds the policy on the CPU (so that weights start alike everywhere) and moves it."""
         self.config, self.world = config, world
         self.device = pick_device(config.device, world.local_rank)
         training = config.training
         seed_everything(config.seed)
-        features = select_features(config, stats)
+        features = select_features(config, stats, cameras)
         self.policy: Policy = make_policy(config.policy, features, stats).to(self.device)
         self.info = PolicyInfo(config.policy, features, self.policy.window)
         freeze(self.policy, training.freeze)
@@ -146,15 +154,17 @@ class Engine:
 
     @torch.no_grad()
     def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
-        """Mean loss and metrics over batches of one size; training's randomness is left as it was."""
+        """Mean loss and metrics over batches of one size and all processes; training's randomness is left as it was."""
         sums: dict[str, list[Tensor]] = {}
         with self.judged():
-            torch.manual_seed(self.config.seed)
+            torch.manual_seed(self.config.seed + self.world.rank)
             for batch in batches:
-                output = self._loss(self.parallel.loss, batch, None)
-                for name, value in {"loss": output.loss, **output.metrics}.items():
-                    sums.setdefault(name, []).append(value)
-        return {name: torch.stack(values).mean().item() for name, values in sums.items()}
+                for part in split_batch(batch, len(self.memories)):
+                    output = self._loss(self.parallel.loss, part, None)
+                    for name, value in {"loss": output.loss, **output.metrics}.items():
+                        sums.setdefault(name, []).append(value.double())
+        means = self.world.mean(torch.stack([torch.stack(values).mean() for values in sums.values()]))
+        return dict(zip(sums, means.tolist(), strict=True))
 
     @contextmanager
     def judged(self) -> Iterator[Policy]:
@@ -201,19 +211,29 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def select_features(config: TrainConfig, stats: Mapping[str, FeatureStats]) -> dict[str, int]:
-    """Dimensions of the observations that the environment offers, and of the action.
+def select_features(
+    config: TrainConfig, stats: Mapping[str, FeatureStats], cameras: Mapping[str, Shape] = NO_CAMERAS
+) -> dict[str, Shape]:
+    """Shapes of the observations and goals that the configuration names, and of the action.
 
     Raises:
         ConfigError: the dataset lacks one of them.
     """
-    wanted = [*(f"observation.{key}" for key in config.env.observation), "action"]
-    missing = [key for key in wanted if key not in stats]
+    known = {key: len(one.mean) for key, one in stats.items()} | dict(cameras)
+    features: dict[str, Shape] = {}
+    missing: dict[str, list[str]] = {}
+    for section, prefix in (("observation", ""), ("goal", GOAL)):
+        for name in getattr(config.env, section):
+            key = next((key for key in (f"observation.{name}", f"{IMAGES}{name}") if key in known), "")
+            if key:
+                features[prefix + key] = known[key]
+            else:
+                missing.setdefault(f"env.{section}", []).append(f"observation.{name}")
+    if "action" not in known:
+        missing.setdefault("env.observation", []).append("action")
     if missing:
-        raise ConfigError(
-            f"the dataset has no {', '.join(missing)}",
-            where="env.observation",
-            why=f"it has {', '.join(sorted(stats))}",
-            fix="choose the env of the demonstrations, or name in env.observation what the dataset has",
-        )
-    return {key: len(stats[key].mean) for key in wanted}
+        why = f"it has {', '.join(sorted(known))}"
+        fix = "choose the env of the demonstrations, or name what the dataset has"
+        found = [Problem(f"the dataset has no {', '.join(names)}", at, why, fix) for at, names in missing.items()]
+        raise ConfigError.of(found)
+    return features | {"action": known["action"]}

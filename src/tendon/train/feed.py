@@ -1,24 +1,34 @@
-"""Batches for the loop: the loader's arrays as tensors on the device. The only file of train that knows the loader."""
+"""Batches for the loop: the loader's arrays as tensors on the device. The only file of train that knows the loader.
+
+Each process loads its share of every batch and of nothing else. Goals are the last step of the episode (robomimic's
+``goal_mode: last``): the loader is asked for a step far behind every end, which it repeats the last one for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from tendon.config.schema import TrainConfig
-from tendon.policies.base import Batch, Policy, Window
-from tendon.train.ranks import World
+from tendon.config.schema import DataConfig, TrainConfig
+from tendon.data.stats import FeatureStats
+from tendon.policies.base import DRAWS, GOAL, Batch, Policy, Shape, Window
+from tendon.train.ranks import ALONE, World
 from tendon.train.volume import Volume
 
-Episode = Mapping[str, np.ndarray]  # feature to [T, D]
+Episode = Mapping[str, np.ndarray]  # feature to [T, D], camera to uint8 [T, H, W, C]
+LAST = 1 << 30  # a delta behind the end of every episode
+GIB = 1 << 30
+VALID_MEMORY = 0.25  # of the memory for data, when there is a validation split
 
 
 class Batches(Protocol):
-    """What the loop asks of ``tendon.loader.loader.Loader``: batch k of an endless order, a function of the seed."""
+    """What the loop asks of ``tendon.loader.loader.Loader``: this process's share of batch k, a function of the seed."""
 
     @property
     def num_windows(self) -> int: ...  # noqa: D102
@@ -26,9 +36,12 @@ class Batches(Protocol):
     def num_episodes(self) -> int: ...  # noqa: D102
     @property
     def state(self) -> dict[str, Any]: ...  # noqa: D102
+    @property
+    def metrics(self) -> dict[str, float]: ...  # noqa: D102
     def load_state(self, state: Mapping[str, Any]) -> None: ...  # noqa: D102
     def batch(self, k: int) -> dict[str, np.ndarray]: ...  # noqa: D102
     def __next__(self) -> dict[str, np.ndarray]: ...
+    def close(self) -> None: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -37,78 +50,151 @@ class Feeds:
 
     train: Batches
     valid: Batches | None
-    batch_size: int
+    batch_size: int  # of all processes together
     num_valid_batches: int
     episode_ids: Mapping[int, str]  # of the batches' episode_index
     episodes: Callable[[], list[Episode]] = list  # held-out ones, whole
+    world: World = ALONE
 
     @property
     def volume(self) -> Volume:
         """How much an epoch is."""
         return Volume(self.train.num_windows, self.train.num_episodes, self.batch_size)
 
+    def next(self, config: TrainConfig) -> dict[str, np.ndarray]:
+        """This process's share of the next batch; of the first one for ever when it is to be overfitted."""
+        arrays = next(self.train)
+        return self.train.batch(0) if config.training.overfit_batch else arrays
+
+    def train_batch(self, arrays: Mapping[str, np.ndarray], step: int, policy: Policy, config: TrainConfig) -> Batch:
+        """The tensors of update ``step``, with the numbers that its windows are changed by at random.
+
+        These are a function of seed, step and place in the batch: how many processes there are changes none of them.
+        """
+        device = next(policy.parameters()).device
+        batch = to_tensors(arrays, policy, device)
+        if policy.num_draws:
+            generator = np.random.Generator(np.random.Philox(key=[config.seed, step]))
+            drawn_BN = generator.random((self.batch_size, policy.num_draws), np.float32)
+            batch[DRAWS] = _placed(drawn_BN[self.world.rank :: self.world.size], device)
+        return batch
+
     def valid_batches(self, policy: Policy, device: torch.device) -> Iterator[Batch]:
-        """The same few validation batches each time."""
+        """This process's share of the same few validation batches each time."""
         assert self.valid is not None
         for k in range(self.num_valid_batches):
             yield to_tensors(self.valid.batch(k), policy, device)
+
+    def close(self) -> None:
+        """Stop whoever loads."""
+        self.train.close()
+        if self.valid is not None:
+            self.valid.close()
 
 
 class OpenFeeds(Protocol):
     """How the loop opens its data; tests pass their own."""
 
-    def __call__(self, dataset_uri: str, config: TrainConfig, window: Window) -> Feeds: ...  # noqa: D102
+    def __call__(self, dataset_uri: str, config: TrainConfig, window: Window, world: World) -> Feeds: ...  # noqa: D102
 
 
-def open_feeds(dataset_uri: str, config: TrainConfig, window: Window) -> Feeds:
+def open_feeds(dataset_uri: str, config: TrainConfig, window: Window, world: World = ALONE) -> Feeds:
     """Loaders over a converted dataset, windows as the policy declares them; each validation batch is a full one."""
     from tendon.data.dataset import open_dataset
+    from tendon.loader.choice import Means
     from tendon.loader.loader import Loader
 
-    dataset, data = open_dataset(dataset_uri), config.data
-    batch_size, deltas = config.training.batch_size, window.deltas()
-    train = Loader(dataset, data.split, deltas, batch_size, config.seed, skip_episodes=data.skip_episodes)
-    ids = {row.index: row.episode_id for row in dataset.rows}
+    dataset, data, training = open_dataset(dataset_uri), config.data, config.training
+    deltas, skipped = loader_deltas(window), data.skip_episodes
     held_out = dataset.episodes(data.valid_split) if data.valid_split in dataset.splits else ()
-    num_frames = sum(row.length for row in held_out if row.episode_id not in data.skip_episodes)
+    rows = [row for row in held_out if row.episode_id not in skipped]
+    num_frames = sum(row.length for row in rows)
+
+    def load(split: str, batch_size: int, means: Means) -> Loader:
+        return Loader(
+            dataset,
+            split,
+            deltas,
+            batch_size,
+            config.seed,
+            skip_episodes=skipped,
+            rank=world.rank,
+            world=world.size,
+            means=means,
+        )
+
+    train = load(data.split, training.batch_size, _means(data, 1 - VALID_MEMORY if num_frames else 1.0))
+    ids = {row.index: row.episode_id for row in dataset.rows}
     if not num_frames:
-        return Feeds(train, None, batch_size, 0, ids)
-    rows = [row for row in held_out if row.episode_id not in data.skip_episodes][: config.training.valid_episodes]
-    size = min(batch_size, num_frames)
-    valid = Loader(dataset, data.valid_split, deltas, size, config.seed, skip_episodes=data.skip_episodes)
-    num_batches = min(config.training.valid_batches, num_frames // size)
+        return Feeds(train, None, training.batch_size, 0, ids, world=world)
+    parts = world.size * training.gradient_accumulation_steps
+    size = max(parts, min(training.batch_size, num_frames) // parts * parts)
+    valid = load(data.valid_split, size, _means(data, VALID_MEMORY))
+    num_batches = min(training.valid_batches, max(1, num_frames // size))
+    cameras = [camera.name for camera in dataset.manifest.schema.cameras if camera.name in deltas]
 
     def episodes() -> list[Episode]:
-        return [{key: dataset.lowdim(row)[key] for key in deltas} for row in rows]
+        return [_whole(dataset, row, deltas, cameras) for row in rows[: training.valid_episodes]]
 
-    return Feeds(train, valid, batch_size, num_batches, ids, episodes)
+    return Feeds(train, valid, training.batch_size, num_batches, ids, episodes, world)
 
 
-@dataclass(frozen=True)
-class Share:
-    """What one process takes of every batch: equal parts by rank; one batch for ever when it is to be overfitted."""
+def find_cameras(dataset_uri: str, config: TrainConfig, stats: Mapping[str, FeatureStats]) -> dict[str, Shape]:
+    """``(C, H, W)`` of the dataset's cameras by feature name; it is opened only where something else than numbers is named."""
+    if all(f"observation.{name}" in stats for name in (*config.env.observation, *config.env.goal)):
+        return {}
+    from tendon.data.dataset import open_dataset
 
-    batches: Batches
-    world: World
-    same: bool = False
+    cameras = open_dataset(dataset_uri).manifest.schema.cameras
+    return {camera.name: (camera.channels, camera.height, camera.width) for camera in cameras}
 
-    def __next__(self) -> dict[str, np.ndarray]:
-        arrays = next(self.batches)
-        if self.same:
-            arrays = self.batches.batch(0)
-        if not self.world.is_many:
-            return arrays
-        size = len(arrays["episode_index"]) // self.world.size
-        return {key: value[self.world.rank * size :][:size] for key, value in arrays.items()}
+
+def loader_deltas(window: Window) -> dict[str, tuple[int, ...]]:
+    """The steps of each stored feature that the window needs; a goal's step comes behind the others."""
+    deltas = {key: own for key, own in window.deltas().items() if not key.startswith(GOAL)}
+    for key in window.observation_keys:
+        if key.startswith(GOAL):
+            deltas[key.removeprefix(GOAL)] = (*deltas.get(key.removeprefix(GOAL), ()), LAST)
+    return deltas
 
 
 def to_tensors(arrays: Mapping[str, np.ndarray], policy: Policy, device: torch.device) -> Batch:
     """The features of the window and their padding masks; on the CPU the tensors share the arrays' memory."""
     window = policy.window
     keys = (*window.observation_keys, window.action_key)
-    names = [name for key in keys for name in (key, f"{key}_is_pad") if name in arrays]
-    names += ("episode_index", "frame_index") if policy.carries else ()
-    tensors = {name: torch.from_numpy(arrays[name]) for name in names}
-    if device.type == "cpu":
-        return tensors
-    return {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
+    tensors = {}
+    for key in keys:
+        stored = key.removeprefix(GOAL)
+        has_goal = GOAL + stored in keys
+        taken = slice(-1, None) if key.startswith(GOAL) else slice(0, -1 if has_goal else None)
+        for name, source in ((key, stored), (f"{key}_is_pad", f"{stored}_is_pad")):
+            if source in arrays:
+                tensors[name] = _placed(arrays[source][:, taken], device)
+    for name in ("episode_index", "frame_index") if policy.carries else ():
+        tensors[name] = _placed(arrays[name], device)
+    return tensors
+
+
+def _placed(array: np.ndarray, device: torch.device) -> Tensor:
+    """Through pinned memory, so that a GPU takes it while it still computes."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
+def _means(data: DataConfig, share: float) -> Any:
+    """With what a loader works, of which nothing changes a number."""
+    from tendon.loader.choice import Means
+
+    return Means(
+        memory_budget=int(data.memory_gib * share * GIB),
+        threads=data.threads,
+        processes=data.processes,
+        ahead=data.ahead,
+        cache=Path(data.cache) if data.cache else None,
+        cache_bytes=int(data.cache_gib * GIB),
+    )
+
+
+def _whole(dataset: Any, row: Any, keys: Mapping[str, Any], cameras: Sequence[str]) -> Episode:
+    numbers = dataset.lowdim(row)
+    return {key: dataset.frames(row, key) if key in cameras else numbers[key] for key in keys}

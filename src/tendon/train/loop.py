@@ -21,7 +21,7 @@ from tendon.train.checkpoint import weights_sha256
 from tendon.train.device import cpu_threads, pick_device
 from tendon.train.engine import Engine
 from tendon.train.estimate import check_room
-from tendon.train.feed import OpenFeeds, Share, open_feeds, to_tensors
+from tendon.train.feed import OpenFeeds, find_cameras, open_feeds
 from tendon.train.interrupt import Interrupts
 from tendon.train.launch import launch, leave, wants_ranks
 from tendon.train.pulse import Pulse
@@ -72,38 +72,38 @@ def train(
     if wants_ranks(config):
         return launch(config, dataset_uri, stats, trial_uri, progress, open_data=open_data, rollouts=rollouts)
     with cpu_threads(config.training.num_threads), joined(pick_device(config.device)) as world, Interrupts() as signals:
-        engine = Engine(config, stats.features, world)
-        feeds = open_data(dataset_uri, config, engine.policy.window)
+        engine = Engine(config, stats.features, world, find_cameras(dataset_uri, config, stats.features))
+        feeds = open_data(dataset_uri, config, engine.policy.window, world)
         engine.steps_per_epoch = feeds.volume.steps_per_epoch(config.training.epoch_every_n_steps)
         rules = SaveRules(config.save, config.training, engine.steps_per_epoch, perf_counter())
         saver = Saver(trial_uri, engine, feeds.train, rules, stats.to_json(), to_yaml(config))
         check_room(engine, saver.store)
         announce(engine, feeds.volume, trial_uri)
-        share = Share(feeds.train, world, config.training.overfit_batch)
         with (
             Pulse(saver.store, world, config.training.rank_timeout_s, leave) as pulse,
             at_work(engine, feeds, saver, pulse, rollouts, callbacks) as trial,
         ):
-            result = _run(trial, share, signals, progress)
+            result = _run(trial, signals, progress)
     if world.is_first:
         write_finished(trial_uri, result)
     logger.info("End of training")
     return result
 
 
-def _run(trial: Trial, batches: Share, signals: Interrupts, progress: Progress) -> TrainResult:
+def _run(trial: Trial, signals: Interrupts, progress: Progress) -> TrainResult:
     engine, rules, pulse, start = trial.engine, trial.saver.rules, trial.pulse, trial.start
-    training, world = engine.config.training, engine.world
+    config, feeds, world = engine.config, trial.feeds, engine.world
+    training = config.training
     num_steps = training.offline_steps
     engine.at = pulse.at
     uri = trial.saver.uri(start.step)
     for step in range(start.step, num_steps):
         pulse.at(step, "data")
         asked = perf_counter()
-        arrays = next(batches)
+        arrays = feeds.next(config)
         got = perf_counter()
         is_logged = step % training.log_freq == 0
-        update = engine.update(to_tensors(arrays, engine.policy, engine.device), step, measure=is_logged)
+        update = engine.update(feeds.train_batch(arrays, step, engine.policy, config), step, measure=is_logged)
         trial.watch.add(update.loss)
         if step == start.step:
             engine.check_used()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tendon.loader.windows import steps_of
-from tendon.policies.base import Batch, Memory, Policy
+from tendon.policies.base import GOAL, Batch, Memory, Policy
 from tendon.train.feed import Episode
 
 Act = Callable[[Batch, Memory], tuple[Tensor, Memory]]
@@ -39,6 +39,10 @@ def action_error(policy: Policy, act: Act, episodes: Sequence[Episode], device: 
 
 
 def _gathered(episodes: Sequence[Episode], key: str, steps_EW: np.ndarray) -> Tensor:
-    """``[E, W, D]`` of a feature, the steps of each episode."""
-    rows = [np.asarray(episode[key], np.float32)[steps] for episode, steps in zip(episodes, steps_EW, strict=True)]
-    return torch.from_numpy(np.stack(rows).reshape(*steps_EW.shape, -1))
+    """``[E, W, ...]`` of a feature, the steps of each episode; the last one of a goal."""
+    stored = key.removeprefix(GOAL)
+    rows = []
+    for episode, steps in zip(episodes, steps_EW, strict=True):
+        values = episode[stored][steps] if stored == key else episode[stored][-1:]
+        rows.append(values if values.dtype == np.uint8 else np.asarray(values, np.float32).reshape(len(values), -1))
+    return torch.from_numpy(np.stack(rows))

@@ -21,7 +21,8 @@ from tendon.train.callbacks import make_callbacks
 from tendon.train.device import cpu_threads
 from tendon.train.engine import Engine
 from tendon.train.estimate import check_room
-from tendon.train.feed import OpenFeeds, open_feeds, to_tensors
+from tendon.train.feed import OpenFeeds, find_cameras, open_feeds
+from tendon.train.ranks import ALONE
 from tendon.train.state import take_snapshot
 from tendon.train.trackers import make_trackers
 
@@ -47,14 +48,15 @@ def rehearse(
     with cpu_threads(config.training.num_threads):
         make_callbacks(config.training.callbacks)
         make_trackers(config)
-        engine = Engine(config, stats.features)
-        feeds = open_data(dataset_uri, config, engine.policy.window)
+        engine = Engine(config, stats.features, cameras=find_cameras(dataset_uri, config, stats.features))
+        feeds = open_data(dataset_uri, config, engine.policy.window, ALONE)
         announce(engine, feeds.volume, trial_uri)
         need = check_room(engine, open_store(trial_uri))
         seconds, numbers = [], dict[str, float]()
         for step in range(NUM_STEPS):
             began = perf_counter()
-            update = engine.update(to_tensors(next(feeds.train), engine.policy, engine.device), step, measure=True)
+            batch = feeds.train_batch(feeds.next(config), step, engine.policy, config)
+            update = engine.update(batch, step, measure=True)
             numbers = update.numbers()
             seconds.append(perf_counter() - began)
         engine.check_used()

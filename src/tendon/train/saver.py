@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tendon.config.compose import to_dict
+from tendon.config.schema import DATA_MEANS
 from tendon.errors import ConfigError, Problem
 from tendon.storage import open_store
 from tendon.train import checkpoint
@@ -32,6 +33,7 @@ FREE = (
     *("eval.", "save.", "wandb.", "track.", "data.uri", "device", "training.save_", "training.keep_checkpoints"),
     *("training.num_threads", "training.num_gpus", "training.gradient_accumulation_steps", "training.sharding"),
     *("training.eval_freq", "training.callbacks", "training.rank_timeout_s"),
+    *(f"data.{key}" for key in DATA_MEANS),
 )
 
 

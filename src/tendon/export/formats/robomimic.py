@@ -22,10 +22,10 @@ from tendon.config.schema import POLICIES, CloningConfig
 from tendon.errors import DataError, Problem
 from tendon.export.formats.robomimic_names import core_prefix, theirs
 from tendon.export.parity import ParityRecord, compare, demand, fixed_inputs
-from tendon.policies.base import Policy, Shape
+from tendon.policies.base import GOAL, Policy, Shape
 from tendon.policies.cloning import ACTION, Cloning
 from tendon.policies.info import PolicyInfo
-from tendon.policies.parts.encoder import GOAL, IMAGES, OBSERVATION, bare
+from tendon.policies.parts.encoder import IMAGES, OBSERVATION, bare
 from tendon.policies.parts.vision import SpatialSoftmax, VisualCore
 from tendon.policies.registry import make_policy
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from tendon.policies.base import Policy
+from tendon.policies.base import GOAL, Policy
 from tendon.policies.bc_rnn import BcRnn
 from tendon.policies.bc_transformer import BcTransformer
 from tendon.policies.bc_vae import BcVae
-from tendon.policies.parts.encoder import GOAL, bare, member
+from tendon.policies.parts.encoder import bare, member
 from tendon.policies.parts.vision import SpatialSoftmax, VisualCore
 
 Names = tuple[str, ...]

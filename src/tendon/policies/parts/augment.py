@@ -1,8 +1,8 @@
-"""Images changed at random on the device, while they are still whole batches: crop, colours, size.
+"""Images made ready for a net on the device, as whole batches: size, crop, colours.
 
-One draw per window, so that the frames of a window move together; the draw is a function of a generator that the loop
-seeds. Images come as the loader gives them, ``uint8 [B, T, H, W, C]``, and leave as ``float32 [B, T, C, H, W]`` in
-[0, 1]. Called by policies that see.
+All chance comes from numbers in [0, 1) that the caller has drawn, so that a batch is changed alike in however many parts
+it is computed; without them nothing is random. Bytes ``[B, T, H, W, C]`` or floats ``[B, T, C, H, W]`` become
+``float32 [B, T, C, h, w]``, bytes as [0, 1]. Called by the encoder.
 """
 
 from __future__ import annotations
@@ -14,58 +14,78 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 GREY = (0.299, 0.587, 0.114)
+NUM_COLOUR_DRAWS = 4
+NUM_PLACE_DRAWS = 2
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done; zeros and None do nothing."""
+    """What is done; zeros and () do nothing."""
 
-    resize: tuple[int, int] | None = None  # height and width, before the crop
-    crop: tuple[int, int] | None = None  # at random in training, in the middle otherwise
-    brightness: float = 0.0  # factors from 1 - x to 1 + x
+    resize: tuple[int, ...] = ()  # height and width, before the crop
+    crop: int = 0  # side of a square: anywhere with draws, the middle without
+    brightness: float = 0.0  # factors from 1 - x to 1 + x, one per window: its frames change together
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0  # of the circle, at most 0.5
 
+    @property
+    def colours(self) -> bool:
+        """Whether colours change."""
+        return any((self.brightness, self.contrast, self.saturation, self.hue))
+
+    def num_draws(self, num_times: int) -> int:
+        """Numbers that a window of so many frames needs."""
+        return NUM_COLOUR_DRAWS * self.colours + NUM_PLACE_DRAWS * num_times * bool(self.crop)
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of what comes out."""
+        if self.crop:
+            return self.crop, self.crop
+        return (self.resize[0], self.resize[1]) if self.resize else (height, width)
+
 
 def to_float(images: Tensor) -> Tensor:
-    """``uint8 [B, T, H, W, C]`` as ``float32 [B, T, C, H, W]`` in [0, 1]."""
-    return images.movedim(-1, -3).float() / 255
+    """``uint8 [B, T, H, W, C]`` as ``float32 [B, T, C, H, W]`` in [0, 1]; floats are that already."""
+    return images.movedim(-1, -3).float() / 255 if images.dtype == torch.uint8 else images
 
 
-def augmented(images: Tensor, asked: Augmentation, generator: torch.Generator | None) -> Tensor:
-    """The images of a batch; without a generator nothing is random."""
+def augmented(images: Tensor, asked: Augmentation, draws_BN: Tensor | None = None) -> Tensor:
+    """The images of a batch; ``draws_BN``: ``asked.num_draws(T)`` numbers per window."""
     found = to_float(images)
-    if asked.resize is not None and tuple(found.shape[-2:]) != asked.resize:
-        B, T = found.shape[:2]
+    B, T = found.shape[:2]
+    if asked.resize and tuple(found.shape[-2:]) != asked.resize:
         resized = interpolate(found.flatten(0, 1), asked.resize, mode="bilinear", antialias=True)
         found = resized.reshape(B, T, *resized.shape[1:])
-    if asked.crop is not None:
-        found = _cropped(found, asked.crop, generator)
-    if generator is not None:
-        found = _coloured(found, asked, generator)
-    return found
+    colours_BN = None
+    if draws_BN is not None and asked.colours:
+        colours_BN, draws_BN = draws_BN[:, :NUM_COLOUR_DRAWS], draws_BN[:, NUM_COLOUR_DRAWS:]
+    if asked.crop:
+        found = _cropped(found, asked.crop, None if draws_BN is None else draws_BN.reshape(B, T, NUM_PLACE_DRAWS))
+    return found if colours_BN is None else _coloured(found, asked, colours_BN)
 
 
-def _cropped(images: Tensor, size: tuple[int, int], generator: torch.Generator | None) -> Tensor:
-    """One place per window, gathered at once."""
-    (B, T, C, H, W), (h, w) = images.shape, size
-    room = torch.tensor([H - h + 1, W - w + 1], device=images.device)
-    if generator is None:
-        corner = ((room - 1) // 2).expand(B, 2)
-    else:
-        corner = (torch.rand(B, 2, device=images.device, generator=generator) * room).long().clamp(max=room - 1)
-    rows = (corner[:, :1] + torch.arange(h, device=images.device))[:, None, None, :, None].expand(B, T, C, h, W)
-    columns = (corner[:, 1:] + torch.arange(w, device=images.device))[:, None, None, None, :].expand(B, T, C, h, w)
+def _cropped(images: Tensor, side: int, places_BT2: Tensor | None) -> Tensor:
+    """A place per frame; as robomimic, the last row and column of places are never drawn."""
+    B, T, C, H, W = images.shape
+    if places_BT2 is None:
+        top, left = (H - side) // 2, (W - side) // 2
+        return images[..., top : top + side, left : left + side]
+    spare = torch.tensor([H - side, W - side], device=images.device)
+    corner_BT2 = (places_BT2 * spare).long()
+    along = torch.arange(side, device=images.device)
+    rows = (corner_BT2[..., :1] + along)[:, :, None, :, None].expand(B, T, C, side, W)
+    columns = (corner_BT2[..., 1:] + along)[:, :, None, None, :].expand(B, T, C, side, side)
     return images.gather(3, rows).gather(4, columns)
 
 
-def _coloured(images: Tensor, asked: Augmentation, generator: torch.Generator) -> Tensor:
+def _coloured(images: Tensor, asked: Augmentation, draws_BN: Tensor) -> Tensor:
     """Brightness, contrast, saturation, hue, in this order."""
-    B = images.shape[0]
-    draws = torch.rand(4, B, 1, 1, 1, 1, device=images.device, generator=generator) * 2 - 1
+    draws = (draws_BN * 2 - 1).t()[:, :, None, None, None, None]
     if asked.brightness:
         images = (images * (1 + draws[0] * asked.brightness)).clamp(0, 1)
+    if images.shape[2] != len(GREY):
+        return images
     weights = torch.tensor(GREY, device=images.device)[:, None, None]
     if asked.contrast:
         mean = (images * weights).sum(-3, keepdim=True).mean((-1, -2), keepdim=True)

@@ -1,6 +1,7 @@
 """Observations of any kind to one vector per time step: numbers as they are, cameras and scans through their cores.
 
-Keys are joined in the sorted order of their bare names, goals behind them, as robomimic joins them.
+Keys are joined in the sorted order of their bare names, goals behind them, as robomimic joins them. Cameras change at
+random when the batch has ``DRAWS``: so many numbers per window as ``num_draws`` says, which training draws.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ from torch import Tensor, nn
 
 from tendon.config.schema import Normalization
 from tendon.data.stats import FeatureStats
-from tendon.policies.base import Batch, Shape
+from tendon.errors import ConfigError
+from tendon.policies.base import DRAWS, GOAL, Batch, Shape
+from tendon.policies.parts.augment import Augmentation, augmented
 from tendon.policies.parts.normalize import Normalizer
 from tendon.policies.parts.vision import ScanCore, VisionOptions, VisualCore
 
-OBSERVATION, IMAGES, GOAL = "observation.", "observation.images.", "goal."
+OBSERVATION, IMAGES = "observation.", "observation.images."
+
+PLAIN = Augmentation()
 
 
 def bare(key: str) -> str:
@@ -39,10 +44,16 @@ class ObservationEncoder(nn.Module):
         normalization: Normalization,
         stats: Mapping[str, FeatureStats] | None,
         *,
+        augmentation: Augmentation = PLAIN,
+        num_times: int = 1,
         activate: bool = True,
     ) -> None:
-        """``activate``: a ReLU behind each camera and scan, which robomimic has in all policies but transformers."""
+        """``num_times``: of a training window; ``activate``: ReLU behind cameras and scans, as robomimic but in transformers."""
         super().__init__()
+        self.augmentation = augmentation
+        self.shapes = dict(shapes)
+        self.draws: dict[str, slice] = {}  # each camera's, among the numbers of a window
+        self.num_draws = 0
         self.keys = in_order(list(shapes))
         self.activate = activate
         self.dims = {key: shape for key in self.keys if isinstance(shape := shapes[key], int)}
@@ -53,9 +64,15 @@ class ObservationEncoder(nn.Module):
         for key in self.keys:
             shape = shapes[key]
             if isinstance(shape, tuple):
-                core = VisualCore(shape, options) if len(shape) == 3 else ScanCore(shape)
+                core = self._camera(key, shape, options, num_times) if len(shape) == 3 else ScanCore(shape)
                 self.cores[member(key)] = core
                 self.output_dim += core.output_dim
+
+    def _camera(self, key: str, shape: tuple[int, ...], options: VisionOptions, num_times: int) -> VisualCore:
+        count = self.augmentation.num_draws(1 if key.startswith(GOAL) else num_times)
+        self.draws[key] = slice(self.num_draws, self.num_draws + count)
+        self.num_draws += count
+        return VisualCore((shape[0], *self.augmentation.size(*shape[1:])), options)
 
     def forward(self, batch: Batch) -> Tensor:
         """Goals may have one time step where observations have more: they are repeated."""
@@ -69,26 +86,37 @@ class ObservationEncoder(nn.Module):
             parts = dict(zip(self.dims, torch.split(numbers_BTD, list(self.dims.values()), -1), strict=True))
         for key in self.keys:
             if key not in parts:
-                parts[key] = _repeated(self._encoded(key, batch[key]), num_times)
+                parts[key] = _repeated(self._encoded(key, batch[key], batch.get(DRAWS)), num_times)
         return torch.cat([parts[key] for key in self.keys], dim=-1)
 
-    def _encoded(self, key: str, values: Tensor) -> Tensor:
+    def _encoded(self, key: str, values: Tensor, draws_BN: Tensor | None) -> Tensor:
         B, T = values.shape[:2]
-        features = self.cores[member(key)](as_planes(values.flatten(0, 1)))
+        if key in self.draws:
+            self._check_size(key, values)
+            values = augmented(values, self.augmentation, None if draws_BN is None else draws_BN[:, self.draws[key]])
+        features = self.cores[member(key)](values.flatten(0, 1))
         if self.activate:
             features = features.relu()
         result: Tensor = features.view(B, T, -1)
         return result
 
+    def _check_size(self, key: str, images: Tensor) -> None:
+        """Another size would fit no layer, or crop another part."""
+        shape = self.shapes[key]
+        assert isinstance(shape, tuple)
+        height, width = images.shape[2:4] if images.dtype == torch.uint8 else images.shape[3:5]
+        if not self.augmentation.resize and (height, width) != shape[1:]:
+            raise ConfigError(
+                f"{bare(key)} is {height} x {width}, the policy was made for {shape[1]} x {shape[2]}",
+                where=f"policy input {key}",
+                why="the camera gives images of another size than the demonstrations",
+                fix=f"env.options.image_size={shape[1]}, or train with policy.resize=[{shape[1]},{shape[2]}]",
+            )
+
 
 def member(key: str) -> str:
     """A module's name may have no dots."""
     return key.replace(".", "-")
-
-
-def as_planes(values: Tensor) -> Tensor:
-    """Bytes ``[N, H, W, C]`` become floats ``[N, C, H, W]`` in [0, 1]; floats are that already."""
-    return values.permute(0, 3, 1, 2).float() / 255 if values.dtype == torch.uint8 else values
 
 
 def _repeated(values: Tensor, num_times: int) -> Tensor:

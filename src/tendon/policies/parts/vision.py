@@ -1,6 +1,7 @@
-"""Images and range scans to features: crop, ResNet, keypoints, a linear layer; robomimic's VisualCore and ScanCore.
+"""Images and range scans to features: ResNet, keypoints, a linear layer; robomimic's VisualCore and ScanCore.
 
-The backbone is torchvision's (extra ``vision``), imported when one is built. N: images of a batch and of all times.
+The backbone is torchvision's network; torchvision itself (extra ``vision``) is needed for its pretrained weights only.
+N: images of a batch and of all times.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from tendon.errors import MissingDependency
 
 Backbone = Literal["resnet18", "resnet34"]
 RESNET_STRIDE, RESNET_CHANNELS = 32, 512
+RESNET_BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 SCAN_CHANNELS, SCAN_KERNELS, SCAN_STRIDES = (32, 64, 64), (8, 4, 2), (4, 2, 1)
 
 
@@ -27,31 +29,6 @@ class VisionOptions:
     pretrained: bool
     num_keypoints: int  # 0: no spatial softmax, the whole feature map is flattened
     feature_dim: int
-    crop_size: int  # 0: no crop
-
-
-class Crop(nn.Module):
-    """A square: anywhere in training, one place per image; the middle otherwise.
-
-    As upstream, the last row and column of places are never drawn.
-    """
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size = size
-
-    def forward(self, images_NCHW: Tensor) -> Tensor:
-        """``[N, C, size, size]``."""
-        N, _, H, W = images_NCHW.shape
-        spare_y, spare_x = H - self.size, W - self.size
-        if not self.training:
-            top, left = spare_y // 2, spare_x // 2
-            return images_NCHW[:, :, top : top + self.size, left : left + self.size]
-        device = images_NCHW.device
-        rows = (torch.rand(N, device=device) * spare_y).long()[:, None] + torch.arange(self.size, device=device)
-        columns = (torch.rand(N, device=device) * spare_x).long()[:, None] + torch.arange(self.size, device=device)
-        chosen = torch.arange(N, device=device)[:, None, None]
-        return images_NCHW.permute(0, 2, 3, 1)[chosen, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 class SpatialSoftmax(nn.Module):
@@ -78,11 +55,9 @@ class VisualCore(nn.Module):
     """One camera."""
 
     def __init__(self, shape: tuple[int, ...], options: VisionOptions) -> None:
+        """``shape``: of the image that comes in, resized and cropped."""
         super().__init__()
         channels, height, width = shape
-        if options.crop_size:
-            height = width = options.crop_size
-        self.crop = Crop(options.crop_size) if options.crop_size else nn.Identity()
         self.backbone = make_resnet(options.backbone, channels, pretrained=options.pretrained)
         height, width = math.ceil(height / RESNET_STRIDE), math.ceil(width / RESNET_STRIDE)
         self.pool: nn.Module = nn.Identity()
@@ -95,7 +70,7 @@ class VisualCore(nn.Module):
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
         """``[N, feature_dim]``."""
-        features: Tensor = self.linear(self.pool(self.backbone(self.crop(images_NCHW))).flatten(1))
+        features: Tensor = self.linear(self.pool(self.backbone(images_NCHW)).flatten(1))
         return features
 
 
@@ -118,18 +93,55 @@ class ScanCore(nn.Module):
         return features
 
 
+class Block(nn.Module):
+    """Two 3 x 3 convolutions beside a shortcut."""
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample: nn.Module = nn.Identity()
+        if stride > 1:
+            self.downsample = nn.Sequential(nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+
+    def forward(self, maps_NCHW: Tensor) -> Tensor:
+        """Maps of ``width`` channels, smaller by the stride."""
+        inner = self.bn2(self.conv2(self.bn1(self.conv1(maps_NCHW)).relu()))
+        result: Tensor = (inner + self.downsample(maps_NCHW)).relu()
+        return result
+
+
 def make_resnet(name: Backbone, channels: int, *, pretrained: bool) -> nn.Sequential:
-    """Torchvision's network up to the last feature map; another number of channels replaces its first layer."""
+    """The network up to the last feature map, members named and started as torchvision's."""
+    layers: list[nn.Module] = [nn.Conv2d(channels, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True)]
+    layers.append(nn.MaxPool2d(3, 2, 1))
+    width = 64
+    for stage, count in enumerate(RESNET_BLOCKS[name]):
+        before, width = width, 64 << stage
+        blocks = [Block(before if not i else width, width, 2 if stage and not i else 1) for i in range(count)]
+        layers.append(nn.Sequential(*blocks))
+    net = nn.Sequential(*layers)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    if pretrained:
+        _load_pretrained(net, name)
+    return net
+
+
+def _load_pretrained(net: nn.Sequential, name: Backbone) -> None:
+    """ImageNet's weights; another number of channels keeps its own first layer."""
     try:
         import torchvision.models as models
     except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision that was built for another torch
         raise MissingDependency(
-            "cameras need torchvision",
-            where=f"policy.vision_backbone={name}",
+            "pretrained weights need torchvision",
+            where=f"policy.vision_backbone={name} policy.pretrained=true",
             why=f"{type(error).__name__}: {str(error).splitlines()[0]}",
-            fix="pip install 'tendon[vision]', with the torchvision that belongs to your torch",
+            fix="pip install 'tendon[vision]', with the torchvision that belongs to your torch, or policy.pretrained=false",
         ) from error
-    net = getattr(models, name)(weights="DEFAULT" if pretrained else None)
-    if channels != 3:
-        net.conv1 = nn.Conv2d(channels, 64, 7, 2, 3, bias=False)
-    return nn.Sequential(*list(net.children())[:-2])
+    trained = nn.Sequential(*list(getattr(models, name)(weights="DEFAULT").children())[:-2]).state_dict()
+    own = net.state_dict()
+    net.load_state_dict({key: value if value.shape == own[key].shape else own[key] for key, value in trained.items()})

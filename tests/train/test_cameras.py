@@ -1,0 +1,172 @@
+"""A policy that sees, all the way: demonstrations with a camera, converted, trained, resumed, exported, played."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tendon.config.compose import compose
+from tendon.config.schema import TrainConfig
+from tendon.data.convert import convert
+from tendon.data.dataset import open_dataset
+from tendon.data.sources import open_source
+from tendon.data.stats import DatasetStats, compute_stats
+from tendon.errors import ConfigError, Interrupted
+from tendon.evaluate.demos import record_demos
+from tendon.evaluate.rollout import evaluate_policy
+from tendon.export.bundle import export_bundle, load_policy
+from tendon.policies.base import DRAWS, GOAL, Window
+from tendon.storage import join
+from tendon.train.callbacks import Callback
+from tendon.train.engine import Engine
+from tendon.train.feed import find_cameras, loader_deltas, open_feeds
+from tendon.train.loop import train
+from tendon.train.ranks import ALONE, World
+from tendon.train.status import TrainResult
+
+CAMERA = "observation.images.top_image"
+SMALL = ("training.offline_steps=30", "training.log_freq=1", "training.save_freq=30", "training.valid_freq=15")
+NET = ("policy.hidden_dims=[32]", "policy.num_keypoints=4", "policy.feature_dim=8", "training.valid_episodes=1")
+CHANGED = ("policy.resize=[20,20]", "policy.crop_size=16", "policy.brightness=0.3", "policy.hue=0.05")
+REST = ("training.batch_size=8", "training.num_threads=1", "training.lr=2e-3", "device=cpu", "seed=3")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Demonstrations of reach, seen from above."""
+
+    folder: Path
+    uri: str
+    stats: DatasetStats
+
+    def config(self, *overrides: str) -> TrainConfig:
+        seen = ("env=reach", "env.options={image_size: 24}", "env.observation=[top_image,agent_pos]")
+        return compose([*seen, f"data.uri={self.uri}", *SMALL, *NET, *CHANGED, *REST, *overrides])
+
+    def train(self, name: str, *overrides: str, **arguments: Any) -> TrainResult:
+        return train(self.config(*overrides), self.uri, self.stats, str(self.folder / name), **arguments)
+
+    def engine(self, config: TrainConfig, world: World = ALONE) -> Engine:
+        return Engine(config, self.stats.features, world, find_cameras(self.uri, config, self.stats.features))
+
+    def batch(self, config: TrainConfig, engine: Engine, world: World = ALONE) -> dict[str, torch.Tensor]:
+        feeds = open_feeds(self.uri, config, engine.policy.window, world)
+        return feeds.train_batch(feeds.next(config), 0, engine.policy, config)
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    folder = tmp_path_factory.mktemp("cameras")
+    env = compose(["env=reach", "env.options={image_size: 24}", "data.uri=none"]).env
+    record_demos(env, 5, 1, folder / "reach.hdf5", images=True, num_guests=1)
+    manifest = convert(open_source(str(folder / "reach.hdf5")), str(folder), "reach")
+    uri = join(str(folder), "datasets", "reach", manifest.plan)
+    return Case(folder, uri, compute_stats(open_dataset(uri), "train"))
+
+
+class Stop(Callback):
+    """Ctrl-C after update 13."""
+
+    def on_step(self, run: Any, step: int, update: Any) -> None:
+        if step == 13:
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_from_demonstrations_to_rollouts(case: Case) -> None:
+    whole = case.train("whole")
+    lines = [json.loads(line) for line in (case.folder / "whole/metrics.jsonl").read_text().splitlines()]
+    losses = [line["train/loss"] for line in lines if "train/loss" in line]
+    assert np.mean(losses[-8:]) < 0.66 * np.mean(losses[:4])
+    assert {"valid_loss", "valid_action_mse"} <= set(whole.metrics)
+    assert any("train/loader_decode_s" in line for line in lines)
+    with pytest.raises(Interrupted):
+        case.train("cut", callbacks=[Stop()])
+    again = case.train("cut")
+    assert (again.resumed_from, again.weights_sha256) == (14, whole.weights_sha256)
+    assert again.metrics["valid_loss"] == whole.metrics["valid_loss"]
+
+    bundle = export_bundle(whole.checkpoint_uri, str(case.folder / "bundle"))
+    policy, info = load_policy(bundle.uri)
+    assert info.features == {CAMERA: (3, 24, 24), "observation.agent_pos": 2, "action": 2}
+    config = case.config("env.episode_length=5", "eval.batch_size=1")
+    (result,) = evaluate_policy(policy, config.env, config.eval, [7])
+    assert result.status in ("success", "failure")
+    images = {CAMERA: torch.zeros(1, 1, 32, 32, 3, dtype=torch.uint8), "observation.agent_pos": torch.zeros(1, 1, 2)}
+    assert policy.act(images)[0].shape == (1, 1, 2)  # resized
+    unsized = case.engine(case.config("policy.resize=[]")).policy.eval()
+    with pytest.raises(ConfigError, match="32 x 32"):
+        unsized.act(images)
+
+
+def test_the_same_windows_change_alike_in_one_process_and_in_two(case: Case) -> None:
+    config = case.config()
+    engine = case.engine(config)
+    whole = case.batch(config, engine)
+    assert whole[DRAWS].shape == (8, 4 + 2)
+    for rank in range(2):
+        own = case.batch(config, engine, World(rank, 2))
+        for key in (CAMERA, DRAWS, "action"):
+            assert torch.equal(own[key], whole[key][rank::2])
+
+
+@pytest.mark.parametrize("policy", ["bc_rnn", "bc_transformer", "bc_vae"])
+def test_every_family_sees(case: Case, policy: str) -> None:
+    small = {
+        "bc_rnn": ("policy.horizon=3", "policy.seq_length=3", "policy.hidden_dim=8"),
+        "bc_transformer": (
+            "policy.context_length=3",
+            "policy.embed_dim=8",
+            "policy.num_heads=2",
+            "policy.num_layers=1",
+        ),
+        "bc_vae": (),
+    }[policy]
+    overrides = (f"policy={policy}", *small, "policy.hidden_dims=[]" if policy != "bc_vae" else "policy.latent_dim=2")
+    config = case.config(*overrides)
+    engine = case.engine(config)
+    batch = case.batch(config, engine)
+    assert batch[DRAWS].shape[1] == 4 + 2 * batch[CAMERA].shape[1]
+    losses = [engine.update(batch, step, measure=False).loss.item() for step in range(3)]
+    assert np.isfinite(losses).all()
+
+
+def test_goals_are_the_last_step_of_the_episode(case: Case) -> None:
+    config = case.config("env.goal=[agent_pos,target_pos,top_image]", "env.observation=[agent_pos,top_image]")
+    engine = case.engine(config)
+    feeds = open_feeds(case.uri, config, engine.policy.window)
+    arrays = feeds.next(config)
+    batch = feeds.train_batch(arrays, 0, engine.policy, config)
+    dataset = open_dataset(case.uri)
+    for i, episode in enumerate(arrays["episode_index"]):
+        row = next(row for row in dataset.rows if row.index == episode)
+        steps = dataset.lowdim(row)
+        for name in ("agent_pos", "target_pos"):
+            goal = batch[f"{GOAL}observation.{name}"][i]
+            assert np.allclose(goal.numpy(), np.asarray(steps[f"observation.{name}"][-1:], np.float32))
+        assert np.allclose(
+            batch["observation.agent_pos"][i, 0], steps["observation.agent_pos"][arrays["frame_index"][i]]
+        )
+        assert np.array_equal(batch[GOAL + CAMERA][i, 0].numpy(), dataset.frames(row, CAMERA)[-1])
+    assert engine.update(batch, 0, measure=True).loss.isfinite()
+    result = case.train("goals", "env.goal=[target_pos]", "env.observation=[agent_pos]", *NO_IMAGES)
+    assert result.metrics["valid_loss"] < 1.0
+    played, _ = load_policy(result.checkpoint_uri)
+    shown = case.config("env.goal=[target_pos]", "env.observation=[agent_pos]", "env.episode_length=3")
+    assert evaluate_policy(played, shown.env, shown.eval, [7])[0].status in ("success", "failure")
+
+
+NO_IMAGES = ("policy.resize=[]", "policy.crop_size=0")
+
+
+def test_a_goal_alone_asks_for_one_step() -> None:
+    keys = ("observation.a", "goal.observation.a", "goal.observation.b")
+    deltas: Mapping[str, tuple[int, ...]] = loader_deltas(Window(keys, "action", (-1, 0), (0,), 1))
+    assert [len(deltas[key]) for key in ("observation.a", "observation.b", "action")] == [3, 1, 1]
