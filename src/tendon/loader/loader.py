@@ -113,7 +113,8 @@ class Loader:
         cameras = {each.name: each for each in schema.cameras if each.name in spans}
         self._groups = grouped(spans, schema.dims, cameras)
         lowdim = any(name in schema.dims for name in spans)
-        self._layout = Layout(dataset, rows, lowdim, list(cameras.values()), ordering.unit_bytes)
+        unit_bytes = ordering.unit_bytes if ordering.kind == "shuffled" else 1  # a slot walks through one episode
+        self._layout = Layout(dataset, rows, lowdim, list(cameras.values()), unit_bytes)
         self._ordering, self._spans = ordering, spans
         self._emphasis = self._emphasised(ordering, dataset, split)
         self._order = self._ordered(ordering)
@@ -359,13 +360,15 @@ class Loader:
             return
         self._now = first
         begin, end = self._expected
+        wanted: Sequence[int] = ()
         if not begin <= first <= (begin + end) // 2:  # far enough ahead is looked again half way through
             end = first + LOOK_AHEAD * self.batch_size
             positions = np.concatenate([self._positions(at) for at in range(first, end, self.batch_size)])
             episodes, _ = self._located(positions)
             units, where = np.unique(shelf.layout.unit_of[episodes], return_index=True)
             self._expected, self._soon = (first, end), units[np.argsort(where)].tolist()
-        shelf.expect(self._soon)
+            wanted = episodes[: self._share_size].tolist() if shelf.cold else ()
+        shelf.expect(self._soon, wanted)
 
     def _shelved(self) -> Shelf:
         with self._lock:
