@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,6 +51,7 @@ def shard_table(samples: Iterable[Sample], number: int, schema: Schema) -> pa.Ta
     return pa.table(columns, arrow_schema(schema))
 
 
+@lru_cache(8)
 def arrow_schema(schema: Schema) -> pa.Schema:
     """Column names and types of the index."""
     import pyarrow as pa
