@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from tendon.errors import DataError
-from tendon.export.formats.robomimic import export_pth, import_pth, make_config, read_file
+from tendon.export.formats.robomimic import export_pth, import_pth, read_file
+from tendon.export.formats.robomimic_config import make_config
 from tendon.policies.cloning import Cloning
 from tests.policies.test_robomimic_golden import CASES, GOLDEN, content_of
 

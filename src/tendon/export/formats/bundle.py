@@ -10,7 +10,8 @@ from typing import Any
 
 from tendon.config.override_text import quote
 from tendon.export.card import make_card
-from tendon.export.formats.robomimic import Foreign, Version, export_pth, import_pth
+from tendon.export.formats.robomimic import Foreign, export_pth, import_pth
+from tendon.export.formats.robomimic_config import Version
 from tendon.export.parity import ParityRecord, compare, demand, fixed_inputs
 from tendon.policies.parts.encoder import bare
 from tendon.storage import open_store
