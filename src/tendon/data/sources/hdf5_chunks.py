@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import zlib
 from collections.abc import Callable
 from functools import lru_cache
@@ -19,34 +18,6 @@ import numpy as np
 
 DEFLATE, SHUFFLE = 1, 2  # filter numbers of HDF5
 MIN_BYTES = 64 << 10  # smaller arrays are read faster the ordinary way
-IDLE = 3  # references to a buffer of the pool that only the pool has: its list, the loop over it, the question itself
-
-
-class Pool:
-    """Memory for large arrays, used again when nobody looks at it any more: fresh pages cost more than reading into them."""
-
-    def __init__(self) -> None:
-        self._buffers: list[np.ndarray] = []
-
-    def space(self, size: int) -> np.ndarray:
-        """``uint8 [size]`` of any content."""
-        if size < MIN_BYTES:
-            return np.empty(size, np.uint8)
-        idle = [each for each in self._buffers if sys.getrefcount(each) == IDLE]
-        fitting = [each for each in idle if len(each) >= size]
-        if not fitting:  # one idle buffer makes way for a larger one
-            self._buffers = [each for each in self._buffers if each is not (idle[0] if idle else None)]
-            fitting = [np.empty(size + size // 4, np.uint8)]
-            self._buffers += fitting
-        return fitting[0][:size]
-
-
-def read_at(file: int, space: np.ndarray, offset: int) -> int:
-    """Fill ``space`` from an offset of a file; how many bytes there were."""
-    done = 0
-    while done < len(space) and (more := os.preadv(file, [space.data[done:]], offset + done)):
-        done += more
-    return done
 
 
 def block_offset(array: Any, dtype: np.dtype[Any]) -> int | None:

@@ -6,6 +6,7 @@ robomimic.py reads through it. Shapes and attributes are read without touching v
 from __future__ import annotations
 
 import math
+import mmap
 import os
 import re
 import zlib
@@ -17,8 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from tendon.data.sources.hdf5_chunks import Pool, block_offset, read_at, read_chunks
+from tendon.data.sources.hdf5_chunks import block_offset, read_chunks
 from tendon.errors import DataError
+
+WINDOW_BYTES = 64 << 10  # smaller arrays are read
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,6 @@ class Hdf5File:
     def __init__(self, path: Path, uri: str, blocks: Blocks | None = None) -> None:
         self.path, self.uri = path, uri
         self.blocks = blocks or Blocks()
-        self._pool = Pool()
 
     def demos(self) -> list[Demo]:
         """Every demonstration, in numeric order of its name."""
@@ -80,7 +82,7 @@ class Hdf5File:
         return self._demo(base.rpartition("/")[2], self._handle[base]).num_samples if num is None else int(num)
 
     def read(self, path: str, length: int) -> np.ndarray:
-        """The first ``length`` steps of an array."""
+        """The first ``length`` steps of an array; what lies in the file in one piece cannot be written to."""
         import h5py
 
         block = self.blocks.places.get(path)
@@ -97,12 +99,15 @@ class Hdf5File:
         return values[:length]
 
     def _stored(self, path: str, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-        """Values that lie in the file as they are in memory."""
+        """Values that lie in the file as they are in memory; large arrays are a window on the file, for as long as they live."""
         size = math.prod(shape) * dtype.itemsize
-        space = self._pool.space(size)
-        if read_at(self._descriptor, space, offset) < size:
+        if os.fstat(self._descriptor).st_size < offset + size:
             raise self._broken("an array cannot be read", path, "the file ends before its last value: it is cut off")
-        return space.view(dtype).reshape(shape)
+        if size < WINDOW_BYTES:
+            return np.frombuffer(os.pread(self._descriptor, size, offset), dtype).reshape(shape)
+        skipped = offset % mmap.ALLOCATIONGRANULARITY
+        window = mmap.mmap(self._descriptor, size + skipped, access=mmap.ACCESS_READ, offset=offset - skipped)
+        return np.frombuffer(window, dtype, math.prod(shape), skipped).reshape(shape)
 
     def attributes_below(self, base: str) -> dict[str, dict[str, Any]]:
         """The attributes of a group and of all that is in it, by path from there; what has none is left out."""
