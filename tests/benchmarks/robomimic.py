@@ -250,8 +250,8 @@ def step_time() -> float:
     """Data loading included, medians over epochs of 50 updates."""
     _needs_robosuite()
     ratios = []
+    file, uri = robomimic_results.prepare()
     with tempfile.TemporaryDirectory() as scratch:
-        file, uri = robomimic_results.prepare(Path(scratch))
         for algo in robomimic_results.ALGOS:
             tree = robomimic_results.config_of(algo, 1, epochs=5)
             _, step_s, _ = robomimic_results.ours(tree, uri)
