@@ -1,8 +1,8 @@
 """``make faults``: trainings killed and interrupted at random moments, by one process and by two, end bit for bit equal.
 
-The run has everything that could lose an exact bit: average, schedule, accumulation, clipping, and noise on the
-observations drawn from torch's generator, as an augmentation draws it. Weights, optimiser, average, generators, the
-loader's position and metrics are compared.
+The run has everything that could lose an exact bit: average, schedule, accumulation, clipping, windows changed at random
+by the loop's draws (as cameras are) and by torch's generator. Weights, optimiser, average, generators, the loader's
+position and metrics are compared.
 """
 
 from __future__ import annotations

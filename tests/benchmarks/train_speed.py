@@ -8,6 +8,7 @@ batches of 100, Adam at 1e-4; data is included, validation and checkpoints are n
 | bare | next batch of our loader, loss, backward, Adam (fused); nothing else |
 | tendon | ``train`` as it is: log lines every 100 steps, metrics.jsonl, watch over losses, signals |
 | robomimic 0.3.0 | ``TrainUtils.run_epoch`` on the HDF5 file, cached in memory, no workers |
+| LeRobot 0.4.4 | ``update_policy`` and what its train script does around it, on its own dataset v3.0, no workers |
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ def step_by_step(config: Any, uri: str, stats: Any) -> tuple[list[float], list[f
     return ours[-BLOCK * BLOCKS :], bare[-BLOCK * BLOCKS :]
 
 
-def our_loop(config: Any, uri: str, stats: Any) -> float:
+def our_loop(config: Any, uri: str, stats: Any, warm_up: int = WARM_UP, steps: int = STEPS) -> float:
     """CPU seconds per step of ``train``."""
     from tendon.train.callbacks import Callback
     from tendon.train.loop import train
@@ -91,20 +91,20 @@ def our_loop(config: Any, uri: str, stats: Any) -> float:
         began = ended = 0.0
 
         def on_step(self, run: Any, step: int, update: Any) -> None:
-            if step == WARM_UP - 1:
+            if step == warm_up - 1:
                 self.began = time.process_time()
-            if step == WARM_UP + STEPS - 1:
+            if step == warm_up + steps - 1:
                 self.ended = time.process_time()
 
     clock = Clock()
     with tempfile.TemporaryDirectory() as trial:
         train(config, uri, stats, trial, callbacks=[clock])
-    return (clock.ended - clock.began) / STEPS
+    return (clock.ended - clock.began) / steps
 
 
-def ratio(ours: Callable[[], float], theirs: Callable[[], float]) -> float:
+def ratio(ours: Callable[[], float], theirs: Callable[[], float], rounds: int = ROUNDS) -> float:
     """Median of ours over median of theirs, measured by turns."""
-    pairs = [(ours(), theirs()) for _ in range(ROUNDS)]
+    pairs = [(ours(), theirs()) for _ in range(rounds)]
     mine, other = (statistics.median(values) for values in zip(*pairs, strict=True))
     print(f"  ours {1e3 * mine:.3f} ms, theirs {1e3 * other:.3f} ms of CPU a step")
     return mine / other
@@ -136,12 +136,6 @@ def _blocks(times: list[float]) -> list[float]:
     return [sum(times[i : i + BLOCK]) for i in range(0, len(times), BLOCK)]
 
 
-@lru_cache(maxsize=1)
-def robomimic_python() -> Path:
-    """Its environment, made on first use."""
-    return peers.robomimic()
-
-
 @row(
     "bench",
     "train-robomimic",
@@ -153,7 +147,7 @@ def beside_robomimic() -> float:
     import torch
 
     torch.set_num_threads(1)
-    python = robomimic_python()
+    python = peers.robomimic()
     with tempfile.TemporaryDirectory() as folder:
         cwd = Path(folder)
         made = _setup(cwd)
@@ -164,3 +158,60 @@ def beside_robomimic() -> float:
             return float(peers.ask(python, "robomimic_loop.py", str(path), str(WARM_UP), str(STEPS))["step_s"])
 
         return ratio(lambda: our_loop(*made), theirs)
+
+
+@row(
+    "bench",
+    "train-lerobot",
+    "CPU time of a training step, data included, over that of LeRobot's own loop",
+    "<= 0.9",
+)
+def beside_lerobot() -> float:
+    """The same demonstrations, exported to its format there and from our shards here."""
+    import torch
+
+    torch.set_num_threads(1)
+    python = peers.lerobot()
+    with tempfile.TemporaryDirectory() as folder:
+        cwd = Path(folder)
+        made = _setup(cwd)
+        line.run("export-data", made[1], "exported", "--to", "lerobot-v3.0", cwd=cwd)
+
+        def theirs() -> float:
+            answer = peers.ask(python, "lerobot_loop.py", str(cwd / "exported"), str(WARM_UP), str(STEPS))
+            return float(answer["step_s"])
+
+        return ratio(lambda: our_loop(*made), theirs)
+
+
+@row(
+    "bench",
+    "train-robomimic-images",
+    "the same with a camera of 84 px: ResNet18, spatial softmax, crops of 76 px, batches of 16",
+    "<= 0.9",
+)
+def images_beside_robomimic() -> float:
+    """Nearly all of the time is the network's, which is the same."""
+    import torch
+
+    from tendon.config.compose import compose
+    from tendon.data.dataset import open_dataset
+    from tendon.data.stats import compute_stats
+
+    torch.set_num_threads(1)
+    python = peers.robomimic()
+    with tempfile.TemporaryDirectory() as folder:
+        cwd = Path(folder)
+        line.run("demo-data", "env=reach", "--episodes", 40, "--seed", 1, "--images", "-o", cwd / "reach.hdf5", cwd=cwd)
+        line.run("convert", "--source-uri", "reach.hdf5", "--store-uri", cwd / "store", cwd=cwd)
+        uri = str(next((cwd / "store/datasets/demos").iterdir()))
+        seen = ["env.observation=[top_image,agent_pos]", "policy.crop_size=76", "training.batch_size=16"]
+        length = ["training.offline_steps=15", "training.valid_freq=1000000", "training.valid_episodes=0"]
+        config = compose([*OVERRIDES, *seen, *length, f"data.uri={uri}"])
+        stats = compute_stats(open_dataset(uri), "train")
+
+        def theirs() -> float:
+            answer = peers.ask(python, "robomimic_images.py", str(cwd / "reach.hdf5"), "top_image", "16", "3", "12")
+            return float(answer["step_s"])
+
+        return ratio(lambda: our_loop(config, uri, stats, 3, 12), theirs, 3)

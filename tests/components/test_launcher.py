@@ -265,7 +265,7 @@ def test_every_component_keeps_the_launchers_contract(launcher):
         store_uri=planned["store"],
         dataset_name="demos",
         dataset_uri=planned["dataset_uri"],
-        skip_episodes=planned["skip_episodes"],
+        conversion=planned["conversion"],
         worker=planned["shares"][0],
     )
     assert converted["dataset_uri"] == planned["dataset_uri"] == made["manifest"][1]["dataset_uri"]

@@ -1,6 +1,7 @@
 """The small trial in several processes, forked from one that has imported torch instead of started by torchrun.
 
-EVENT of a rank: ``kill`` SIGKILL, ``term`` SIGTERM, ``hang`` a sleep without end, each when it asks for batch NUMBER.
+EVENT of a rank: ``kill`` SIGKILL, ``term`` SIGTERM, ``hang`` a sleep without end, each when it asks for batch NUMBER;
+``nan`` a value of its share of that batch.
 STRIKE: a signal from outside to one rank, some seconds after the first batch was asked for.
 """
 
@@ -16,9 +17,11 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tendon.errors import TendonError, reported
 from tests.train.killed_trial import FORKSERVER
-from tests.train.small_trial import run
+from tests.train.small_trial import MemoryLoader, run
 
 
 @dataclass(frozen=True)
@@ -113,10 +116,24 @@ def _rank(
             return
         if event[0] == "hang":
             time.sleep(3600)
+        if event[0] == "nan":
+            return
         os.kill(os.getpid(), signal.SIGKILL if event[0] == "kill" else signal.SIGTERM)
 
+    if event is not None and event[0] == "nan":
+        _spoil(event[1])
     try:
         with reported("train"):
             run(uri, before_batch, num_gpus=num_ranks, **training)
     except TendonError as error:
         raise SystemExit(error.exit_code) from None
+
+
+def _spoil(number: int) -> None:
+    plain = MemoryLoader.batch
+
+    def batch(self: MemoryLoader, k: int) -> dict[str, np.ndarray]:
+        arrays = plain(self, k)
+        return arrays | {"action": arrays["action"] * np.nan} if k == number and self.seed == 1 else arrays
+
+    MemoryLoader.batch = batch  # type: ignore[method-assign]

@@ -137,15 +137,21 @@ def run(trial_uri: object, before_batch: Callable[[int], None] = lambda k: None,
 
 
 def augment() -> None:
-    """From now on Bc's loss sees observations with noise from torch's global generator, as an augmentation draws it."""
+    """From now on Bc's loss changes its observations at random, in both ways that a policy can.
+
+    By the numbers that the loop draws for each window, as cameras are changed, and by torch's global generator, as
+    dropout does.
+    """
     import torch
 
+    from tendon.policies.base import DRAWS
     from tendon.policies.bc import Bc
 
     plain = Bc.loss
 
     def loss(self: Bc, batch: dict[str, torch.Tensor], memory: Any = None) -> Any:
-        noisy = {k: v + 0.1 * torch.randn_like(v) if k.startswith("observation.") else v for k, v in batch.items()}
-        return plain(self, noisy, memory)
+        moved = 0.2 * batch[DRAWS][:, None] if DRAWS in batch else 0.0
+        changed = {key: value + moved + 0.1 * torch.randn_like(value) for key, value in batch.items() if "obs" in key}
+        return plain(self, batch | changed, memory)
 
-    Bc.loss = loss  # type: ignore[method-assign]
+    Bc.loss, Bc.num_draws = loss, 2  # type: ignore[method-assign]

@@ -158,6 +158,9 @@ def test_goals_are_the_last_step_of_the_episode(case: Case) -> None:
     assert engine.update(batch, 0, measure=True).loss.isfinite()
     result = case.train("goals", "env.goal=[target_pos]", "env.observation=[agent_pos]", *NO_IMAGES)
     assert result.metrics["valid_loss"] < 1.0
+    played, _ = load_policy(result.checkpoint_uri)
+    shown = case.config("env.goal=[target_pos]", "env.observation=[agent_pos]", "env.episode_length=3")
+    assert evaluate_policy(played, shown.env, shown.eval, [7])[0].status in ("success", "failure")
 
 
 NO_IMAGES = ("policy.resize=[]", "policy.crop_size=0")

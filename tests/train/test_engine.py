@@ -131,4 +131,6 @@ def test_the_lines_of_a_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
         "step:0",
     ]
     assert "cfg.training.offline_steps=40 (40)" in lines
+    saved = lines.index("Checkpoint policy after step 10")
+    assert lines[saved + 1] == "Resume training"
     assert lines[-1] == "End of training"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,13 @@ def test_carry_reaches_the_next_batch_and_the_checkpoint(tmp_path: Path, monkeyp
         return LossOutput(output.loss * (1 + seen.mean()), output.metrics | {"seen": seen.mean()}, {"seen": seen + 1})
 
     monkeypatch.setattr(Bc, "loss", loss)
-    monkeypatch.setattr(Bc, "carries", True)
+    made = Bc.__init__
+
+    def carrying(self: Bc, *arguments: Any) -> None:
+        made(self, *arguments)
+        self.window = replace(self.window, carries=True)
+
+    monkeypatch.setattr(Bc, "__init__", carrying)
     options = {"gradient_accumulation_steps": 2}
     run(tmp_path / "whole", **options)
     with pytest.raises(Interrupted):

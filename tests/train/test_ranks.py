@@ -93,6 +93,15 @@ def test_a_rank_that_hangs_is_named(tmp_path: Path) -> None:
     assert run_ranks(tmp_path) == [0, 0]
 
 
+def test_the_share_that_is_no_number_is_named_by_every_process(tmp_path: Path) -> None:
+    assert run_ranks(tmp_path, events={1: ("nan", 12)}) == [3, 3]
+    for rank in range(2):
+        said = (tmp_path / f"rank-{rank}.err").read_text()
+        assert "action is NaN or infinite in episode demo_" in said
+        assert "step 12" in said
+        assert "failures/batch-000012-process-1.npz" in said
+
+
 def test_who_is_furthest_behind() -> None:
     def beat(rank: int, step: int, stage: str, age_s: float = 0.1) -> Beat:
         return Beat(rank, step, STAGES.index(stage), age_s)

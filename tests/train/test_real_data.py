@@ -124,6 +124,24 @@ def test_feeds_of_a_real_dataset(case: Case) -> None:
     assert len(small.valid.batch(0)["action"]) == small.valid.num_windows
 
 
+def test_rows_walk_through_episodes_for_a_policy_that_carries(case: Case) -> None:
+    window = Window(("observation.object",), "action", (0, 1, 2), (0, 1, 2), 1, carries=True)
+    config = case.config("training.batch_size=4")
+    whole = open_feeds(case.uri, config, window).train
+    halves = [open_feeds(case.uri, config, window, World(rank, 2)).train for rank in range(2)]
+    before: dict[str, np.ndarray] | None = None
+    for _ in range(12):
+        seen = next(whole)
+        parts = [next(half) for half in halves]
+        for key in ("episode_index", "frame_index", "first", "action"):
+            assert np.array_equal(seen[key], np.concatenate([part[key] for part in parts]))
+        if before is not None:
+            stays = ~seen["first"]
+            assert np.array_equal(seen["episode_index"][stays], before["episode_index"][stays])
+            assert np.array_equal(seen["frame_index"][stays], before["frame_index"][stays] + 3)
+        before = {key: np.array(seen[key]) for key in ("episode_index", "frame_index")}
+
+
 def test_env_of_other_demonstrations(case: Case) -> None:
     with pytest.raises(ConfigError, match=r"observation\.agent_pos"):
         case.train("other", "env=reach")

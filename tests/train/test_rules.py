@@ -79,7 +79,12 @@ def test_rollouts_save_the_best_and_are_logged_as_lerobot_does(
     assert result.best == {SUCCESS: "000020"}
     assert result.metrics["eval_pc_success"] == 20.0
     lines = [record.getMessage() for record in caplog.records]
-    assert "step:20 smpl:168 ep:4 epch:0.42 \N{N-ARY SUMMATION}rwrd:1.000 success:50.0% eval_s:0.500" in lines
+    begun = lines.index("Eval policy at step 20")
+    assert lines[begun : begun + 3] == [
+        "Eval policy at step 20",
+        "step:20 smpl:168 ep:4 epch:0.42 \N{N-ARY SUMMATION}rwrd:1.000 success:50.0% eval_s:0.500",
+        "Resume training",
+    ]
 
 
 def test_best_rollouts_without_rollouts_are_refused() -> None:

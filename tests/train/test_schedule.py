@@ -33,8 +33,12 @@ def test_linear_is_robomimics() -> None:
     ]
 
 
-def test_constant_after_warmup() -> None:
-    assert [lr("constant", step, 10, 4) for step in (0, 2, 4, 9)] == [0.0, 0.5, 1.0, 1.0]
+def test_constant_after_warmup_is_minestudios() -> None:
+    """min((step + 1) / warmup_steps, 1), and the seed's 4e-5 after 2000 steps."""
+    assert [lr("constant", step, 10, 4) for step in (0, 2, 3, 4, 9)] == [0.25, 0.75, 1.0, 1.0, 1.0]
+    assert [lr("constant", step) for step in (0, 50)] == [1.0, 1.0]
+    seed = make_config(lr=4e-5, lr_scheduler="constant", lr_warmup_steps=2000, offline_steps=9000).training
+    assert [learning_rate(seed, step) for step in (0, 999, 1999, 5000)] == pytest.approx([2e-8, 2e-5, 4e-5, 4e-5])
 
 
 def test_warmup_longer_than_the_run() -> None:

@@ -89,7 +89,7 @@ class Guest:
         draws: bool = False,
         python: Path | None = None,
     ) -> None:
-        """``cameras`` None: those that ``env.observation`` names; ``draws``: render will be called."""
+        """``cameras`` None: those that ``env`` names; ``draws``: render will be called."""
         self.env = env
         self.cameras = cameras_of(env) if cameras is None else cameras
         self.start_timeout_s, self.step_timeout_s = start_timeout_s, step_timeout_s
@@ -140,6 +140,11 @@ class Guest:
         return Stepped(
             {**reply.arrays, **reply.images}, float(fields["reward"]), bool(fields["success"]), bool(fields["done"])
         )
+
+    def goal(self) -> dict[str, Array]:
+        """What would be observed at the goal of the episode that was just reset; ConfigError where nobody knows."""
+        reply = self._ask("goal")
+        return {**reply.arrays, **reply.images}
 
     def render(self, width: int, height: int, camera: str = "") -> Array:
         """One frame, uint8 ``[H, W, 3]``."""
@@ -297,8 +302,9 @@ class Guest:
 
 
 def cameras_of(env: EnvConfig) -> tuple[str, ...]:
-    """The cameras whose images are part of the observation."""
-    return tuple(name[: -len(IMAGE_SUFFIX)] for name in env.observation if name.endswith(IMAGE_SUFFIX))
+    """The cameras whose images are part of the observation or of the goal."""
+    named = dict.fromkeys((*env.observation, *env.goal))
+    return tuple(name[: -len(IMAGE_SUFFIX)] for name in named if name.endswith(IMAGE_SUFFIX))
 
 
 def check(name: str, task: str, python: Path) -> None:

@@ -34,6 +34,7 @@ Array = NDArray[Any]
 Actions = NDArray[np.float64]  # [T, D]
 IMAGES = "observation.images."
 OBSERVATION = "observation."
+GOAL = "goal."
 START_ATTEMPTS = 3  # so many starts in a row may fail before the evaluation is given up
 
 
@@ -82,7 +83,13 @@ class Actor:
         assert max(deltas) <= 0
         self.history: deque[dict[str, Array]] = deque(maxlen=1 - min(deltas))
         self.memory: Any = self.policy.start(seed)
+        self.goal: dict[str, Array] = {}
         self.queue: deque[Actions] = deque()
+
+    @property
+    def wants_goal(self) -> bool:
+        """Whether the policy is shown what there is at the end; put it into ``goal``."""
+        return any(key.startswith(GOAL) for key in self.policy.window.observation_keys)
 
     def act(self, observation: dict[str, Array]) -> Actions:
         """The action for the newest observation (bare simulator names)."""
@@ -108,8 +115,11 @@ class Actor:
 
     def _window(self, key: str) -> Array:
         """``[1, T, ...]``; before the start of the episode its first observation is repeated."""
-        newest = len(self.history) - 1
-        values = [_named(self.history[max(0, newest + delta)], key) for delta in self.policy.window.reading_deltas]
+        newest, deltas = len(self.history) - 1, self.policy.window.reading_deltas
+        if key.startswith(GOAL):
+            values = [_named(self.goal, key.removeprefix(GOAL))]
+        else:
+            values = [_named(self.history[max(0, newest + delta)], key) for delta in deltas]
         stacked = np.stack(values)[None]
         return stacked if stacked.dtype == np.uint8 else stacked.astype(np.float32)
 
@@ -220,6 +230,8 @@ def run_episode(guest: Guest, actor: Actor, seed: int) -> EpisodeResult:
     try:
         actor.reset(seed)
         observation = guest.reset(seed)
+        if actor.wants_goal:
+            actor.goal = guest.goal()
         for _ in range(guest.env.episode_length):
             action = actor.act(observation)
             if not np.isfinite(action).all():

@@ -31,6 +31,7 @@ class Window:
     action_deltas: tuple[int, ...]  # e.g. (0, 1, ..., 15)
     num_actions: int  # how many of the predicted actions are executed before the policy is asked again
     acting_deltas: tuple[int, ...] = ()  # steps read when acting where they differ from training's; empty: they do not
+    carries: bool = False  # loss wants the memory of the batch before: each row of the batches walks through episodes
 
     def deltas(self) -> dict[str, tuple[int, ...]]:
         """Deltas per feature, as the loader wants them."""
@@ -60,13 +61,16 @@ class Policy(nn.Module):
     """Base of every policy. Normalisers are sub-modules with buffers, so they travel with the weights."""
 
     window: Window
-    carries = False  # True: loss wants the memory of the batch before, and episode_index and frame_index in its batches
     num_draws = (
         0  # how many numbers of chance loss takes for each window; a batch without them is not changed at random
     )
 
     def loss(self, batch: Batch, memory: Memory = None) -> LossOutput:
-        """Loss of a batch of raw (not normalised) windows: ``{key: [B, T, D]}`` and ``{key}_is_pad: [B, T]``."""
+        """Loss of a batch of raw (not normalised) windows: ``{key: [B, T, D]}`` and ``{key}_is_pad: [B, T]``.
+
+        Where the window carries, ``first: [B]`` tells which rows begin an episode and forget; ``episode_index`` and
+        ``frame_index`` say where they are.
+        """
         raise NotImplementedError
 
     def start(self, *seeds: int) -> Memory:

@@ -116,6 +116,10 @@ class Server:
         """Start the episode of a seed."""
         return observed({}, self.adapter.reset(int(request.fields["seed"])))
 
+    def op_goal(self, request: Message) -> Message:
+        """What is observed at the goal of the episode that was just reset."""
+        return observed({}, self._optional("goal", "it shows no goal")())
+
     def op_step(self, request: Message) -> Message:
         """Execute one action."""
         observation, reward, success, done = self.adapter.step(request.arrays["action"])

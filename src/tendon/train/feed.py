@@ -76,7 +76,11 @@ class Feeds:
         if policy.num_draws:
             generator = np.random.Generator(np.random.Philox(key=[config.seed, step]))
             drawn_BN = generator.random((self.batch_size, policy.num_draws), np.float32)
-            batch[DRAWS] = _placed(drawn_BN[self.world.rank :: self.world.size], device)
+            rank, size = self.world.rank, self.world.size
+            own_B = (
+                np.split(np.arange(self.batch_size), size)[rank] if policy.window.carries else slice(rank, None, size)
+            )
+            batch[DRAWS] = _placed(drawn_BN[own_B], device)
         return batch
 
     def valid_batches(self, policy: Policy, device: torch.device) -> Iterator[Batch]:
@@ -101,7 +105,7 @@ class OpenFeeds(Protocol):
 def open_feeds(dataset_uri: str, config: TrainConfig, window: Window, world: World = ALONE) -> Feeds:
     """Loaders over a converted dataset, windows as the policy declares them; each validation batch is a full one."""
     from tendon.data.dataset import open_dataset
-    from tendon.loader.choice import Means
+    from tendon.loader.choice import SHUFFLED, Means, Ordering
     from tendon.loader.loader import Loader
 
     dataset, data, training = open_dataset(dataset_uri), config.data, config.training
@@ -110,7 +114,7 @@ def open_feeds(dataset_uri: str, config: TrainConfig, window: Window, world: Wor
     rows = [row for row in held_out if row.episode_id not in skipped]
     num_frames = sum(row.length for row in rows)
 
-    def load(split: str, batch_size: int, means: Means) -> Loader:
+    def load(split: str, batch_size: int, means: Means, *, walks: bool = False) -> Loader:
         return Loader(
             dataset,
             split,
@@ -118,12 +122,15 @@ def open_feeds(dataset_uri: str, config: TrainConfig, window: Window, world: Wor
             batch_size,
             config.seed,
             skip_episodes=skipped,
+            stride=len(window.action_deltas) if walks else 1,
+            ordering=Ordering("slots") if walks else SHUFFLED,
             rank=world.rank,
             world=world.size,
             means=means,
         )
 
-    train = load(data.split, training.batch_size, _means(data, 1 - VALID_MEMORY if num_frames else 1.0))
+    memory = _means(data, 1 - VALID_MEMORY if num_frames else 1.0)
+    train = load(data.split, training.batch_size, memory, walks=window.carries)
     ids = {row.index: row.episode_id for row in dataset.rows}
     if not num_frames:
         return Feeds(train, None, training.batch_size, 0, ids, world=world)
@@ -170,8 +177,9 @@ def to_tensors(arrays: Mapping[str, np.ndarray], policy: Policy, device: torch.d
         for name, source in ((key, stored), (f"{key}_is_pad", f"{stored}_is_pad")):
             if source in arrays:
                 tensors[name] = _placed(arrays[source][:, taken], device)
-    for name in ("episode_index", "frame_index") if policy.carries else ():
-        tensors[name] = _placed(arrays[name], device)
+    for name in ("episode_index", "frame_index", "first") if window.carries else ():
+        if name in arrays:  # validation's windows stand alone
+            tensors[name] = _placed(arrays[name], device)
     return tensors
 
 

@@ -91,27 +91,36 @@ class FiniteWatch:
         self._variance = (1 - share) * (self._variance + share * above * above)
 
     def _not_finite(self, what: str, step: int) -> DataError:
-        batch = self._batch(step)
+        """Every process looks at its share; the one that finds something is heard."""
+        batch, world = self._batch(step), self._engine.world
+        own = {"bad": self._bad_value(batch), "kept": self._keep(batch, step), "names": self._names(batch)}
+        told = world.from_first(world.to_first(own))
+        found = next((share for share in told if share["bad"]), told[0])
+        if found["bad"]:
+            why, episode = found["bad"]
+            fix = f"repair that episode, or leave it out: data.skip_episodes=[{episode}]"
+        else:
+            why = "every value of the batch is finite, so training diverged"
+            fix = "train again with a lower training.lr or with training.grad_clip_norm=1.0, or training.nonfinite=skip"
+        where = f"step {step}, episodes {found['names']}; the batch is kept in {found['kept']}"
+        return DataError(f"{what} became NaN or infinite", where=where, why=why, fix=fix)
+
+    def _bad_value(self, batch: Mapping[str, np.ndarray]) -> tuple[str, str] | None:
+        """The first value that is no number, in words, and its episode."""
         for key, values in batch.items():
             bad_rows = np.argwhere(~np.isfinite(values))[:, 0]
             if len(bad_rows):
                 episode = self._name(batch["episode_index"][bad_rows[0]])
-                why = f"{key} is NaN or infinite in episode {episode}, frame {batch['frame_index'][bad_rows[0]]}"
-                fix = f"repair that episode, or leave it out: data.skip_episodes=[{episode}]"
-                break
-        else:
-            why = "every value of the batch is finite, so training diverged"
-            fix = "train again with a lower training.lr or with training.grad_clip_norm=1.0, or training.nonfinite=skip"
-        kept = self._keep(batch, step)
-        where = f"step {step}, episodes {self._names(batch)}; the batch is kept in {kept}"
-        return DataError(f"{what} became NaN or infinite", where=where, why=why, fix=fix)
+                frame = batch["frame_index"][bad_rows[0]]
+                return f"{key} is NaN or infinite in episode {episode}, frame {frame}", episode
+        return None
 
     def _keep(self, batch: Mapping[str, np.ndarray], step: int) -> str:
-        """The batch as an .npz file in the trial's folder."""
-        key, file = f"failures/batch-{step:06d}.npz", io.BytesIO()
+        """This process's share of the batch as an .npz file in the trial's folder."""
+        world, file = self._engine.world, io.BytesIO()
+        key = f"failures/batch-{step:06d}{f'-process-{world.rank}' if world.is_many else ''}.npz"
         np.savez(file, allow_pickle=False, **batch)
-        if self._engine.world.is_first:
-            self._store.write(key, file.getvalue())
+        self._store.write(key, file.getvalue())
         return key
 
     def _batch(self, step: int) -> dict[str, np.ndarray]:

@@ -30,14 +30,15 @@ def num_warmup_steps(training: TrainingConfig) -> int:
 
 
 def factor(kind: str, step: int, *, num_steps: int, num_warmup_steps: int, end_factor: float) -> float:
-    """The share of the base rate at ``step``: up a line from 0 during warm-up, then 1, a line, or half a cosine.
+    """The share of the base rate at ``step``: up a line during warm-up, then 1, a line, or half a cosine.
 
-    Linear and cosine end at ``end_factor`` after ``num_steps`` and stay there.
+    Linear and cosine begin at 0, as diffusers' and transformers' do, end at ``end_factor`` after ``num_steps`` and stay
+    there; constant begins one step up the line, as MineStudio's does.
     """
+    if kind == "constant":
+        return min(1.0, (step + 1) / max(1, num_warmup_steps))
     if step < num_warmup_steps:
         return step / num_warmup_steps
-    if kind == "constant":
-        return 1.0
     done = min(1.0, (step - num_warmup_steps) / max(1, num_steps - num_warmup_steps))
     if kind == "linear":
         return 1.0 + (end_factor - 1.0) * done

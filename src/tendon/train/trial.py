@@ -75,10 +75,12 @@ class Trial:
         if self.rollouts is None:
             return {}
         self.pulse.at(num_done, "judge")
+        logger.info("Eval policy at step %d", num_done)
         with self.engine.judged() as policy:
             played = dict(self.rollouts(policy, self.engine.config)) if self.engine.world.is_first else None
         numbers: dict[str, float] = self.engine.world.from_first(played)
         self.tracker.rollouts(num_done, numbers)
+        logger.info("Resume training")
         return self.saver.rules.after_rollouts(numbers["avg_sum_reward"], numbers["pc_success"])
 
     def save(self, num_done: int, reasons: Mapping[str, float]) -> str:
@@ -91,7 +93,9 @@ class Trial:
             callback.on_save(self.run, num_done, reasons)
         states = {_key(i, callback): callback.state() for i, callback in enumerate(self.callbacks)}
         now = Start(num_done, self.tracker.lines, self.train_s, self.watch.state(), states)
-        return self.saver.save(num_done, reasons, now)
+        uri = self.saver.save(num_done, reasons, now)
+        logger.info("Resume training")
+        return uri
 
     def finish_saving(self) -> None:
         """Until the last checkpoint is committed; the other processes wait for the first one, which writes."""

@@ -9,7 +9,6 @@ import json
 import sys
 import time
 
-import h5py
 import robomimic
 import robomimic.utils.file_utils as FileUtils
 import robomimic.utils.obs_utils as ObsUtils
@@ -25,11 +24,9 @@ def main(path, warm_up, steps):
     torch.set_num_threads(1)
     torch.manual_seed(0)
     config = config_factory("bc")
-    with h5py.File(path) as file:
-        keys = sorted(k for k in file["data/demo_0/obs"] if file[f"data/demo_0/obs/{k}"].ndim == 2)
     with config.values_unlocked():
         config.train.data = path
-        config.observation.modalities.obs.low_dim = keys
+        config.observation.modalities.obs.low_dim = ["agent_pos", "target_pos"]
         config.train.hdf5_filter_key = "train"
         config.train.hdf5_cache_mode = "all"
     config.lock()

@@ -72,6 +72,12 @@ def test_the_transformer_template_is_our_default() -> None:
     assert (config.data.split, config.data.valid_split) == ("all", "none")
 
 
+def test_cameras_and_goals() -> None:
+    modalities = {"obs": {"low_dim": ["a"], "rgb": ["b_image"]}, "goal": {"rgb": ["b_image"]}}
+    config = config_of(changed(BASE, observation__modalities=modalities, train__goal_mode="last"))
+    assert (config.env.observation, config.env.goal) == (("a", "b_image"), ("b_image",))
+
+
 @pytest.mark.parametrize("head", [{}, {"algo__gmm__enabled": True}])
 def test_recurrent(head: dict[str, Any]) -> None:
     tree = changed(BASE, algo__rnn__enabled=True, train__seq_length=10, algo__actor_layer_dims=[], **head)
@@ -125,13 +131,14 @@ def test_v01_cameras_are_read_as_later_versions_write_them() -> None:
         ({"algo__optim_params__policy__optimizer_type": "sgd"}, "goes on without an optimiser"),
         ({"train__batch_size": "hello"}, 'batch_size is "hello": it is a number'),
         ({"train__batchsize": 4}, "unknown key train.batchsize"),
-        ({"train__goal_mode": "last"}, "train.goal_mode"),
+        ({"train__goal_mode": "geom"}, "train.goal_mode"),
+        ({"observation__modalities": {"obs": {"low_dim": ["a"]}, "goal": {"low_dim": ["a"]}}}, "goal names a"),
         ({"train__data": [{"path": "a"}]}, "train.data is a list"),
         ({"algo__actor_layer_dims": []}, "no layer at all"),
         ({"algo__rnn__kwargs": {"bidirectional": True}, "algo__rnn__enabled": True, "train__seq_length": 10}, "future"),
         ({"train__hdf5_validation_filter_key": "valid"}, "episodes it is validated on"),
         ({"experiment__epoch_every_n_steps": None}, "whose length is not known"),
-        ({"observation__modalities": {"obs": {"low_dim": ["a"], "rgb": ["b_image"]}}}, "b_image"),
+        ({"observation__modalities": {"obs": {"low_dim": ["a"], "depth": ["b_depth"]}}}, "b_depth"),
         ({"algo__vae": {"enabled": True, "prior": {"use_gmm": True, "learn": True}}}, "prior.use_gmm is true"),
         ({"train__action_keys": ["actions_abs"]}, "actions_abs"),
     ],

@@ -94,13 +94,14 @@ def translate(
         read_saving(read, steps)
         read_data(read, splits)
         read_rollouts(read)
-        if cameras:
-            read.refuse(
-                f"observation.modalities.obs.rgb names {', '.join(cameras)}",
-                "configurations with cameras are not read from JSON yet: their windows come with the image loader",
-                "low-dimensional observations, or tendon's own configuration",
-            )
-        read.overrides["env.observation"] = list(low_dim)
+        for kind in ("depth", "scan"):
+            if named := [*read(f"observation.modalities.obs.{kind}"), *read(f"observation.modalities.goal.{kind}")]:
+                read.refuse(
+                    f"observation.modalities names {kind} {', '.join(named)}", "datasets hold numbers and rgb here"
+                )
+        read.overrides["env.observation"] = [*low_dim, *cameras]
+        if goals:
+            read.overrides["env.goal"] = list(goals)
     if read.problems:
         raise ConfigError.of(list(dict.fromkeys(read.problems)))
     chosen = [f"policy={name}"] + [f"{key}={quote(value)}" for key, value in read.overrides.items()]

@@ -136,11 +136,9 @@ def read_observations(read: Reader) -> tuple[tuple[str, ...], tuple[str, ...], t
     twice = sorted({key for key in (*low_dim, *cameras) if (*low_dim, *cameras).count(key) > 1})
     if twice:
         read.refuse(f"{', '.join(twice)} stands in two modalities", "a key belongs to exactly one")
-    if goals and not read.for_weights:
-        read.refuse(
-            f"observation.modalities.goal names {', '.join(goals)}",
-            "policies take goals, but the loader gives none yet: they cannot be trained here",
-        )
+    if goals and not read.for_weights and read("train.goal_mode") != "last":
+        why = "without a mode upstream loads no goals, and last is the one it has"
+        read.refuse(f"observation.modalities.goal names {', '.join(goals)}", why, '"goal_mode": "last"')
     if cameras:
         _camera_encoder(read)
     return low_dim, cameras, goals

@@ -126,7 +126,12 @@ def read_data(read: Reader, splits: tuple[str, ...]) -> None:
     put, data = read.overrides, read("train.data")
     if isinstance(data, (list, tuple)):
         read.refuse("train.data is a list", "one dataset is trained on at a time", "convert and name one file")
-    read.refuse_unless("train.goal_mode", None, "the loader gives no goals yet")
+    if read("train.goal_mode") == "last":
+        read.note(
+            "train.goal_mode last: the goal is the last observation, upstream takes the one after the last action"
+        )
+    else:
+        read.refuse_unless("train.goal_mode", None, "the goal is the last step of an episode")
     chosen, held_out = read("train.hdf5_filter_key"), read("train.hdf5_validation_filter_key")
     if not read("experiment.validate"):
         put["data.split"], put["data.valid_split"] = chosen or "all", "none"

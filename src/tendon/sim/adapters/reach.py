@@ -50,6 +50,13 @@ class Adapter:
         self.velocity = np.zeros(2)
         return self._observe()
 
+    def goal(self) -> dict[str, Array]:
+        """At rest in the target."""
+        before, self.position = self.position, self.target
+        observed = self._observe()
+        self.position = before
+        return observed
+
     def step(self, action: Array) -> tuple[dict[str, Array], float, bool, bool]:
         """Push for 1/fps seconds; reward 1 in the target."""
         force = FORCE * np.clip(np.asarray(action, np.float64), -1, 1)
