@@ -16,19 +16,26 @@ COPY docker/install.sh /opt/install.sh
 WORKDIR /opt/source
 COPY pyproject.toml constraints.txt ./
 RUN /opt/install.sh dependencies train
-COPY README.md LICENSE ./
-COPY src ./src
-RUN /opt/install.sh tendon
+# Only what installs a simulator, so that a change elsewhere in tendon does not install it again: it takes minutes.
+COPY src/tendon/__init__.py src/tendon/errors.py /opt/installer/tendon/
+COPY src/tendon/config/__init__.py src/tendon/config/schema.py /opt/installer/tendon/config/
+COPY src/tendon/evaluate/__init__.py src/tendon/evaluate/sims.py src/tendon/evaluate/guest.py /opt/installer/tendon/evaluate/
+COPY src/tendon/sim /opt/installer/tendon/sim
 RUN if [ -s /opt/extra/ca.crt ]; then export PIP_CERT=/opt/extra/ca.crt; fi; \
-    export HOME=/tmp/home XDG_CACHE_HOME=/opt/sims PIP_NO_CACHE_DIR=1 NUMBA_CACHE_DIR=/tmp/numba; \
-    for sim in ${SIMS}; do /opt/tendon/bin/tendon sims install "$sim" || exit $?; done; \
+    export HOME=/tmp/home XDG_CACHE_HOME=/opt/sims PIP_NO_CACHE_DIR=1 NUMBA_CACHE_DIR=/tmp/numba PYTHONPATH=/opt/installer; \
+    for sim in ${SIMS}; do \
+      /opt/tendon/bin/python -c "import sys; from tendon.evaluate.sims import install; install(sys.argv[1], print)" "$sim" || exit $?; \
+    done; \
     find /opt/sims -name __pycache__ -prune -exec rm -rf {} + ; \
     for python in /opt/sims/tendon/sims/*/bin/python; do "$python" -m compileall -q "${python%/bin/python}/lib" || true; done; \
     chmod -R a+rX /opt/sims
+COPY README.md LICENSE ./
+COPY src ./src
+RUN /opt/install.sh tendon
 
 FROM drawing
-COPY --from=build /opt/tendon /opt/tendon
 COPY --from=build /opt/sims /opt/sims
+COPY --from=build /opt/tendon /opt/tendon
 COPY docker/sims /opt/sims/image
 # Any user id may run it, on a read-only root file system: all that is written goes to /tmp.
 ENV PATH=/opt/tendon/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp LOGNAME=tendon \

@@ -18,7 +18,7 @@ def conversion(
     store_uri: str,
     dataset_name: str,
     dataset_uri: str,
-    skip_episodes: list,
+    conversion_options: dict,
     image_data: str,
 ):
     """Convert the demonstrations, each worker its share and the last one commits; then compute the statistics."""
@@ -31,7 +31,7 @@ def conversion(
                 store_uri=store_uri,
                 dataset_name=dataset_name,
                 dataset_uri=dataset_uri,
-                skip_episodes=skip_episodes,
+                conversion=conversion_options,
                 worker=worker,
             ),
             "data",

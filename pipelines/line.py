@@ -76,7 +76,7 @@ def training_line(wanted: Wanted, place: Place) -> None:
         store_uri=planned.outputs["store"],
         dataset_name=wanted.dataset_name,
         dataset_uri=planned.outputs["dataset_uri"],
-        skip_episodes=planned.outputs["skip_episodes"],
+        conversion_options=planned.outputs["conversion"],
         image_data=place.image_data,
     )
     with dsl.ParallelFor(items=planned.outputs["Output"], name="trials", parallelism=PARALLEL_TRIALS) as item:

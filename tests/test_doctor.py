@@ -16,6 +16,7 @@ import pytest
 
 import tendon.storage
 from tendon import doctor
+from tendon.data.cpus import usable_cpus
 from tendon.doctor import Check, exit_code, render, run_checks
 from tendon.errors import StorageError
 from tendon.storage.store import ObjectInfo
@@ -249,3 +250,12 @@ def test_kubeflow(address: str) -> None:
     assert gone.status == "FAIL"
     assert "port-forward" in gone.fix
     assert WORD_FOR_SECRET not in doctor.check_kubeflow(f"http://me:{WORD_FOR_SECRET}@127.0.0.1:1").detail
+
+
+def test_processors_are_those_of_the_container(tmp_path):
+    quota = tmp_path / "cpu.max"
+    of_the_machine = usable_cpus(quota)
+    assert of_the_machine >= 1
+    for text, cpus in (("50000 100000\n", 0.5), ("max 100000\n", of_the_machine)):
+        quota.write_text(text)
+        assert usable_cpus(quota) == cpus

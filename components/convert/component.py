@@ -14,7 +14,7 @@ def convert(
     store_uri: str,
     dataset_name: str,
     dataset_uri: str,
-    skip_episodes: list,
+    conversion: dict,
     worker: str,
     manifest: dsl.Output[dsl.Dataset],
 ) -> NamedTuple("Outputs", [("dataset_uri", str), ("digest", str)]):
@@ -26,7 +26,7 @@ def convert(
         store_uri: The store.
         dataset_name: Name of the dataset.
         dataset_uri: Where plan expects the dataset.
-        skip_episodes: Episodes to leave out.
+        conversion: Options of the conversion that are not the usual ones, by name: skip_episodes, resize, codec, strict ...
         worker: The share of this pod: K/N is one of N that share the conversion; the last one commits it.
         manifest: The dataset's manifest, small; the data stays where dataset_uri says.
 
@@ -45,8 +45,9 @@ def convert(
             source_digest=source_digest,
             store_uri=store_uri,
             dataset_name=dataset_name,
-            skip_episodes=skip_episodes,
             worker=worker,
+            workers=0,
+            **conversion,
         )
     manifest.metadata |= {"dataset_uri": result.dataset_uri, "digest": result.digest}
     manifest.metadata |= {"num_episodes": result.num_episodes, "num_frames": result.num_frames}

@@ -23,7 +23,7 @@ def plan(
     store: dsl.OutputPath(str),
     dataset_uri: dsl.OutputPath(str),
     source_digest: dsl.OutputPath(str),
-    skip_episodes: dsl.OutputPath(list),
+    conversion: dsl.OutputPath(dict),
     shares: dsl.OutputPath(list),
 ) -> list:
     """Turn the parameters into trials; find every configuration error before anything expensive starts.
@@ -45,7 +45,7 @@ def plan(
         store: The store that is used.
         dataset_uri: Where the converted dataset is or will be.
         source_digest: Digest of the demonstrations.
-        skip_episodes: Episodes that the configuration leaves out.
+        conversion: Options of the conversion that the configuration sets under data.
         shares: The shares of the conversion, one pod each: 0/2, 1/2.
 
     Returns:
@@ -77,7 +77,7 @@ def plan(
             job_id=job_id,
         )
     values = {run_uri: result.run_uri, store: result.store_uri, dataset_uri: result.dataset_uri}
-    values |= {source_digest: result.source_digest, skip_episodes: json.dumps(result.skip_episodes)}
+    values |= {source_digest: result.source_digest, conversion: json.dumps(result.conversion)}
     values |= {shares: json.dumps(result.shares)}
     values |= {trial_table.path: json.dumps(result.trials, indent=1)}
     for path, value in values.items():

@@ -435,7 +435,7 @@ def _write_experiments(arguments: Namespace) -> int:
 
 def load_generator(sweep: str, config: str, script: str | None = None) -> ConfigGenerator:
     """Robomimic's generator over a base JSON: from the user's Python file, or a list of parameters."""
-    from tendon.config.foreign.robomimic_helper import run_helper
+    from tendon.config.foreign.robomimic_scan import run_helper
     from tendon.config.generator import ConfigGenerator
 
     if sweep.endswith(".py"):

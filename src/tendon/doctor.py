@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from tendon.data.cpus import usable_cpus
 from tendon.errors import TendonError
 
 if TYPE_CHECKING:
@@ -168,11 +169,7 @@ def check_torch() -> Check:
 
 def check_machine() -> list[Check]:
     """CPUs and memory that this process may use, limits of its container included."""
-    available = getattr(os, "sched_getaffinity", None)
-    cpus = float(len(available(0)) if available else os.cpu_count() or 1)
-    quota = _words("/sys/fs/cgroup/cpu.max")
-    if len(quota) == 2 and quota[0].isdigit():
-        cpus = min(cpus, int(quota[0]) / int(quota[1]))
+    cpus = usable_cpus()
     status: Status = "PASS" if cpus >= 2 else "WARN"
     checks = [Check("cpu", status, f"{cpus:g} usable", "fewer than 2: eval.batch_size=1 num_workers=1")]
     total = next((int(line.split()[1]) * 1024 for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0)

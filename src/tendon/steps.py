@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
+WORTH_A_PROCESS = 64 * 1024**2  # bytes of demonstrations
 MOST_ERROR = 1200  # characters of an error in a message; the log of the step has all of them
 
 
@@ -51,7 +52,7 @@ class PlanResult:
     store_uri: str
     source_digest: str
     dataset_uri: str
-    skip_episodes: list[str]
+    conversion: dict[str, Any]  # options that are not the usual ones, for convert
     shares: list[str]  # of the conversion, one worker each: "0/2", "1/2"
     trials: list[dict[str, str]]
 
@@ -97,8 +98,7 @@ def plan(
         log.info("plan: trial %s (%s) %s", trial.name, trial.run_key, " ".join(trial.overrides))
     trials = [{"name": trial.name, "overrides": " ".join(trial.overrides)} for trial in run.trials]
     shares = shares_of(source_uri, convert_workers)
-    skip = list(run.skip_episodes)
-    return PlanResult(run.run_uri, run.store_uri, run.source_digest, run.dataset_uri, skip, shares, trials)
+    return PlanResult(run.run_uri, run.store_uri, run.source_digest, run.dataset_uri, run.conversion, shares, trials)
 
 
 def _store_beside(artifact_uri: str) -> str:
@@ -137,7 +137,7 @@ def convert(
     skip_episodes: Sequence[str] = (),
     workers: int = 1,
     worker: str = "0/1",
-    resize: tuple[int, int] | None = None,
+    resize: Sequence[int] | None = None,
     codec: str = "",
     jpeg_quality: int = 90,
     exact: bool = False,
@@ -145,14 +145,17 @@ def convert(
 ) -> DatasetResult:
     """Convert demonstrations to shards under a prefix that is known from the digests alone; resumable, manifest last.
 
-    ``workers`` processes here; ``worker`` "K/N" is one of N machines that share the plan.
+    ``workers`` processes here, 0: as many as the processors and the size of the source are good for; ``worker`` "K/N" is
+    one of N machines that share the plan.
     """
     from tendon.data.convert import ConversionOptions, dataset_uri, parse_share, plan_digest
     from tendon.data.convert import convert as convert_episodes
+    from tendon.data.cpus import usable_cpus
     from tendon.data.manifest import load_manifest
     from tendon.evaluate.demo_uri import opened
 
-    options = ConversionOptions(tuple(skip_episodes), jpeg_quality, resize, codec, exact)
+    size = tuple(int(each) for each in resize) if resize else None  # an engine may hand numbers over as floats
+    options = ConversionOptions(tuple(skip_episodes), int(jpeg_quality), size, codec, exact)  # type: ignore[arg-type]
     number, of = parse_share(worker)
     uri = dataset_uri(store_uri, dataset_name, plan_digest(source_digest, options))
     manifest = load_manifest(open_store(uri))
@@ -170,7 +173,7 @@ def convert(
                 store_uri,
                 dataset_name,
                 options,
-                workers,
+                workers or min(max(1, int(usable_cpus())), 1 + source.describe().num_bytes // of // WORTH_A_PROCESS),
                 bar.follow,
                 source_digest,
                 strict=strict,

@@ -26,6 +26,7 @@ ARGUMENTS = {
     "episodes": 6,
     "confirm_episodes": 6,
 }
+IMAGE = "tendon-test:1@sha256:0"  # what an image or a runner says of itself
 SWEEP = [{"key": "training.lr", "name": "lr", "group": 0, "values": [GOOD, OTHER, DIVERGING]}]
 RUN = """
 import json, sys
@@ -58,7 +59,7 @@ class Ran:
 def start(store, arguments):
     return subprocess.Popen(
         [sys.executable, "-c", RUN, str(store), json.dumps(arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "TENDON_IMAGE": IMAGE},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -134,8 +135,11 @@ def test_a_sweep_ends_with_a_report_and_lists_the_trial_that_died(swept):
     assert len(report) < 5_000_000
     assert dead in report
     assert selection["winner"] in report
-    record = Path(swept.result["run_uri"], "record.json")
-    assert json.loads(record.read_text())
+    images = swept.read("record.json")["images"]
+    of_trials = {f"{step}/{name}" for step in ("train", "export", "evaluate") for name in alive(swept)}
+    assert set(images) == {"convert", "stats", "confirm/winner", "report", *of_trials}
+    assert set(images.values()) == {IMAGE}
+    assert IMAGE in report
     assert Path(swept.result["run_uri"], "confirmation.json").exists()
 
 

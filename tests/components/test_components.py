@@ -77,13 +77,13 @@ def test_plan_writes_its_named_outputs_and_returns_the_items_of_the_fan_out(step
             store_uri="/s",
             source_digest="d",
             dataset_uri="/s/data",
-            skip_episodes=["demo_1"],
+            conversion={"skip_episodes": ["demo_1"], "resize": [84, 84]},
             shares=["0/2", "1/2"],
             trials=trials,
         ),
     )
     table = artifact(dsl.Artifact)
-    names = ("run_uri", "store", "dataset_uri", "source_digest", "skip_episodes", "shares")
+    names = ("run_uri", "store", "dataset_uri", "source_digest", "conversion", "shares")
     given = {
         "source_uri": "demo://reach",
         "store_uri": "",
@@ -104,7 +104,7 @@ def test_plan_writes_its_named_outputs_and_returns_the_items_of_the_fan_out(step
         "store": "/s",
         "dataset_uri": "/s/data",
         "source_digest": "d",
-        "skip_episodes": '["demo_1"]',
+        "conversion": '{"skip_episodes": ["demo_1"], "resize": [84, 84]}',
         "shares": '["0/2", "1/2"]',
     }
     assert json.loads(Path(table.path).read_text()) == trials
@@ -121,12 +121,12 @@ def test_convert_keeps_data_out_of_the_artifact(steps, artifact):
         "convert",
         SimpleNamespace(dataset_uri="/s/data", digest="d2", num_episodes=3, num_frames=30, manifest={"shards": [1]}),
     )
-    manifest = artifact(dsl.Dataset)
-    result = component("convert").python_func("u", "d", "/s", "demos", "/s/data", ["demo_1"], "1/2", manifest)
+    manifest, options = artifact(dsl.Dataset), {"skip_episodes": ["demo_1"], "resize": [84.0, 84.0]}
+    result = component("convert").python_func("u", "d", "/s", "demos", "/s/data", options, "1/2", manifest)
     assert result == ("/s/data", "d2")
     assert json.loads(Path(manifest.path).read_text()) == {"shards": [1]}
     assert manifest.metadata == {"dataset_uri": "/s/data", "digest": "d2", "num_episodes": 3, "num_frames": 30}
-    assert (steps.called["convert"]["skip_episodes"], steps.called["convert"]["worker"]) == (["demo_1"], "1/2")
+    assert {name: steps.called["convert"][name] for name in ("worker", *options)} == {"worker": "1/2", **options}
 
 
 def test_stats(steps, artifact):

@@ -144,36 +144,90 @@ def launcher(tmp_path_factory):
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     (folder / "bin").mkdir()
-    program = folder / "bin" / "python3"  # what the image's python3 is: this interpreter, with the launcher's folders
-    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(folder / "start.py"))} "$@"\n')
+    program = folder / "bin" / "python3"  # what the image's python3 is to the component: this interpreter, already warm
+    client = shlex.join([sys.executable, "-I", "-S", str(folder / "client.py")])
+    program.write_text(f'#!/bin/sh\nexec {client} "$@"\n')
     program.chmod(0o755)
-    (folder / "start.py").write_text(START)
+    (folder / "client.py").write_text(CLIENT)
     environment = {
         **os.environ,
         **given,
         "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT / "src"),
         "LAUNCHER_ROOT": str(folder / "root"),
+        "LAUNCHER_SERVER": str(folder / "socket"),
         "OMP_NUM_THREADS": "1",
+        "_KFP_RUNTIME": "true",
     }
+    warm = subprocess.Popen(
+        [sys.executable, "-c", SERVER, environment["LAUNCHER_SERVER"]], env=environment, stdout=subprocess.PIPE
+    )
+    assert warm.stdout.readline() == b"ready\n"
     before = {name: os.environ.get(name) for name in given}
     os.environ.update(given)
     boto3.client("s3").create_bucket(Bucket="mlpipeline")
     yield Launcher(folder, "mlpipeline", environment)
+    warm.kill()
+    warm.communicate()
     server.stop()
     for name, value in before.items():
         os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
+# A step's process is forked from one that has imported what all of them import: importing is most of a small step's time.
 # kfp's artifact classes put local files under /s3; a test may not write there.
-START = """
-import os, runpy, sys
-sys.argv = sys.argv[1:]
-assert sys.argv[0] == "-m"
+SERVER = """
+import json, os, runpy, socket, sys, traceback, warnings
+import boto3, torch
+import kfp.dsl.executor
 from kfp.dsl.types import artifact_types
+import tendon.evaluate.rollout, tendon.export.bundle, tendon.report.gather, tendon.report.page, tendon.steps, tendon.train.loop
 artifact_types._S3_LOCAL_MOUNT_PREFIX = os.environ["LAUNCHER_ROOT"] + "/s3/"
-sys.argv = sys.argv[1:]
-runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+def work(request):
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    assert request["argv"][0] == "-m"
+    sys.argv = request["argv"][1:]
+    warnings.simplefilter("ignore")
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+server = socket.socket(socket.AF_UNIX)
+server.bind(sys.argv[1])
+server.listen()
+print("ready", flush=True)
+while True:
+    connection, _ = server.accept()
+    text, files, _, _ = socket.recv_fds(connection, 1 << 22, 2)
+    child = os.fork()
+    if child == 0:
+        code = 0
+        try:
+            for number, file in enumerate(files, 1):
+                os.dup2(file, number)
+            work(json.loads(text))
+        except SystemExit as left:
+            code = left.code or 0
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    for file in files:
+        os.close(file)
+    connection.send(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode())
+    connection.close()
+"""
+CLIENT = """
+import json, os, socket, sys
+connection = socket.socket(socket.AF_UNIX)
+connection.connect(os.environ["LAUNCHER_SERVER"])
+connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
+request = {"argv": sys.argv[1:], "cwd": os.getcwd(), "environment": dict(os.environ)}
+socket.send_fds(connection, [json.dumps(request).encode()], [1, 2])
+sys.exit(int(connection.recv(16)))
 """
 
 TRAINING = (
@@ -211,7 +265,7 @@ def test_every_component_keeps_the_launchers_contract(launcher):
         store_uri=planned["store"],
         dataset_name="demos",
         dataset_uri=planned["dataset_uri"],
-        skip_episodes=planned["skip_episodes"],
+        conversion=planned["conversion"],
         worker=planned["shares"][0],
     )
     assert converted["dataset_uri"] == planned["dataset_uri"] == made["manifest"][1]["dataset_uri"]

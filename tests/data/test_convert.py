@@ -142,11 +142,11 @@ def test_sigkill_of_a_converter_with_workers(lift_like_hdf5: Maker, tmp_path: Pa
     )
     (tmp_path / "run.py").write_text(code)
     child = subprocess.Popen([sys.executable, tmp_path / "run.py", path, tmp_path / "killed"], start_new_session=True)
-    while child.poll() is None and len(list(tmp_path.glob("killed/**/_work/*.json"))) < 2:
+    while child.poll() is None and len(list(tmp_path.glob("killed/**/_work/*.receipt"))) < 2:
         time.sleep(0.005)
     os.killpg(child.pid, signal.SIGKILL)
     child.wait()
-    receipts = len(list(tmp_path.glob("killed/**/_work/*.json")))
+    receipts = len(list(tmp_path.glob("killed/**/_work/*.receipt")))
     options = ConversionOptions(shard_bytes=30000)
     whole = converted(path, str(tmp_path / "whole"), options=options)
     assert 0 < receipts <= len(whole.manifest.shards)

@@ -174,7 +174,7 @@ def test_a_damaged_chunk_is_named(lift_like_hdf5: Maker) -> None:
         raw.seek(at + 10)
         raw.write(b"\xff" * 40)
     with pytest.raises(DataError, match="agentview_image"):
-        open_source(str(path)).read("demo_0")
+        open_source(str(path)).read("demo_0").images["observation.images.agentview_image"]
 
 
 def test_extras_are_verified(lift_like_hdf5: Maker, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import subprocess
@@ -13,7 +14,8 @@ import pytest
 import simplejpeg
 
 from tendon.data.episode import Camera, Episode, Feature, Schema
-from tendon.data.tario import ShardWriter, crc32c, frame_starts, npy_rows, scan, write_episode
+from tendon.data.index import shard_table
+from tendon.data.tario import ShardWriter, crc32c, frame_starts, npy_rows, read_samples, scan, write_episode
 from tendon.errors import DataError
 
 SCHEMA = Schema(
@@ -49,17 +51,38 @@ def shard() -> bytes:
     writer = ShardWriter()
     for number in (3, 1):
         write_episode(writer, number, episode(number), ("train",), SCHEMA, 90)
-    return writer.finish()
+    return bytes(writer.finish()[0])
 
 
 def test_writer_and_scan_agree(shard: bytes) -> None:
     writer = ShardWriter()
-    written = [member for n in (3, 1) for member in write_episode(writer, n, episode(n), ("train",), SCHEMA, 90)]
-    assert writer.finish() == shard
+    samples = [write_episode(writer, n, episode(n), ("train",), SCHEMA, 90) for n in (3, 1)]
+    written = [member for each in samples for member in each.members]
+    assert writer.finish() == (shard, hashlib.sha256(shard).hexdigest())
     assert list(scan(shard, "x")) == written
     assert [member.name for member in written[:4]] == [
         "ep_00000003.meta.json", "ep_00000003.lowdim.npy", "ep_00000003.front.mjpeg", "ep_00000003.grey.mjpeg",
     ]  # fmt: skip
+
+
+def test_a_row_of_the_index_is_the_same_from_the_tar(shard: bytes) -> None:
+    writer = ShardWriter()
+    samples = [write_episode(writer, n, episode(n), ("train",), SCHEMA, 90) for n in (3, 1)]
+    again = list(read_samples(shard, "x"))
+    assert shard_table(samples, 0, SCHEMA).equals(shard_table(again, 0, SCHEMA))
+
+
+def test_a_writer_is_used_again_and_grows(monkeypatch: pytest.MonkeyPatch, shard: bytes) -> None:
+    monkeypatch.setattr("tendon.data.tario.START_BYTES", 700)
+    writer = ShardWriter()
+    for _ in range(2):
+        writer.clear()
+        for number in (3, 1):
+            write_episode(writer, number, episode(number), ("train",), SCHEMA, 90)
+        assert writer.finish()[0] == shard
+    writer.clear()
+    writer.add("empty")
+    assert [(each.name, each.size) for each in scan(bytes(writer.finish()[0]), "x")] == [("empty", 0)]
 
 
 def test_pythons_tarfile_and_tar_read_it(shard: bytes, tmp_path: Path) -> None:
@@ -103,8 +126,8 @@ def test_encoded_frames_are_copied() -> None:
     jpegs = tuple(simplejpeg.encode_jpeg(np.ascontiguousarray(f), 77) for f in raw.images["observation.images.Front"])
     given = Episode("demo_0", 5, raw.features, {**raw.images, "observation.images.Front": jpegs})
     writer = ShardWriter()
-    member = write_episode(writer, 0, given, (), SCHEMA, 90)[2]
-    assert writer.finish()[member.offset : member.offset + member.size] == b"".join(jpegs)
+    member = write_episode(writer, 0, given, (), SCHEMA, 90).members[2]
+    assert writer.finish()[0][member.offset : member.offset + member.size] == b"".join(jpegs)
 
 
 def test_meta_is_plain(shard: bytes) -> None:

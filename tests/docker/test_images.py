@@ -34,7 +34,6 @@ def client():
 @pytest.fixture(scope="module")
 def store():
     """An S3 server on this host, with a bucket."""
-    import boto3
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -46,10 +45,21 @@ def store():
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
-    options = {"endpoint_url": given["AWS_ENDPOINT_URL"], "aws_access_key_id": "test", "aws_secret_access_key": "test"}
-    boto3.client("s3", region_name="us-east-1", **options).create_bucket(Bucket="images")
+    client_of(given).create_bucket(Bucket="images")
     yield given
     server.stop()
+
+
+def client_of(store):
+    import boto3
+
+    keys = {"aws_access_key_id": store["AWS_ACCESS_KEY_ID"], "aws_secret_access_key": store["AWS_SECRET_ACCESS_KEY"]}
+    return boto3.client("s3", endpoint_url=store["AWS_ENDPOINT_URL"], region_name="us-east-1", **keys)
+
+
+def record_key(store):
+    listed = client_of(store).list_objects_v2(Bucket="tendon")["Contents"]
+    return next(found["Key"] for found in listed if found["Key"].endswith("record.json"))
 
 
 def inside(client, image, command, **options):
@@ -106,6 +116,9 @@ def test_the_whole_dag_runs_in_the_images_with_s3_between_the_steps(images, stor
     assert done.returncode == 0, done.stdout + done.stderr
     assert "in the store:" in done.stdout
     assert "11 containers" in done.stdout
+    record = json.loads(client_of(store).get_object(Bucket="tendon", Key=record_key(store))["Body"].read())
+    assert {image.partition("@")[0] for image in record["images"].values()} == set(images.values())
+    assert all("@sha256:" in image for image in record["images"].values())
 
 
 def test_an_interrupted_training_container_leaves_with_75_and_resumes(client, images, store):

@@ -32,6 +32,7 @@ class Trouble:
     latency_s: float = 0.0  # of every answer
     connection_mb_s: float = 0.0  # 0: as fast as it goes
     seed: int = 0
+    twice: bool = True  # whether what went wrong may go wrong again when it is asked for again
 
 
 @contextmanager
@@ -57,6 +58,7 @@ def counts(pipe: Connection) -> dict[str, Any]:
 def _serve(root: str, trouble: Trouble, pipe: Connection) -> None:
     done = {"requests": 0, "bytes": 0, "refused": 0, "cut": 0, "flipped": 0, "slow": 0, "open": 0, "most_open": 0}
     chance, lock = random.Random(trouble.seed), threading.Lock()
+    hurt: list[range] = []  # bytes that went wrong when they were asked for last
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -79,6 +81,12 @@ def _serve(root: str, trouble: Trouble, pipe: Connection) -> None:
                     name for name in ("refused", "cut", "flipped", "slow") if chance.random() < getattr(trouble, name)
                 ]
                 wrong = wrong[:1] if shard else []
+                asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+                if asked and not trouble.twice:
+                    before = [each for each in hurt if int(asked[1]) in each]
+                    hurt[:] = [each for each in hurt if each not in before]
+                    wrong = [] if before else wrong
+                    hurt.extend([range(int(asked[1]), int(asked[2]) + 1)] if wrong else [])
                 done["requests"] += shard
                 done["open"] += shard
                 done["most_open"] = max(done["most_open"], done["open"])

@@ -68,7 +68,7 @@ def plan(*, store_uri, config, sweep, **given):
         store_uri=store_uri,
         source_digest="d1",
         dataset_uri=f"{store_uri}/dataset",
-        skip_episodes=["demo_3"],
+        conversion={"skip_episodes": ["demo_3"], "resize": [84, 84]},
         shares=[f"{number}/{given['convert_workers']}" for number in range(given["convert_workers"])],
         trials=trials,
     )

@@ -74,9 +74,17 @@ class DataConfig(Section):
     ahead: Annotated[int | None, Must("0 or more, or null", lambda value: value is None or value >= 0, "3")] = None
     cache: str = ""
     cache_gib: Positive = 64.0
+    resize: Annotated[
+        tuple[Count, ...], Must("height and width, or []", lambda value: len(value) in (0, 2), "[84,84]")
+    ] = ()
+    codec: Literal["", "mjpeg", "npy"] = ""
+    jpeg_quality: Annotated[int, Must("from 1 to 100", lambda value: 1 <= value <= 100, "90")] = 90
+    exact: bool = False
+    strict: bool = False
 
 
 DATA_MEANS = ("memory_gib", "threads", "processes", "ahead", "cache", "cache_gib")  # no number depends on these
+CONVERSION = ("resize", "codec", "jpeg_quality", "exact", "strict")  # what they make, the dataset's address says
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Beta = Annotated[float, Must("at least 0 and less than 1", lambda value: 0 <= value < 1, "0.9")]

@@ -12,13 +12,11 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 
 import tendon
 from tendon.data import index as index_table
 from tendon.data.check import Facts, episode_problems, finding_problems
 from tendon.data.crew import Crew, Place
-from tendon.data.episode import Episode, VideoChunk
 from tendon.data.images import prepared
 from tendon.data.manifest import (
     FORMAT_VERSION,
@@ -40,7 +38,7 @@ from tendon.data.plan import (
     plan_digest,
 )
 from tendon.data.sources.source import Source
-from tendon.data.tario import ShardWriter, write_episode
+from tendon.data.tario import ShardWriter, read_samples, write_episode
 from tendon.errors import ConfigError, DataError, Problem
 from tendon.storage import Store, open_store
 
@@ -66,10 +64,26 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Receipt:
-    """Proof that a shard is in the store; its index rows lie beside it."""
+    """Proof that a shard is in the store, and its rows of the index as an Arrow file."""
 
     shard: Shard
-    rows_sha256: str
+    rows: bytes
+
+    def to_bytes(self) -> bytes:
+        """One object, so that it is there as a whole or not at all."""
+        head = {"shard": asdict(self.shard), "rows_sha256": hashlib.sha256(self.rows).hexdigest()}
+        return json.dumps(head, sort_keys=True).encode() + b"\n" + self.rows
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Receipt | None:
+        """The receipt in ``content``; None where it is damaged."""
+        head, _, rows = content.partition(b"\n")
+        try:
+            values = json.loads(head)
+            shard, sha256 = Shard(**values["shard"]), values["rows_sha256"]
+        except (ValueError, KeyError, TypeError):
+            return None
+        return cls(shard, rows) if hashlib.sha256(rows).hexdigest() == sha256 else None
 
 
 def convert(
@@ -143,7 +157,7 @@ def _make(crew: Crew, store: Store, missing: list[int], receipts: dict[int, Rece
 
 
 def _make_one(place: Place, n: int) -> None:
-    make_shard(place.source, place.plan, place.store, n, place.count)
+    make_shard(place.source, place.plan, place.store, n, place.writer, place.count)
 
 
 def _own_first(num: int, worker: int, of: int) -> list[int]:
@@ -172,46 +186,46 @@ def find_dataset(
 
 
 def make_shard(
-    source: Source, plan: ConversionPlan, store: Store, n: int, count: Callable[[int], None] | None = None
+    source: Source,
+    plan: ConversionPlan,
+    store: Store,
+    n: int,
+    writer: ShardWriter,
+    count: Callable[[int], None] | None = None,
 ) -> Receipt:
     """Write shard ``n`` of the plan, then its receipt. Two makers of one shard write the same bytes.
 
     ``count`` is told the steps of every episode.
     """
-    writer = ShardWriter()
-    steps = 0
+    writer.clear()
+    samples, steps = [], 0
     for i in plan.shards[n]:
         info = plan.episodes[i]
-        episode = prepared(source.read(info.episode_id), plan.schema.cameras)
-        _check_frames(episode, plan.info.uri)
-        write_episode(writer, i, episode, info.splits, plan.schema, plan.options.jpeg_quality)
+        episode = prepared(source.read(info.episode_id), plan.schema.cameras, plan.info.uri)
+        samples.append(write_episode(writer, i, episode, info.splits, plan.schema, plan.options.jpeg_quality))
         steps += episode.length
         if count is not None:
             count(episode.length)
-    content = writer.finish()
-    sha256 = hashlib.sha256(content).hexdigest()
+    content, sha256 = writer.finish()
     shard = Shard(f"shards/{n:06d}-{sha256[:16]}.tar", len(content), sha256, len(plan.shards[n]), steps)
-    rows = index_table.to_parquet(index_table.shard_table(content, n, plan.schema, f"{store.uri}/{shard.key}"))
     store.write(shard.key, content)  # its name says its bytes: whoever writes it second changes nothing
-    receipt = Receipt(shard, hashlib.sha256(rows).hexdigest())
-    store.write(_rows_key(n), rows)
-    store.write(_receipt_key(n), json.dumps(asdict(receipt), sort_keys=True).encode())
+    receipt = Receipt(shard, index_table.to_ipc(index_table.shard_table(samples, n, plan.schema)))
+    store.write(_receipt_key(n), receipt.to_bytes())
     return receipt
 
 
 def rebuild_index(store: Store, manifest: Manifest) -> bytes:
     """The index parquet again, from the shards alone."""
     tables = [
-        index_table.shard_table(store.read(shard.key), n, manifest.schema, f"{store.uri}/{shard.key}")
+        index_table.shard_table(read_samples(store.read(shard.key), f"{store.uri}/{shard.key}"), n, manifest.schema)
         for n, shard in enumerate(manifest.shards)
     ]
     return index_table.to_parquet(index_table.merged(tables, manifest.schema))
 
 
 def _commit(store: Store, name: str, plan: ConversionPlan, receipts: list[Receipt]) -> Manifest:
-    with ThreadPoolExecutor(READERS) as pool:
-        parts = list(pool.map(store.read, map(_rows_key, range(len(receipts)))))
-    rows = index_table.to_parquet(index_table.merged([index_table.from_parquet(part) for part in parts], plan.schema))
+    tables = [index_table.from_ipc(receipt.rows) for receipt in receipts]
+    rows = index_table.to_parquet(index_table.merged(tables, plan.schema))
     index = IndexFile(
         f"index/episodes-{index_table.object_name(rows)}.parquet", len(rows), hashlib.sha256(rows).hexdigest()
     )
@@ -278,19 +292,6 @@ def _check_some(place: Place, numbers: range) -> tuple[list[Problem], Facts]:
     return problems, Facts.of(episodes, place.plan.info.schema.fps)
 
 
-def _check_frames(episode: Episode, uri: str) -> None:
-    for name, frames in episode.images.items():
-        chunks = [each for each in frames if isinstance(each, VideoChunk)] if isinstance(frames, tuple) else []
-        num = sum(each.num_frames for each in chunks) if chunks else len(frames)
-        if num != episode.length:
-            raise DataError(
-                f"{name} has {num} frames in {episode.episode_id}, its table has {episode.length} steps",
-                where=f"{uri}, {episode.episode_id}, {name}",
-                why="every step needs its frame",
-                fix=f"data.skip_episodes=[{episode.episode_id}], or record it again",
-            )
-
-
 def _splits(plan: ConversionPlan) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for episode in plan.episodes:
@@ -302,26 +303,17 @@ def _splits(plan: ConversionPlan) -> dict[str, list[str]]:
 def _receipts(store: Store, plan: ConversionPlan) -> dict[int, Receipt]:
     """Receipts of shards that are whole in the store."""
     listed = {info.key for info in store.list("_work/")}
-    there = [n for n in range(len(plan.shards)) if {_receipt_key(n), _rows_key(n)} <= listed]
+    there = [n for n in range(len(plan.shards)) if _receipt_key(n) in listed]
     if not there:
         return {}
     sizes = {info.key: info.size for info in store.list("shards/")}
     with ThreadPoolExecutor(READERS) as pool:
-        read = list(pool.map(partial(_receipt, store), there))
+        read = list(pool.map(lambda n: Receipt.from_bytes(store.read(_receipt_key(n))), there))
     return {
         n: receipt
         for n, receipt in zip(there, read, strict=True)
         if receipt is not None and sizes.get(receipt.shard.key) == receipt.shard.bytes
     }
-
-
-def _receipt(store: Store, n: int) -> Receipt | None:
-    try:
-        values = json.loads(store.read(_receipt_key(n)))
-        receipt = Receipt(Shard(**values["shard"]), values["rows_sha256"])
-    except (ValueError, KeyError, TypeError):
-        return None
-    return receipt if hashlib.sha256(store.read(_rows_key(n))).hexdigest() == receipt.rows_sha256 else None
 
 
 def _split_totals(plan: ConversionPlan) -> dict[str, SplitTotals]:
@@ -333,8 +325,4 @@ def _split_totals(plan: ConversionPlan) -> dict[str, SplitTotals]:
 
 
 def _receipt_key(n: int) -> str:
-    return f"_work/{n:06d}.json"
-
-
-def _rows_key(n: int) -> str:
-    return f"_work/{n:06d}.parquet"
+    return f"_work/{n:06d}.receipt"

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from tendon.data.plan import ConversionPlan
 from tendon.data.sources.source import Source
+from tendon.data.tario import ShardWriter
 from tendon.errors import Interrupted, Problem, TendonError
 from tendon.storage import Store, open_store
 
@@ -34,6 +35,7 @@ class Place:
     source: Source
     plan: ConversionPlan
     store: Store
+    writer: ShardWriter = field(default_factory=ShardWriter)
     count: Callable[[int], None] = field(default=lambda steps: None)
 
 
@@ -63,7 +65,7 @@ class Crew:
         """
         told = count or (lambda steps: None)
         if self.workers <= 1:
-            place = Place(self.source, self.plan, open_store(self.uri), told)
+            place = Place(self.source, self.plan, open_store(self.uri), count=told)
             for job in jobs:
                 yield job, function(place, job)
             return
@@ -125,7 +127,7 @@ def _start(source: Source, plan: ConversionPlan, uri: str, counter: Any) -> None
         with counter.get_lock():
             counter.value += steps
 
-    _here[:] = [Place(source, plan, open_store(uri), count)]
+    _here[:] = [Place(source, plan, open_store(uri), count=count)]
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

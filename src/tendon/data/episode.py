@@ -6,9 +6,9 @@ Sources make episodes, convert writes them, the schema travels in the manifest. 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Union
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,6 +104,25 @@ class VideoChunk:
     skip: int = 0  # frames at its front that belong to no episode: it was cut at the key frame before
 
 
+Frames = Union["np.ndarray", tuple[bytes, ...], tuple[VideoChunk, ...]]
+
+
+class LazyImages(Mapping[str, Frames]):
+    """Frames by camera, made when they are asked for and not kept: one camera at a time is in memory."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], Frames]]) -> None:
+        self._makers = makers
+
+    def __getitem__(self, name: str) -> Frames:
+        return self._makers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+
 @dataclass(frozen=True)
 class Episode:
     """One demonstration.
@@ -115,7 +134,7 @@ class Episode:
     episode_id: str
     length: int
     features: Mapping[str, np.ndarray]
-    images: Mapping[str, np.ndarray | tuple[bytes, ...] | tuple[VideoChunk, ...]] = field(default_factory=dict)
+    images: Mapping[str, Frames] = field(default_factory=dict)
     task: str = ""
     success: bool | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)

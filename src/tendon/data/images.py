@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, cast
 
 import numpy as np
 
-from tendon.data.episode import Camera, Episode, VideoChunk
-from tendon.errors import ConfigError
+from tendon.data.episode import Camera, Episode, Frames, LazyImages, VideoChunk
+from tendon.errors import ConfigError, DataError
 
 MAX_RAW = 64  # pixels; larger frames are not kept raw
 BITS = 12  # of the filter's weights
@@ -41,10 +41,15 @@ def planned_cameras(cameras: Sequence[Camera], resize: tuple[int, int] | None, c
     return tuple(planned)
 
 
-def prepared(episode: Episode, planned: Sequence[Camera]) -> Episode:
-    """The episode with the images that ``planned`` describes; what fits already is not touched."""
-    images = {camera.name: _as_planned(episode.images[camera.name], camera, episode.length) for camera in planned}
-    return replace(episode, images=images)
+def prepared(episode: Episode, planned: Sequence[Camera], uri: str) -> Episode:
+    """The episode with the images that ``planned`` describes, when they are asked for; what fits already is not touched."""
+
+    def frames_of(camera: Camera) -> Frames:
+        frames = episode.images[camera.name]
+        _check_number(frames, camera, episode, uri)
+        return cast("Frames", _as_planned(frames, camera, episode.length))
+
+    return replace(episode, images=LazyImages({camera.name: partial(frames_of, camera) for camera in planned}))
 
 
 def resized(frames: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -55,6 +60,18 @@ def resized(frames: np.ndarray, height: int, width: int) -> np.ndarray:
     for frame, target in zip(frames, out, strict=True):  # frame by frame: the sums stay in the cache
         target[:] = _along(_along(frame, height, 0), width, 1)
     return out
+
+
+def _check_number(frames: Frames, camera: Camera, episode: Episode, uri: str) -> None:
+    chunks = [each for each in frames if isinstance(each, VideoChunk)] if isinstance(frames, tuple) else []
+    num = sum(each.num_frames for each in chunks) if chunks else len(frames)
+    if num != episode.length:
+        raise DataError(
+            f"{camera.name} has {num} frames in {episode.episode_id}, its table has {episode.length} steps",
+            where=f"{uri}, {episode.episode_id}, {camera.name}",
+            why="every step needs its frame",
+            fix=f"data.skip_episodes=[{episode.episode_id}], or record it again",
+        )
 
 
 def _as_planned(frames: Any, camera: Camera, length: int) -> Any:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tendon.data.episode import Schema
-from tendon.data.tario import CHUNK_KEYS, EXTRA, LOWDIM, META, MP4, RAW, Member, frame_starts, npy_rows, scan
+from tendon.data.episode import Feature, Schema
+from tendon.data.tario import CHUNK_KEYS, EXTRA, LOWDIM, META, MP4, RAW, Sample
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,8 +23,8 @@ SUMS = ("sum", "m2", "min", "max")
 PLACE = ("offset", "size", "crc32c")
 
 
-def shard_table(shard: bytes, number: int, schema: Schema, where: str) -> pa.Table:
-    """The index rows of one shard.
+def shard_table(samples: Iterable[Sample], number: int, schema: Schema) -> pa.Table:
+    """The index rows of shard ``number``: of what was just written, or of what was read from the tar again.
 
     ``episode_index, episode_id, sample, shard, length, task, success, splits``; per member ``<member>/offset``,
     ``/size``, ``/crc32c`` and for mjpeg ``/frames`` (starts in the member); for a video ``<camera>.mp4/`` the same as
@@ -36,28 +35,18 @@ def shard_table(shard: bytes, number: int, schema: Schema, where: str) -> pa.Tab
     """
     import pyarrow as pa
 
-    rows: list[dict[str, Any]] = []
-    for member in scan(shard, where):
-        if member.suffix.endswith(f".{MP4}"):
-            camera = member.suffix.rsplit(".", 2)[0]
-            for key in PLACE:
-                rows[-1].setdefault(f"{camera}.{MP4}/{key}", []).append(getattr(member, key))
-            continue
-        if member.suffix.startswith(EXTRA):
-            rows[-1][f"{EXTRA}name"].append(member.suffix.removeprefix(EXTRA))
-            for key in PLACE:
-                rows[-1][f"{EXTRA}{key}"].append(getattr(member, key))
-            continue
-        content = shard[member.offset : member.offset + member.size]
-        if member.suffix == META:
-            rows.append(_first_columns(json.loads(content), member, number))
-        row = rows[-1]
-        row |= {f"{member.suffix}/{key}": getattr(member, key) for key in PLACE}
-        if member.suffix == LOWDIM:
-            row |= _sums(npy_rows(content), schema)
-        elif member.suffix.endswith(".mjpeg"):
-            row[f"{member.suffix}/frames"] = frame_starts(content)
-    return pa.Table.from_pylist(rows, arrow_schema(schema))
+    given = list(samples)
+    rows = [_row(sample, number) for sample in given]
+    sums = _sums([sample.rows for sample in given], schema)
+    columns = []
+    for field in arrow_schema(schema):
+        if field.name in sums:
+            values = sums[field.name]
+            flat = pa.array(values.reshape(-1))
+            columns.append(pa.FixedSizeListArray.from_arrays(flat, values.shape[1]) if values.ndim > 1 else flat)
+        else:
+            columns.append(pa.array([row.get(field.name) for row in rows], field.type))
+    return pa.table(columns, arrow_schema(schema))
 
 
 def arrow_schema(schema: Schema) -> pa.Schema:
@@ -107,12 +96,21 @@ def to_parquet(table: pa.Table) -> bytes:
     return buffer.getvalue()
 
 
-def from_parquet(content: bytes, columns: Sequence[str] | None = None) -> pa.Table:
-    """The table in the bytes of a parquet file."""
+def to_ipc(table: pa.Table) -> bytes:
+    """The rows of one shard for its receipt: Arrow's own format, which costs nothing to write or read."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    return pq.read_table(pa.BufferReader(content), columns=columns, use_threads=False)
+    buffer = io.BytesIO()
+    with pa.ipc.new_file(buffer, table.schema) as writer:
+        writer.write_table(table)
+    return buffer.getvalue()
+
+
+def from_ipc(content: bytes) -> pa.Table:
+    """The table in the bytes of an Arrow file."""
+    import pyarrow as pa
+
+    return pa.ipc.open_file(pa.BufferReader(content)).read_all()
 
 
 class IndexTable:
@@ -169,25 +167,50 @@ def object_name(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _first_columns(meta: Mapping[str, Any], member: Member, shard: int) -> dict[str, Any]:
+def _row(sample: Sample, shard: int) -> dict[str, Any]:
+    """One episode's values by column; what is absent is null."""
     names = ("episode_id", "length", "task", "success", "splits")
-    own = {"episode_index": int(member.sample.removeprefix("ep_")), "sample": member.sample, "shard": shard}
-    chunks = {
-        f"{camera}.{MP4}/{key}": values
-        for camera, each in meta.get("chunks", {}).items()
-        for key, values in each.items()
-    }
-    extras: dict[str, Any] = {f"{EXTRA}{key}": [] for key in ("name", *PLACE)}
-    return own | extras | {name: meta[name] for name in names} | chunks
+    row: dict[str, Any] = {"episode_index": int(sample.name.removeprefix("ep_")), "sample": sample.name, "shard": shard}
+    row |= {name: sample.meta[name] for name in names}
+    row |= {f"{EXTRA}{key}": [] for key in ("name", *PLACE)}
+    for camera, each in sample.meta.get("chunks", {}).items():
+        row |= {f"{camera}.{MP4}/{key}": values for key, values in each.items()}
+    for member in sample.members:
+        kind = member.suffix
+        if kind.endswith(f".{MP4}"):
+            for key in PLACE:
+                row.setdefault(f"{kind.rsplit('.', 2)[0]}.{MP4}/{key}", []).append(getattr(member, key))
+        elif kind.startswith(EXTRA):
+            row[f"{EXTRA}name"].append(kind.removeprefix(EXTRA))
+            for key in PLACE:
+                row[f"{EXTRA}{key}"].append(getattr(member, key))
+        else:
+            row |= {f"{kind}/{key}": getattr(member, key) for key in PLACE}
+    return row | {f"{kind}/frames": starts for kind, starts in sample.starts.items()}
 
 
-def _sums(rows: np.ndarray, schema: Schema) -> dict[str, Any]:
-    columns: dict[str, Any] = {}
-    for feature in schema.features:
-        values = rows[feature.name].reshape(len(rows), feature.dim).astype(np.float64)
-        total = values.sum(0)
-        m2 = np.square(values - total / len(values)).sum(0)
-        columns[f"{feature.name}/count"] = len(values)
-        for kind, numbers in zip(SUMS, (total, m2, values.min(0), values.max(0)), strict=True):
-            columns[f"{feature.name}/{kind}"] = numbers
-    return columns
+def _sums(episodes: Sequence[np.ndarray], schema: Schema) -> dict[str, np.ndarray]:
+    """Columns of counts ``[E]`` and of the sums ``[E, D]`` of every feature."""
+    # numbers and vectors apart: numpy adds a lone column in another order than the columns of a matrix
+    alone = [each for each in schema.features if each.dim == 1]
+    beside = [each for each in schema.features if each.dim != 1]
+    found = {f"{each.name}/count": np.array([len(rows) for rows in episodes], np.int64) for each in schema.features}
+    for features, axis in ((alone, 1), (beside, 0)):
+        if not features:
+            continue
+        reduced = np.stack([_reduced(rows, features, axis) for rows in episodes])  # [E, SUMS, D of all]
+        at = 0
+        for each in features:
+            for i, kind in enumerate(SUMS):
+                found[f"{each.name}/{kind}"] = reduced[:, i, at : at + each.dim]
+            at += each.dim
+    return found
+
+
+def _reduced(rows: np.ndarray, features: Sequence[Feature], steps: int) -> np.ndarray:
+    """SUMS over the axis ``steps`` of some features of one episode side by side."""
+    parts = [rows[each.name].reshape(len(rows), each.dim) for each in features]
+    values = np.concatenate([part.T for part in parts] if steps else parts, 1 - steps, dtype=np.float64)
+    total = values.sum(steps)
+    apart = values - np.expand_dims(total / len(rows), steps)
+    return np.stack([total, np.square(apart, out=apart).sum(steps), values.min(steps), values.max(steps)])

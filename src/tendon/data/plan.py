@@ -9,6 +9,7 @@ import difflib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ class ConversionPlan:
     episodes: tuple[EpisodeInfo, ...]
     shards: tuple[tuple[int, ...], ...]
 
-    @property
+    @cached_property
     def steps(self) -> int:
         """How many steps all episodes have."""
         return sum(episode.length for episode in self.episodes)

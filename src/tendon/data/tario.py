@@ -9,9 +9,11 @@ member are needed while writing. The result is plain: ``tar`` and ``webdataset``
 
 from __future__ import annotations
 
+import hashlib
 import io
+import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,8 +22,10 @@ import numpy as np
 from tendon.data.episode import Camera, Episode, Schema, VideoChunk
 from tendon.errors import DataError
 
+Bytes = bytes | memoryview
+
 BLOCK = 512
-CRC_PART = 64 << 10
+START_BYTES = 32 << 20  # of a shard in memory; pages that are not used cost nothing
 MAX_NAME = 100
 META, LOWDIM = "meta.json", "lowdim.npy"
 EXTRA = "extra."  # before the file name of what is neither low-dimensional nor a camera
@@ -52,32 +56,71 @@ class Member:
 
 
 class ShardWriter:
-    """Collects members in memory; equal members in equal order give equal bytes."""
+    """Collects members in one buffer, which grows and serves shard after shard; equal members give equal bytes."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._space = np.empty(START_BYTES, np.uint8).data
+        self._size, self._digest = 0, hashlib.sha256()
 
-    def add(self, name: str, content: bytes) -> Member:
+    def add(self, name: str, *parts: Bytes) -> Member:
         """Append one file."""
-        self._append(_header(name, len(content)))
-        member = Member(name, self._size, len(content), crc32c(content))
-        self._append(content)
-        self._append(bytes(-len(content) % BLOCK))
-        return member
+        return self.add_stream(name, parts)[0]
 
-    def finish(self) -> bytes:
-        """The whole archive."""
-        return b"".join([*self._parts, bytes(2 * BLOCK)])
+    def add_stream(self, name: str, parts: Iterable[Bytes]) -> tuple[Member, list[int]]:
+        """Append one file whose parts are made while it is written; where each of them begins in it."""
+        head, begin = self._size, self._size + BLOCK
+        starts, at, space = [], begin, self._space
+        for part in parts:
+            end = at + len(part)
+            if end > len(space):
+                space = self._grown(end)
+            space[at:end] = part
+            starts.append(at - begin)
+            at = end
+        self._size = at + -at % BLOCK
+        space = self._grown(self._size)
+        space[head:begin], space[at : self._size] = _header(name, at - begin), bytes(-at % BLOCK)
+        self._digest.update(space[head : self._size])  # now, while it is in the processor's cache
+        return Member(name, begin, at - begin, crc32c(space[begin:at])), starts
 
-    def _append(self, part: bytes) -> None:
-        self._parts.append(part)
-        self._size += len(part)
+    def finish(self) -> tuple[memoryview, str]:
+        """The whole archive, valid until ``clear``, and its sha256."""
+        end = self._size + 2 * BLOCK
+        self._grown(end)[self._size : end] = bytes(2 * BLOCK)
+        self._digest.update(bytes(2 * BLOCK))
+        return self._space[:end].toreadonly(), self._digest.hexdigest()
+
+    def clear(self) -> None:
+        """Begin the next archive."""
+        self._size, self._digest = 0, hashlib.sha256()
+
+    def _grown(self, end: int) -> memoryview:
+        """The buffer, with space for ``end`` bytes."""
+        if end > len(self._space):
+            larger = np.empty(max(2 * len(self._space), end), np.uint8).data
+            larger[: len(self._space)] = self._space
+            self._space = larger
+        return self._space
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One episode in a shard: what a row of the index is made from. ``starts``: of every frame of an mjpeg member."""
+
+    meta: Mapping[str, Any]
+    rows: np.ndarray
+    members: Sequence[Member]
+    starts: Mapping[str, np.ndarray]
+
+    @property
+    def name(self) -> str:
+        """``ep_<number>``."""
+        return self.members[0].sample
 
 
 def write_episode(
     writer: ShardWriter, number: int, episode: Episode, splits: tuple[str, ...], schema: Schema, jpeg_quality: int
-) -> list[Member]:
+) -> Sample:
     """Append one episode as the sample ``ep_<number>``."""
     key = f"ep_{number:08d}"
     meta = {
@@ -93,23 +136,39 @@ def write_episode(
     videos = {each.member: _whole_video(episode, each) for each in schema.cameras if each.codec == MP4}
     if videos:
         meta["chunks"] = {name: _chunk_values(chunks) for name, chunks in videos.items()}
+    rows = rows_of(episode, schema)
+    starts: dict[str, np.ndarray] = {}
     members = [
         writer.add(f"{key}.{META}", json.dumps(meta, sort_keys=True, separators=(",", ":")).encode()),
-        writer.add(f"{key}.{LOWDIM}", npy_bytes(rows_of(episode, schema))),
+        writer.add(f"{key}.{LOWDIM}", *npy_parts(rows)),
     ]
     for camera in schema.cameras:
-        for k, chunk in enumerate(videos.get(camera.member, ())):
-            members.append(writer.add(f"{key}.{chunk_member(camera, k)}", chunk.content))
         if camera.codec == MP4:
-            continue
-        if camera.codec == RAW:
-            content = npy_bytes(np.ascontiguousarray(episode.images[camera.name]))
-            members.append(writer.add(f"{key}.{camera.member}.{RAW}", content))
-            continue
-        content = b"".join(jpegs(episode.images[camera.name], camera, jpeg_quality))
-        members.append(writer.add(f"{key}.{camera.member}.mjpeg", content))
+            for k, chunk in enumerate(videos[camera.member]):
+                members.append(writer.add(f"{key}.{chunk_member(camera, k)}", chunk.content))
+        elif camera.codec == RAW:
+            frames = np.ascontiguousarray(episode.images[camera.name])
+            members.append(writer.add(f"{key}.{camera.member}.{RAW}", *npy_parts(frames)))
+        else:
+            encoded = jpegs(episode.images[camera.name], camera, jpeg_quality)
+            member, begins = writer.add_stream(f"{key}.{camera.member}.mjpeg", encoded)
+            members.append(member)
+            starts[member.suffix] = np.array(begins, np.uint32)
     members += [writer.add(f"{key}.{EXTRA}{name}", content) for name, content in sorted(episode.extras.items())]
-    return members
+    return Sample(meta, rows, members, starts)
+
+
+def read_samples(shard: bytes, where: str) -> Iterator[Sample]:
+    """The same again from the bytes of a shard alone.
+
+    Raises:
+        DataError: the archive is damaged.
+    """
+    for _, group in itertools.groupby(scan(shard, where), lambda member: member.sample):
+        members = list(group)
+        content = {each.suffix: shard[each.offset : each.offset + each.size] for each in members}
+        starts = {suffix: frame_starts(each) for suffix, each in content.items() if suffix.endswith(".mjpeg")}
+        yield Sample(json.loads(content[META]), npy_rows(content[LOWDIM]), members, starts)
 
 
 def rows_of(episode: Episode, schema: Schema) -> np.ndarray:
@@ -136,9 +195,9 @@ def jpegs(
         return
     import simplejpeg
 
-    colors = ("GRAY", "Gray") if camera.channels == 1 else ("RGB", "420")
+    encode, colors = simplejpeg.encode_jpeg, ("GRAY", "Gray") if camera.channels == 1 else ("RGB", "420")
     for frame in np.ascontiguousarray(frames):
-        yield simplejpeg.encode_jpeg(frame, quality, colors[0], colors[1], fastdct=False)
+        yield encode(frame, quality, *colors, fastdct=False)
 
 
 def _whole_video(episode: Episode, camera: Camera) -> tuple[VideoChunk, ...]:
@@ -163,15 +222,15 @@ def _chunk_values(chunks: Sequence[VideoChunk]) -> dict[str, Any]:
     return {key: [getattr(chunk, key) for chunk in chunks] for key in CHUNK_KEYS}
 
 
-def npy_bytes(rows: np.ndarray) -> bytes:
-    """A .npy file, format version 1.0 whatever numpy would choose."""
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, rows, version=(1, 0), allow_pickle=False)
-    return buffer.getvalue()
+def npy_parts(rows: np.ndarray) -> tuple[bytes, Bytes]:
+    """A .npy file, format version 1.0 whatever numpy would choose: its header, and the array itself."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(rows))
+    return header.getvalue(), rows.view(np.uint8).reshape(-1).data if rows.size else b""
 
 
 def npy_rows(content: bytes) -> np.ndarray:
-    """The array in a .npy file that ``npy_bytes`` made, without a copy; it cannot be written to."""
+    """The array in a .npy file that ``npy_parts`` made, without a copy; it cannot be written to."""
     buffer = io.BytesIO(content)
     np.lib.format.read_magic(buffer)
     shape, _, dtype = np.lib.format.read_array_header_1_0(buffer)
@@ -216,16 +275,13 @@ def scan(shard: bytes, where: str) -> Iterator[Member]:
     )
 
 
-def crc32c(content: bytes | memoryview) -> int:
+def crc32c(content: Bytes | np.ndarray) -> int:
     """The checksum that every read verifies."""
     import google_crc32c
 
-    if isinstance(content, bytes):
-        return int(google_crc32c.value(content))
-    crc = 0
-    for at in range(0, len(content), CRC_PART):  # it takes bytes only: copy what stays in the cache
-        crc = google_crc32c.extend(crc, bytes(content[at : at + CRC_PART]))
-    return int(crc)
+    # a memoryview must be an array to it, which nobody can take away while it is read
+    flat = np.asarray(content) if isinstance(content, memoryview) else content
+    return int(google_crc32c.value(flat))
 
 
 def _header(name: str, size: int) -> bytes:

@@ -6,7 +6,8 @@ Pixels are equal to those of data/video.py, the plain way. Both release the inte
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,8 @@ def decode_jpeg_into(content: memoryview, out_HWC: np.ndarray) -> None:
     Raises:
         ValueError: it is no JPEG, or of another size.
     """
-    import simplejpeg
-
     space = "GRAY" if out_HWC.shape[2] == 1 else "RGB"
-    found = simplejpeg.decode_jpeg(content, space, fastdct=False, fastupsample=False, buffer=out_HWC)
+    found = _decode_jpeg()(content, space, fastdct=False, fastupsample=False, buffer=out_HWC)
     if found.shape != out_HWC.shape:
         raise ValueError(f"a frame has the shape {found.shape}, the schema says {out_HWC.shape}")
 
@@ -33,16 +32,34 @@ def decode_mp4_into(content: memoryview, places: Mapping[int, Sequence[np.ndarra
         ValueError: the chunk ends before a frame that is asked for.
     """
     import av
+    from av.video.reformatter import VideoReformatter
 
     last, found = max(places), 0
+    reformatter = VideoReformatter()  # one for all frames: what it works out for the first holds for the others
     with av.open(io.BytesIO(content)) as container:
         stream: Any = container.streams.video[0]
         stream.thread_type, stream.thread_count = "NONE", 1
         for i, frame in enumerate(container.decode(stream)):
-            for place in places.get(i, ()):
-                place[...] = frame.to_ndarray(format="rgb24")
-            found += i in places
+            if i in places:
+                pixels = _pixels(reformatter.reformat(frame, format="rgb24"))
+                for place in places[i]:
+                    place[...] = pixels
+                found += 1
             if i >= last:
                 break
     if found != len(places):
         raise ValueError(f"a chunk of video ends before frame {last}")
+
+
+@cache
+def _decode_jpeg() -> Callable[..., np.ndarray]:
+    import simplejpeg
+
+    return simplejpeg.decode_jpeg  # type: ignore[no-any-return]
+
+
+def _pixels(frame: Any) -> np.ndarray:
+    """``uint8 [H, W, 3]``, a view of an rgb24 frame, whose lines may be longer than they are wide."""
+    plane = frame.planes[0]
+    lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : 3 * frame.width]
+    return lines.reshape(frame.height, frame.width, 3)

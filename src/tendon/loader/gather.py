@@ -6,22 +6,16 @@ Called by loader.py with the places of a batch. Axes: B windows, W deltas, E epi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from tendon.data.episode import Camera
-from tendon.data.tario import MP4
 from tendon.errors import DataError
-from tendon.loader.frames import decode_jpeg_into, decode_mp4_into
-from tendon.loader.layout import Part
+from tendon.loader.encoded import decode_windows
 from tendon.loader.shelf import Columns, Held, Shelf
 from tendon.loader.slabs import Field
 from tendon.loader.windows import Span, steps_of
-
-JOBS_PER_THREAD = 4
 
 
 @dataclass(frozen=True)
@@ -109,8 +103,8 @@ def _fill(
         target = arrays[f"values {i}"] if group.columns else arrays[group.names[0]]
         if group.columns is None and not shelf.decoded:
             out = target if own is None else target[own]
-            bad |= _decode_windows(shelf, pinned, group, e_B, steps_BW, out)
-            source = None
+            assert group.camera is not None
+            bad |= decode_windows(shelf, pinned, group.camera, e_B, steps_BW, out)
         else:
             source = next(values) if group.columns else shelf.frames[group.names[0]]
             rows_BW = steps_BW + row0_B[:, None]
@@ -138,15 +132,23 @@ class Chunk:
 
 
 def chunk_of(
-    shelf: Shelf, groups: Sequence[Group], episode_index: np.ndarray, episodes_B: np.ndarray, t_B: np.ndarray
+    shelf: Shelf,
+    groups: Sequence[Group],
+    episode_index: np.ndarray,
+    episodes_B: np.ndarray,
+    t_B: np.ndarray,
+    used: Chunk | None = None,
 ) -> Chunk:
-    """Rows and masks of many windows; the shelf must be ``ready``."""
+    """Rows and masks of many windows, in the arrays of a chunk that is ``used`` up; the shelf must be ``ready``."""
     row_B, length_B = shelf.rows_of(episodes_B) + t_B, shelf.layout.lengths[episodes_B]
     chunk = Chunk(episode_index[episodes_B], t_B, [], [], [])
-    for group in groups:
+    for i, group in enumerate(groups):
         deltas = group.deltas
-        rows_BW = row_B[:, None] + deltas
-        pad_BW = np.zeros(rows_BW.shape, bool)
+        shape = len(t_B), len(deltas)
+        again = used is not None and used.rows[i].shape == shape
+        rows_BW = np.add(row_B[:, None], deltas, out=used.rows[i] if again else None)  # type: ignore[union-attr]
+        pad_BW = used.pads[i] if again else np.empty(shape, bool)  # type: ignore[union-attr]
+        pad_BW[...] = False
         edge = np.flatnonzero((t_B < -deltas.min()) | (t_B >= length_B - deltas.max()))
         steps_BW, pad_BW[edge] = steps_of(t_B[edge], length_B[edge], deltas)
         rows_BW[edge] = steps_BW + (row_B - t_B)[edge, None]
@@ -192,92 +194,3 @@ def _zeros(span: Span, pad_BW: np.ndarray, t_B: np.ndarray, deltas: np.ndarray) 
     before_BW = t_B[:, None] + deltas < 0
     chosen = pad_BW & (before_BW if span.before == "zero" else False)
     return np.asarray(chosen | (pad_BW & ~before_BW if span.after == "zero" else False))
-
-
-def _decode_windows(
-    shelf: Shelf, pinned: Mapping[int, Held], group: Group, e_B: np.ndarray, steps_BW: np.ndarray, out: np.ndarray
-) -> dict[int, DataError]:
-    """Only the frames that windows ask for, each once per window, straight into the batch."""
-    assert group.camera is not None
-    jobs = _mp4_jobs if group.camera.codec == MP4 else _jpeg_jobs
-    todo = jobs(shelf, pinned, group.camera, e_B, steps_BW, out)
-    threads = shelf.pool._max_workers
-    size = max(1, -(-len(todo) // (threads * JOBS_PER_THREAD)))
-    done: list[Future[list[tuple[Job, str]]]]
-    done = [shelf.pool.submit(_run, todo[i : i + size]) for i in range(0, len(todo), size)]
-    with shelf.meter.waiting("decode"):
-        failed = [failure for each in done for failure in each.result()]
-    first_BW = np.argmax(steps_BW[:, :, None] == steps_BW[:, None, :], axis=1)  # the first place with the same step
-    copies = np.argwhere(first_BW != np.arange(steps_BW.shape[1]))
-    for b, w in copies.tolist():
-        out[b, w] = out[b, first_BW[b, w]]
-    return {job.episode: shelf.layout.damaged(job.part(shelf), why) for job, why in failed}
-
-
-class Job(NamedTuple):
-    """Encoded bytes and where their pixels belong."""
-
-    episode: int
-    member: str
-    content: memoryview
-    places: Mapping[int, Sequence[np.ndarray]] | np.ndarray
-
-    def part(self, shelf: Shelf) -> Part:
-        """What the bytes are."""
-        return next(part for part in shelf.layout.parts(self.episode) if part.member == self.member)
-
-
-def _run(jobs: Sequence[Job]) -> list[tuple[Job, str]]:
-    """Decode; what cannot be decoded although its checksum is right, with the reason."""
-    failed = []
-    for job in jobs:
-        try:
-            if isinstance(job.places, np.ndarray):
-                decode_jpeg_into(job.content, job.places)
-            else:
-                decode_mp4_into(job.content, job.places)
-        except (ValueError, OSError) as error:  # noqa: PERF203 - each on its own
-            failed.append((job, f"it cannot be decoded: {error}"))
-    return failed
-
-
-def _jpeg_jobs(
-    shelf: Shelf, pinned: Mapping[int, Held], camera: Camera, e_B: np.ndarray, steps_BW: np.ndarray, out: np.ndarray
-) -> list[Job]:
-    member = f"{camera.member}.mjpeg"
-    jobs: list[Job] = []
-    for b, episode in enumerate(e_B.tolist()):
-        content = pinned[int(shelf.layout.unit_of[episode])].members.get((episode, member))
-        if content is None:
-            continue  # it is bad, and replaced
-        starts, data, own, before = shelf.layout.frame_starts(member, episode), content.data, out[b], -1
-        for w, step in enumerate(steps_BW[b].tolist()):
-            if step != before:  # what is repeated at an edge is copied afterwards
-                before = step
-                end = starts.item(step + 1) if step + 1 < len(starts) else len(content)
-                jobs.append(Job(episode, member, data[starts.item(step) : end], own[w]))
-    return jobs
-
-
-def _mp4_jobs(
-    shelf: Shelf, pinned: Mapping[int, Held], camera: Camera, e_B: np.ndarray, steps_BW: np.ndarray, out: np.ndarray
-) -> list[Job]:
-    """Per chunk the frames of all windows of the batch, so that a chunk is decoded once."""
-    wanted: dict[tuple[int, int], dict[int, list[np.ndarray]]] = {}
-    for b, episode in enumerate(e_B.tolist()):
-        firsts, _, skips = shelf.layout.chunks(camera.member, episode)
-        chunks = np.searchsorted(firsts, steps_BW[b], "right") - 1
-        seen: set[int] = set()
-        for w, (step, chunk) in enumerate(zip(steps_BW[b].tolist(), chunks.tolist(), strict=True)):
-            if step not in seen:
-                seen.add(step)
-                number = step - int(firsts[chunk]) + int(skips[chunk])
-                wanted.setdefault((episode, chunk), {}).setdefault(number, []).append(out[b, w])
-    jobs: list[Job] = []
-    for (episode, chunk), places in wanted.items():
-        held = pinned[int(shelf.layout.unit_of[episode])]
-        member = f"{camera.member}.{chunk:04d}.{MP4}"
-        content = held.members.get((episode, member))
-        if content is not None:
-            jobs.append(Job(episode, member, content.data, places))
-    return jobs

@@ -61,7 +61,7 @@ class Layout:
             for member in self._plain
         }
         self._frames = {
-            member: _lists(dataset, f"{member}/frames", number) for member in self._plain if member != LOWDIM
+            member: _flat(dataset, f"{member}/frames", number) for member in self._plain if member != LOWDIM
         }
         self._chunks = {
             camera.member: [
@@ -92,7 +92,15 @@ class Layout:
 
     def frame_starts(self, member: str, episode: int) -> np.ndarray:
         """Where the frames of an mjpeg member begin."""
-        return self._frames[member][episode]
+        flat, first, num = self._frames[member]
+        return np.asarray(flat[first[episode] :][: num[episode]])
+
+    def frame_bounds(self, member: str, episodes: np.ndarray, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where frames of an mjpeg member begin and end."""
+        flat, first, num = self._frames[member]
+        at, sizes = first[episodes] + frames, self._columns[member][1]
+        following = flat[np.minimum(at + 1, len(flat) - 1)]
+        return flat[at], np.where(frames + 1 < num[episodes], following, sizes[episodes])
 
     def chunks(self, member: str, episode: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """First frame, number of frames and frames to skip of the chunks of a video."""
@@ -126,6 +134,10 @@ class Layout:
             parts += [Part(episode, f"{member}.{i:04d}.{MP4}", *chunk) for i, chunk in enumerate(chunks)]
         return parts
 
+    def part(self, episode: int, member: str) -> Part:
+        """One member of an episode."""
+        return next(part for part in self.parts(episode) if part.member == member)
+
     def key(self, shard: int) -> str:
         """The key of a shard in the dataset's store."""
         return self.dataset.manifest.shards[shard].key
@@ -144,11 +156,17 @@ class Layout:
         )
 
 
-def _lists(dataset: Dataset, name: str, number: np.ndarray) -> list[np.ndarray]:
+def _flat(dataset: Dataset, name: str, number: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A column of lists: all values, and per episode the first of its own and how many it has."""
     column = dataset.table.column(name).combine_chunks()
-    flat, offsets = column.flatten().to_numpy(zero_copy_only=False), column.offsets.to_numpy()
+    flat, offsets = column.flatten().to_numpy(zero_copy_only=False), column.offsets.to_numpy().astype(np.int64)
     offsets = offsets - offsets[0]
-    return [flat[offsets[i] : offsets[i + 1]] for i in number.tolist()]
+    return flat, offsets[number], offsets[number + 1] - offsets[number]
+
+
+def _lists(dataset: Dataset, name: str, number: np.ndarray) -> list[np.ndarray]:
+    flat, first, num = _flat(dataset, name, number)
+    return [flat[at : at + count] for at, count in zip(first.tolist(), num.tolist(), strict=True)]
 
 
 def _units(shard: np.ndarray, size: np.ndarray, most: int) -> np.ndarray:

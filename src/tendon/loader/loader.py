@@ -113,7 +113,8 @@ class Loader:
         cameras = {each.name: each for each in schema.cameras if each.name in spans}
         self._groups = grouped(spans, schema.dims, cameras)
         lowdim = any(name in schema.dims for name in spans)
-        self._layout = Layout(dataset, rows, lowdim, list(cameras.values()), ordering.unit_bytes)
+        unit_bytes = ordering.unit_bytes if ordering.kind == "shuffled" else 1  # a slot walks through one episode
+        self._layout = Layout(dataset, rows, lowdim, list(cameras.values()), unit_bytes)
         self._ordering, self._spans = ordering, spans
         self._emphasis = self._emphasised(ordering, dataset, split)
         self._order = self._ordered(ordering)
@@ -267,9 +268,9 @@ class Loader:
         if inside % B or self._ordering.kind != "shuffled" or begin % self.world:  # another grid than k * batch_size
             return self._at(self._positions(first))
         if self._chunk is None or self._chunk[0] != begin:
-            positions = np.arange(begin + self.rank, begin + many * B, self.world)
-            located = self._located(positions)
-            self._chunk = (begin, chunk_of(shelf, self._groups, self._episode_index, *located))
+            located = self._located_run(begin, many * B)
+            used = self._chunk and self._chunk[1]
+            self._chunk = (begin, chunk_of(shelf, self._groups, self._episode_index, *located, used))
         low, high = ((at - self.rank + self.world - 1) // self.world for at in (inside, inside + B))
         fields = self._fields if high - low == self._share_size else fields_of(self._groups, high - low)
         arrays = self._slabs.lend(fields)
@@ -326,6 +327,12 @@ class Loader:
             items = self._emphasis.windows(items, positions // self.num_windows)
         return self._table.locate(items)
 
+    def _located_run(self, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Episode and t of this rank's windows among those at ``[first, first + count)``; ranks take turns."""
+        if self._emphasis is not None:
+            return self._located(np.arange(first + self.rank, first + count, self.world))
+        return self._table.locate(self._order.windows(first, count)[self.rank :: self.world])
+
     def _replaced(
         self, positions: np.ndarray, episodes_B: np.ndarray, t_B: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -353,13 +360,15 @@ class Loader:
             return
         self._now = first
         begin, end = self._expected
+        wanted: Sequence[int] = ()
         if not begin <= first <= (begin + end) // 2:  # far enough ahead is looked again half way through
             end = first + LOOK_AHEAD * self.batch_size
             positions = np.concatenate([self._positions(at) for at in range(first, end, self.batch_size)])
             episodes, _ = self._located(positions)
             units, where = np.unique(shelf.layout.unit_of[episodes], return_index=True)
             self._expected, self._soon = (first, end), units[np.argsort(where)].tolist()
-        shelf.expect(self._soon)
+            wanted = episodes[: self._share_size].tolist() if shelf.cold else ()
+        shelf.expect(self._soon, wanted)
 
     def _shelved(self) -> Shelf:
         with self._lock:

@@ -25,9 +25,12 @@ LANES, BLOCK_EPISODES = 96, 24  # 98 % of the ideal number of episodes in a batc
 def splitmix64(values: np.ndarray) -> np.ndarray:
     """Mix 64-bit integers so that neighbours share nothing; a bijection."""
     z = values + np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(z ^ (z >> np.uint64(31)))
+    z ^= z >> np.uint64(30)
+    z *= np.uint64(0xBF58476D1CE4E5B9)
+    z ^= z >> np.uint64(27)
+    z *= np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    return np.asarray(z)
 
 
 def salt(*parts: int) -> np.ndarray:
@@ -40,7 +43,23 @@ def salt(*parts: int) -> np.ndarray:
 
 def keyed_order(num: int, *salts: int) -> np.ndarray:
     """A permutation of ``range(num)`` that depends on the salts alone."""
-    return np.argsort(splitmix64(np.arange(num, dtype=np.uint64) ^ salt(*salts)))  # no two keys are equal
+    return argsort(splitmix64(np.arange(num, dtype=np.uint64) ^ salt(*salts)))
+
+
+def argsort(keys: np.ndarray) -> np.ndarray:
+    """The order of 64-bit keys that are spread evenly and no two of them equal, in half the time of numpy's.
+
+    Two rounds of radix sort by the upper 32 bits, then the few neighbours that agree in them are put right.
+    """
+    upper = (keys >> np.uint64(32)).astype(np.uint32)
+    order = np.argsort(upper.astype(np.uint16), kind="stable")  # of 16 bits: a radix sort
+    order = order[np.argsort((upper >> np.uint32(16)).astype(np.uint16)[order], kind="stable")]
+    upper = upper[order]
+    equal = np.flatnonzero(upper[1:] == upper[:-1])
+    for run in np.split(equal, np.flatnonzero(np.diff(equal) > 1) + 1) if len(equal) else ():
+        begin, end = run[0], run[-1] + 2
+        order[begin:end] = order[begin:end][np.argsort(keys[order[begin:end]])]
+    return order
 
 
 @dataclass(frozen=True)
@@ -77,10 +96,9 @@ class Order:
         return position // self.num_windows
 
     def windows(self, first: int, count: int) -> np.ndarray:
-        """The windows at positions ``[first, first + count)``."""
-        epoch, start = divmod(first, self.num_windows)
-        if self.lanes == 1 and start + count <= self.num_windows:
-            return self._epoch(epoch).at(np.arange(start, start + count))
+        """The windows at positions ``[first, first + count)``; not to be written to."""
+        if self.lanes == 1:
+            return self._worked_out(first, first + count)
         return self.at(np.arange(first, first + count))
 
     def at(self, positions: np.ndarray) -> np.ndarray:
@@ -116,9 +134,9 @@ class Order:
         while begin < end:
             epoch, start = divmod(begin, N)
             stop = min(N, start + end - begin)
-            parts.append(self._epoch(epoch).at(np.arange(start, stop)))
+            parts.append(self._epoch(epoch).between(start, stop))
             begin += stop - start
-        return np.concatenate(parts)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _epoch(self, epoch: int) -> _Epoch:
         if epoch not in self._epochs:
@@ -140,9 +158,9 @@ class _Permutation:
     def __init__(self, num_windows: int, seed: int, epoch: int, units: int) -> None:
         self._size, self._salts, self._units = num_windows, (seed, epoch, 0), units
 
-    def at(self, q: np.ndarray) -> np.ndarray:
-        """The windows at positions of the epoch."""
-        return np.asarray(self._windows[q])
+    def between(self, begin: int, end: int) -> np.ndarray:
+        """The windows at positions ``[begin, end)`` of the epoch."""
+        return self._windows[begin:end]
 
     @cached_property
     def uses(self) -> tuple[np.ndarray, np.ndarray]:
@@ -199,14 +217,14 @@ class _Lanes:
                 heapq.heapreplace(heap, (length + sizes[unit], lane))
         return own
 
-    def at(self, q: np.ndarray) -> np.ndarray:
-        """The windows at positions of the epoch."""
-        lanes, rounds = self._locate(q)
+    def between(self, begin: int, end: int) -> np.ndarray:
+        """The windows at positions ``[begin, end)`` of the epoch."""
+        lanes, rounds = self._locate(np.arange(begin, end))
         blocks = np.searchsorted(self._block_keys, lanes * self._stride + rounds, side="right") - 1
         inside = rounds - self._start_of_block[blocks]
         by_block = np.argsort(blocks, kind="stable")
         cuts = np.flatnonzero(np.diff(blocks[by_block])) + 1
-        windows = np.empty(len(q), np.int64)
+        windows = np.empty(end - begin, np.int64)
         for chosen in np.split(by_block, cuts):
             windows[chosen] = self._block(int(blocks[chosen[0]]))[inside[chosen]]
         return windows

@@ -6,9 +6,10 @@ the units of a batch; ``expect`` gives it the units of the batches after it.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,8 +26,6 @@ from tendon.loader.meter import Meter
 from tendon.loader.rooms import Buffers, Rooms
 
 log = logging.getLogger(__name__)
-
-FIRST_READ, LARGEST_READ = 256 << 10, 4 << 20  # reads start small, so that the first batch comes early, and double
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,8 @@ class Shelf:
         }
         rows_E = np.concatenate([[0], np.cumsum(layout.lengths)])
         self._first_row = rows_E[layout.unit_start]
-        self._row_in_unit = rows_E[:-1] - self._first_row[layout.unit_of]
+        self._row_E = rows_E[:-1]  # of an episode's first step, when everything has a row
+        self._row_in_unit = self._row_E - self._first_row[layout.unit_of]
         self._rooms = Rooms(shares.rows, whole=shares.rows >= int(rows_E[-1]))
         self._held: dict[int, Held] = {}
         self._row0 = np.zeros(layout.num_units, np.int64)
@@ -75,9 +75,10 @@ class Shelf:
         self._ready = False
         self._lock = threading.Condition()
         self._buffers = Buffers(shares.in_flight)
-        self.pool = ThreadPoolExecutor(threads, "decode")
+        self.num_threads, self.pool = threads, ThreadPoolExecutor(threads, "decode")
         self._fetchers = ThreadPoolExecutor(fetches, "fetch") if source.waits else None
-        self._read = FIRST_READ if source.waits else LARGEST_READ
+        self.cold = source.waits  # nothing is there yet, and the first batch is waited for
+        self._rest: list[tuple[int, Held, list[Range], int, Future[None]]] = []  # begun after what is waited for
         dtype = layout.dataset.manifest.schema.row_dtype
         self._dtype, self._floats = dtype, all(dtype[name].base == np.dtype("<f4") for name in dtype.names or ())
         self._places = [self._places_of(each) for each in self._columns]
@@ -112,21 +113,26 @@ class Shelf:
         """
         pinned: dict[int, Held] = {}
         with self._lock:
+            wanted = set(episodes) if self.cold else set()
             for unit in units:
-                held = self._held.get(unit) or self._start(unit, first=True)
+                held = self._held.get(unit) or self._start(unit, True, wanted)
                 if held is not None:
                     held.pins += 1
                     pinned[unit] = held
+            self._submit_rest()
+            self.cold = False
         if not pinned:  # everything is on its way for later batches
             self._let_go_of_coming()
             with self._lock:
-                held = self._start(units[0], first=True)
+                held = self._start(units[0], True)
                 assert held is not None, "the budget holds the largest unit"
+                self._submit_rest()
                 held.pins += 1
                 pinned[units[0]] = held
-        missing = [
-            f for e in episodes if (u := int(self.layout.unit_of[e])) in pinned and (f := pinned[u].coming.get(e))
-        ]
+        missing = []
+        if any(held.coming for held in pinned.values()):
+            units_e = ((episode, pinned.get(int(self.layout.unit_of[episode]))) for episode in episodes)
+            missing = [f for episode, held in units_e if held is not None and (f := held.coming.get(episode))]
         if missing:
             with self.meter.waiting("fetch" if self._source.waits else "decode"):
                 wait(missing)
@@ -144,19 +150,20 @@ class Shelf:
             for held in pinned.values():
                 held.pins -= 1
 
-    def expect(self, units: Iterable[int]) -> None:
-        """Begin to load units that are needed soon, in that order, as far as there is room."""
+    def expect(self, units: Iterable[int], first: Iterable[int] = ()) -> None:
+        """Begin to load units that are needed soon, in that order, as far as there is room; ``first`` episodes first."""
         with self._lock:
+            wanted = set(first) if self.cold else set()
             for unit in units:
-                if unit not in self._held and self._start(unit, first=False) is None:
-                    return
+                if unit not in self._held and self._start(unit, False, wanted) is None:
+                    break
+            self._submit_rest()
 
     def rows_of(self, episodes: np.ndarray) -> np.ndarray:
         """The first row of every episode; they must be pinned."""
-        units = self.layout.unit_of[episodes]
         if self._rooms.whole:
-            return np.asarray(self._first_row[units] + self._row_in_unit[episodes])
-        return np.asarray(self._row0[units] + self._row_in_unit[episodes])
+            return np.asarray(self._row_E[episodes])
+        return np.asarray(self._row0[self.layout.unit_of[episodes]] + self._row_in_unit[episodes])
 
     def errors(self, episodes: Iterable[int]) -> dict[int, DataError]:
         """What is wrong with those of ``episodes`` that cannot be had."""
@@ -169,30 +176,42 @@ class Shelf:
 
     # --------------------------------------------------------------------------------------------------- room for it
 
-    def _start(self, unit: int, first: bool) -> Held | None:
-        """Make room for a unit and begin to load it; None when there is none now. Called with the lock."""
+    def _start(self, unit: int, first: bool, wanted: Collection[int] = ()) -> Held | None:
+        """Make room for a unit and begin to load it, ``wanted`` episodes alone and at once, the rest with _submit_rest.
+
+        Called with the lock. None when there is no room now.
+        """
         rows = int(self._first_row[unit + 1] - self._first_row[unit])
         encoded = int(self.layout.bytes_E[self.layout.unit_start[unit] : self.layout.unit_start[unit + 1]].sum())
         if not first and self._in_flight + encoded > self.shares.in_flight:
             return None
         keep = 0 if self.decoded else encoded
-        row0 = self._make_room(unit, rows, keep)
+        row0 = self._make_room(unit, rows, keep, first)
         if row0 is None:
             return None
         held = self._held[unit] = Held(row0, rows, keep)
         self._row0[unit] = row0
         self._encoded += keep
-        for pieces in self._pieces(unit):
+        for pieces in self._pieces(unit, wanted):
             size = sum(each.end - each.start for each in pieces)
             self._in_flight += size
             done: Future[None] = Future()
             for each in pieces:
                 for part in each.parts:
                     held.coming[part.episode] = done
-            (self._fetchers or self.pool).submit(self._load, unit, held, pieces, size, done)
+            job = (unit, held, pieces, size, done)
+            if pieces[0].parts[0].episode in wanted:
+                (self._fetchers or self.pool).submit(self._load, *job)
+            else:
+                self._rest.append(job)
         return held
 
-    def _make_room(self, unit: int, rows: int, encoded: int) -> int | None:
+    def _submit_rest(self) -> None:
+        for job in self._rest:
+            (self._fetchers or self.pool).submit(self._load, *job)
+        self._rest.clear()
+
+    def _make_room(self, unit: int, rows: int, encoded: int, first: bool) -> int | None:
         if self._rooms.whole and (self.decoded or self._encoded + encoded <= self.shares.encoded):
             return int(self._first_row[unit])
         order: list[int] | None = None
@@ -202,19 +221,19 @@ class Shelf:
             if row0 is not None:
                 return row0
             if order is None:
-                order = self._evictable(unit)
+                order = self._evictable(unit, first)
             if not order:
                 return None
             self._drop(order.pop())
 
-    def _evictable(self, unit: int) -> list[int]:
-        """Units that may go for ``unit``, the one that is needed last at the end."""
+    def _evictable(self, unit: int, first: bool) -> list[int]:
+        """Units that may go for ``unit``, the one that is needed last at the end; all that are free if it is needed now."""
         free = [u for u, held in self._held.items() if not held.pins and not held.coming]
         if not free:
             return []
         uses = self.next_use(np.array([unit, *free]))
-        later = [(use, u) for use, u in zip(uses[1:].tolist(), free, strict=True)]
-        return [u for _, u in sorted(later)]
+        own, *others = uses.tolist()
+        return [u for use, u in sorted(zip(others, free, strict=True)) if first or use > own]
 
     def _drop(self, unit: int) -> None:
         held = self._held.pop(unit)
@@ -237,22 +256,20 @@ class Shelf:
         with self.meter.waiting("fetch"):
             wait(coming)
 
-    def _pieces(self, unit: int) -> list[list[Range]]:
-        """What is read together: the whole unit, or less at the beginning of everything."""
+    def _pieces(self, unit: int, wanted: Collection[int]) -> list[list[Range]]:
+        """What is read together: the whole unit; but episodes that someone waits for alone, each by itself."""
         ranges = self.layout.ranges(unit)
-        if self._read >= LARGEST_READ or len(self.layout.episodes(unit)) == 1:
+        if not wanted or len(self.layout.episodes(unit)) == 1:
             return [ranges]
-        pieces: list[list[Range]] = []
+        alone: dict[int, list[Range]] = {}
+        others: list[Range] = []
         for each in ranges:
-            own: list[Part] = []
-            for part in each.parts:
-                if own and part.offset + part.size - own[0].offset > self._read and part.episode != own[-1].episode:
-                    pieces.append([_range(each.shard, own)])
-                    self._read = min(LARGEST_READ, self._read * 2)
-                    own = []
-                own.append(part)
-            pieces.append([_range(each.shard, own)])
-        return pieces
+            for is_wanted, run in itertools.groupby(
+                each.parts, lambda part: part.episode if part.episode in wanted else -1
+            ):
+                found = _range(each.shard, list(run))
+                (others if is_wanted < 0 else alone.setdefault(is_wanted, [])).append(found)
+        return [*alone.values(), *([others] if others else [])]
 
     # --------------------------------------------------------------------------------------------------- bytes to rows
 

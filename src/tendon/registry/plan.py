@@ -36,7 +36,7 @@ class RunPlan:
     source_digest: str
     dataset_name: str
     dataset_uri: str
-    skip_episodes: tuple[str, ...]
+    conversion: dict[str, Any]  # options of the conversion that are not the usual ones
     config: str
     episodes: int
     confirm_episodes: int
@@ -79,7 +79,6 @@ class RunPlan:
     def from_json(cls, text: str | bytes) -> RunPlan:
         """The plan from its text."""
         fields = json.loads(text)
-        fields["skip_episodes"] = tuple(fields["skip_episodes"])
         fields["trials"] = tuple(
             PlannedTrial(t["name"], tuple(t["overrides"]), t["config"], t["run_key"]) for t in fields["trials"]
         )

@@ -12,9 +12,9 @@ from typing import Any
 from tendon.config.compose import compose, to_dict
 from tendon.config.digest import code_version, digest
 from tendon.config.override_text import quote, split_overrides
-from tendon.config.schema import DATA_MEANS, TrainConfig
+from tendon.config.schema import CONVERSION, DATA_MEANS, DataConfig, TrainConfig
 from tendon.config.sweep import Trial, expand, parse_sweep
-from tendon.data.plan import ConversionOptions, dataset_uri, plan_digest
+from tendon.data.plan import ConversionOptions, dataset_uri, option_values, plan_digest
 from tendon.errors import ConfigError, Problem, TendonError
 from tendon.evaluate.demo_uri import is_demo, parse_demo
 from tendon.registry.plan import PlannedTrial, RunPlan
@@ -45,8 +45,8 @@ def make_plan(
     if problems or base is None:
         raise ConfigError.of(problems)
     digest_of_source = source_digest(source_uri)
-    skip = base.data.skip_episodes
-    uri = dataset_uri(store_uri, dataset_name, plan_digest(digest_of_source, ConversionOptions(skip_episodes=skip)))
+    options = conversion_options(base.data)
+    uri = dataset_uri(store_uri, dataset_name, plan_digest(digest_of_source, options))
     fixed = [*overrides, f"eval.n_episodes={episodes}", f"data.uri={quote(uri)}"]
     planned = [_planned(trial, fixed, problems) for trial in trials]
     if problems:
@@ -59,7 +59,7 @@ def make_plan(
         source_digest=digest_of_source,
         dataset_name=dataset_name,
         dataset_uri=uri,
-        skip_episodes=skip,
+        conversion=option_values(options) | ({"strict": True} if base.data.strict else {}),
         config=config,
         episodes=episodes,
         confirm_episodes=confirm_episodes,
@@ -69,6 +69,17 @@ def make_plan(
         trials=tuple(trial for trial in planned if trial is not None),
     )
     return replace(run, run_id=digest(run))
+
+
+def conversion_options(data: DataConfig) -> ConversionOptions:
+    """What the configuration says of how demonstrations are converted."""
+    return ConversionOptions(
+        skip_episodes=data.skip_episodes,
+        jpeg_quality=data.jpeg_quality,
+        resize=(data.resize[0], data.resize[1]) if data.resize else None,
+        codec=data.codec,
+        exact=data.exact,
+    )
 
 
 def shares_of(source_uri: str, convert_workers: int) -> list[str]:
@@ -92,7 +103,7 @@ def run_key(config: TrainConfig) -> str:
     for section in ("eval", "wandb", "track"):
         effective.pop(section)
     effective["env"] = {key: effective["env"][key] for key in ("observation", "goal")}
-    effective["data"] = {key: value for key, value in effective["data"].items() if key not in DATA_MEANS}
+    effective["data"] = {key: value for key, value in effective["data"].items() if key not in DATA_MEANS + CONVERSION}
     effective["data"]["uri"] = effective["data"]["uri"].rstrip("/").rsplit("/", 1)[-1]
     return digest("trial", effective, code_version("data", "loader", "policies", "train"))
 

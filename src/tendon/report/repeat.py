@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
+from typing import Any
 
 from tendon.registry.plan import RunPlan
 from tendon.storage import join
@@ -10,9 +12,11 @@ from tendon.storage import join
 
 def commands(run: RunPlan) -> dict[str, str]:
     """``step`` or ``step/trial`` to the command line that does it again."""
-    skip = ["--skip-episodes", *run.skip_episodes] if run.skip_episodes else []
     source = ["--source-uri", run.source_uri, "--store-uri", run.store_uri, "--dataset-name", run.dataset_name]
-    lines = {"convert": ["convert", *source, *skip], "stats": ["stats", "--dataset-uri", run.dataset_uri]}
+    lines = {
+        "convert": ["convert", *source, *_options(run.conversion)],
+        "stats": ["stats", "--dataset-uri", run.dataset_uri],
+    }
     for trial in run.trials:
         trial_uri = run.trial_uri(trial.name)
         bundle_uri = join(trial_uri, "bundle")
@@ -23,3 +27,12 @@ def commands(run: RunPlan) -> dict[str, str]:
     for step in ("select", "confirm", "report", "promote"):
         lines[step] = [step, "--run-uri", run.run_uri]
     return {step: shlex.join(["tendon", *words]) for step, words in lines.items()}
+
+
+def _options(conversion: Mapping[str, Any]) -> list[str]:
+    """Options of a conversion as words of the command line."""
+    words = []
+    for name, value in conversion.items():
+        values = value if isinstance(value, list) else [value]
+        words += [f"--{name.replace('_', '-')}", *([] if value is True else map(str, values))]
+    return words

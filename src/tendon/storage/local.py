@@ -18,7 +18,7 @@ from time import time_ns
 from typing import BinaryIO
 
 from tendon.errors import DataError, StorageError, TendonError
-from tendon.storage.store import HIDDEN, ObjectInfo, checked_key
+from tendon.storage.store import HIDDEN, Bytes, ObjectInfo, checked_key
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -54,7 +54,7 @@ class LocalStore:
             raise too_short(str(path), start, length, start + len(data))
         return data
 
-    def write(self, key: str, data: bytes) -> None:
+    def write(self, key: str, data: Bytes) -> None:
         """Put the object, replacing what was there."""
         path = self._path(key)
         with _named(path, "write"), _temporary(path, data) as temporary:
@@ -155,13 +155,13 @@ def too_short(where: str, start: int, length: int, size: int) -> DataError:
 
 
 @contextmanager
-def _temporary(path: Path, data: bytes | BinaryIO) -> Iterator[Path]:
+def _temporary(path: Path, data: Bytes | BinaryIO) -> Iterator[Path]:
     """A synced file with ``data`` (bytes or an open file) beside ``path``; gone afterwards unless it was renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{HIDDEN}{uuid.uuid4().hex}"
     try:
         with open(temporary, "xb") as file:
-            if isinstance(data, bytes):
+            if isinstance(data, Bytes):
                 file.write(data)
             else:
                 shutil.copyfileobj(data, file, 1 << 20)

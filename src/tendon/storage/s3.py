@@ -19,7 +19,7 @@ from tendon.storage.s3_claims import put_by_claim
 from tendon.storage.s3_client import Connection
 from tendon.storage.s3_errors import Damaged, Trouble, explain, trouble
 from tendon.storage.s3_parts import SINGLE_BYTES, crc32c_text, file_parts, put_parts, slices
-from tendon.storage.store import HIDDEN, ObjectInfo, checked_key
+from tendon.storage.store import HIDDEN, Bytes, ObjectInfo, checked_key
 from tendon.storage.uri import join
 
 T = TypeVar("T")
@@ -76,12 +76,12 @@ class S3Store:
             raise too_short(join(self.uri, key), start, length, start + len(data))
         return data
 
-    def write(self, key: str, data: bytes) -> None:
+    def write(self, key: str, data: Bytes) -> None:
         """Put the object, replacing what was there."""
         if len(data) > SINGLE_BYTES:
             put_parts(self, key, slices(data), len(data))
         else:
-            self._put(key, data)
+            self._put(key, bytes(data))
 
     def put_file(self, key: str, path: Path) -> None:
         """Put a file, replacing what was there, without holding it in memory."""

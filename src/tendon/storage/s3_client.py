@@ -6,7 +6,7 @@ import os
 import threading
 import uuid
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from tendon.errors import StorageError
@@ -82,9 +82,12 @@ def _probe(store: S3Store) -> bool:
 
 def _make_client(addressing: str) -> Any:
     import boto3
+    import botocore.session
     from botocore.config import Config
 
-    session = boto3.session.Session()
+    core = botocore.session.get_session()
+    core.register_component("data_loader", _service_models())  # type: ignore[no-untyped-call]
+    session = boto3.session.Session(botocore_session=core)
     config = Config(
         connect_timeout=CONNECT_S,
         read_timeout=READ_S,
@@ -96,3 +99,11 @@ def _make_client(addressing: str) -> Any:
         response_checksum_validation="when_required",
     )
     return session.client("s3", region_name=session.region_name or "us-east-1", config=config)
+
+
+@cache
+def _service_models() -> Any:
+    """What boto3 knows of S3, parsed once per process: it is most of what a client costs, and a step makes a dozen."""
+    import botocore.session
+
+    return botocore.session.get_session().get_component("data_loader")

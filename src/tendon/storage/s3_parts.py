@@ -14,6 +14,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tendon.errors import TendonError
+from tendon.storage.store import Bytes
 
 if TYPE_CHECKING:
     from tendon.storage.s3 import S3Store
@@ -24,17 +25,17 @@ MAX_PARTS = 9_000  # S3 allows 10,000
 AT_ONCE = 4  # parts in flight, which is also what is held in memory
 
 
-def crc32c_text(data: bytes | memoryview) -> str:
+def crc32c_text(data: bytes) -> str:
     """The checksum as S3 headers spell it."""
     import google_crc32c
 
-    return base64.b64encode(int(google_crc32c.value(bytes(data))).to_bytes(4, "big")).decode()
+    return base64.b64encode(int(google_crc32c.value(data)).to_bytes(4, "big")).decode()
 
 
-def slices(data: bytes) -> Iterator[bytes]:
+def slices(data: Bytes) -> Iterator[bytes]:
     """The parts of what is in memory."""
     step = part_bytes(len(data))
-    return (data[start : start + step] for start in range(0, len(data), step))
+    return (bytes(data[start : start + step]) for start in range(0, len(data), step))
 
 
 def file_parts(file: BinaryIO, size: int) -> Iterator[bytes]:

@@ -12,6 +12,8 @@ from typing import Protocol
 
 from tendon.errors import ConfigError
 
+Bytes = bytes | memoryview
+
 HIDDEN = ".tendon-"  # names of temporaries, locks, probes and claims; never listed
 
 
@@ -35,7 +37,7 @@ class Store(Protocol):
     def read_range(self, key: str, start: int, length: int) -> bytes:
         """``length`` bytes from ``start``; a DataError when the object is shorter."""
 
-    def write(self, key: str, data: bytes) -> None:
+    def write(self, key: str, data: Bytes) -> None:
         """Put the object, replacing what was there."""
 
     def put_file(self, key: str, path: Path) -> None:

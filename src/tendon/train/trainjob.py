@@ -212,7 +212,7 @@ class ClusterApi:
             if error.code == expect:
                 return None
             fix = (
-                "the service account needs the rights of k8s/base/rbac.yaml"
+                "the service account needs the rights of k8s/base/account.yaml"
                 if error.code in (401, 403)
                 else "try again"
             )

@@ -138,6 +138,17 @@ def minestudio() -> Path:
     )
 
 
+def readers() -> Path:
+    """LitData, ArrayRecord, Lance, MosaicML Streaming and webdataset beside a CPU torch; Streaming without its clouds."""
+    return environment(
+        "readers",
+        ["torch==2.13.0", "numpy<2.2", "webdataset==1.0.2", "litdata==0.2.76", "array_record==0.8.6"],
+        ["pylance==14.0.2", "simplejpeg==1.9.0", "pillow", "boto3", "transformers<5", "xxhash<4", "brotli", "zstd"],
+        ["python-snappy", "catalogue"],
+        ["--no-deps", "torchvision==0.28.0", "mosaicml-streaming==0.13.0"],
+    )
+
+
 def ask(python: Path, script: str, *arguments: str, timeout_s: float = 900) -> dict[str, Any]:
     """Run one of the scripts beside this file in a peer's interpreter; its last line is a JSON answer."""
     done = subprocess.run(

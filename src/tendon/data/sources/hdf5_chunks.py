@@ -1,4 +1,4 @@
-"""The values of a gzip HDF5 array from its raw chunks: read from the file, inflated outside of HDF5's lock.
+"""Where the values of an HDF5 array lie in the file: in one piece, or in gzip chunks, inflated outside of HDF5's lock.
 
 hdf5_file.py asks first here and reads the ordinary way when the answer is None. Any chunk shape will do, also those
 that h5py chooses, whose chunks are tiles across frames.
@@ -18,6 +18,17 @@ import numpy as np
 
 DEFLATE, SHUFFLE = 1, 2  # filter numbers of HDF5
 MIN_BYTES = 64 << 10  # smaller arrays are read faster the ordinary way
+
+
+def block_offset(array: Any, dtype: np.dtype[Any]) -> int | None:
+    """The offset of ``array`` (a low-level h5py dataset) in the file; None where it does not lie there in one piece."""
+    import h5py
+
+    plist = array.get_create_plist()
+    if plist.get_layout() != h5py.h5d.CONTIGUOUS or plist.get_external_count() or dtype.kind not in "fiub":
+        return None
+    offset = array.get_offset()  # None where no value was ever written
+    return None if offset is None else int(offset)
 
 
 def read_chunks(file: int, array: Any) -> np.ndarray | None:

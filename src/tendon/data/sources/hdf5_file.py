@@ -5,18 +5,23 @@ robomimic.py reads through it. Shapes and attributes are read without touching v
 
 from __future__ import annotations
 
+import math
+import mmap
+import os
 import re
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tendon.data.sources.hdf5_chunks import read_chunks
+from tendon.data.sources.hdf5_chunks import block_offset, read_chunks
 from tendon.errors import DataError
+
+WINDOW_BYTES = 64 << 10  # smaller arrays are read
 
 
 @dataclass(frozen=True)
@@ -29,11 +34,20 @@ class Demo:
     dtypes: dict[str, np.dtype[Any]]
 
 
-class Hdf5File:
-    """Reads from one open file; not for several threads."""
+@dataclass
+class Blocks:
+    """Where arrays lie in the file in one piece: offset, shape, dtype by path. ``version``: inode, size, time of it."""
 
-    def __init__(self, path: Path, uri: str) -> None:
+    version: tuple[int, ...] = ()
+    places: dict[str, tuple[int, tuple[int, ...], np.dtype[Any]]] = field(default_factory=dict)
+
+
+class Hdf5File:
+    """Reads from one open file; not for several threads. ``blocks`` may come from another process's Hdf5File."""
+
+    def __init__(self, path: Path, uri: str, blocks: Blocks | None = None) -> None:
         self.path, self.uri = path, uri
+        self.blocks = blocks or Blocks()
 
     def demos(self) -> list[Demo]:
         """Every demonstration, in numeric order of its name."""
@@ -52,6 +66,14 @@ class Hdf5File:
         """The attributes of a group."""
         return dict(self._handle[group].attrs)
 
+    def some_attributes(self, group: str, names: Sequence[str]) -> dict[str, Any]:
+        """Those of ``names`` that a group has; the others, such as a whole scene as text, are not read."""
+        import h5py
+
+        at = h5py.h5g.open(self._handle.id, group.encode())
+        there = [name for name in names if h5py.h5a.exists(at, name.encode())]
+        return {name: self._handle[group].attrs[name] for name in there}
+
     def length(self, base: str) -> int:
         """How many steps the demonstration ``base`` has."""
         if base not in self._handle:
@@ -60,9 +82,12 @@ class Hdf5File:
         return self._demo(base.rpartition("/")[2], self._handle[base]).num_samples if num is None else int(num)
 
     def read(self, path: str, length: int) -> np.ndarray:
-        """The first ``length`` steps of an array."""
+        """The first ``length`` steps of an array; what lies in the file in one piece cannot be written to."""
         import h5py
 
+        block = self.blocks.places.get(path)
+        if block is not None:
+            return self._stored(path, *block)[:length]
         try:
             array = h5py.h5d.open(self._handle.id, path.encode())  # the low-level calls cost a third of array[...]
             values = read_chunks(self._descriptor, array) if self._descriptor >= 0 else None
@@ -72,6 +97,17 @@ class Hdf5File:
         except (OSError, RuntimeError, KeyError, ValueError, zlib.error) as error:
             raise self._broken("an array cannot be read", path, f"{error}".splitlines()[0]) from error
         return values[:length]
+
+    def _stored(self, path: str, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+        """Values that lie in the file as they are in memory; large arrays are a window on the file, for as long as they live."""
+        size = math.prod(shape) * dtype.itemsize
+        if os.fstat(self._descriptor).st_size < offset + size:
+            raise self._broken("an array cannot be read", path, "the file ends before its last value: it is cut off")
+        if size < WINDOW_BYTES:
+            return np.frombuffer(os.pread(self._descriptor, size, offset), dtype).reshape(shape)
+        skipped = offset % mmap.ALLOCATIONGRANULARITY
+        window = mmap.mmap(self._descriptor, size + skipped, access=mmap.ACCESS_READ, offset=offset - skipped)
+        return np.frombuffer(window, dtype, math.prod(shape), skipped).reshape(shape)
 
     def attributes_below(self, base: str) -> dict[str, dict[str, Any]]:
         """The attributes of a group and of all that is in it, by path from there; what has none is left out."""
@@ -108,12 +144,12 @@ class Hdf5File:
         num = group.attrs.get("num_samples")
         if num is None:
             num = arrays["actions"].shape[0] if "actions" in arrays else 0
-        return Demo(
-            name,
-            int(num),
-            {key: tuple(each.shape) for key, each in arrays.items()},
-            {key: each.dtype for key, each in arrays.items()},
-        )
+        shapes = {key: tuple(each.shape) for key, each in arrays.items()}
+        dtypes = {key: each.dtype for key, each in arrays.items()}
+        for key, each in arrays.items() if self._descriptor >= 0 else ():
+            if (offset := block_offset(each.id, dtypes[key])) is not None:
+                self.blocks.places[f"data/{name}/{key}"] = (offset, shapes[key], dtypes[key])
+        return Demo(name, int(num), shapes, dtypes)
 
     @cached_property
     def _descriptor(self) -> int:
@@ -121,6 +157,16 @@ class Hdf5File:
         if self._handle.userblock_size:
             return -1
         self._raw = open(self.path, "rb")  # noqa: SIM115 - lives as long as the HDF5 file
+        status = os.fstat(self._raw.fileno())
+        version = (status.st_ino, status.st_size, status.st_mtime_ns)
+        if self.blocks.version not in ((), version):
+            raise self._broken(
+                "the file of demonstrations was changed while it was converted",
+                "",
+                "its size or time is not what it was when its digest was taken",
+                "run the same command again, when nobody writes to the file",
+            )
+        self.blocks.version = version
         return self._raw.fileno()
 
     @cached_property

@@ -9,13 +9,14 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tendon.data.episode import Camera, Episode, Schema, VideoChunk
+from tendon.data.episode import Camera, Episode, Frames, LazyImages, Schema
 from tendon.data.sources.folder import SourceFolder
 from tendon.data.sources.lerobot_layout import (
     TASK_INDEX,
@@ -28,7 +29,7 @@ from tendon.data.sources.lerobot_layout import (
     layout_of,
     splits_of,
 )
-from tendon.data.sources.lerobot_table import DataFiles, LazyImages, numbers_of
+from tendon.data.sources.lerobot_table import DataFiles, numbers_of, pictures_at
 from tendon.data.sources.lerobot_video import VideoFiles
 from tendon.data.sources.source import EpisodeInfo, SourceInfo
 from tendon.errors import DataError, Problem
@@ -103,15 +104,17 @@ class LeRobotSource:
             each.name: numbers_of(table.column(each.name), each, f"{self.uri}/{at.data_key}, {episode_id}")
             for each in layout.features
         }
-        frames: dict[str, tuple[VideoChunk, ...]] = {}
+        frames: dict[str, Callable[[], Frames]] = {}
         if images:
             times = (
                 features[TIMESTAMP].astype(np.float64) if TIMESTAMP in features else np.arange(at.length) / layout.fps
             )
-            frames = {each.name: self._videos.cut(at, each.name, times, CHUNK_FRAMES) for each in layout.videos}
-        pictures = layout.images if images else ()
+            frames = {each.name: partial(pictures_at, self._data, at, each) for each in layout.images}
+            frames |= {
+                each.name: partial(self._videos.cut, at, each.name, times, CHUNK_FRAMES) for each in layout.videos
+            }
         return Episode(
-            episode_id, at.length, features, LazyImages(frames, pictures, self._data, at), at.tasks[0] if at.tasks else "",
+            episode_id, at.length, features, LazyImages(frames), at.tasks[0] if at.tasks else "",
             _success(features), {"episode_index": at.number, "file": at.data_key},
         )  # fmt: skip
 

@@ -6,12 +6,12 @@ lerobot.py reads through it. Only the row groups that an episode lies in are rea
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tendon.data.episode import Camera, Feature, VideoChunk
+from tendon.data.episode import Camera, Feature
 from tendon.data.sources.folder import SourceFolder
 from tendon.data.sources.lerobot_layout import EpisodeAt
 from tendon.data.tario import JPEG_END_START
@@ -87,33 +87,12 @@ class DataFiles:
         )
 
 
-class LazyImages(Mapping[str, Any]):
-    """The frames of an episode by camera: chunks of video at hand, pictures of a table decoded when they are asked for."""
-
-    def __init__(
-        self,
-        videos: Mapping[str, tuple[VideoChunk, ...]],
-        pictures: Sequence[Camera],
-        files: DataFiles,
-        at: EpisodeAt,
-    ) -> None:
-        self._videos, self._files, self._at = videos, files, at
-        self._pictures = {each.name: each for each in pictures}
-
-    def __getitem__(self, name: str) -> np.ndarray | tuple[bytes, ...] | tuple[VideoChunk, ...]:
-        if name in self._videos:
-            return self._videos[name]
-        camera = self._pictures[name]
-        column = self._files.rows(self._at, [name]).column(name).combine_chunks()
-        where = f"{self._files.folder.uri}/{self._at.data_key}, {self._at.episode_id}, {name}"
-        pictures = _pictures_of(column, self._files.folder, where)
-        return tuple(pictures) if _are_plain_jpegs(pictures, camera) else decoded(pictures, camera, where)
-
-    def __iter__(self) -> Iterator[str]:
-        yield from (*self._pictures, *self._videos)
-
-    def __len__(self) -> int:
-        return len(self._pictures) + len(self._videos)
+def pictures_at(files: DataFiles, at: EpisodeAt, camera: Camera) -> np.ndarray | tuple[bytes, ...]:
+    """The pictures of an episode: as they are where a shard can hold them so, else decoded."""
+    column = files.rows(at, [camera.name]).column(camera.name).combine_chunks()
+    where = f"{files.folder.uri}/{at.data_key}, {at.episode_id}, {camera.name}"
+    pictures = _pictures_of(column, files.folder, where)
+    return tuple(pictures) if _are_plain_jpegs(pictures, camera) else decoded(pictures, camera, where)
 
 
 def numbers_of(column: pa.ChunkedArray, feature: Feature, where: str) -> np.ndarray:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from tendon.data.episode import Camera, Episode, Feature, Schema
+from tendon.data.episode import Camera, Episode, Feature, LazyImages, Schema
 from tendon.data.manifest import digest_of
 from tendon.data.sources.lerobot import INFO, LeRobotSource
 from tendon.data.sources.modality_configs import CONFIGS, DataConfig
@@ -108,7 +109,8 @@ class ModalitySource:
         task = episode.task
         if column and len(values[column]) and 0 <= int(np.ravel(values[column])[0]) < len(texts):
             task = texts[int(np.ravel(values[column])[0])]
-        frames = _Renamed(episode.images, self._cameras) if images else {}
+        theirs = self._cameras if images else {}
+        frames = LazyImages({ours: partial(episode.images.__getitem__, name) for ours, name in theirs.items()})
         return replace(episode, features=features, images=frames, task=task)
 
     def _describe(self) -> SourceInfo:
@@ -239,22 +241,6 @@ class ModalitySource:
         return DataError(
             what, where=f"{self.uri}, {MODALITY}", why=why, fix=f"correct {MODALITY}, or choose another data_config"
         )
-
-
-class _Renamed(Mapping[str, Any]):
-    """Frames by our camera names."""
-
-    def __init__(self, images: Mapping[str, Any], names: Mapping[str, str]) -> None:
-        self._images, self._names = images, names
-
-    def __getitem__(self, name: str) -> Any:
-        return self._images[self._names[name]]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
 
 
 def lenient_json(content: bytes, where: str) -> dict[str, Any]:

@@ -11,17 +11,18 @@ import logging
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tendon.data.episode import Episode, Schema
+from tendon.data.episode import Episode, LazyImages, Schema
 from tendon.data.extras import npy_bytes
 from tendon.data.sources import robomimic_rest as rest
 from tendon.data.sources.hdf5_file import Hdf5File
 from tendon.data.sources.robomimic_layout import Layout, common_layout, done_or_cast, episode_infos, json_attribute
-from tendon.data.sources.source import SourceInfo
+from tendon.data.sources.source import EpisodeInfo, SourceInfo
 from tendon.errors import DataError
 from tendon.storage.trees import PART_BYTES, download
 from tendon.storage.uri import local_path, open_store, scheme_of
@@ -68,13 +69,15 @@ class RobomimicSource:
         self._file = Hdf5File(path, uri)
         self._info: SourceInfo | None = None
         self._layout: Layout | None = None
+        self._lengths: dict[str, int] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"uri": self.uri, "path": self.path, "exact": self.exact, "info": self._info, "layout": self._layout}
+        kept = ("uri", "path", "exact", "_info", "_layout", "_lengths")
+        return {name: getattr(self, name) for name in kept} | {"blocks": self._file.blocks, "_keep_alive": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["uri"], state["path"], exact=state["exact"])  # type: ignore[misc]
-        self._info, self._layout = state["info"], state["layout"]
+        self._file = Hdf5File(state["path"], state["uri"], state.pop("blocks"))
+        self.__dict__.update(state)
 
     def exactly(self) -> RobomimicSource:
         """The same file with nothing cast, encoded or left out."""
@@ -93,14 +96,15 @@ class RobomimicSource:
             DataError: the file, the demo or one of its arrays is missing or unreadable.
         """
         if self._layout is None:
-            self._layout, _ = self._look()
-        layout = self._layout
-        base = f"data/{episode_id}"
-        length = self._file.length(base)
+            self._look()
+        assert self._layout is not None
+        layout, base = self._layout, f"data/{episode_id}"
+        length = self._lengths.get(episode_id) or self._file.length(base)
         read = {each.feature.name: self._file.read(f"{base}/{each.path}", length) for each in layout.arrays}
-        frames = {each.camera.name: self._file.read(f"{base}/{each.path}", length) for each in layout.cameras if images}
+        cameras = layout.cameras if images else ()
+        frames = LazyImages({c.camera.name: partial(self._file.read, f"{base}/{c.path}", length) for c in cameras})
         features = {name: done_or_cast(values, layout.feature(name)) for name, values in read.items()}
-        attributes = self._file.attributes(base)
+        attributes = self._file.some_attributes(base, ("ep_meta", "camera_info", "success"))
         meta = json_attribute(attributes.get("ep_meta"))
         task = str(meta.get("lang") or layout.env_args.get("env_name") or "")
         provenance = {"group": base} | ({"ep_meta": meta} if meta else {})
@@ -113,7 +117,7 @@ class RobomimicSource:
         return Episode(episode_id, length, features, frames, task, success, provenance, extras)
 
     def _extras(
-        self, base: str, length: int, frames: Mapping[str, np.ndarray], read: Mapping[str, np.ndarray]
+        self, base: str, length: int, frames: Mapping[str, Any], read: Mapping[str, np.ndarray]
     ) -> dict[str, bytes]:
         """Arrays too wide for a row; of an exact copy also everything else that the demonstration has."""
         assert self._layout is not None
@@ -133,7 +137,7 @@ class RobomimicSource:
         return found
 
     def _describe(self) -> SourceInfo:
-        self._layout, episodes = self._look()
+        episodes = self._look()
         if not any(episode.length for episode in episodes):
             raise DataError(
                 "the dataset is empty",
@@ -141,6 +145,7 @@ class RobomimicSource:
                 why=f"it has {len(episodes)} demonstrations and no step",
                 fix="record demonstrations into it, or name another file",
             )
+        assert self._layout is not None
         layout = self._layout
         kwargs = layout.env_args.get("env_kwargs")
         fps = float((kwargs if isinstance(kwargs, dict) else {}).get("control_freq") or DEFAULT_FPS)
@@ -166,20 +171,23 @@ class RobomimicSource:
             found["robomimic"] = {"attributes": attributes, "masks": masks}
         return found
 
-    def _look(self) -> tuple[Layout, Any]:
+    def _look(self) -> tuple[EpisodeInfo, ...]:
+        """Set the layout and the lengths."""
         demos = self._file.demos()
         layout = common_layout(demos, json_attribute(self._file.attributes("data").get("env_args")), self.exact)
         if groups := self._file.groups():
             left_out = dict(layout.left_out) | dict.fromkeys(groups, "not a demonstration")
             layout = replace(layout, left_out=left_out)
-        return layout, episode_infos(demos, layout, self._file.masks(), self.uri)
+        self._layout, self._lengths = layout, {demo.name: demo.num_samples for demo in demos}
+        return episode_infos(demos, layout, self._file.masks(), self.uri)
 
 
 def _success(rewards: np.ndarray | None) -> bool | None:
     """Whether a sparse reward was ever earned; None where rewards are absent or shaped."""
-    if rewards is None or not np.isin(rewards, (0.0, 1.0)).all():
+    if rewards is None:
         return None
-    return bool((rewards == 1.0).any())
+    earned = rewards == 1.0
+    return bool(earned.any()) if (earned | (rewards == 0.0)).all() else None
 
 
 def _sha256(path: Path) -> str:
