@@ -127,11 +127,8 @@ def load_sweep(path: str) -> list[dict[str, Any]]:
 
 def convert(arguments: Namespace) -> int:
     """Demonstrations to shards."""
-    from tendon.registry.planner import source_digest
-
     result = steps.convert(
         source_uri=arguments.source_uri,
-        source_digest=source_digest(arguments.source_uri),
         store_uri=arguments.store_uri,
         dataset_name=arguments.dataset_name,
         skip_episodes=tuple(arguments.skip_episodes),

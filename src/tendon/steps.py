@@ -14,7 +14,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -131,7 +131,7 @@ class DatasetResult:
 def convert(
     *,
     source_uri: str,
-    source_digest: str,
+    source_digest: str = "",
     store_uri: str,
     dataset_name: str,
     skip_episodes: Sequence[str] = (),
@@ -146,17 +146,21 @@ def convert(
     """Convert demonstrations to shards under a prefix that is known from the digests alone; resumable, manifest last.
 
     ``workers`` processes here, 0: as many as the processors and the size of the source are good for; ``worker`` "K/N" is
-    one of N machines that share the plan.
+    one of N machines that share the plan. ``source_digest``: what was planned with, which must still hold; empty: what is
+    there now.
     """
     from tendon.data.convert import ConversionOptions, dataset_uri, parse_share, plan_digest
     from tendon.data.convert import convert as convert_episodes
     from tendon.data.cpus import usable_cpus
     from tendon.data.manifest import load_manifest
-    from tendon.evaluate.demo_uri import opened
+    from tendon.evaluate.demo_uri import identified, opened
 
     size = tuple(int(each) for each in resize) if resize else None  # an engine may hand numbers over as floats
     options = ConversionOptions(tuple(skip_episodes), int(jpeg_quality), size, codec, exact)  # type: ignore[arg-type]
     number, of = parse_share(worker)
+    described = None
+    if not source_digest:
+        source_digest, described = identified(source_uri)
     uri = dataset_uri(store_uri, dataset_name, plan_digest(source_digest, options))
     manifest = load_manifest(open_store(uri))
     if manifest is not None and not strict:
@@ -165,7 +169,7 @@ def convert(
         with (
             kept(uri, "convert", worker if of > 1 else ""),
             _timed(uri, "convert"),
-            opened(source_uri, source_digest, store_uri) as source,
+            nullcontext(described) if described else opened(source_uri, source_digest, store_uri) as source,
             Progress("convert", None, "steps") as bar,
         ):
             manifest = convert_episodes(
