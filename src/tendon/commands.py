@@ -196,8 +196,8 @@ def stats(arguments: Namespace) -> int:
         from tendon.data.stats_files import FORMATS
 
         found = DatasetStats.from_json(json.dumps(result.stats))
-        schema = open_dataset(arguments.dataset_uri).manifest.schema
-        print(json.dumps(FORMATS[arguments.format](found, schema), indent=1))
+        manifest = open_dataset(arguments.dataset_uri).manifest
+        print(json.dumps(FORMATS[arguments.format](found, manifest), indent=1))
         return 0
     print(
         end_card(

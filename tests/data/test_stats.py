@@ -140,20 +140,21 @@ def test_datasets_merge(lift_like_hdf5: Maker, tmp_path: Path) -> None:
 
 def test_files_of_other_projects(lift_like_hdf5: Maker, tmp_path: Path) -> None:
     dataset = opened(lift_like_hdf5(images=True), tmp_path)
-    stats, schema = compute_stats(dataset), dataset.manifest.schema
-    plain = FORMATS["lerobot"](stats, schema)
+    stats, manifest = compute_stats(dataset), dataset.manifest
+    plain = FORMATS["lerobot"](stats, manifest)
     assert plain["action"]["mean"] == list(stats.features["action"].mean)
     assert plain["action"]["count"] == [stats.steps]
-    groot = FORMATS["groot"](stats, schema)["new_embodiment"]
+    groot = FORMATS["groot"](stats, manifest)["new_embodiment"]
     assert groot["statistics"]["state"]["robot0_eef_pos"]["q99"] == list(
         stats.features["observation.robot0_eef_pos"].q99
     )
     assert groot["modalities"]["video"]["agentview_image"] == {"resolution": [24, 24], "channels": 3, "fps": 20.0}
-    assert groot["modalities"]["action"]["action"]["shape"] == [7]
-    openpi = FORMATS["openpi"](stats, schema)["norm_stats"]
+    told = {"absolute": True, "rotation_type": None, "shape": [7], "continuous": True}
+    assert groot["modalities"]["action"]["action"] == told
+    openpi = FORMATS["openpi"](stats, manifest)["norm_stats"]
     assert set(openpi) == {"state", "actions"}
     assert len(openpi["state"]["mean"]) == sum(
-        dim for name, dim in schema.dims.items() if name.startswith("observation")
+        dim for name, dim in manifest.schema.dims.items() if name.startswith("observation")
     )
     assert min(openpi["state"]["std"]) >= 1e-3
     json.dumps([plain, groot, openpi])
