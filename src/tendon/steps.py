@@ -605,8 +605,9 @@ def finish(
     job, failed = find_job(store_uri, job_id), state != "SUCCEEDED"
     run_uri = job.run_uri
     page_uri = run_uri or job_folder(store_uri, job_id)
-    places = [page_uri, *([load_plan(run_uri).dataset_uri] if run_uri else [])]
-    failures = [failure for uri in places for failure in failures_in(uri, since=job.when)] if failed else []
+    failures = failures_in(page_uri, since=job.when) if failed else []
+    if failed and run_uri:
+        failures += failures_in(load_plan(run_uri).dataset_uri, since=job.when)
     end = describe_end(run_uri, state, error, failures)
     if failed:
         open_store(page_uri).write("report.html", end.html.encode())
