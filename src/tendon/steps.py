@@ -406,7 +406,7 @@ def _soft(run_uri: str, step: str, outcome: TrialOutcome, work: Callable[[TrialO
         log.warning("%s: skipped, %s of trial %s failed", step, outcome.failed_step, outcome.trial)
         return outcome.to_json()
     try:
-        with kept(run_uri, step, outcome.trial):
+        with kept(run_uri, step, outcome.trial, soft=True):
             return work(outcome).to_json()
     except Interrupted:
         raise
@@ -605,9 +605,8 @@ def finish(
     job, failed = find_job(store_uri, job_id), state != "SUCCEEDED"
     run_uri = job.run_uri
     page_uri = run_uri or job_folder(store_uri, job_id)
-    failures = failures_in(page_uri, since=job.when) if failed else []
-    if failed and run_uri:
-        failures += failures_in(load_plan(run_uri).dataset_uri, since=job.when)
+    failures = failures_in(load_plan(run_uri).dataset_uri, since=job.when) if failed and run_uri else []
+    failures += failures_in(page_uri, since=job.when) if failed else []
     end = describe_end(run_uri, state, error, failures)
     if failed:
         open_store(page_uri).write("report.html", end.html.encode())
