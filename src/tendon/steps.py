@@ -604,15 +604,16 @@ def finish(
     store_uri = store_uri or _store_beside(artifact_uri)
     job, failed = find_job(store_uri, job_id), state != "SUCCEEDED"
     run_uri = job.run_uri
-    places = [run_uri, load_plan(run_uri).dataset_uri] if run_uri else [job_folder(store_uri, job_id)]
+    page_uri = run_uri or job_folder(store_uri, job_id)
+    places = [page_uri, *([load_plan(run_uri).dataset_uri] if run_uri else [])]
     failures = [failure for uri in places for failure in failures_in(uri, since=job.when)] if failed else []
     end = describe_end(run_uri, state, error, failures)
-    if run_uri and failed:
-        open_store(run_uri).write("report.html", end.html.encode())
+    if failed:
+        open_store(page_uri).write("report.html", end.html.encode())
     if run_uri and not failed and remember:
         run = load_plan(run_uri)
         remember_trained(run.store_uri, run.dataset_name, run.champion, run.source_digest, run.run_uri)
-    report_uri = join(run_uri, "report.html") if run_uri else ""
+    report_uri = join(page_uri, "report.html") if run_uri or failed else ""
     why = failures[0].text if failures else error
     fields = {"state": state, "run": run_uri, "report": report_uri, "link": link, "error": why[:MOST_ERROR]}
     told = notify(f"tendon: {end.headline}", fields, failed=failed, when=notify_when)

@@ -2,50 +2,60 @@
 
 from __future__ import annotations
 
-import importlib.util
+import json
 import shutil
 import tempfile
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 
-from tests.benchmarks import peers, robomimic_results
+from tests.benchmarks import line, peers, robomimic_results
 from tests.benchmarks.rows import Skip, row
 
 
-@lru_cache(maxsize=2)
-def fifty_steps(group: str = "numbers") -> dict[str, dict[str, float]]:
-    """Per case of robomimic's own checkpoints: how far both act apart over 50 steps, on its file and on ours made of it."""
+@cache
+def fifty_steps(group: str = "numbers", checkout: str = "") -> dict[str, dict[str, float]]:
+    """Per case of robomimic's own checkpoints: how far both act apart over 50 steps, on its file and on two of ours.
+
+    Ours are made of it with what the file held beside the policy, and of the policy alone, as a trained one is exported.
+
+    ``checkout``: of another version than the installed 0.3.0.
+    """
     from tendon.export.formats.robomimic import export_pth, import_pth
 
     python, found = peers.robomimic(), {}
+    script = ("robomimic_source.py", checkout, "robomimic_policy.py") if checkout else ("robomimic_policy.py",)
+    version: Any = "0.5" if checkout.endswith("v0.5.0") else "0.3"
     with tempfile.TemporaryDirectory() as scratch:
-        theirs, again = Path(scratch, "theirs"), Path(scratch, "ours")
-        theirs.mkdir()
-        again.mkdir()
-        cases = peers.ask(python, "robomimic_policy.py", "make", str(theirs), group)["cases"]
+        folders = theirs, again, fresh = [Path(scratch, name) for name in ("theirs", "again", "fresh")]
+        for folder in folders:
+            folder.mkdir()
+        cases = peers.ask(python, *script, "make", str(theirs), group)["cases"]
         bit_equal = {}
         for case in cases:
             imported = import_pth(theirs / f"{case}.pth")
-            export_pth(imported.policy, imported.info, again / f"{case}.pth", "0.3", foreign=imported.foreign)
-            bit_equal[case] = _same_content(theirs / f"{case}.pth", again / f"{case}.pth")
-            shutil.copy(theirs / f"{case}.obs.npz", again)
-        for folder in (theirs, again):
-            peers.ask(python, "robomimic_policy.py", "act", str(folder))
+            export_pth(imported.policy, imported.info, again / f"{case}.pth", version, foreign=imported.foreign)
+            bit_equal[case] = float(_same_content(theirs / f"{case}.pth", again / f"{case}.pth"))
+            export_pth(imported.policy, imported.info, fresh / f"{case}.pth", version)
+            for folder in (again, fresh):
+                shutil.copy(theirs / f"{case}.obs.npz", folder)
+        for folder in folders:
+            peers.ask(python, *script, "act", str(folder))
         for case in cases:
             ours = _acted(import_pth(theirs / f"{case}.pth").policy, theirs / f"{case}.obs.npz")
-            files = [np.load(folder / f"{case}.acted.npz")["arr_0"] for folder in (theirs, again)]
-            distances = [float(np.abs(ours - acted).max()) for acted in files]
-            found[case] = {"theirs": distances[0], "ours": distances[1], "lossless": bit_equal[case]}
+            acted = [np.load(folder / f"{case}.acted.npz")["arr_0"] for folder in folders]
+            first, *rest = (float(np.abs(ours - one).max()) for one in acted)
+            found[case] = {"theirs": first, "ours": max(rest), "lossless": bit_equal[case]}
     return found
 
 
 def _acted(policy: Any, file: Path) -> np.ndarray:
     """Our actions with chance switched off, through the rollout's own actor."""
-    observations = {key.replace("goal/", "goal.observation."): values for key, values in np.load(file).items()}
+    given = dict(np.load(file))
+    observations = {key: values for key, values in given.items() if not key.startswith("goal/")}
     import torch
 
     from tendon.evaluate.rollout import Actor
@@ -60,30 +70,26 @@ def _acted(policy: Any, file: Path) -> np.ndarray:
         policy.choose = mode
     actor = Actor(policy, policy.action_dim)
     actor.reset(1)
+    actor.goal = {key.removeprefix("goal/"): values[0] for key, values in given.items() if key.startswith("goal/")}
     with patch("tendon.policies.bc_vae.draw_normal", lambda noise, n: (torch.zeros(len(noise), n), noise)):
-        num_steps = max(map(len, observations.values()))
-        steps = [{key: values[step % len(values)] for key, values in observations.items()} for step in range(num_steps)]
-        return np.stack([actor.act(step) for step in steps])
+        steps = zip(*observations.values(), strict=True)
+        return np.stack([actor.act(dict(zip(observations, step, strict=True))) for step in steps])
 
 
-def _same_content(first: Path, second: Path) -> float:
-    """1 when two checkpoints hold the same tensors and the same values."""
-    import json
-
-    import torch
-
+def _same_content(first: Path, second: Path) -> bool:
+    """Whether two checkpoints hold the same tensors and the same values, to the last bit."""
     from tendon.export.formats.robomimic import read_file
 
     one, other = read_file(first), read_file(second)
-    same = set(one) == set(other) and set(one["model"]) == set(other["model"])
-    same = same and all(torch.equal(value, other["model"][name]) for name, value in one["model"].items())
-    same = same and json.loads(one["config"]) == json.loads(other["config"])
-    for key in set(one) - {"model", "config", "obs_normalization_stats"}:
-        same = same and one[key] == other[key]
-    for key, pair in (one.get("obs_normalization_stats") or {}).items():
-        for word, value in pair.items():
-            same = same and np.array_equal(np.float32(value), np.float32(other["obs_normalization_stats"][key][word]))
-    return float(same)
+    return _same(one | {"config": json.loads(one["config"])}, other | {"config": json.loads(other["config"])})
+
+
+def _same(one: Any, other: Any) -> bool:
+    import torch
+
+    if isinstance(one, dict):
+        return isinstance(other, dict) and set(one) == set(other) and all(_same(one[key], other[key]) for key in one)
+    return torch.equal(one, other) if torch.is_tensor(one) else bool(one == other)
 
 
 @row(
@@ -123,10 +129,103 @@ def pth_lossless() -> float:
 )
 def pth_images() -> float:
     """BC-GMM, crops, RNN-GMM, Transformer-GMM."""
-    if importlib.util.find_spec("torchvision") is None:
-        raise Skip("torchvision is not installed (extra vision)")
-    cases = fifty_steps("images").values()
-    return max(max(one["theirs"], one["ours"]) if one["lossless"] else float("inf") for one in cases)
+    return _worst(fifty_steps("images"))
+
+
+@row(
+    "parity",
+    "robomimic-pth-versions",
+    "the same of files that robomimic v0.2.0, v0.4.0 and v0.5.0 write and load",
+    "<= 1e-5",
+)
+def pth_versions() -> float:
+    """Neither is on the package index: checkouts of their tags are read from build/peers/robomimic-src."""
+    folders = [Path("build/peers/robomimic-src", tag).absolute() for tag in ("v0.2.0", "v0.4.0", "v0.5.0")]
+    missing = [folder for folder in folders if not (folder / "robomimic").is_dir()]
+    if missing:
+        raise Skip(f"there is no checkout of robomimic's repository in {missing[0]}")
+    return max(_worst(fifty_steps(checkout=str(folder))) for folder in folders)
+
+
+def _worst(cases: dict[str, dict[str, float]]) -> float:
+    return max(max(one["theirs"], one["ours"]) if one["lossless"] else float("inf") for one in cases.values())
+
+
+@row(
+    "parity",
+    "robomimic-command-line",
+    "largest difference of 50 actions: JSON with a camera and a goal -> tendon train, export, .pth -> robomimic beside tendon",
+    "<= 1e-5",
+)
+def command_line() -> float:
+    """An rgb BC and a goal-conditioned BC on the toy task, evaluated too."""
+    from tendon.export.bundle import load_policy
+
+    distances = []
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        line.run("demo-data", "env=reach", "--episodes", 8, "--images", "-o", folder / "reach.hdf5", cwd=folder)
+        for case, seen in TOY.items():
+            (folder / f"{case}.json").write_text(json.dumps(_toy_config(case, **seen)))
+            train = ["train", "--config", f"{case}.json", "--dataset", "reach.hdf5", "env=reach", "--store-uri", case]
+            line.run(*train, "device=cpu", "training.num_threads=1", cwd=folder)
+            (checkpoint,) = (folder / case).glob("trials/*/checkpoints/[0-9]*")
+            bundle = folder / case / "bundle"
+            line.run("export", "--checkpoint-uri", checkpoint, "--bundle-uri", bundle, cwd=folder)
+            line.run("evaluate", "--bundle-uri", bundle, "eval.n_episodes=2", "eval.videos=0", cwd=folder)
+            pth = ["--format", "robomimic-0.3", "-o", f"{case}.pth"]
+            line.run("export", "--checkpoint-uri", bundle, *pth, cwd=folder)
+            arrays: Any = _toy_observations(folder / "reach.hdf5", **seen)
+            np.savez(folder / f"{case}.obs.npz", **arrays)
+        peers.ask(peers.robomimic(), "robomimic_policy.py", "act", scratch)
+        for case in TOY:
+            ours = _acted(load_policy(str(folder / case / "bundle"))[0], folder / f"{case}.obs.npz")
+            distances.append(float(np.abs(ours - np.load(folder / f"{case}.acted.npz")["arr_0"]).max()))
+    return max(distances)
+
+
+TOY: dict[str, dict[str, Any]] = {
+    "rgb": {"obs": {"low_dim": ["agent_pos"], "rgb": ["top_image"]}, "goal": {}},
+    "goal": {"obs": {"low_dim": ["agent_pos"]}, "goal": {"low_dim": ["agent_pos"]}},
+}
+
+
+def _toy_config(name: str, obs: dict[str, Any], goal: dict[str, Any]) -> dict[str, Any]:
+    core = {"feature_dimension": 8, "pool_kwargs": {"num_kp": 4}}
+    return {
+        "algo_name": "bc",
+        "experiment": {
+            "name": name,
+            "epoch_every_n_steps": 5,
+            "save": {"every_n_epochs": 2},
+            "rollout": {"enabled": False, "horizon": 60},
+        },
+        "train": {"batch_size": 8, "num_epochs": 2, "goal_mode": "last" if goal else None, "cuda": False},
+        "algo": {"actor_layer_dims": [16]},
+        "observation": {
+            "modalities": {"obs": obs, "goal": goal},
+            "encoder": {
+                "rgb": {
+                    "core_kwargs": core,
+                    "obs_randomizer_class": "CropRandomizer",
+                    "obs_randomizer_kwargs": {"crop_height": 76, "crop_width": 76},
+                }
+            },
+        },
+    }
+
+
+def _toy_observations(file: Path, obs: dict[str, Any], goal: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The first 50 steps of the file, and the last one as the goal."""
+    import h5py
+
+    with h5py.File(file) as source:
+        demos = [source["data"][name]["obs"] for name in source["data"]]
+        keys = [key for named in obs.values() for key in named]
+        found = {key: np.concatenate([demo[key][:] for demo in demos])[:50] for key in keys}
+        for key in (key for named in goal.values() for key in named):
+            found[f"goal/{key}"] = demos[0][key][-1:]
+    return {key: values if values.dtype == np.uint8 else values.astype(np.float32) for key, values in found.items()}
 
 
 @row(
@@ -151,13 +250,13 @@ def step_time() -> float:
     """Data loading included, medians over epochs of 50 updates."""
     _needs_robosuite()
     ratios = []
+    file, uri = robomimic_results.prepare()
     with tempfile.TemporaryDirectory() as scratch:
-        file, uri = robomimic_results.prepare(Path(scratch))
         for algo in robomimic_results.ALGOS:
             tree = robomimic_results.config_of(algo, 1, epochs=5)
             _, step_s, _ = robomimic_results.ours(tree, uri)
             ratios.append(step_s / robomimic_results.theirs(tree, file, Path(scratch))["step_s"])
-    return max(ratios)
+    return float(max(ratios))
 
 
 def _needs_robosuite() -> None:
@@ -183,10 +282,7 @@ EIGHT = [
 )
 def sweep_of_eight() -> float:
     """The hyperparameter helper's generator is the pipeline's sweep; its nets are made tiny, its names kept."""
-    import json
-
     from tendon.config.generator import ConfigGenerator
-    from tests.benchmarks import line
 
     base = Path(__file__).parents[1] / "config" / "foreign" / "base.json"
     generator = ConfigGenerator(base)

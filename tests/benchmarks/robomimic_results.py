@@ -21,6 +21,7 @@ from tests.benchmarks import line, peers
 EPISODES, NOISE, SEED0 = 100, 0.05, 300_000
 STEPS_PER_EPOCH, BATCH = 50, 100
 ROLLOUTS, EPOCHS = 50, 120
+KEPT = Path("build/robomimic")
 KEYS = ["object", "robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos"]
 ALGOS: dict[str, dict[str, Any]] = {
     "BC": {"actor_layer_dims": [256, 256]},
@@ -72,8 +73,10 @@ def config_of(algo: str, seed: int, epochs: int) -> dict[str, Any]:
     }
 
 
-def prepare(folder: Path) -> tuple[Path, str]:
+def prepare() -> tuple[Path, str]:
     """The demonstrations as HDF5 and the dataset converted from it; made once."""
+    folder = KEPT.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
     file, store = folder / "lift.hdf5", folder / "store"
     if not file.exists():
         line.run("demo-data", "env=lift", "--episodes", EPISODES, "--noise", NOISE, "-o", file, cwd=folder)
@@ -130,12 +133,11 @@ def result(algo: str, seed: int, rollouts: int = ROLLOUTS, epochs: int = EPOCHS)
     from tendon.config.digest import code_version, digest
     from tendon.export.formats.robomimic import import_pth
 
-    tree, folder = config_of(algo, seed, epochs), Path("build/robomimic").absolute()
+    tree = config_of(algo, seed, epochs)
     rooms = code_version("config", "data", "loader", "policies", "train", "evaluate", "sim")
-    kept = folder / f"{algo}-{seed}-{digest(tree, EPISODES, NOISE, rollouts, rooms)}.json"
+    kept = KEPT / f"{algo}-{seed}-{digest(tree, EPISODES, NOISE, rollouts, rooms)}.json"
     if not kept.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        file, uri = prepare(folder)
+        file, uri = prepare()
         with tempfile.TemporaryDirectory() as scratch:
             peer = theirs(tree, file, Path(scratch))
             policy, step_s, loss = ours(tree, uri)

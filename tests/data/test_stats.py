@@ -176,3 +176,22 @@ def test_normalize_there_and_back(mode: str) -> None:
         assert normal[:, [0, 1, 3]].min() == -1
         assert normal[:, [0, 1, 3]].max() == 1
         assert not normal[:, 2].any()
+
+
+def test_sums_of_a_large_index_are_read_a_part_at_a_time(
+    lift_like_hdf5: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = lift_like_hdf5(episodes=11, valid=2)
+    with h5py.File(path, "a") as file:
+        file["data/demo_4/actions"][0] = 3.0
+    dataset = opened(path, tmp_path)
+    chosen = dataset.rows.chosen(np.array([8, 0, 4, 5]))
+    whole, odd = stats_module.subset_stats(dataset, chosen), stats_module.find_odd(dataset, chosen)
+    monkeypatch.setattr("tendon.data.index.BATCH_ROWS", 3)
+    monkeypatch.setattr(stats_module, "STACKED_BYTES", 0)
+    parts = stats_module.subset_stats(dataset, chosen)
+    for name, each in whole.items():
+        for kind in ("count", "mean", "m2", "min", "max"):
+            np.testing.assert_allclose(getattr(parts[name], kind), getattr(each, kind), rtol=1e-12, atol=1e-15)
+    assert stats_module.find_odd(dataset, chosen) == odd
+    assert any("demo_4" in each.message for each in odd if each.kind == "action_range")

@@ -135,7 +135,9 @@ def test_the_page_of_a_failed_run_says_what_failed_where_its_log_is_and_what_to_
 def test_the_page_of_a_run_that_could_not_be_planned_has_the_four_lines(tmp_path, webhook):
     with pytest.raises(ConfigError):
         planned("demo://reach?episodes=4&seed=1", tmp_path, config="experiment=reach_bc training.learning_rate=1")
-    page = finish(tmp_path, "FAILED", error="plan failed").html
+    ended = finish(tmp_path, "FAILED", error="plan failed")
+    page = open_store(str(tmp_path)).read("jobs/j1/report.html").decode()
+    assert (ended.html, ended.report_uri) == (page, str(tmp_path / "jobs/j1/report.html"))
     assert "before anything was planned" in page
     assert "training.learning_rate" in page
     assert "Change the parameters" in page

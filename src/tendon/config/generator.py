@@ -27,7 +27,7 @@ from tendon.errors import ConfigError, Problem
 
 COMMAND = "python train.py"
 # One dataset, one task, one yardstick per run; its trials are rolled out by a step of their own.
-SEEN = "env.observation"  # what a policy looks at is the policy's
+SEEN = ("env.observation", "env.goal")  # what a policy looks at is the policy's
 CHOSEN_BY_RUN = ("data.", "env.", "eval.", "training.eval_freq", "save.on_best_rollout")
 
 
@@ -209,7 +209,7 @@ class ConfigGenerator(Sequence[Mapping[str, Any]]):
 def trial_keys(config: Mapping[str, Any], place: str) -> dict[str, str]:
     """A robomimic configuration as overrides by key, without what a run chooses for all its trials."""
     pairs = (text.partition("=") for text in translate(config, place).overrides)
-    return {key: value for key, _, value in pairs if key == SEEN or not key.startswith(CHOSEN_BY_RUN)}
+    return {key: value for key, _, value in pairs if key in SEEN or not key.startswith(CHOSEN_BY_RUN)}
 
 
 def _policy_defaults(policy: str) -> dict[str, str]:

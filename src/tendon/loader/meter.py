@@ -36,6 +36,11 @@ class Meter:
         finally:
             self.add(border, time.monotonic() - began)
 
+    def restart(self) -> None:
+        """Begin to count again, such as after what is only slow at first."""
+        with self._lock:
+            self.seconds, self.started = dict.fromkeys(BORDERS, 0.0), time.monotonic()
+
     def add(self, border: str, seconds: float) -> None:
         """Count some time."""
         with self._lock:

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import robomimic
 import robomimic.utils.file_utils as FileUtils
 import robomimic.utils.obs_utils as ObsUtils
 import robomimic.utils.torch_utils as TorchUtils
@@ -35,18 +36,33 @@ def make(folder, group="numbers"):
     for case in golden.CASES:
         if case.startswith("image") != (group == "images") or case == "image_bc_resnet34":  # it has no such class
             continue
+        if "transformer" in case and robomimic.__version__ < "0.3":
+            continue
         torch.manual_seed(len(case))
         config, shapes = golden.configured(case)
         ObsUtils.initialize_obs_utils_with_config(config)
         model = algo_factory("bc", config, shapes, golden.A, torch.device("cpu"))
-        stats, rng = None, np.random.default_rng(3)
+        stats, rng, more = None, np.random.default_rng(3), {}
+        late = robomimic.__version__ >= "0.5"
+        words = ("offset", "scale") if late else ("mean", "std")
         if case in ("bc", "bc_rnn_gmm"):  # 0.3.0 cannot normalise stacked frames (its own assertion)
             with config.values_unlocked():
                 config.train.hdf5_normalize_obs = True
-            stats = {k: {"mean": rng.normal(size=(1, *s)), "std": rng.random((1, *s)) + 0.5} for k, s in shapes.items()}
+            stats = {
+                k: dict(zip(words, (rng.normal(size=(1, *s)), rng.random((1, *s)) + 0.5), strict=True))
+                for k, s in shapes.items()
+            }
+        if late:
+            offset, scale = np.zeros((1, golden.A)), np.ones((1, golden.A))
+            if case == "bc_gmm":
+                offset, scale = rng.normal(size=(1, golden.A)), rng.random((1, golden.A)) + 0.5
+            more = {"action_normalization_stats": {"actions": {"offset": offset, "scale": scale}}}
+            more["variable_state"] = {"epoch": 3, "best_return": {"Lift": np.float64(0.5)}}
         meta = {"ac_dim": golden.A, "all_shapes": shapes, "all_obs_keys": sorted(shapes), "use_images": False}
         env = {"env_name": "Lift", "type": 1, "env_version": "1.4.1", "env_kwargs": {}}
-        TrainUtils.save_model(model, config, env, meta, str(folder / f"{case}.pth"), obs_normalization_stats=stats)
+        TrainUtils.save_model(
+            model, config, env, meta, str(folder / f"{case}.pth"), obs_normalization_stats=stats, **more
+        )
         arrays = {key: seen(rng, shape) for key, shape in shapes.items()}
         arrays |= {f"goal/{key}": seen(rng, shapes[key])[:1] for key in config.observation.modalities.goal.low_dim}
         np.savez(folder / f"{case}.obs.npz", **arrays)
@@ -73,13 +89,14 @@ def act(folder):
     for path in sorted(folder.glob("*.obs.npz")):
         case = path.name.removesuffix(".obs.npz")
         policy, _ = FileUtils.policy_from_checkpoint(ckpt_path=str(folder / f"{case}.pth"), device=torch.device("cpu"))
-        stack = policy.policy.global_config.train.frame_stack
+        train = policy.policy.global_config.train
+        stack = train.frame_stack if "frame_stack" in train else 1
         given = {key: processed(values) for key, values in np.load(path).items()}
         goal = {key.removeprefix("goal/"): values[0] for key, values in given.items() if key.startswith("goal/")}
         observations = {key: values for key, values in given.items() if not key.startswith("goal/")}
         policy.start_episode()
         acted = []
-        for step in range(STEPS):
+        for step in range(len(next(iter(observations.values())))):
             if stack > 1:  # as its FrameStackWrapper: copies of the first one at the start
                 rows = [max(0, step - stack + 1 + i) for i in range(stack)]
                 now = {key: values[rows] for key, values in observations.items()}

@@ -11,11 +11,17 @@ import numpy as np
 import pytest
 import torch
 
+from tendon.config.compose import compose
 from tendon.errors import DataError
-from tendon.export.formats.robomimic import export_pth, import_pth, make_config, read_file
+from tendon.export.bundle import load_policy
+from tendon.export.formats.bundle import import_robomimic
+from tendon.export.formats.robomimic import export_pth, import_pth, read_file
+from tendon.export.formats.robomimic_config import make_config
 from tendon.policies.cloning import Cloning
 from tests.policies.test_robomimic_golden import CASES, GOLDEN, content_of
 
+LOW_KEYS = ("object", "robot0_eef_pos")
+SEEN_KEYS = (*LOW_KEYS, "agentview_image")
 LOW = [case for case in CASES if not case.startswith("image")]
 
 
@@ -162,7 +168,6 @@ def test_what_is_no_checkpoint_is_said(broken: str, tmp_path: Path) -> None:
 
 
 def test_a_policy_of_ours_becomes_a_file_of_theirs(tmp_path: Path) -> None:
-    from tendon.config.compose import compose
     from tendon.policies.info import PolicyInfo
     from tendon.policies.registry import make_policy
 
@@ -183,3 +188,27 @@ def test_a_policy_of_ours_becomes_a_file_of_theirs(tmp_path: Path) -> None:
             assert imported.info.window == info.window
             assert json.loads(read_file(tmp_path / "file.pth")["config"])["algo_name"] == "bc"
         assert make_config(info)["algo"]["rnn"]["enabled"] == (policy_name == "bc_rnn_gmm")
+
+
+@pytest.mark.parametrize(
+    ("case", "seen", "goal"), [("bc_goal", LOW_KEYS, ("object",)), ("image_bc_gmm", SEEN_KEYS, ())]
+)
+def test_an_imported_bundle_knows_what_it_looks_at(
+    case: str, seen: tuple[str, ...], goal: tuple[str, ...], tmp_path: Path
+) -> None:
+    torch.save(content(case), tmp_path / "file.pth")
+    import_robomimic(str(tmp_path / "file.pth"), str(tmp_path / "bundle"), ["env=lift"])
+    config = compose([], config_dir=str(tmp_path / "bundle"), config_name="config")
+    assert sorted(config.env.observation) == sorted(seen)
+    assert config.env.goal == goal
+    assert load_policy(str(tmp_path / "bundle"))[1].features["action"] == 3
+
+
+def test_statistics_come_back_to_the_last_bit(tmp_path: Path) -> None:
+    given = content("bc", "0.3")
+    third = {"mean": [[1 / 3] * 5], "std": [[2 / 3] * 5]}
+    given["obs_normalization_stats"] = {"object": third, "robot0_eef_pos": {"mean": [[0.1] * 3], "std": [[0.7] * 3]}}
+    torch.save(given, tmp_path / "file.pth")
+    imported = import_pth(tmp_path / "file.pth")
+    export_pth(imported.policy, imported.info, tmp_path / "again.pth", "0.3", foreign=imported.foreign)
+    assert read_file(tmp_path / "again.pth")["obs_normalization_stats"] == given["obs_normalization_stats"]

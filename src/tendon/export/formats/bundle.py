@@ -10,8 +10,11 @@ from typing import Any
 
 from tendon.config.override_text import quote
 from tendon.export.card import make_card
-from tendon.export.formats.robomimic import Foreign, Version, export_pth, import_pth
+from tendon.export.formats.robomimic import Foreign, export_pth, import_pth
+from tendon.export.formats.robomimic_config import Version
 from tendon.export.parity import ParityRecord, compare, demand, fixed_inputs
+from tendon.policies.base import GOAL
+from tendon.policies.cloning import ACTION
 from tendon.policies.parts.encoder import bare
 from tendon.storage import open_store
 from tendon.storage.trees import put_tree
@@ -34,10 +37,12 @@ def import_robomimic(path: str, bundle_uri: str, overrides: Sequence[str] = ()) 
     from tendon.export.bundle import bundle_digest, read_policy
 
     imported = import_pth(path)
-    keys = [bare(key) for key in imported.info.features if key.startswith("observation.") and key.count(".") == 1]
+    seen = [key for key in imported.info.features if key != ACTION]
+    goals = [bare(key) for key in seen if key.startswith(GOAL)]
+    keys = [bare(key) for key in seen if not key.startswith(GOAL)]
     section = to_dict(imported.info.config)
     chosen = [f"policy={section.pop('name')}", *(f"policy.{key}={quote(value)}" for key, value in section.items())]
-    config = compose([*overrides, *chosen, f"env.observation={quote(keys or ['object'])}", "data.uri=imported"])
+    config = compose([*overrides, *chosen, *_reads(keys, goals), "data.uri=imported"])
     with tempfile.TemporaryDirectory(prefix="tendon-import-") as scratch:
         folder = Path(scratch)
         save_file({k: v.contiguous() for k, v in imported.policy.state_dict().items()}, folder / "model.safetensors")
@@ -68,6 +73,11 @@ def export_robomimic(source_uri: str, path: str, version: Version) -> ParityReco
     text = json.dumps({"source_uri": source_uri, "version": version, **record.to_json()}, indent=1)
     target.with_name(f"{target.name}.parity.json").write_text(text + "\n")
     return record
+
+
+def _reads(keys: list[str], goals: list[str]) -> list[str]:
+    """What the environment must show."""
+    return [f"env.observation={quote(keys)}", *([f"env.goal={quote(goals)}"] if goals else [])]
 
 
 def _foreign_content(foreign: Foreign) -> dict[str, Any]:
