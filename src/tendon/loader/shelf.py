@@ -138,14 +138,15 @@ class Shelf:
         if missing:
             with self.meter.waiting("fetch" if self._source.waits else "decode"):
                 wait(missing)
-            self._submit_rest()
             try:
                 for future in missing:
                     future.result()
             except BaseException:
                 self._forget(pinned)
                 raise
-        self._submit_rest()
+        if self._rest:  # by another thread: to start many takes as long as to read little
+            (self._fetchers or self.pool).submit(self._submit_rest)
+        self.cold = False
         return pinned, [unit for unit in units if unit not in pinned]
 
     def release(self, pinned: dict[int, Held]) -> None:
@@ -251,6 +252,7 @@ class Shelf:
 
     def _forget(self, pinned: dict[int, Held]) -> None:
         """After an error: what did not come may be asked for again."""
+        self._submit_rest()
         wait({future for held in pinned.values() for future in held.coming.values()})
         with self._lock:
             for unit, held in pinned.items():
