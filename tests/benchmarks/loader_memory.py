@@ -20,6 +20,7 @@ def main() -> None:
     """Print growth by epoch."""
     told = json.loads(sys.argv[1])
     import boto3  # noqa: F401 - what is imported is not the loader's memory
+    import pyarrow.compute  # noqa: F401
     import simplejpeg  # noqa: F401
 
     dataset = open_dataset(told["uri"])
