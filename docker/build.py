@@ -52,6 +52,11 @@ LISTING = (
     "import importlib.metadata as m, json;"
     "print(json.dumps(sorted({(d.metadata['Name'], d.version) for d in m.distributions()})))"
 )
+# tendon's own interpreter and those of the simulators
+EVERY_PYTHON = (
+    'for python in python3 /opt/sims/tendon/sims/*/bin/python; do if command -v "$python" >/dev/null; then '
+    '"$python" -c "$0"; fi; done'
+)
 
 
 @dataclass(frozen=True)
@@ -231,13 +236,20 @@ def push(client: Any, built: Built) -> Built:
 
 def sbom(client: Any, built: Built) -> dict[str, Any]:
     """Every Python and Debian package in the image, as CycloneDX."""
-    python = json.loads(in_image(client, built.tag, ["python3", "-c", LISTING]))
+    said = in_image(client, built.tag, ["sh", "-c", EVERY_PYTHON, LISTING]).splitlines()
+    python = sorted({tuple(pair) for line in said if line.startswith("[[") for pair in json.loads(line)})
     debian = in_image(client, built.tag, ["dpkg-query", "-W", "-f", "${Package} ${Version}\n"]).splitlines()
     parts = [{"type": "library", "name": n, "version": v, "purl": f"pkg:pypi/{n.lower()}@{v}"} for n, v in python]
     for name, version in (line.split() for line in debian):
         parts.append({"type": "library", "name": name, "version": version, "purl": f"pkg:deb/debian/{name}@{version}"})
     subject = {"type": "container", "name": f"tendon-{built.kind}", "version": built.reference}
-    return {"bomFormat": "CycloneDX", "specVersion": "1.5", "metadata": {"component": subject}, "components": parts}
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.5",
+        "version": 1,
+        "metadata": {"component": subject},
+        "components": parts,
+    }
 
 
 def _default_base(kind: str) -> str:

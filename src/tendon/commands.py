@@ -127,11 +127,8 @@ def load_sweep(path: str) -> list[dict[str, Any]]:
 
 def convert(arguments: Namespace) -> int:
     """Demonstrations to shards."""
-    from tendon.registry.planner import source_digest
-
     result = steps.convert(
         source_uri=arguments.source_uri,
-        source_digest=source_digest(arguments.source_uri),
         store_uri=arguments.store_uri,
         dataset_name=arguments.dataset_name,
         skip_episodes=tuple(arguments.skip_episodes),
@@ -199,8 +196,8 @@ def stats(arguments: Namespace) -> int:
         from tendon.data.stats_files import FORMATS
 
         found = DatasetStats.from_json(json.dumps(result.stats))
-        schema = open_dataset(arguments.dataset_uri).manifest.schema
-        print(json.dumps(FORMATS[arguments.format](found, schema), indent=1))
+        manifest = open_dataset(arguments.dataset_uri).manifest
+        print(json.dumps(FORMATS[arguments.format](found, manifest), indent=1))
         return 0
     print(
         end_card(

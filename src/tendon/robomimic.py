@@ -19,7 +19,7 @@ from tendon.config.override_text import quote
 from tendon.config.tree import CONF
 from tendon.data.dataset import open_dataset
 from tendon.errors import ConfigError
-from tendon.registry.planner import run_key, source_digest
+from tendon.registry.planner import run_key
 from tendon.storage import join
 
 if TYPE_CHECKING:
@@ -57,9 +57,7 @@ def configure(
     uri = str(given)
     source = uri if "://" in uri else str(Path(uri).resolve())
     name = Path(uri).stem.replace(".", "_")
-    converted = steps.convert(
-        source_uri=source, source_digest=source_digest(source), store_uri=store_uri, dataset_name=name
-    )
+    converted = steps.convert(source_uri=source, store_uri=store_uri, dataset_name=name)
     manifest = open_dataset(converted.dataset_uri).manifest
     split = tree.get("train", {}).get("hdf5_filter_key")
     frames = manifest.splits[split].steps if split in manifest.splits else manifest.steps

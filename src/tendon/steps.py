@@ -14,7 +14,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -131,7 +131,7 @@ class DatasetResult:
 def convert(
     *,
     source_uri: str,
-    source_digest: str,
+    source_digest: str = "",
     store_uri: str,
     dataset_name: str,
     skip_episodes: Sequence[str] = (),
@@ -146,17 +146,21 @@ def convert(
     """Convert demonstrations to shards under a prefix that is known from the digests alone; resumable, manifest last.
 
     ``workers`` processes here, 0: as many as the processors and the size of the source are good for; ``worker`` "K/N" is
-    one of N machines that share the plan.
+    one of N machines that share the plan. ``source_digest``: what was planned with, which must still hold; empty: what is
+    there now.
     """
     from tendon.data.convert import ConversionOptions, dataset_uri, parse_share, plan_digest
     from tendon.data.convert import convert as convert_episodes
     from tendon.data.cpus import usable_cpus
     from tendon.data.manifest import load_manifest
-    from tendon.evaluate.demo_uri import opened
+    from tendon.evaluate.demo_uri import identified, opened
 
     size = tuple(int(each) for each in resize) if resize else None  # an engine may hand numbers over as floats
     options = ConversionOptions(tuple(skip_episodes), int(jpeg_quality), size, codec, exact)  # type: ignore[arg-type]
     number, of = parse_share(worker)
+    described = None
+    if not source_digest:
+        source_digest, described = identified(source_uri)
     uri = dataset_uri(store_uri, dataset_name, plan_digest(source_digest, options))
     manifest = load_manifest(open_store(uri))
     if manifest is not None and not strict:
@@ -165,7 +169,7 @@ def convert(
         with (
             kept(uri, "convert", worker if of > 1 else ""),
             _timed(uri, "convert"),
-            opened(source_uri, source_digest, store_uri) as source,
+            nullcontext(described) if described else opened(source_uri, source_digest, store_uri) as source,
             Progress("convert", None, "steps") as bar,
         ):
             manifest = convert_episodes(
@@ -406,7 +410,7 @@ def _soft(run_uri: str, step: str, outcome: TrialOutcome, work: Callable[[TrialO
         log.warning("%s: skipped, %s of trial %s failed", step, outcome.failed_step, outcome.trial)
         return outcome.to_json()
     try:
-        with kept(run_uri, step, outcome.trial):
+        with kept(run_uri, step, outcome.trial, soft=True):
             return work(outcome).to_json()
     except Interrupted:
         raise
@@ -604,15 +608,16 @@ def finish(
     store_uri = store_uri or _store_beside(artifact_uri)
     job, failed = find_job(store_uri, job_id), state != "SUCCEEDED"
     run_uri = job.run_uri
-    places = [run_uri, load_plan(run_uri).dataset_uri] if run_uri else [job_folder(store_uri, job_id)]
-    failures = [failure for uri in places for failure in failures_in(uri, since=job.when)] if failed else []
+    page_uri = run_uri or job_folder(store_uri, job_id)
+    failures = failures_in(load_plan(run_uri).dataset_uri, since=job.when) if failed and run_uri else []
+    failures += failures_in(page_uri, since=job.when) if failed else []
     end = describe_end(run_uri, state, error, failures)
-    if run_uri and failed:
-        open_store(run_uri).write("report.html", end.html.encode())
+    if failed:
+        open_store(page_uri).write("report.html", end.html.encode())
     if run_uri and not failed and remember:
         run = load_plan(run_uri)
         remember_trained(run.store_uri, run.dataset_name, run.champion, run.source_digest, run.run_uri)
-    report_uri = join(run_uri, "report.html") if run_uri else ""
+    report_uri = join(page_uri, "report.html") if run_uri or failed else ""
     why = failures[0].text if failures else error
     fields = {"state": state, "run": run_uri, "report": report_uri, "link": link, "error": why[:MOST_ERROR]}
     told = notify(f"tendon: {end.headline}", fields, failed=failed, when=notify_when)

@@ -327,7 +327,7 @@ def synthetic_dataset(folder: Path, episodes: int) -> dict[str, float]:
     from tendon.data.manifest import FORMAT_VERSION, KEY, IndexFile, Manifest, Shard, SourceFile, SplitTotals
     from tendon.data.plan import plan_conversion
     from tendon.data.sources.source import EpisodeInfo, SourceInfo
-    from tendon.data.tario import LOWDIM, META
+    from tendon.data.tario import EXTRA, LOWDIM, META
     from tendon.storage import open_store
 
     features = (
@@ -367,6 +367,9 @@ def synthetic_dataset(folder: Path, episodes: int) -> dict[str, float]:
         for kind, each in zip(index_table.SUMS, (values * 10, values**2 + 1, values - 2, values + 2), strict=True):
             columns[f"{feature.name}/{kind}"] = pa.FixedSizeListArray.from_arrays(each.reshape(-1), feature.dim)
     wanted = index_table.arrow_schema(schema)
+    columns |= {
+        each.name: pa.repeat(pa.scalar([], each.type), episodes) for each in wanted if each.name.startswith(EXTRA)
+    }
     table = pa.table({name: columns[name] for name in wanted.names}).cast(wanted)
     seconds["make (not counted)"] = time.perf_counter() - began
     del columns

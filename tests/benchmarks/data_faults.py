@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import line
-from tests.benchmarks.rows import row
+from tests.benchmarks.rows import Skip, row
 
 KILLS = 10
 FLIPS = 30
@@ -284,3 +284,45 @@ def accept_and_hang() -> float:
         assert done.returncode == 4, done.stderr
         assert "does not answer" in done.stderr, done.stderr
         return time.monotonic() - began
+
+
+@row(
+    "faults",
+    "data-malicious-pickle",
+    "share of 9 MineStudio folders with a pickle that calls something: refused by name, nothing executed, nothing written",
+    "== 1",
+)
+def malicious_pickle() -> float:
+    """Three programs, each in three modalities, through the command line."""
+    import pickle
+
+    try:
+        import lmdb  # noqa: F401
+    except ImportError:
+        raise Skip("lmdb is not installed: pip install 'tendon[minestudio]'") from None
+    import numpy as np
+
+    from tests.data import test_minestudio as mine
+
+    wraps: dict[str, Callable[[Any], Any]] = {
+        "action": lambda bad: {"attack": np.zeros(mine.SIZE), "camera": bad},
+        "segmentation": lambda bad: [{(1, 2): bad}] * mine.SIZE,
+        "meta_info": lambda bad: [{"yaw": 0.0, "inventory": bad}] * mine.SIZE,
+    }
+    harmless = total = 0
+    for kind in (mine.Malicious, mine.MaliciousEval, mine.MaliciousScalar):
+        for modality, wrap in wraps.items():
+            with tempfile.TemporaryDirectory() as folder:
+                cwd, mark = Path(folder), Path(folder) / "executed"
+                mine.put(mine.make_folder(cwd / "data") / modality / "part-3", "(2, 0)", pickle.dumps(wrap(kind(mark))))
+                mine.close_all()
+                done = subprocess.run(
+                    [*line.TENDON, "convert", "--source-uri", "data", "--store-uri", "store"],
+                    cwd=cwd, capture_output=True, text=True, check=False,
+                )  # fmt: skip
+                made = list(cwd.glob("store/**/manifest.json"))
+                right = done.returncode == 3 and "refused" in done.stderr and not mark.exists() and not made
+                if not right:
+                    print(f"{kind.__name__} in {modality}: exit {done.returncode}\n{done.stderr[-800:]}")
+                total, harmless = total + 1, harmless + right
+    return harmless / total

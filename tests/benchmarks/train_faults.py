@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks import line
 from tests.benchmarks.rows import row
 
 MOMENTS = 20
@@ -28,12 +30,12 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-def ended(uri: Path) -> tuple[dict[str, str], list[dict[str, Any]]]:
+def ended(uri: Path, steps: int = STEPS) -> tuple[dict[str, str], list[dict[str, Any]]]:
     """Digests of the final checkpoint's files, and the metrics without clocks."""
     from tendon.storage import open_store
     from tendon.train.checkpoint import digests
 
-    files = digests(open_store(str(uri / f"checkpoints/{STEPS:06d}")))
+    files = digests(open_store(str(uri / f"checkpoints/{steps:06d}")))
     lines = [json.loads(line) for line in (uri / "metrics.jsonl").read_text().splitlines()]
     timeless = [{key: value for key, value in line.items() if not key.endswith("_s")} for line in lines]
     return {name: sha for name, sha in files.items() if not name.endswith("training_step.json")}, timeless
@@ -84,3 +86,53 @@ def hung_rank() -> float:
         codes = run_ranks(Path(folder), events={1: ("hang", 13)}, rank_timeout_s=5.0)
         said = "".join(path.read_text() for path in Path(folder).glob("rank-*.err"))
     return float(75 in codes and "process 1 of the training hangs" in said and "step 13, stage data" in said)
+
+
+CAMERA_KILLS, CAMERA_STEPS = 10, 30
+SEEING = (
+    *("env=reach", "env.observation=[top_image,agent_pos]", "policy=bc", "policy.hidden_dims=[32]", "device=cpu"),
+    *(
+        "policy.resize=[24,24]",
+        "policy.crop_size=20",
+        "policy.brightness=0.3",
+        "policy.contrast=0.3",
+        "policy.hue=0.05",
+    ),
+    *("training.batch_size=8", "training.gradient_accumulation_steps=2", "training.grad_clip_norm=0.5"),
+    *("training.lr_scheduler=cosine", "training.lr_warmup_steps=5", "ema.enable=true", "ema.every_n_steps=2"),
+    *(
+        f"training.offline_steps={CAMERA_STEPS}",
+        "training.save_freq=6",
+        "training.log_freq=3",
+        "training.valid_freq=15",
+    ),
+    *("training.num_threads=1", "training.valid_episodes=1"),
+)
+
+
+@row(
+    "faults",
+    "train-exact-cameras",
+    f"share of {CAMERA_KILLS} trainings on augmented images, SIGKILL at a random moment, that end bit for bit equal",
+    "== 1",
+)
+def cameras() -> float:
+    """The command line as a user has it: ResNet18, crops and colours, average, schedule, accumulation."""
+    chosen = random.Random(3)
+    with tempfile.TemporaryDirectory() as folder:
+        cwd = Path(folder)
+        source = "demo://reach?episodes=12&seed=1&images=1"
+        line.run("convert", "--source-uri", source, "--store-uri", cwd / "store", cwd=cwd)
+        uri = next((cwd / "store/datasets/demos").iterdir())
+        command = ["train", *SEEING, f"data.uri={uri}", "--store-uri"]
+        _, seconds = line.run(*command, cwd / "whole", cwd=cwd)
+        expected = ended(next((cwd / "whole/trials").iterdir()), CAMERA_STEPS)
+        equal = killed = 0
+        while killed < CAMERA_KILLS:
+            store = cwd / "killed"
+            if line.run_and_kill(*command, store, cwd=cwd, after_s=chosen.uniform(0.3, 0.9) * seconds):
+                killed += 1
+                line.run(*command, store, cwd=cwd)
+                equal += ended(next((store / "trials").iterdir()), CAMERA_STEPS) == expected
+            shutil.rmtree(store)
+    return equal / killed

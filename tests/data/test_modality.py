@@ -16,6 +16,8 @@ from tendon.data.convert import convert
 from tendon.data.dataset import open_dataset
 from tendon.data.sources import open_source
 from tendon.data.sources.modality import lenient_json
+from tendon.data.stats import compute_stats
+from tendon.data.stats_files import groot_metadata
 from tendon.errors import ConfigError, DataError
 from tests.data.lerobot_sets import CAMERA, make
 
@@ -81,6 +83,11 @@ def test_ranges(folder: Path, tmp_path: Path) -> None:
     assert described["action"]["delta"]["absolute"] is False
     dataset = open_dataset(str(tmp_path / "store/datasets/m" / convert(source, str(tmp_path / "store"), "m").plan))
     assert np.array_equal(dataset.lowdim(dataset.rows[0])["action.delta"], a.features["action.delta"])
+    groot = groot_metadata(compute_stats(dataset), dataset.manifest)["new_embodiment"]
+    assert set(groot["statistics"]["state"]) == set(groot["modalities"]["state"]) == {"ee_pos", "ee_rot"}
+    assert groot["modalities"]["state"]["ee_rot"]["rotation_type"] == "axis_angle"
+    assert groot["modalities"]["action"]["delta"]["absolute"] is False
+    assert list(groot["modalities"]["video"]) == ["ego_view"]
     again = pickle.loads(pickle.dumps(source)).read(name)
     assert np.array_equal(again.features["observation.ee_rot"], a.features["observation.ee_rot"])
 
@@ -137,6 +144,11 @@ def test_data_config(tmp_path: Path) -> None:
     assert info.metadata["modality"]["normalization"]["action.gripper"] == "binary"
     assert info.metadata["modality"]["order"]["action"] == ["delta_ee_pos", "delta_ee_rot", "gripper"]
     assert info.digest != open_source(str(path)).describe().digest
+    dataset = open_dataset(str(tmp_path / "store/datasets/m" / convert(source, str(tmp_path / "store"), "m").plan))
+    stats = compute_stats(dataset, "all")
+    groot = groot_metadata(stats, dataset.manifest)["new_embodiment"]["statistics"]
+    assert groot["state"]["ee_rot"]["mean"] == list(stats.features["observation.state"].mean[3:])
+    assert groot["action"]["gripper"]["q99"] == [stats.features["action"].q99[6]]
     with pytest.raises(DataError, match="genmanip_v1 asks for ego_view"):
         open_source(f"{path}?data_config=genmanip_v1").describe()
     with pytest.raises(ConfigError, match="write data_config=calvin_abc"):

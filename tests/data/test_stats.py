@@ -140,20 +140,21 @@ def test_datasets_merge(lift_like_hdf5: Maker, tmp_path: Path) -> None:
 
 def test_files_of_other_projects(lift_like_hdf5: Maker, tmp_path: Path) -> None:
     dataset = opened(lift_like_hdf5(images=True), tmp_path)
-    stats, schema = compute_stats(dataset), dataset.manifest.schema
-    plain = FORMATS["lerobot"](stats, schema)
+    stats, manifest = compute_stats(dataset), dataset.manifest
+    plain = FORMATS["lerobot"](stats, manifest)
     assert plain["action"]["mean"] == list(stats.features["action"].mean)
     assert plain["action"]["count"] == [stats.steps]
-    groot = FORMATS["groot"](stats, schema)["new_embodiment"]
+    groot = FORMATS["groot"](stats, manifest)["new_embodiment"]
     assert groot["statistics"]["state"]["robot0_eef_pos"]["q99"] == list(
         stats.features["observation.robot0_eef_pos"].q99
     )
     assert groot["modalities"]["video"]["agentview_image"] == {"resolution": [24, 24], "channels": 3, "fps": 20.0}
-    assert groot["modalities"]["action"]["action"]["shape"] == [7]
-    openpi = FORMATS["openpi"](stats, schema)["norm_stats"]
+    told = {"absolute": True, "rotation_type": None, "shape": [7], "continuous": True}
+    assert groot["modalities"]["action"]["action"] == told
+    openpi = FORMATS["openpi"](stats, manifest)["norm_stats"]
     assert set(openpi) == {"state", "actions"}
     assert len(openpi["state"]["mean"]) == sum(
-        dim for name, dim in schema.dims.items() if name.startswith("observation")
+        dim for name, dim in manifest.schema.dims.items() if name.startswith("observation")
     )
     assert min(openpi["state"]["std"]) >= 1e-3
     json.dumps([plain, groot, openpi])
@@ -176,3 +177,22 @@ def test_normalize_there_and_back(mode: str) -> None:
         assert normal[:, [0, 1, 3]].min() == -1
         assert normal[:, [0, 1, 3]].max() == 1
         assert not normal[:, 2].any()
+
+
+def test_sums_of_a_large_index_are_read_a_part_at_a_time(
+    lift_like_hdf5: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = lift_like_hdf5(episodes=11, valid=2)
+    with h5py.File(path, "a") as file:
+        file["data/demo_4/actions"][0] = 3.0
+    dataset = opened(path, tmp_path)
+    chosen = dataset.rows.chosen(np.array([8, 0, 4, 5]))
+    whole, odd = stats_module.subset_stats(dataset, chosen), stats_module.find_odd(dataset, chosen)
+    monkeypatch.setattr("tendon.data.index.BATCH_ROWS", 3)
+    monkeypatch.setattr(stats_module, "STACKED_BYTES", 0)
+    parts = stats_module.subset_stats(dataset, chosen)
+    for name, each in whole.items():
+        for kind in ("count", "mean", "m2", "min", "max"):
+            np.testing.assert_allclose(getattr(parts[name], kind), getattr(each, kind), rtol=1e-12, atol=1e-15)
+    assert stats_module.find_odd(dataset, chosen) == odd
+    assert any("demo_4" in each.message for each in odd if each.kind == "action_range")

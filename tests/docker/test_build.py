@@ -111,6 +111,23 @@ def test_a_sick_image_is_refused(said):
         build.check_health(Engine(said), "data", "tag")
 
 
+def test_the_list_of_parts_has_every_interpreters_packages_and_the_systems():
+    class Parts:
+        def run(self, tag, command, **options):
+            python = '[["numpy", "2.4.6"], ["boto3", "1.44"]]\n[["numpy", "1.26"], ["mujoco", "3.3"]]\n'
+            return (python if command[0] == "sh" else "libc6 2.36\nlibegl1 1.6\n").encode()
+
+    engine = Parts()
+    engine.containers = engine
+    made = build.sbom(engine, build.Built("sim", "cpu", "tag", "id", "host/tendon-sim@sha256:0", 1, 1.0, reused=False))
+    assert made["metadata"]["component"]["version"] == "host/tendon-sim@sha256:0"
+    urls = [part["purl"] for part in made["components"]]
+    assert {"pkg:pypi/mujoco@3.3", "pkg:pypi/numpy@1.26", "pkg:pypi/numpy@2.4.6", "pkg:deb/debian/libc6@2.36"} <= set(
+        urls
+    )
+    assert len(urls) == len(set(urls)) == 6
+
+
 def test_compose_offers_a_store_and_our_images_without_a_password_in_it():
     made = yaml.safe_load((DOCKER / "compose.yaml").read_text())
     assert {"store", "bucket", "run"} <= set(made["services"])

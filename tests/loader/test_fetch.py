@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -187,6 +189,50 @@ def test_cache(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert same(broken, "shards/a.tar", 0, 10)
     assert same(broken, "shards/b.tar", 0, 10)
     assert caplog.text.count("is not used any more") == 1
+
+
+SHARING = """
+import sys, threading, time
+from pathlib import Path
+from tendon.loader.cache import BLOCK, CachedBytes
+from tests.loader.test_fetch import Counted
+
+folder, blocks = Path(sys.argv[1]), int(sys.argv[2])
+key = "shards/a.tar"
+content = b"".join(bytes([n]) * BLOCK for n in range(6))
+
+class Slow(Counted):
+    def read_into(self, *arguments, **options):
+        time.sleep(0.05)
+        super().read_into(*arguments, **options)
+
+source = Slow({key: content})
+while not (folder / "go").exists():
+    time.sleep(0.002)
+cache = CachedBytes(source, folder / "cache", blocks * BLOCK, {key: len(content)})
+cache.next_use = lambda names: [float(name[1]) for name in names]
+for n in [0, 1, 2, 3, 4, 5] * 3:
+    buffer = bytearray(100)
+    cache.read_into(key, n * BLOCK + 7, memoryview(buffer))
+    assert buffer == bytes([n]) * 100
+    held = sum(path.stat().st_size for path in (folder / "cache").glob("*/[0-9]*"))
+    assert held <= blocks * BLOCK, held
+print(source.read // BLOCK)
+"""
+
+
+@pytest.mark.parametrize(("blocks", "fetched"), [(6, 6), (3, None)])
+def test_processes_share_a_cache(tmp_path: Path, blocks: int, fetched: int | None) -> None:
+    command = [sys.executable, "-c", SHARING, str(tmp_path), str(blocks)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    (tmp_path / "go").touch()
+    read = [int(process.communicate(timeout=60)[0]) for process in processes]
+    if fetched is not None:  # each block by one of them
+        assert sum(read) == fetched
+    left = [path.name for path in (tmp_path / "cache" / "a.tar").iterdir()]
+    assert len(left) == blocks
+    assert not any(name.startswith(".") for name in left)
+    assert (tmp_path / "cache" / ".bytes").read_text() == str(blocks * BLOCK)
 
 
 def test_the_second_epoch_does_not_touch_the_store(

@@ -135,7 +135,9 @@ def test_the_page_of_a_failed_run_says_what_failed_where_its_log_is_and_what_to_
 def test_the_page_of_a_run_that_could_not_be_planned_has_the_four_lines(tmp_path, webhook):
     with pytest.raises(ConfigError):
         planned("demo://reach?episodes=4&seed=1", tmp_path, config="experiment=reach_bc training.learning_rate=1")
-    page = finish(tmp_path, "FAILED", error="plan failed").html
+    ended = finish(tmp_path, "FAILED", error="plan failed")
+    page = open_store(str(tmp_path)).read("jobs/j1/report.html").decode()
+    assert (ended.html, ended.report_uri) == (page, str(tmp_path / "jobs/j1/report.html"))
     assert "before anything was planned" in page
     assert "training.learning_rate" in page
     assert "Change the parameters" in page
@@ -150,7 +152,9 @@ def test_a_trial_that_failed_is_on_the_page_of_a_run_that_never_selected(tmp_pat
     outcome = json.loads(steps.train_trial(run_uri=run.run_uri, trial=trial, dataset_uri=str(tmp_path / "nothing")))
     assert outcome["status"] == "failed"
     page = finish(tmp_path, "FAILED").html
-    assert f"train {trial}" in page
+    assert "The run ended as FAILED." in page, "this trial stopped nobody"
+    assert "No step left a message" in page
+    assert f"<h3>train {trial}</h3>" in page
     assert "By hand" in page
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 SUMS = ("sum", "m2", "min", "max")
 PLACE = ("offset", "size", "crc32c")
+BATCH_ROWS = 16_384  # of a pass over per-episode sums
 
 
 def shard_table(samples: Iterable[Sample], number: int, schema: Schema) -> pa.Table:
@@ -49,6 +51,7 @@ def shard_table(samples: Iterable[Sample], number: int, schema: Schema) -> pa.Ta
     return pa.table(columns, arrow_schema(schema))
 
 
+@lru_cache(8)
 def arrow_schema(schema: Schema) -> pa.Schema:
     """Column names and types of the index."""
     import pyarrow as pa
@@ -150,6 +153,13 @@ class IndexTable:
             self._columns[name] = pa.concat_arrays(column.chunks) if column.num_chunks != 1 else column.chunk(0)
         return self._columns[name]
 
+    def batches(self, names: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Some columns a part of the rows at a time, with the number of its first row; nothing is kept."""
+        at = 0
+        for batch in self._file.iter_batches(BATCH_ROWS, columns=list(names), use_threads=False):
+            yield at, batch
+            at += len(batch)
+
     def array(self, name: str) -> np.ndarray:
         """One column of numbers."""
         return np.asarray(self.combined(name).to_numpy(zero_copy_only=False))
@@ -157,9 +167,24 @@ class IndexTable:
 
 def sums_of(table: IndexTable, feature: str, kind: str) -> np.ndarray:
     """Per-episode numbers of a feature: ``[episodes, D]`` float64."""
-    column = table.combined(f"{feature}/{kind}")
+    return _matrix(table.combined(f"{feature}/{kind}"))
+
+
+def sums_in_batches(
+    table: IndexTable, feature: str, numbers: np.ndarray, kinds: Sequence[str] = SUMS
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Which rows out of ``numbers`` (sorted), and their sums of a feature ``[n, D]``, a part of the index at a time."""
+    wanted = np.sort(numbers)
+    for first, batch in table.batches([f"{feature}/{kind}" for kind in kinds]):
+        begin, end = np.searchsorted(wanted, [first, first + len(batch)])
+        if begin < end:
+            own = wanted[begin:end]
+            yield own, *(_matrix(batch.column(f"{feature}/{kind}"))[own - first] for kind in kinds)
+
+
+def _matrix(column: pa.Array) -> np.ndarray:
     values = column.flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(values, np.float64).reshape(len(table), column.type.list_size)
+    return np.asarray(values, np.float64).reshape(len(column), column.type.list_size)
 
 
 def object_name(content: bytes) -> str:

@@ -8,14 +8,14 @@ steps, above that within half a bin of a histogram over the range that the index
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tendon.data.check import TIMESTAMP, Facts, Finding, Ticks
-from tendon.data.index import SUMS, sums_of
+from tendon.data.index import SUMS, IndexTable, sums_in_batches, sums_of
 from tendon.data.manifest import digest_of
 from tendon.data.rows import EpisodeRow, Rows
 from tendon.data.tario import LOWDIM
@@ -153,10 +153,14 @@ def subset_stats(dataset: Dataset, rows: Rows | Sequence[EpisodeRow]) -> dict[st
 
 def index_stats(dataset: Dataset, rows: Rows | Sequence[EpisodeRow], feature: str) -> Stats:
     """Sums of one feature over some episodes, from the index alone."""
-    at = numbers_of(rows)
-    counts = dataset.table.array(f"{feature}/count")[at]
-    sums, m2s, mins, maxs = (sums_of(dataset.table, feature, kind)[at] for kind in ("sum", "m2", "min", "max"))
-    return Stats.merged(counts, sums / counts[:, None], m2s, mins, maxs)
+    lengths = dataset.table.array("length")
+    parts = [
+        Stats.merged(lengths[own], sums / lengths[own, None], m2s, mins, maxs)
+        for own, sums, m2s, mins, maxs in sums_in_batches(dataset.table, feature, numbers_of(rows))
+    ]
+    counts = np.array([each.count for each in parts])
+    kinds = ("mean", "m2", "min", "max")
+    return Stats.merged(counts, *(np.stack([getattr(each, kind) for each in parts]) for kind in kinds))
 
 
 def merge_stats(parts: Sequence[DatasetStats]) -> DatasetStats:
@@ -255,23 +259,29 @@ def find_odd(dataset: Dataset, rows: Rows) -> tuple[Finding, ...]:
     """Findings of some episodes, from the index; timestamps are read where the index says that they are uneven."""
     at = rows.numbers
     schema, table = dataset.manifest.schema, dataset.table
-    lows, highs = ({name: sums_of(table, name, kind)[at] for name in schema.dims} for kind in ("min", "max"))
-    size, crc = (table.column(f"{LOWDIM}/{key}").to_numpy()[at].astype(np.uint64) for key in ("size", "crc32c"))
+    spans = {name: list(_spans(table, name, at)) for name in schema.dims}
     outside = np.zeros(len(at), np.int64)
-    if "action" in lows:
-        outside = ((lows["action"] < -1) | (highs["action"] > 1)).sum(1)
+    if "action" in spans:
+        outside[np.argsort(at, kind="stable")] = np.concatenate([each[2] for each in spans["action"]])
+    size, crc = (table.column(f"{LOWDIM}/{key}").to_numpy()[at].astype(np.uint64) for key in ("size", "crc32c"))
     facts = Facts(
         tuple(rows.ids()),
         rows.lengths,
         _untold(rows),
         size << np.uint64(32) | crc,
         outside,
-        {name: each.min(0) for name, each in lows.items()},
-        {name: each.max(0) for name, each in highs.items()},
+        {name: np.min([low for low, _, _ in each], 0) for name, each in spans.items()},
+        {name: np.max([high for _, high, _ in each], 0) for name, each in spans.items()},
         _ticks(dataset, rows, at) if TIMESTAMP in schema.dims else None,
     )
     splits = {split: dataset.episodes(split).ids() for split in ("train", "valid") if split in dataset.manifest.splits}
     return facts.findings(schema.fps, splits)
+
+
+def _spans(table: IndexTable, name: str, at: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Extremes of a feature, and per episode how many of its dimensions leave [-1, 1]; a part of the index at a time."""
+    for _, low, high in sums_in_batches(table, name, at, ("min", "max")):
+        yield low.min(0), high.max(0), ((low < -1) | (high > 1)).sum(1)
 
 
 def _untold(rows: Rows) -> np.ndarray:

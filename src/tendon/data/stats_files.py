@@ -1,17 +1,18 @@
 """Statistics in the files that other projects read: LeRobot's and GR00T's stats.json, GR00T's metadata.json, openpi's norm_stats.json.
 
-Pure: DatasetStats and a Schema in, JSON values out. Called by ``tendon stats --format``.
+Pure: DatasetStats and a Manifest in, JSON values out. Called by ``tendon stats --format``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from tendon.data.episode import Schema
+from tendon.data.manifest import Manifest
 from tendon.data.normalize import MIN_SPAN, MIN_STD
 from tendon.data.stats import DatasetStats, FeatureStats
 
@@ -20,14 +21,14 @@ STATE = "observation.state"
 EMBODIMENT = "new_embodiment"
 
 
-def stats_json(stats: DatasetStats, schema: Schema) -> dict[str, Any]:
+def stats_json(stats: DatasetStats, manifest: Manifest) -> dict[str, Any]:
     """meta/stats.json of LeRobot and GR00T: per column mean, std, min, max, q01, q99 and count."""
     return {name: _moments(each) | {"count": [each.count]} for name, each in stats.features.items()}
 
 
-def groot_metadata(stats: DatasetStats, schema: Schema, embodiment: str = EMBODIMENT) -> dict[str, Any]:
-    """experiment_cfg/metadata.json of GR00T: statistics and modalities of one embodiment."""
-    state, action = _states(stats.features), _actions(stats.features)
+def groot_metadata(stats: DatasetStats, manifest: Manifest, embodiment: str = EMBODIMENT) -> dict[str, Any]:
+    """experiment_cfg/metadata.json of GR00T: statistics and modalities of one embodiment, by the keys of modality.json."""
+    schema, modality = manifest.schema, manifest.metadata.get("modality", {})
     video = {
         camera.name.rpartition(".")[2]: {
             "resolution": [camera.width, camera.height],
@@ -36,20 +37,17 @@ def groot_metadata(stats: DatasetStats, schema: Schema, embodiment: str = EMBODI
         }
         for camera in schema.cameras
     }
-    statistics = {
-        kind: {key: _moments(each) for key, each in part.items()}
-        for kind, part in (("state", state), ("action", action))
-    }
+    statistics: dict[str, Any] = {}
     modalities: dict[str, Any] = {"video": video}
-    for kind, part in (("state", state), ("action", action)):
-        modalities[kind] = {
-            key: {"absolute": True, "rotation_type": None, "shape": [len(each.mean)], "continuous": True}
-            for key, each in part.items()
-        }
+    for kind, part in (("state", _states(stats.features)), ("action", _actions(stats.features))):
+        told = modality.get("parts", {}).get(kind, {})
+        keyed = _by_key(part, kind, told, modality.get("order", {}).get(kind, ()))
+        statistics[kind] = {key: _moments(each) for key, each in keyed.items()}
+        modalities[kind] = {key: _modality(key, each, told.get(key, {}), schema) for key, each in keyed.items()}
     return {embodiment: {"statistics": statistics, "modalities": modalities, "embodiment_tag": embodiment}}
 
 
-def openpi_norm_stats(stats: DatasetStats, schema: Schema) -> dict[str, Any]:
+def openpi_norm_stats(stats: DatasetStats, manifest: Manifest) -> dict[str, Any]:
     """assets/<id>/norm_stats.json of openpi; the state is ``observation.state``, or all of what is observed in order.
 
     openpi divides by std and by q99 - q01: both are kept from being so small that noise around a constant explodes.
@@ -59,7 +57,7 @@ def openpi_norm_stats(stats: DatasetStats, schema: Schema) -> dict[str, Any]:
     return {"norm_stats": {"state": _floored(state), "actions": _floored(list(_actions(stats.features).values()))}}
 
 
-FORMATS: Mapping[str, Callable[[DatasetStats, Schema], dict[str, Any]]] = {
+FORMATS: Mapping[str, Callable[[DatasetStats, Manifest], dict[str, Any]]] = {
     "lerobot": stats_json,
     "groot": groot_metadata,
     "openpi": openpi_norm_stats,
@@ -68,6 +66,28 @@ FORMATS: Mapping[str, Callable[[DatasetStats, Schema], dict[str, Any]]] = {
 
 def _moments(each: FeatureStats) -> dict[str, list[float]]:
     return {key: list(asdict(each)[key]) for key in MOMENTS}
+
+
+def _by_key(
+    part: dict[str, FeatureStats], kind: str, told: Mapping[str, Any], order: Sequence[str]
+) -> dict[str, FeatureStats]:
+    """Statistics by the keys of modality.json, also where a data configuration has joined them to one vector."""
+    if not order:
+        return {key: each for key, each in part.items() if not told or key in told}
+    at, found = 0, {}
+    for key in order:
+        own = slice(at, at + told[key]["shape"][0])
+        found[key] = replace(part[kind], **{name: getattr(part[kind], name)[own] for name in MOMENTS})
+        at = own.stop
+    return found
+
+
+def _modality(key: str, each: FeatureStats, told: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
+    """What is known of a part: from modality.json, else from its dtype."""
+    dtypes = {feature.name.rpartition(".")[2]: feature.dtype for feature in schema.features}
+    usual = {"absolute": True, "rotation_type": None, "shape": [len(each.mean)]}
+    usual["continuous"] = np.dtype(dtypes.get(key, "float32")).kind == "f"
+    return {name: told.get(name, value) for name, value in usual.items()}
 
 
 def _states(features: Mapping[str, FeatureStats]) -> dict[str, FeatureStats]:

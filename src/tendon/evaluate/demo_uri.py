@@ -97,6 +97,16 @@ def fetch_demos(uri: str, store_uri: str, folder: str) -> str:
     return str(local)
 
 
+def identified(source_uri: str) -> tuple[str, Source | None]:
+    """What demonstrations are known by, and their reader where they had to be read for it."""
+    from tendon.data.sources import open_source
+
+    if is_demo(source_uri):
+        return parse_demo(source_uri).digest, None
+    source = open_source(source_uri)
+    return source.describe().digest, source
+
+
 @contextmanager
 def opened(source_uri: str, source_digest: str, store_uri: str) -> Iterator[Source]:
     """Any source, its demonstrations made first where a scripted expert is the source.

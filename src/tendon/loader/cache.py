@@ -1,18 +1,21 @@
 """Blocks of shards on a local disk, so that the second epoch does not touch the store. Wraps another Bytes.
 
-One file per block of 4 MB, renamed into place when it is whole, so several processes may share the folder. What is
-needed last is thrown away first; a block that is needed later than all that is held is not kept. An error of the disk
-is said once, and reading goes on without it.
+One file per block of 4 MB, renamed into place when it is whole. Several processes may share the folder: a block is
+fetched by one of them while the others wait for it (flock, which ends with its process), and the bytes that lie there
+are counted in a file for all of them. What is needed last is thrown away first; a block that is needed later than all
+that is held is not kept. An error of the disk is said once, and reading goes on without it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import threading
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from tendon.loader.fetch import Bytes
 
@@ -41,10 +44,13 @@ class CachedBytes:
         self.next_use: Callable[[list[Name]], list[float]] = lambda names: [0.0] * len(names)
         self._source, self._folder, self._budget, self._sizes = source, folder, budget, sizes
         self._lock = threading.Lock()
-        self._making: dict[Name, threading.Lock] = {}
         self._held: dict[Name, int] = {}
         self._since_count, self._broken = 0, False
-        self._count()
+        try:
+            with self._counted():
+                pass
+        except OSError as error:
+            self._give_up(error)
 
     def read_into(self, key: str, start: int, view: memoryview, *, fresh: bool = False) -> None:
         """Fill ``view`` block by block; ``fresh`` forgets the blocks first."""
@@ -61,22 +67,35 @@ class CachedBytes:
             self._forget(name)
         elif self._from_disk(name, inside, view):
             return
-        if self._broken or not self._wanted(name):
+        if self._broken or not self._wanted(name) or not self._fetch_and_keep(name, inside, view, fresh):
             self._source.read_into(key, block * BLOCK + inside, view, fresh=fresh)
-            return
-        with self._lock:
-            making = self._making.setdefault(name, threading.Lock())
-        with making:
+
+    def _fetch_and_keep(self, name: Name, inside: int, view: memoryview, fresh: bool) -> bool:
+        """Fill ``view`` from a block that is fetched by whoever asks first; False when the disk does not allow it."""
+        path = self._path(name)
+        part = path.with_name(f".{path.name}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = open(part, "ab")  # noqa: SIM115 - closed below
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            self._give_up(error)
+            return False
+        with file:
             if not fresh and self._from_disk(name, inside, view):
-                return
-            size = min(BLOCK, self._sizes[key] - block * BLOCK)
-            content = bytearray(size)
-            self._source.read_into(key, block * BLOCK, memoryview(content), fresh=fresh)
+                part.unlink(missing_ok=True)
+                return True
+            content = bytearray(min(BLOCK, self._sizes[name[0]] - name[1] * BLOCK))
+            self._source.read_into(name[0], name[1] * BLOCK, memoryview(content), fresh=fresh)
             self.misses += 1
             view[:] = content[inside : inside + len(view)]
-            self._keep(name, content)
-        with self._lock:
-            self._making.pop(name, None)
+            try:
+                part.write_bytes(content)
+                self._keep(name, part, len(content))
+            except OSError as error:
+                part.unlink(missing_ok=True)
+                self._give_up(error)
+        return True
 
     def _from_disk(self, name: Name, inside: int, view: memoryview) -> bool:
         try:
@@ -99,42 +118,69 @@ class CachedBytes:
         uses = self.next_use([name, *held])
         return bool(held) and uses[0] < max(uses[1:])
 
-    def _keep(self, name: Name, content: bytearray) -> None:
-        path = self._path(name)
-        temporary = path.parent / f".{uuid.uuid4().hex}"
-        try:
+    def _keep(self, name: Name, part: Path, size: int) -> None:
+        """Put a whole block in its place, and make room for it."""
+        with self._counted() as total:
+            total[0] += size - self._make_room(total[0] + size - self._budget)
+            os.replace(part, self._path(name))
             with self._lock:
-                self._make_room(len(content))
-                self._held[name] = len(content)
-                self._since_count += 1
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(content)
-            os.replace(temporary, path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            self._give_up(error)
-            return
-        if self._since_count >= COUNT_AGAIN:
-            self._count()
+                self._held[name] = size
 
-    def _make_room(self, size: int) -> None:
-        total = sum(self._held.values())
-        if total + size <= self._budget:
-            return
-        names = list(self._held)
-        uses = self.next_use(names)
-        for _, name in sorted(zip(uses, names, strict=True), reverse=True):
-            if total + size <= self._budget:
-                return
-            total -= self._held.pop(name)
-            self._path(name).unlink(missing_ok=True)
+    def _make_room(self, size: int) -> int:
+        """Throw away at least so many bytes, as far as there are any; how many it were."""
+        freed = 0
+        for anew in (False, True):  # what others have put there is counted when one's own is not enough
+            if freed >= size:
+                break
+            if anew:
+                self._count()
+            with self._lock:
+                names = list(self._held)
+            for _, name in sorted(zip(self.next_use(names), names, strict=True), reverse=True):
+                if freed < size:
+                    freed += self._thrown_away(name)
+        return freed
 
-    def _forget(self, name: Name) -> None:
+    def _thrown_away(self, name: Name) -> int:
         with self._lock:
             self._held.pop(name, None)
-        self._path(name).unlink(missing_ok=True)
+        path = self._path(name)
+        try:
+            size = path.stat().st_size
+            path.unlink()
+        except FileNotFoundError:  # by another process
+            return 0
+        return size
 
-    def _count(self) -> None:
+    def _forget(self, name: Name) -> None:
+        try:
+            with self._counted() as total:
+                total[0] -= self._thrown_away(name)
+        except OSError as error:
+            self._give_up(error)
+
+    @contextmanager
+    def _counted(self) -> Iterator[list[int]]:
+        """The bytes that lie in the folder, for all processes; alone with them, they may be changed."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with open(self._folder / ".bytes", "a+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            total = [self._read_total(file)]
+            yield total
+            file.seek(0)
+            file.truncate()
+            file.write(str(total[0]).encode())
+
+    def _read_total(self, file: BinaryIO) -> int:
+        """As it was written last; counted anew now and then, since a process may have ended before it wrote."""
+        file.seek(0)
+        text = file.read()
+        self._since_count -= 1
+        if text.isdigit() and self._since_count > 0:
+            return int(text)
+        return self._count()
+
+    def _count(self) -> int:
         found: dict[Name, int] = {}
         by_name = {key.rsplit("/", 1)[-1]: key for key in self._sizes}
         for path in self._folder.glob("*/[0-9]*"):
@@ -145,7 +191,8 @@ class CachedBytes:
                 except FileNotFoundError:
                     continue
         with self._lock:
-            self._held, self._since_count = found, 0
+            self._held, self._since_count = found, COUNT_AGAIN
+        return sum(found.values())
 
     def _path(self, name: Name) -> Path:
         return self._folder / name[0].rsplit("/", 1)[-1] / f"{name[1]:06d}"

@@ -16,7 +16,7 @@ from tendon.config.schema import CONVERSION, DATA_MEANS, DataConfig, TrainConfig
 from tendon.config.sweep import Trial, expand, parse_sweep
 from tendon.data.plan import ConversionOptions, dataset_uri, option_values, plan_digest
 from tendon.errors import ConfigError, Problem, TendonError
-from tendon.evaluate.demo_uri import is_demo, parse_demo
+from tendon.evaluate.demo_uri import identified, is_demo
 from tendon.registry.plan import PlannedTrial, RunPlan
 
 MOST_WORKERS = 64  # each is a pod
@@ -90,11 +90,7 @@ def shares_of(source_uri: str, convert_workers: int) -> list[str]:
 
 def source_digest(source_uri: str) -> str:
     """Changes when the demonstrations do."""
-    if is_demo(source_uri):
-        return parse_demo(source_uri).digest
-    from tendon.data.sources import open_source
-
-    return open_source(source_uri).describe().digest
+    return identified(source_uri)[0]
 
 
 def run_key(config: TrainConfig) -> str:

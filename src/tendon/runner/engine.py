@@ -327,7 +327,7 @@ def _outcome_of(value: Any) -> dict[str, Any]:
 
 @contextmanager
 def _kfp_logs_to(path: Path) -> Iterator[None]:
-    """Kfp logs through the root logger: keep those records in a file, and out of the user's sight."""
+    """Kfp logs through the root logger and one of its own: keep those records in a file, and out of the user's sight."""
     handler = logging.FileHandler(path, mode="w", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
 
@@ -337,8 +337,10 @@ def _kfp_logs_to(path: Path) -> Iterator[None]:
         handler.handle(record)
         return False
 
-    root = logging.getLogger()
-    level = root.level
+    root, own = logging.getLogger(), logging.getLogger("kfp.local")
+    level, passed_on = root.level, own.propagate
+    own.addHandler(handler)
+    own.propagate = False
     root.addFilter(keep)
     root.setLevel(min(level, logging.INFO) if level else logging.INFO)
     try:
@@ -346,4 +348,6 @@ def _kfp_logs_to(path: Path) -> Iterator[None]:
     finally:
         root.setLevel(level)
         root.removeFilter(keep)
+        own.removeHandler(handler)
+        own.propagate = passed_on
         handler.close()

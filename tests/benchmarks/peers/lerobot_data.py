@@ -1,6 +1,6 @@
 """Runs inside the environment of lerobot 0.4.4: makes datasets with it, reads datasets with it, upgrades v2.1 to v3.0.
 
-    make FOLDER video|h264|images|lowdim [LENGTH ...] write a dataset of made-up demonstrations
+    make FOLDER video|h264|large|images|lowdim [LENGTH ...] write a dataset of made-up demonstrations
     read FOLDER OUT.npz                               every item of a dataset as LeRobot's own reader gives it
     decode OUT.npz VIDEO ...                          every frame of mp4 files as LeRobot's decoder gives them
     upgrade PARENT NAME                               LeRobot's converter of v2.1 datasets, in place
@@ -22,7 +22,7 @@ os.environ.setdefault("SVT_LOG", "1")
 
 import numpy as np
 
-SIZES = {"images": (48, 64)}  # of a picture in a table: raw frames may have 64 pixels
+SIZES = {"images": (48, 64), "large": (480, 640)}  # of a picture in a table: raw frames may have 64 pixels
 SIZE = (64, 96)
 FPS = 10
 LENGTHS = (40, 57, 33, 8, 61)
@@ -57,7 +57,12 @@ def make(folder: str, kind: str, *lengths: int) -> dict:
 
     kwargs = {"vcodec": "h264"} if kind == "h264" else {}
     dataset = LeRobotDataset.create(
-        "any/name", fps=FPS, features=features(kind), root=folder, use_videos=kind in ("video", "h264"), **kwargs
+        "any/name",
+        fps=FPS,
+        features=features(kind),
+        root=folder,
+        use_videos=kind in ("video", "h264", "large"),
+        **kwargs,
     )
     for episode, length in enumerate(lengths or LENGTHS):
         rng = np.random.default_rng(episode)

@@ -33,9 +33,15 @@ def make(folder):
 
     folder, num = Path(folder), SHARDS * PER_SHARD
     litdata.optimize(
-        fn=item, inputs=list(range(num)), output_dir=str(folder / "lit"), chunk_bytes=PER_SHARD * (SIZE + 64), num_workers=1
+        fn=item,
+        inputs=list(range(num)),
+        output_dir=str(folder / "lit"),
+        chunk_bytes=PER_SHARD * (SIZE + 64),
+        num_workers=1,
     )
-    with streaming.MDSWriter(out=str(folder / "mds"), columns={"x": "bytes"}, size_limit=PER_SHARD * (SIZE + 64)) as writer:
+    with streaming.MDSWriter(
+        out=str(folder / "mds"), columns={"x": "bytes"}, size_limit=PER_SHARD * (SIZE + 64)
+    ) as writer:
         for i in range(num):
             writer.write(item(i))
     (folder / "wds").mkdir()
@@ -69,7 +75,7 @@ def mds(endpoint, local):
 def lit(endpoint, local):
     import litdata
 
-    os.environ["AWS_ALLOW_HTTP"] = "true"
+    litdata.streaming.downloader._OBSTORE_AVAILABLE = False  # it refuses plain http
     found = litdata.StreamingDataset(
         "s3://bucket/lit", cache_dir=local, max_pre_download=8, storage_options={"endpoint_url": endpoint}
     )

@@ -18,7 +18,9 @@ CHUNK = 64  # rows that Lance takes at once
 def litdata(payloads, folder):
     import litdata
 
-    litdata.optimize(fn=dict_of, inputs=[bytes(p) for p in payloads], output_dir=str(folder), chunk_bytes="64MB", num_workers=1)
+    litdata.optimize(
+        fn=dict_of, inputs=[bytes(p) for p in payloads], output_dir=str(folder), chunk_bytes="64MB", num_workers=1
+    )
     found = litdata.StreamingDataset(str(folder), shuffle=False)
     return lambda: sum(1 for item in found if item["x"])
 

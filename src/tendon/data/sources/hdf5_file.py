@@ -26,12 +26,13 @@ WINDOW_BYTES = 64 << 10  # smaller arrays are read
 
 @dataclass(frozen=True)
 class Demo:
-    """What is known of one demonstration: array shapes (with the time axis) and dtypes by path."""
+    """What is known of one demonstration: array shapes (with the time axis) and dtypes by path, names of attributes."""
 
     name: str
     num_samples: int
     shapes: dict[str, tuple[int, ...]]
     dtypes: dict[str, np.dtype[Any]]
+    attributes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -70,6 +71,8 @@ class Hdf5File:
         """Those of ``names`` that a group has; the others, such as a whole scene as text, are not read."""
         import h5py
 
+        if not names:
+            return {}
         at = h5py.h5g.open(self._handle.id, group.encode())
         there = [name for name in names if h5py.h5a.exists(at, name.encode())]
         return {name: self._handle[group].attrs[name] for name in there}
@@ -149,7 +152,7 @@ class Hdf5File:
         for key, each in arrays.items() if self._descriptor >= 0 else ():
             if (offset := block_offset(each.id, dtypes[key])) is not None:
                 self.blocks.places[f"data/{name}/{key}"] = (offset, shapes[key], dtypes[key])
-        return Demo(name, int(num), shapes, dtypes)
+        return Demo(name, int(num), shapes, dtypes, tuple(group.attrs))
 
     @cached_property
     def _descriptor(self) -> int:

@@ -30,6 +30,7 @@ from tendon.storage.uri import local_path, open_store, scheme_of
 log = logging.getLogger(__name__)
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
+NOTES = ("ep_meta", "camera_info", "success")  # attributes of a demonstration that are kept
 DEFAULT_FPS = 20.0  # robosuite's control frequency when the file does not say
 
 
@@ -70,9 +71,10 @@ class RobomimicSource:
         self._info: SourceInfo | None = None
         self._layout: Layout | None = None
         self._lengths: dict[str, int] = {}
+        self._notes: tuple[str, ...] = ()  # those of NOTES that the file has
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("uri", "path", "exact", "_info", "_layout", "_lengths")
+        kept = ("uri", "path", "exact", "_info", "_layout", "_lengths", "_notes")
         return {name: getattr(self, name) for name in kept} | {"blocks": self._file.blocks, "_keep_alive": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -103,8 +105,8 @@ class RobomimicSource:
         read = {each.feature.name: self._file.read(f"{base}/{each.path}", length) for each in layout.arrays}
         cameras = layout.cameras if images else ()
         frames = LazyImages({c.camera.name: partial(self._file.read, f"{base}/{c.path}", length) for c in cameras})
-        features = {name: done_or_cast(values, layout.feature(name)) for name, values in read.items()}
-        attributes = self._file.some_attributes(base, ("ep_meta", "camera_info", "success"))
+        features = {each.feature.name: done_or_cast(read[each.feature.name], each.feature) for each in layout.arrays}
+        attributes = self._file.some_attributes(base, self._notes)
         meta = json_attribute(attributes.get("ep_meta"))
         task = str(meta.get("lang") or layout.env_args.get("env_name") or "")
         provenance = {"group": base} | ({"ep_meta": meta} if meta else {})
@@ -179,6 +181,7 @@ class RobomimicSource:
             left_out = dict(layout.left_out) | dict.fromkeys(groups, "not a demonstration")
             layout = replace(layout, left_out=left_out)
         self._layout, self._lengths = layout, {demo.name: demo.num_samples for demo in demos}
+        self._notes = tuple(name for name in NOTES if any(name in demo.attributes for demo in demos))
         return episode_infos(demos, layout, self._file.masks(), self.uri)
 
 

@@ -47,22 +47,30 @@ class Augmentation:
 
 def to_float(images: Tensor) -> Tensor:
     """``uint8 [B, T, H, W, C]`` as ``float32 [B, T, C, H, W]`` in [0, 1]; floats are that already."""
-    return images.movedim(-1, -3).float() / 255 if images.dtype == torch.uint8 else images
+    return _unit(_planes(images))
 
 
 def augmented(images: Tensor, asked: Augmentation, draws_BN: Tensor | None = None) -> Tensor:
     """The images of a batch; ``draws_BN``: ``asked.num_draws(T)`` numbers per window."""
-    found = to_float(images)
+    found = _planes(images)
     B, T = found.shape[:2]
     if asked.resize and tuple(found.shape[-2:]) != asked.resize:
-        resized = interpolate(found.flatten(0, 1), asked.resize, mode="bilinear", antialias=True)
+        resized = interpolate(_unit(found).flatten(0, 1), asked.resize, mode="bilinear", antialias=True)
         found = resized.reshape(B, T, *resized.shape[1:])
     colours_BN = None
     if draws_BN is not None and asked.colours:
         colours_BN, draws_BN = draws_BN[:, :NUM_COLOUR_DRAWS], draws_BN[:, NUM_COLOUR_DRAWS:]
-    if asked.crop:
+    if asked.crop:  # while they are bytes, where nothing was resized
         found = _cropped(found, asked.crop, None if draws_BN is None else draws_BN.reshape(B, T, NUM_PLACE_DRAWS))
-    return found if colours_BN is None else _coloured(found, asked, colours_BN)
+    return _unit(found) if colours_BN is None else _coloured(_unit(found), asked, colours_BN)
+
+
+def _planes(images: Tensor) -> Tensor:
+    return images.movedim(-1, -3) if images.dtype == torch.uint8 else images
+
+
+def _unit(planes: Tensor) -> Tensor:
+    return planes.float() / 255 if planes.dtype == torch.uint8 else planes
 
 
 def _cropped(images: Tensor, side: int, places_BT2: Tensor | None) -> Tensor:

@@ -1,0 +1,183 @@
+"""``make bench`` of the loader: over a network of 30 ms and 40 MB/s per connection, beside the peers that install."""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import os
+import statistics
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from tendon.loader import Loader, Means
+from tendon.loader.fetch import HttpBytes, open_bytes
+from tests.benchmarks import peers
+from tests.benchmarks.loader_sets import KEYS, MIB, ROUNDS, coded, far, ratio
+from tests.benchmarks.rows import row
+from tests.loader.coded import JPEG, STATE
+from tests.loader.slow_store import Trouble, slow_store
+
+# ----------------------------------------------------------------------------------------------------- 8 to 11: network
+
+
+@row(
+    "bench",
+    "loader-8-get-cpu",
+    "CPU seconds per byte of ranged GETs on loopback beside a bare http.client",
+    "<= 1.15 x",
+)
+def get_cpu() -> float:
+    """4 MB ranges into one buffer, one connection."""
+    dataset = coded(episodes=120, length=40, size=224, codecs=("jpeg",), noise=12)
+    shard = max(dataset.manifest.shards, key=lambda each: each.bytes)
+    with far(dataset, Trouble()) as remote:
+        source = open_bytes(remote.store)
+        assert isinstance(source, HttpBytes)
+        url = urlsplit(source._sign(shard.key))
+        connection = http.client.HTTPConnection(url.netloc)
+        view = memoryview(bytearray(4 * MIB))
+        starts = list(range(0, shard.bytes - 4 * MIB, 4 * MIB))
+
+        def bare() -> int:
+            for start in starts:
+                connection.request(
+                    "GET", f"{url.path}?{url.query}", headers={"Range": f"bytes={start}-{start + len(view) - 1}"}
+                )
+                answer, got = connection.getresponse(), 0
+                while got < len(view):
+                    got += answer.readinto(view[got:])
+            return len(starts)
+
+        def ours() -> int:
+            for start in starts:
+                source.read_into(shard.key, start, view)
+            return len(starts)
+
+        return 1 / ratio(ours, bare)
+
+
+LATENCY_S, MB_S = 0.03, 40.0
+SLOW = Trouble(latency_s=LATENCY_S, connection_mb_s=MB_S)
+
+
+@functools.cache
+def _peers() -> dict[str, dict[str, float]]:
+    """What the peers do with 8 shards of 16 MB behind the same server."""
+    python, found = peers.readers(), dict[str, dict[str, float]]()
+    with tempfile.TemporaryDirectory() as root:
+        peers.ask(python, "network.py", "make", root)
+        with slow_store(Path(root), SLOW) as (endpoint, _):
+            os.environ.update(KEYS | {"AWS_ENDPOINT_URL": endpoint, "NO_PROXY": "*", "no_proxy": "*"})
+            for what in ("wds", "mds", "lit"):
+                with tempfile.TemporaryDirectory() as local:
+                    found[what] = peers.ask(python, "network.py", "read", endpoint, what, local)
+            del os.environ["AWS_ENDPOINT_URL"]
+    print(f"  {found}", file=sys.stderr)
+    return found
+
+
+@functools.cache
+def _mb_s() -> float:
+    """Units of 4 MB as they are fetched by 8 threads."""
+    dataset = coded(episodes=64, length=6800, codecs=(), dim=150)
+    with far(dataset, SLOW) as remote:
+        source = open_bytes(remote.store)
+        ranges = [(s.key, at) for s in remote.manifest.shards for at in range(0, s.bytes - 4 * MIB, 4 * MIB)][:60]
+        views, num = [memoryview(bytearray(4 * MIB)) for _ in range(8)], len(ranges) // 8 * 8
+        rates = []
+        for _ in range(3):
+            began = time.monotonic()
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(lambda i: source.read_into(*ranges[i], views[i % 8]), range(num)))
+            rates.append(num * 4 * MIB / 1e6 / (time.monotonic() - began))
+    print(f"  MB/s {rates}", file=sys.stderr)
+    return statistics.median(rates)
+
+
+@row(
+    "bench",
+    "loader-9-throughput",
+    "MB/s at 30 ms, 40 MB/s per connection, K=8, units of 4 MB, beside the bound of 247",
+    ">= 0.93 x",
+)
+def throughput() -> float:
+    """Wall time."""
+    return _mb_s() / (8 * 4 * MIB / 1e6 / (LATENCY_S + 4 * MIB / 1e6 / MB_S))
+
+
+@row("bench", "loader-9-webdataset", "the same beside webdataset with pipe:curl", ">= 6 x")
+def beside_pipe() -> float:
+    """One connection."""
+    return _mb_s() / _peers()["wds"]["mb_s"]
+
+
+@row("bench", "loader-9-mds", "the same beside MosaicML Streaming (MDS), 256 samples ahead", ">= 4 x")
+def beside_mds() -> float:
+    """One process."""
+    return _mb_s() / _peers()["mds"]["mb_s"]
+
+
+@row("bench", "loader-9-litdata", "the same beside LitData, 2 processes, 8 chunks ahead", ">= 1.8 x")
+def beside_litdata() -> float:
+    """Two processes against our one; its downloads by boto3, since obstore refuses plain http."""
+    return _mb_s() / _peers()["lit"]["mb_s"]
+
+
+@functools.cache
+def _first(batch_size: int, jpeg: bool) -> tuple[float, float, int]:
+    """Median seconds from the manifest and from the index to the first batch, and the bytes it needs."""
+    if jpeg:
+        dataset, deltas = coded(episodes=64, length=100, size=84, codecs=("jpeg",), noise=8), {STATE: (0,), JPEG: (0,)}
+    else:
+        dataset, deltas = coded(episodes=256, length=400, codecs=(), dim=62), {STATE: (0,)}
+    whole, indexed, size = [], [], 0
+    for seed in range(ROUNDS):
+        with far(dataset, SLOW) as remote:
+            remote.manifest  # noqa: B018
+            remote.store.presigned(remote.manifest.shards[0].key, 60)  # type: ignore[attr-defined]
+            began = time.monotonic()
+            remote.table  # noqa: B018
+            opened = time.monotonic()
+            loader = Loader(remote, "all", deltas, batch_size, seed, means=Means(ahead=0))
+            batch = next(loader)
+            indexed.append(time.monotonic() - opened)
+            whole.append(time.monotonic() - began)
+            size = int(loader._layout.bytes_E[np.unique(batch["episode_index"])].sum())
+            loader.close()
+    print(f"  from the manifest {whole}, from the index {indexed}, {size / 1e6:.1f} MB", file=sys.stderr)
+    return statistics.median(whole), statistics.median(indexed), size
+
+
+@row("bench", "loader-10-first", "round trips from the manifest, index included, to the first sample", "<= 2.5 x")
+def first_sample() -> float:
+    """A batch of one; two of the round trips are the index and the episode. Wall time."""
+    return _first(1, True)[0] / LATENCY_S
+
+
+@row(
+    "bench",
+    "loader-10-mds",
+    "time to the first sample beside MosaicML Streaming (MDS), both from the index",
+    "<= 0.2 x",
+)
+def first_beside_mds() -> float:
+    """It waits for a whole shard of 16 MB."""
+    return _first(1, True)[1] / _peers()["mds"]["first_s"]
+
+
+@row(
+    "bench",
+    "loader-11-batch",
+    "first shuffled batch of 256, from the manifest, beside its bytes over 16 connections and two round trips",
+    "<= 1.5 x",
+)
+def first_batch() -> float:
+    """Numbers, so that nothing but reading counts: 256 windows of 256 episodes. Wall time."""
+    seconds, _, size = _first(256, False)
+    return seconds / (size / (16 * MB_S * 1e6) + 2 * LATENCY_S)
