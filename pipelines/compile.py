@@ -36,7 +36,7 @@ PIPELINES = {
 }
 COMPILED = ROOT / "pipelines" / "compiled" / "policy_pipeline.yaml"
 LOADER, DUMPER = (getattr(yaml, f"CSafe{kind}", getattr(yaml, f"Safe{kind}")) for kind in ("Loader", "Dumper"))
-QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+QUEUE_LABEL, PRIORITY_LABEL = "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class"
 
 
 @functools.cache
@@ -48,13 +48,13 @@ def compiled_text(name: str = "policy_pipeline") -> str:
         return path.read_text(encoding="utf-8")
 
 
-def for_cluster(text: str, images: dict[str, str], queue: str = "") -> str:
-    """A compiled pipeline with other images (kind to reference), and Kueue's label on every pod."""
+def for_cluster(text: str, images: dict[str, str], queue: str = "", priority: str = "") -> str:
+    """A compiled pipeline with other images (kind to reference), and Kueue's labels on every pod."""
     renamed = {IMAGES[kind]: reference for kind, reference in images.items()}
     spec, platform = yaml.load_all(text, LOADER)
-    if queue:
-        for executor in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():
-            executor.setdefault("podMetadata", {}).setdefault("labels", {})[QUEUE_LABEL] = queue
+    labels = {label: value for label, value in ((QUEUE_LABEL, queue), (PRIORITY_LABEL, priority)) if value}
+    for executor in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():
+        executor["podMetadata"]["labels"] |= labels
     return yaml.dump_all([_renamed(spec, renamed), platform], Dumper=DUMPER, sort_keys=True)
 
 
@@ -90,9 +90,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, help="write the YAMLs of one cluster here, and nothing else")
     parser.add_argument("--images", type=Path, help="what docker/build.py wrote: build/images.json")
     parser.add_argument("--queue", default="", help="Kueue queue of every pod")
+    parser.add_argument("--priority", default="", help="Kueue priority class of every pod; k8s/overlays/gpu has one")
     options = parser.parse_args(arguments)
     if options.output:
-        return _write_for_cluster(options.output, options.images, options.queue)
+        return _write_for_cluster(options.output, options.images, options.queue, options.priority)
     if options.check:
         stale = stale_files()
         for path in stale:
@@ -112,13 +113,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _write_for_cluster(folder: Path, images: Path | None, queue: str) -> int:
+def _write_for_cluster(folder: Path, images: Path | None, queue: str, priority: str) -> int:
     table = json.loads(images.read_text(encoding="utf-8")) if images else {}
     folder.mkdir(parents=True, exist_ok=True)
     for name in PIPELINES:
         path = folder / f"{name}.yaml"
         references = {kind: built["reference"] for kind, built in table.items()}
-        path.write_text(for_cluster(compiled_text(name), references, queue), encoding="utf-8")
+        path.write_text(for_cluster(compiled_text(name), references, queue, priority), encoding="utf-8")
         print(f"wrote {path}")
     return 0
 

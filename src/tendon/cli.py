@@ -17,9 +17,14 @@ VERBS = {"import": "import_policy"}  # a word of Python's own
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the process exit code."""
-    arguments = parser().parse_args(argv)
+    root = parser()
+    arguments, rest = root.parse_known_args(argv)
+    if any(word.startswith("-") or "=" not in word for word in rest) or (rest and "overrides" not in arguments):
+        root.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # overrides on both sides of an option
+        arguments.overrides += rest
     if not arguments.verb:
-        parser().print_help()
+        root.print_help()
         return 0
     with reported(arguments.verb, debug=arguments.debug):
         from tendon import commands, logs

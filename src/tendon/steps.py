@@ -410,7 +410,7 @@ def _soft(run_uri: str, step: str, outcome: TrialOutcome, work: Callable[[TrialO
         log.warning("%s: skipped, %s of trial %s failed", step, outcome.failed_step, outcome.trial)
         return outcome.to_json()
     try:
-        with kept(run_uri, step, outcome.trial):
+        with kept(run_uri, step, outcome.trial, soft=True):
             return work(outcome).to_json()
     except Interrupted:
         raise
@@ -609,8 +609,8 @@ def finish(
     job, failed = find_job(store_uri, job_id), state != "SUCCEEDED"
     run_uri = job.run_uri
     page_uri = run_uri or job_folder(store_uri, job_id)
-    places = [page_uri, *([load_plan(run_uri).dataset_uri] if run_uri else [])]
-    failures = [failure for uri in places for failure in failures_in(uri, since=job.when)] if failed else []
+    failures = failures_in(load_plan(run_uri).dataset_uri, since=job.when) if failed and run_uri else []
+    failures += failures_in(page_uri, since=job.when) if failed else []
     end = describe_end(run_uri, state, error, failures)
     if failed:
         open_store(page_uri).write("report.html", end.html.encode())

@@ -209,7 +209,8 @@ HEAD = """\
 robosuite Lift, {episodes} scripted demonstrations with action noise {noise} (the same HDF5 for both, mask train), {steps}
 updates of {batch} windows, learning rate 1e-3, a tenth of it in the last third, one CPU thread, the same JSON read by both.
 {rollouts} rollouts each on the same unseen seeds of at most 150 steps, both in our guests, robomimic's policy through the `.pth` importer;
-intervals are Wilson's at 95 %, p is the exact two-sided McNemar test of the paired episodes (over all training seeds in the lines "all").
+intervals are Wilson's at 95 %, p is the exact two-sided McNemar test of the paired episodes (over all training seeds in the lines "all";
+it takes the trained policies as they are, so how much training seeds differ is not in it).
 Milliseconds are CPU time, medians over epochs, data loading included. The nets are small so that the table is made
 on one core: two layers of 256; LSTM 2 x 128; transformer 2 x 64, 4 heads, context 10.
 

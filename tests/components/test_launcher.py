@@ -199,7 +199,8 @@ server.listen()
 print("ready", flush=True)
 while True:
     connection, _ = server.accept()
-    text, files, _, _ = socket.recv_fds(connection, 1 << 22, 2)
+    _, files, _, _ = socket.recv_fds(connection, 1, 2)
+    text = connection.makefile("rb").read()
     child = os.fork()
     if child == 0:
         code = 0
@@ -224,9 +225,10 @@ CLIENT = """
 import json, os, socket, sys
 connection = socket.socket(socket.AF_UNIX)
 connection.connect(os.environ["LAUNCHER_SERVER"])
-connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
 request = {"argv": sys.argv[1:], "cwd": os.getcwd(), "environment": dict(os.environ)}
-socket.send_fds(connection, [json.dumps(request).encode()], [1, 2])
+socket.send_fds(connection, [b"."], [1, 2])
+connection.sendall(json.dumps(request).encode())
+connection.shutdown(socket.SHUT_WR)
 sys.exit(int(connection.recv(16)))
 """
 

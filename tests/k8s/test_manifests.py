@@ -20,7 +20,7 @@ from tendon.train.trainjob import JobSpec
 K8S = Path(__file__).resolve().parents[2] / "k8s"
 FOLDERS = ("base", "schedule", "retries", "overlays/local", "overlays/gpu")
 CUSTOM = ("kueue.x-k8s.io", "external-secrets.io")
-CLUSTER_WIDE = ("Namespace", "PriorityClass", "ResourceFlavor", "ClusterQueue")
+CLUSTER_WIDE = ("Namespace", "ResourceFlavor", "ClusterQueue", "WorkloadPriorityClass")
 
 
 def load(path):

@@ -152,7 +152,9 @@ def test_a_trial_that_failed_is_on_the_page_of_a_run_that_never_selected(tmp_pat
     outcome = json.loads(steps.train_trial(run_uri=run.run_uri, trial=trial, dataset_uri=str(tmp_path / "nothing")))
     assert outcome["status"] == "failed"
     page = finish(tmp_path, "FAILED").html
-    assert f"train {trial}" in page
+    assert "The run ended as FAILED." in page, "this trial stopped nobody"
+    assert "No step left a message" in page
+    assert f"<h3>train {trial}</h3>" in page
     assert "By hand" in page
 
 

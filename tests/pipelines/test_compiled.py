@@ -193,6 +193,7 @@ def test_for_one_cluster_images_are_pinned_and_pods_queue(tmp_path, capsys):
     }
     (tmp_path / "images.json").write_text(json.dumps(table))
     words = ["--output", str(tmp_path / "out"), "--images", str(tmp_path / "images.json"), "--queue", "robots"]
+    words += ["--priority", "low"]
     assert compiling.main(words) == 0
     for name in PIPELINES:
         spec, platform = yaml.safe_load_all((tmp_path / "out" / f"{name}.yaml").read_text())
@@ -202,7 +203,10 @@ def test_for_one_cluster_images_are_pinned_and_pods_queue(tmp_path, capsys):
             built["reference"] for built in table.values()
         }
         for executor in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():
-            assert executor["podMetadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "robots"
+            labels = executor["podMetadata"]["labels"]
+            assert labels["kueue.x-k8s.io/queue-name"] == "robots"
+            assert labels["kueue.x-k8s.io/priority-class"] == "low"
+            assert "tendon.io/step" in labels
     assert "tendon-data:0.1.0" not in (tmp_path / "out" / "policy_pipeline.yaml").read_text().split("root:")[1]
 
 

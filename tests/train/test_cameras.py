@@ -24,6 +24,7 @@ from tendon.evaluate.demos import record_demos
 from tendon.evaluate.rollout import evaluate_policy
 from tendon.export.bundle import export_bundle, load_policy
 from tendon.policies.base import DRAWS, GOAL, Window
+from tendon.registry.planner import run_key
 from tendon.storage import join
 from tendon.train.callbacks import Callback
 from tendon.train.engine import Engine
@@ -89,7 +90,7 @@ def test_from_demonstrations_to_rollouts(case: Case) -> None:
     assert any("train/loader_decode_s" in line for line in lines)
     with pytest.raises(Interrupted):
         case.train("cut", callbacks=[Stop()])
-    again = case.train("cut")
+    again = case.train("cut", "data.threads=1", "data.memory_gib=1.0")  # with what is loaded changes no number
     assert (again.resumed_from, again.weights_sha256) == (14, whole.weights_sha256)
     assert again.metrics["valid_loss"] == whole.metrics["valid_loss"]
 
@@ -164,6 +165,14 @@ def test_goals_are_the_last_step_of_the_episode(case: Case) -> None:
 
 
 NO_IMAGES = ("policy.resize=[]", "policy.crop_size=0")
+
+
+def test_what_loads_the_data_is_no_part_of_the_run_key(case: Case) -> None:
+    keys = {
+        run_key(case.config(*more)) for more in ((), ("data.threads=7",), ("data.cache=/scratch", "data.processes=2"))
+    }
+    assert len(keys) == 1
+    assert run_key(case.config("env.goal=[agent_pos]")) not in keys
 
 
 def test_a_goal_alone_asks_for_one_step() -> None:

@@ -26,15 +26,19 @@ class Meter:
     started: float = field(default_factory=time.monotonic)
     batches: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _own: threading.local = field(default_factory=threading.local)
 
     @contextmanager
     def waiting(self, border: str) -> Iterator[None]:
-        """Count the time inside."""
-        began = time.monotonic()
+        """Count the time inside, without what is counted at another border meanwhile."""
+        began, before = time.monotonic(), getattr(self._own, "counted", 0.0)
+        self._own.counted = 0.0
         try:
             yield
         finally:
-            self.add(border, time.monotonic() - began)
+            took = time.monotonic() - began
+            self.add(border, took - self._own.counted)
+            self._own.counted = before + took
 
     def restart(self) -> None:
         """Begin to count again, such as after what is only slow at first."""

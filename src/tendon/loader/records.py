@@ -54,7 +54,7 @@ class Records:
             DataError: they are damaged.
         """
         shard, offset, size, crc = self._places[index]
-        content = self._shards[shard][offset : offset + size]
+        content: np.ndarray = self._shards[shard][offset : offset + size]
         if self._crc32c(content) != crc:
             row, key = self._dataset.rows[index], self._dataset.manifest.shards[shard].key
             raise DataError(
@@ -63,4 +63,4 @@ class Records:
                 why="its bytes do not have the crc32c that the index names",
                 fix="delete the shard and the dataset's manifest.json, then convert again: only what is missing is made",
             )
-        return np.asarray(content)
+        return content

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from tendon.errors import Problem, TendonError, unexpected
+from tendon.errors import Interrupted, Problem, TendonError, unexpected
 from tendon.storage import open_store
 
 FOLDER = "failures"
@@ -23,7 +23,7 @@ NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 @dataclass(frozen=True)
 class Failure:
-    """One step that ended badly; ``part`` is its trial, or its share of a conversion."""
+    """One step that ended badly; ``part`` is its trial, or its share of a conversion. A soft one stopped nobody else."""
 
     step: str
     part: str
@@ -31,6 +31,7 @@ class Failure:
     exit_code: int
     problems: tuple[Problem, ...]
     log: str  # a file, or the command that shows it
+    soft: bool = False
 
     @property
     def name(self) -> str:
@@ -44,22 +45,22 @@ class Failure:
 
 
 @contextmanager
-def kept(uri: str, step: str, part: str = "") -> Iterator[None]:
+def kept(uri: str, step: str, part: str = "", *, soft: bool = False) -> Iterator[None]:
     """Within: an error is written below ``uri`` before it goes on, if there is one. A store that refuses changes nothing."""
     try:
         yield
     except TendonError as error:
-        keep(uri, step, part, error)
+        _keep(uri, step, part, error, soft=soft and not isinstance(error, Interrupted))
         raise
     except Exception as error:
         named = TendonError.of([unexpected(step, error)])
-        keep(uri, step, part, named)
+        _keep(uri, step, part, named, soft=soft)
         raise named from error
 
 
-def keep(uri: str, step: str, part: str, error: TendonError) -> None:
+def _keep(uri: str, step: str, part: str, error: TendonError, *, soft: bool) -> None:
     """Write what went wrong; the latest failure of a step takes the place of an earlier one."""
-    failure = Failure(step, part, now(), error.exit_code, error.problems, where_the_log_is())
+    failure = Failure(step, part, now(), error.exit_code, error.problems, where_the_log_is(), soft)
     name = "-".join(filter(None, (step, part.replace("/", "-of-"))))
     if uri:
         with suppress(Exception):
@@ -67,7 +68,7 @@ def keep(uri: str, step: str, part: str, error: TendonError) -> None:
 
 
 def failures_in(uri: str, since: str = "") -> list[Failure]:
-    """What failed below ``uri``, oldest first; nothing from before ``since``."""
+    """What failed below ``uri``, what stopped others first, then oldest first; nothing from before ``since``."""
     if not uri:
         return []
     store, found = open_store(uri), []
@@ -76,7 +77,7 @@ def failures_in(uri: str, since: str = "") -> list[Failure]:
         if fields["when"] >= since:
             fields["problems"] = tuple(Problem(**problem) for problem in fields["problems"])
             found.append(Failure(**fields))
-    return sorted(found, key=lambda failure: failure.when)
+    return sorted(found, key=lambda failure: (failure.soft, failure.when))
 
 
 def where_the_log_is() -> str:

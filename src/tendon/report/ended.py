@@ -58,16 +58,17 @@ def describe_end(run_uri: str, state: str, error: str, failures: Sequence[Failur
     store = open_store(run_uri)
     if state == "SUCCEEDED" and store.head("report.html") is not None:
         return Shown(f"the run ended well: {run_uri}", store.read("report.html").decode())
-    headline = f"the run ended as {state}" + (f" at {failures[0].name}" if failures else "")
-    error = failures[0].problems[0].what if failures else error
+    first = next((failure for failure in failures if not failure.soft), None)
+    headline = f"the run ended as {state}" + (f" at {first.name}" if first else "")
     run = load_plan(run_uri)
-    stops = tuple(_stops(failures, error, commands(run)))
-    return Shown(headline, render(replace(_gathered(run, _with(headline, error)), stops=stops)))
+    inputs = _gathered(run, _with(headline, first.problems[0].what if first else error))
+    shown = [failure for failure in failures if not (failure.soft and inputs.leaderboard)]  # the board lists those
+    return Shown(headline, render(replace(inputs, stops=tuple(_stops(shown, error, commands(run))))))
 
 
 def _stops(failures: Sequence[Failure], error: str, known: dict[str, str]) -> Iterator[Stop]:
     """What each step said; workers that said the same are shown once."""
-    if not failures:
+    if all(failure.soft for failure in failures):
         yield Stop("a step", error or "it left no message", "", "", SILENT)
     for text in dict.fromkeys(failure.text for failure in failures):
         said = [failure for failure in failures if failure.text == text]

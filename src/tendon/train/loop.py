@@ -130,6 +130,8 @@ def _run(trial: Trial, signals: Interrupts, progress: Progress) -> TrainResult:
             raise _interrupted(signals.requested, num_done, num_steps, trial.saver.trial_uri)
     trial.finish_saving()
     progress(num_steps, num_steps)
+    if "loader/wait_share" in feeds.train.metrics:
+        logger.info("train: waited for data %.1f %% of the time", 100 * feeds.train.metrics["loader/wait_share"])
     metrics = latest(trial.tracker.lines) | {"train_s": trial.train_s}
     return TrainResult(
         uri, num_steps, metrics, start.step, weights_sha256(uri), str(engine.device), world.size, rules.best_names()

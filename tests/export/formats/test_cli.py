@@ -21,8 +21,10 @@ def test_json_to_checkpoint_to_pth_and_back(tmp_path: Path, monkeypatch: pytest.
     tree = json.loads((FOREIGN / "base.json").read_text())
     tree["algo"]["actor_layer_dims"], tree["train"]["batch_size"] = [8], 4
     (tmp_path / "base.json").write_text(json.dumps(tree))
-    steps = ["training.offline_steps=2", "training.log_freq=1", *NO_ROLLOUTS]
-    assert cli.main(["train", "--config", "base.json", "--dataset", "lift.hdf5", *steps]) == 0
+    steps = ["training.offline_steps=2", "training.log_freq=1", "--dataset", "lift.hdf5", *NO_ROLLOUTS]
+    assert cli.main(["train", "--config", "base.json", *steps]) == 0
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--config", "base.json", *steps, "--no-such-option"])
     (checkpoint,) = (tmp_path / "outputs" / "train" / "trials").glob("*/checkpoints/000002")
     export = ["export", "--format", "robomimic-0.3", "--checkpoint-uri"]
     assert cli.main([*export, str(checkpoint), "-o", "model.pth"]) == 0

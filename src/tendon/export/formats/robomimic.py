@@ -328,6 +328,12 @@ def _check_expressible(policy: Policy, version: str, where: str) -> None:
         refuse("robomimic 0.3 does not normalise actions", "the policy does", "write version 0.5")
     if not policy.bounded:
         refuse("robomimic bounds actions with tanh", "this policy does not", "policy.bounded=always when training")
+    if policy.config.resize:
+        refuse(
+            "robomimic does not resize images",
+            "the policy does",
+            "convert with data.resize and train without policy.resize",
+        )
     if getattr(config, "pred_future_acs", False) and getattr(config, "future_attention", "") == "full":
         refuse("robomimic's attention is causal", "policy.future_attention is full", "policy.future_attention=causal")
     if getattr(config, "pred_future_acs", False) and version == "0.3":
