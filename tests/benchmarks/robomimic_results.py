@@ -105,7 +105,9 @@ def ours(tree: dict[str, Any], dataset_uri: str) -> tuple[Any, float, float]:
     for first in range(0, config.training.offline_steps, STEPS_PER_EPOCH):
         began = time.process_time()
         for step in range(first, first + STEPS_PER_EPOCH):
-            update = engine.update(to_tensors(next(feeds.train), engine.policy, engine.device), step, measure=False)
+            update = engine.update(
+                to_tensors(next(feeds.train), engine.policy.window, engine.device), step, measure=False
+            )
             losses.append(update.loss.item())  # robomimic reads it at every step
         seconds.append((time.process_time() - began) / STEPS_PER_EPOCH)
     return engine.policy.eval(), statistics.median(seconds), statistics.mean(losses[-STEPS_PER_EPOCH:])
