@@ -89,6 +89,22 @@ def test_a_batch_is_kept_as_long_as_someone_holds_it(dataset: Dataset) -> None:
     loader.close()
 
 
+@pytest.mark.parametrize("processes", [0, 2])
+def test_the_memory_of_batches_can_be_pinned(dataset: Dataset, processes: int) -> None:
+    pinned: list[range] = []
+
+    def pin(memory: memoryview) -> None:
+        start = np.frombuffer(memory, np.uint8).ctypes.data
+        pinned.append(range(start, start + len(memory)))
+
+    loader = Loader(dataset, "all", DELTAS, 4, 1, means=Means(pin=pin, processes=processes, threads=1))
+    for _ in range(10):
+        for array in next(loader).values():
+            assert any(array.ctypes.data in memory for memory in pinned)
+    assert len(pinned) < 10  # once each, then used again
+    loader.close()
+
+
 def test_ranks_share_every_batch(dataset: Dataset) -> None:
     whole = Loader(dataset, "all", {STATE: (0,)}, 12, 1)
     for world in (2, 3, 4, 5):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -25,6 +25,9 @@ class Means:
     tier: Tier | Literal["auto"] = "auto"
     cache: Path | None = None  # a folder on a local disk for blocks of a remote dataset
     cache_bytes: int = 64 * GIB
+    # called once with the memory of every batch, which is used again: to page-lock it for copies to a device that go on
+    # in the background. Such a batch must be held until its copy is done, for what nobody holds is written anew
+    pin: Callable[[memoryview], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Batches of windows from a converted dataset: any batch by its number, exact epochs, a state of one integer.
 
-``Loader`` joins order, windows, shelf and gather. Called by the training loop, which makes tensors of the arrays. Axes:
-B windows, T deltas of a feature, D its numbers, H, W, C of an image.
+``Loader`` joins stream (which windows), shelf (what is in memory) and gather (into a batch). Called by the training
+loop, which makes tensors of the arrays. Axes: B windows, T deltas of a feature, D its numbers, H, W, C of an image.
 """
 
 from __future__ import annotations
@@ -9,28 +9,25 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 
 from tendon.data.dataset import Dataset
-from tendon.data.manifest import digest_of
 from tendon.errors import DataError
 from tendon.loader import mistakes
 from tendon.loader.ahead import Ahead
 from tendon.loader.budget import Needs, Shares, share_out
 from tendon.loader.cache import BLOCK, CachedBytes, Name
-from tendon.loader.choice import ONE_LANE_BYTES, SHUFFLED, Means, Ordering
-from tendon.loader.emphasis import Emphasis, emphasis
+from tendon.loader.choice import SHUFFLED, Means, Ordering
 from tendon.loader.fetch import Bytes, open_bytes
 from tendon.loader.gather import Chunk, chunk_of, fields_of, gather, gather_chunk, grouped
 from tendon.loader.layout import Layout
 from tendon.loader.meter import Meter
-from tendon.loader.order import LANES, Order, Units
 from tendon.loader.processes import Processes, Recipe
 from tendon.loader.shelf import Shelf
 from tendon.loader.slabs import Field, Slabs, arrays_in, slab_bytes
-from tendon.loader.slots import MineStudioOrder, Slots
+from tendon.loader.stream import Asked, Stream
 from tendon.loader.windows import Edge, spans_of, window_table
 
 log = logging.getLogger(__name__)
@@ -106,8 +103,8 @@ class Loader:
         rows = dataset.episodes(split, skip_episodes)
         self.num_episodes = len(rows)
         self._episode_index = np.array([row.index for row in rows], np.int64)
-        self._table = window_table([row.length for row in rows], spans.values(), stride, drop_n_last_frames)
-        if not self._table.num_windows:
+        table = window_table([row.length for row in rows], spans.values(), stride, drop_n_last_frames)
+        if not table.num_windows:
             raise mistakes.no_window(dataset, split, rows)
         schema = dataset.manifest.schema
         cameras = {each.name: each for each in schema.cameras if each.name in spans}
@@ -115,17 +112,15 @@ class Loader:
         lowdim = any(name in schema.dims for name in spans)
         unit_bytes = ordering.unit_bytes if ordering.kind == "shuffled" else 1  # a slot walks through one episode
         self._layout = Layout(dataset, rows, lowdim, list(cameras.values()), unit_bytes)
-        self._ordering, self._spans = ordering, spans
-        self._emphasis = self._emphasised(ordering, dataset, split)
-        self._order = self._ordered(ordering)
-        self.num_windows = self._order.num_windows
-        self._manifest = dataset.manifest.digest
-        self._plan = digest_of(self._asked(split, skip_episodes, drop_n_last_frames))[:16]
+        asked = Asked(split, spans, skip_episodes, drop_n_last_frames, ordering, batch_size, rank, world)
+        self._stream = Stream(dataset, self._layout, table, asked, seed)
+        self.num_windows = self._stream.num_windows
+        self._manifest, self._plan = dataset.manifest.digest, self._stream.plan
         self._substitute = on_bad_sample == "substitute"
         self._bad: set[int] = set()
         self._share_size = -(-batch_size // world)
         self._fields = fields_of(self._groups, self._share_size)
-        self._slabs = Slabs(slab_bytes(self._fields))
+        self._slabs = Slabs(slab_bytes(self._fields), self.means.pin)
         self._chunk: tuple[int, Chunk] | None = None
         self.shares = self._shares()
         self._shelf: Shelf | None = None
@@ -157,7 +152,7 @@ class Loader:
 
     def epoch_of(self, k: int) -> int:
         """The epoch in which batch ``k`` begins."""
-        return self._order.epoch_of(k * self.batch_size)
+        return self._stream.order.epoch_of(k * self.batch_size)
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         return self
@@ -242,15 +237,8 @@ class Loader:
         with self._lock:
             if not self._shelved().ready or self._bad:
                 self._expect(first)
-                return self._at(self._positions(first))
+                return self._at(self._stream.positions(first))
             return self._of_chunk(first)
-
-    def _positions(self, first: int) -> np.ndarray:
-        """Where this rank's windows of the batch at ``first`` stand in the stream."""
-        if self._ordering.kind == "shuffled":
-            return np.arange(first + (self.rank - first) % self.world, first + self.batch_size, self.world)
-        begin, end = (self.batch_size * r // self.world for r in (self.rank, self.rank + 1))
-        return np.arange(first + begin, first + end)
 
     def _at(self, positions: np.ndarray) -> dict[str, np.ndarray]:
         fields = fields_of(self._groups, len(positions))
@@ -265,10 +253,10 @@ class Loader:
         widest = max(len(group.span.deltas) for group in self._groups)
         many = max(1, CHUNK // (self._share_size * widest))
         begin, inside = first - first % (many * B), first % (many * B)
-        if inside % B or self._ordering.kind != "shuffled" or begin % self.world:  # another grid than k * batch_size
-            return self._at(self._positions(first))
+        if inside % B or not self._stream.shuffled or begin % self.world:  # another grid than k * batch_size
+            return self._at(self._stream.positions(first))
         if self._chunk is None or self._chunk[0] != begin:
-            located = self._located_run(begin, many * B)
+            located = self._stream.located_run(begin, many * B)
             used = self._chunk and self._chunk[1]
             self._chunk = (begin, chunk_of(shelf, self._groups, self._episode_index, *located, used))
         low, high = ((at - self.rank + self.world - 1) // self.world for at in (inside, inside + B))
@@ -282,19 +270,19 @@ class Loader:
         """This rank's share of the batch at ``first``, into memory of someone else."""
         with self._lock:
             self._expect(first)
-            positions = self._positions(first)
+            positions = self._stream.positions(first)
             self._fill(positions, arrays_in(whole, fields_of(self._groups, len(positions))))
 
     def _viewed(self, first: int, whole: np.ndarray) -> dict[str, np.ndarray]:
         """The batch at ``first`` that another process has put into ``whole``."""
-        positions = self._positions(first)
+        positions = self._stream.positions(first)
         return self._named(positions, arrays_in(whole, fields_of(self._groups, len(positions))))
 
     def _fill(self, positions: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
         shelf = self._shelved()
-        episodes_B, t_B = self._located(positions)
+        episodes_B, t_B = self._stream.located(positions)
         while self._bad or self._substitute:
-            episodes_B, t_B = self._replaced(positions, episodes_B, t_B)
+            episodes_B, t_B = self._stream.without(self._bad, positions, episodes_B, t_B)
             bad = gather(shelf, self._groups, episodes_B, t_B, arrays)
             if not bad:
                 break
@@ -307,8 +295,11 @@ class Loader:
 
     def _named(self, positions: np.ndarray | None, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         batch = {"episode_index": arrays["episode_index"], "frame_index": arrays["frame_index"]}
-        if self._ordering.kind != "shuffled" and positions is not None:
-            batch["slot"], batch["first"] = positions % self.batch_size, batch["frame_index"] == self._table.t0[0]
+        if not self._stream.shuffled and positions is not None:
+            batch["slot"], batch["first"] = (
+                positions % self.batch_size,
+                batch["frame_index"] == self._stream.table.t0[0],
+            )
         for i, group in enumerate(self._groups):
             at = 0
             for j, name in enumerate(group.names):
@@ -319,32 +310,6 @@ class Loader:
                     batch[name] = arrays[name]
                 batch[f"{name}_is_pad"] = arrays[f"pad {i}"]
         return batch
-
-    def _located(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Episode and t of the windows at positions."""
-        items = self._order.at(positions)
-        if self._emphasis is not None:
-            items = self._emphasis.windows(items, positions // self.num_windows)
-        return self._table.locate(items)
-
-    def _located_run(self, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Episode and t of this rank's windows among those at ``[first, first + count)``; ranks take turns."""
-        if self._emphasis is not None:
-            return self._located(np.arange(first + self.rank, first + count, self.world))
-        return self._table.locate(self._order.windows(first, count)[self.rank :: self.world])
-
-    def _replaced(
-        self, positions: np.ndarray, episodes_B: np.ndarray, t_B: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Windows of bad episodes replaced by the next window of the order that is not bad."""
-        if not self._bad:
-            return episodes_B, t_B
-        bad = np.fromiter(self._bad, np.int64)
-        positions, episodes_B, t_B = positions.copy(), episodes_B.copy(), t_B.copy()
-        while (wrong := np.isin(episodes_B, bad)).any():
-            positions[wrong] += 1 if self._ordering.kind == "shuffled" else self.batch_size
-            episodes_B[wrong], t_B[wrong] = self._located(positions[wrong])
-        return episodes_B, t_B
 
     def _mark(self, bad: Mapping[int, DataError]) -> None:
         for episode, error in bad.items():
@@ -363,8 +328,8 @@ class Loader:
         wanted: Sequence[int] = ()
         if not begin <= first <= (begin + end) // 2:  # far enough ahead is looked again half way through
             end = first + LOOK_AHEAD * self.batch_size
-            positions = np.concatenate([self._positions(at) for at in range(first, end, self.batch_size)])
-            episodes, _ = self._located(positions)
+            positions = np.concatenate([self._stream.positions(at) for at in range(first, end, self.batch_size)])
+            episodes, _ = self._stream.located(positions)
             units, where = np.unique(shelf.layout.unit_of[episodes], return_index=True)
             self._expected, self._soon = (first, end), units[np.argsort(where)].tolist()
             wanted = episodes[: self._share_size].tolist() if shelf.cold else ()
@@ -378,7 +343,8 @@ class Loader:
                 self._now, self._expected = self._samples, (0, -1)
                 means = self.means
                 self._shelf = Shelf(self._layout, columns, self.shares, source, means.threads, means.fetches)
-                self._shelf.next_use = self._next_use
+                look_ahead = LOOK_AHEAD * self.batch_size
+                self._shelf.next_use = lambda units: self._stream.next_use(units, self._now, look_ahead)
                 if isinstance(source, CachedBytes):
                     source.next_use = self._blocks_use
             return self._shelf
@@ -390,14 +356,6 @@ class Loader:
         sizes = {shard.key: shard.bytes for shard in self.dataset.manifest.shards}
         return CachedBytes(source, cache / self._manifest[:16], self.means.cache_bytes, sizes)
 
-    def _next_use(self, units: np.ndarray) -> np.ndarray:
-        if isinstance(self._order, Order):
-            return self._order.next_use(units, self._now)
-        episodes, _ = self._located(np.arange(self._now, self._now + LOOK_AHEAD * self.batch_size))
-        soon, where = np.unique(self._layout.unit_of[episodes], return_index=True)
-        at = np.searchsorted(soon, units).clip(max=len(soon) - 1)
-        return np.where(soon[at] == units, where[at], np.iinfo(np.int64).max)
-
     def _blocks_use(self, names: list[Name]) -> list[float]:
         """When the blocks of the disk cache are needed next: when the first of their units is."""
         if not hasattr(self, "_unit_blocks"):
@@ -408,7 +366,7 @@ class Loader:
                     for block in range(each.start // BLOCK, (each.end - 1) // BLOCK + 1):
                         blocks.setdefault((keys[each.shard], block), []).append(unit)
             self._unit_blocks = blocks
-        uses = self._next_use(np.arange(self._layout.num_units))
+        uses = self._stream.next_use(np.arange(self._layout.num_units), self._now, LOOK_AHEAD * self.batch_size)
         return [float(min((uses[u] for u in self._unit_blocks.get(name, ())), default=np.inf)) for name in names]
 
     def _num_ahead(self) -> int:
@@ -423,7 +381,7 @@ class Loader:
         if not means.processes:
             return Ahead(self, self._samples, self._num_ahead())
         budget = means.memory_budget // means.processes
-        own = replace(means, processes=0, ahead=0, memory_budget=budget)
+        own = replace(means, processes=0, ahead=0, memory_budget=budget, pin=None)
         recipe = Recipe(self.dataset.uri, {**self._arguments, "means": own}, self.state)
         return Processes(self, recipe, self._samples, means.processes, self.shares.ring, self._slabs.size)
 
@@ -439,57 +397,9 @@ class Loader:
 
     # ---------------------------------------------------------------------------------------------------- how it is made
 
-    def _emphasised(self, ordering: Ordering, dataset: Dataset, split: str) -> Emphasis | None:
-        if not ordering.weights and not ordering.repeated:
-            return None
-        places = {row.episode_id: i for i, row in enumerate(self._layout.rows)}
-        mistakes.check_ordering(ordering, places, dataset, split)
-        weights = {places[name]: weight for name, weight in ordering.weights.items() if name in places}
-        repeated = {places[name]: steps for name, steps in ordering.repeated.items() if name in places}
-        found = emphasis(self._table, weights, repeated, ordering.times)
-        if not found.num_items:
-            raise mistakes.no_window(dataset, split, self._layout.rows)
-        return found
-
-    def _ordered(self, ordering: Ordering) -> Order | Slots | MineStudioOrder:
-        counts = self._table.counts if self._emphasis is None else self._emphasis.counts
-        if ordering.kind == "slots":
-            return Slots(counts, self.batch_size, self.seed)
-        if ordering.kind == "minestudio":
-            order = MineStudioOrder(counts.tolist(), self.batch_size, self.world)
-            if not order.num_windows:
-                raise mistakes.too_few_windows(int(counts.sum()), self.batch_size)
-            return order
-        starts = np.concatenate([[0], np.cumsum(counts)])
-        units = Units(starts[self._layout.unit_start], np.diff(self._layout.unit_start))
-        lanes = ordering.lanes or (1 if self._layout.bytes_E.sum() < ONE_LANE_BYTES else LANES)
-        return Order(int(counts.sum()), self.seed, lanes, units, ordering.block)
-
-    def _asked(self, split: str, skip_episodes: Sequence[str], drop: int) -> dict[str, object]:
-        """All that makes the stream, besides dataset and seed."""
-        ordering = asdict(self._ordering)
-        ordering |= {"lanes": self._order.lanes, "repeated": {k: list(v) for k, v in self._ordering.repeated.items()}}
-        asked: dict[str, object] = {
-            "split": split,
-            "skip": sorted(skip_episodes),
-            "spans": {name: asdict(span) for name, span in sorted(self._spans.items())},
-            "stride": self._table.stride,
-            "drop": drop,
-            "ordering": ordering,
-        }
-        if self._ordering.kind != "shuffled":
-            asked["slots"] = self.batch_size
-        return asked
-
     def _shares(self) -> Shares:
-        layout, order = self._layout, self._order
+        layout, order, share = self._layout, self._stream.order, self._stream.in_play
         rows, encoded = int(layout.lengths.sum()), int(layout.bytes_E.sum())
-        share = 1.0
-        if isinstance(order, Order) and order.lanes > 1:
-            mine = -(-order.lanes // self.world) if order.lanes % self.world == 0 else order.lanes
-            share = min(1.0, 2 * mine * order.block / self.num_episodes)
-        elif not isinstance(order, Order):
-            share = min(1.0, 2 * self._share_size / self.num_episodes)
         unit_rows = np.add.reduceat(layout.lengths, layout.unit_start[:-1])
         unit_bytes = np.add.reduceat(layout.bytes_E, layout.unit_start[:-1])
         deltas = [len(set(group.span.deltas)) for group in self._groups if group.camera]

@@ -126,7 +126,10 @@ class Processes:
             weakref.finalize(self, Path(path).unlink, missing_ok=True)
         os.ftruncate(file, self._size)
         self._files.append(file)
-        return Shared(path, mmap.mmap(file, self._size))
+        memory = mmap.mmap(file, self._size)
+        if (pin := self._loader.means.pin) is not None:
+            pin(memoryview(memory))
+        return Shared(path, memory)
 
 
 def _serve(pipe: Connection, recipe: Recipe, size: int) -> None:

@@ -27,6 +27,8 @@ from tendon.loader.rooms import Buffers, Rooms
 
 log = logging.getLogger(__name__)
 
+LEAST_READ = 256 << 10  # bytes that neighbouring episodes are joined to, as far as connections are not idle for it
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -77,6 +79,7 @@ class Shelf:
         self._buffers = Buffers(shares.in_flight)
         self.num_threads, self.pool = threads, ThreadPoolExecutor(threads, "decode")
         self._fetchers = ThreadPoolExecutor(fetches, "fetch") if source.waits else None
+        self._fetches = fetches
         self.cold = source.waits  # nothing is there yet, and the first batch is waited for
         self._rest: list[tuple[int, Held, list[Range], int, Future[None]]] = []  # begun after what is waited for
         dtype = layout.dataset.manifest.schema.row_dtype
@@ -119,20 +122,19 @@ class Shelf:
                 if held is not None:
                     held.pins += 1
                     pinned[unit] = held
-            self._submit_rest()
-            self.cold = False
         if not pinned:  # everything is on its way for later batches
             self._let_go_of_coming()
             with self._lock:
                 held = self._start(units[0], True)
                 assert held is not None, "the budget holds the largest unit"
-                self._submit_rest()
                 held.pins += 1
                 pinned[units[0]] = held
         missing = []
         if any(held.coming for held in pinned.values()):
             units_e = ((episode, pinned.get(int(self.layout.unit_of[episode]))) for episode in episodes)
             missing = [f for episode, held in units_e if held is not None and (f := held.coming.get(episode))]
+        if not self.cold or any(job[-1] in missing for job in self._rest):
+            self._submit_rest()
         if missing:
             with self.meter.waiting("fetch" if self._source.waits else "decode"):
                 wait(missing)
@@ -142,6 +144,9 @@ class Shelf:
             except BaseException:
                 self._forget(pinned)
                 raise
+        if self._rest:  # by another thread: to start many takes as long as to read little
+            (self._fetchers or self.pool).submit(self._submit_rest)
+        self.cold = False
         return pinned, [unit for unit in units if unit not in pinned]
 
     def release(self, pinned: dict[int, Held]) -> None:
@@ -157,7 +162,8 @@ class Shelf:
             for unit in units:
                 if unit not in self._held and self._start(unit, False, wanted) is None:
                     break
-            self._submit_rest()
+            if not self.cold:
+                self._submit_rest()
 
     def rows_of(self, episodes: np.ndarray) -> np.ndarray:
         """The first row of every episode; they must be pinned."""
@@ -207,9 +213,12 @@ class Shelf:
         return held
 
     def _submit_rest(self) -> None:
-        for job in self._rest:
-            (self._fetchers or self.pool).submit(self._load, *job)
-        self._rest.clear()
+        """Begin what is not waited for: from now on nothing is held back."""
+        with self._lock:
+            self.cold = False
+            for job in self._rest:
+                (self._fetchers or self.pool).submit(self._load, *job)
+            self._rest.clear()
 
     def _make_room(self, unit: int, rows: int, encoded: int, first: bool) -> int | None:
         if self._rooms.whole and (self.decoded or self._encoded + encoded <= self.shares.encoded):
@@ -243,6 +252,7 @@ class Shelf:
 
     def _forget(self, pinned: dict[int, Held]) -> None:
         """After an error: what did not come may be asked for again."""
+        self._submit_rest()
         wait({future for held in pinned.values() for future in held.coming.values()})
         with self._lock:
             for unit, held in pinned.items():
@@ -251,25 +261,33 @@ class Shelf:
                     self._drop(unit)
 
     def _let_go_of_coming(self) -> None:
+        self._submit_rest()
         with self._lock:
             coming = {future for held in self._held.values() for future in held.coming.values()}
         with self.meter.waiting("fetch"):
             wait(coming)
 
     def _pieces(self, unit: int, wanted: Collection[int]) -> list[list[Range]]:
-        """What is read together: the whole unit; but episodes that someone waits for alone, each by itself."""
-        ranges = self.layout.ranges(unit)
-        if not wanted or len(self.layout.episodes(unit)) == 1:
+        """What is read together: the whole unit; but before anything is there, episodes that are waited for first.
+
+        Neighbours among them are read at once, up to so much that all connections are busy.
+        """
+        ranges, episodes = self.layout.ranges(unit), self.layout.episodes(unit)
+        if not wanted or len(episodes) == 1:
             return [ranges]
-        alone: dict[int, list[Range]] = {}
-        others: list[Range] = []
+        most = max(LEAST_READ, int(self.layout.bytes_E[list(wanted)].sum()) // self._fetches)
+        group, number, size = dict[int, int](), 0, 0
+        for episode in episodes:
+            if episode in wanted:
+                own = int(self.layout.bytes_E[episode])
+                if size + own > most or episode - 1 not in group:
+                    number, size = number + 1, 0
+                group[episode], size = number, size + own
+        pieces: dict[int, list[Range]] = {}
         for each in ranges:
-            for is_wanted, run in itertools.groupby(
-                each.parts, lambda part: part.episode if part.episode in wanted else -1
-            ):
-                found = _range(each.shard, list(run))
-                (others if is_wanted < 0 else alone.setdefault(is_wanted, [])).append(found)
-        return [*alone.values(), *([others] if others else [])]
+            for key, run in itertools.groupby(each.parts, lambda part: group.get(part.episode, 0)):
+                pieces.setdefault(key, []).append(_range(each.shard, list(run)))
+        return [pieces[key] for key in sorted(pieces, key=lambda key: (key == 0, key))]
 
     # --------------------------------------------------------------------------------------------------- bytes to rows
 

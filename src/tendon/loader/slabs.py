@@ -10,7 +10,7 @@ import math
 import mmap
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,8 +52,8 @@ def arrays_in(whole: np.ndarray, fields: tuple[Field, ...]) -> dict[str, np.ndar
 class Slabs:
     """A pool of slabs of one size."""
 
-    def __init__(self, size: int) -> None:
-        self.size, self.made = max(size, 1), 0
+    def __init__(self, size: int, pin: Callable[[memoryview], None] | None = None) -> None:
+        self.size, self.made, self._pin = max(size, 1), 0, pin
         self._free: list[mmap.mmap] = []
         self._lock = threading.Lock()
 
@@ -65,6 +65,8 @@ class Slabs:
                 self.made += 1
         if slab is None:
             slab = _memory(self.size)
+            if self._pin is not None:
+                self._pin(memoryview(slab))
         whole = np.frombuffer(slab, np.uint8)
         weakref.finalize(whole, self._free.append, slab).atexit = False
         return arrays_in(whole, fields)
