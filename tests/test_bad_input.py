@@ -228,8 +228,11 @@ def test_a_simulator_that_fails_in_one_episode_of_fifty(bundle: Path, tmp_path: 
     assert [row["seed"] for row in rows if row["status"] == "crashed"] == [100007]
 
 
-def test_a_simulator_that_keeps_failing_gives_no_rate(bundle: Path, tmp_path: Path) -> None:
-    seeds = ", ".join(f"seed_{100000 + n}: exit" for n in range(3))
-    done = roll_out(bundle, tmp_path, f"{{{seeds}}}", "eval.n_episodes=4")
-    assert_four_lines(done, 3, "crashed in 3 of 4", "out of luck", "eval.max_crashed")
+@pytest.mark.parametrize(("num_crashed", "most"), [(3, "0.1"), (4, "1.0")])
+def test_a_simulator_that_keeps_failing_gives_no_rate(
+    bundle: Path, tmp_path: Path, num_crashed: int, most: str
+) -> None:
+    seeds = ", ".join(f"seed_{100000 + n}: exit" for n in range(num_crashed))
+    done = roll_out(bundle, tmp_path, f"{{{seeds}}}", "eval.n_episodes=4", f"eval.max_crashed={most}")
+    assert_four_lines(done, 3, f"crashed in {num_crashed} of 4", "out of luck", "eval.max_crashed")
     assert_nothing_finished(tmp_path / "out")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from tests.benchmarks.rows import Skip, row
 ROUNDS = 5
 EPISODES, LENGTH, PIXELS = 48, 150, 84
 MILLION = 1_000_000
+STORE = "store-"  # how the folders of conversions begin
 
 
 def cpu_s(work: Callable[[], object]) -> float:
@@ -39,12 +41,15 @@ def _children_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def interleaved(*works: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
-    """Median CPU seconds of each, measured in turns."""
+def interleaved(
+    *works: Callable[[], object], rounds: int = ROUNDS, after: Callable[[], object] = lambda: None
+) -> list[float]:
+    """Median CPU seconds of each, measured in turns; ``after`` each of them comes what is not measured."""
     taken: list[list[float]] = [[] for _ in works]
     for _ in range(rounds):
         for each, work in zip(taken, works, strict=True):
             each.append(cpu_s(work))
+            after()
     return [statistics.median(each) for each in taken]
 
 
@@ -121,10 +126,16 @@ def described(path: Path) -> Any:
 
 
 def convert_once(source: Any, folder: Path, workers: int = 1) -> str:
-    """A whole conversion into a fresh store; the dataset's digest."""
+    """A whole conversion into a fresh store below ``folder``; the dataset's digest."""
     from tendon.data.convert import convert
 
-    return convert(source, tempfile.mkdtemp(dir=folder), "d", workers=workers).digest
+    return convert(source, tempfile.mkdtemp(prefix=STORE, dir=folder), "d", workers=workers).digest
+
+
+def forget_stores(folder: Path) -> None:
+    """Delete what ``convert_once`` made."""
+    for store in folder.glob(f"{STORE}*"):
+        shutil.rmtree(store)
 
 
 def per_step_peer(path: Path, folder: Path, episodes: int) -> None:
@@ -162,7 +173,11 @@ def convert_bound() -> float:
         source = described(path)
         convert_once(source, Path(folder))
         encode_all(path)
-        ours, bound = interleaved(lambda: convert_once(source, Path(folder)), lambda: encode_all(path))
+        ours, bound = interleaved(
+            lambda: convert_once(source, Path(folder)),
+            lambda: encode_all(path),
+            after=lambda: forget_stores(Path(folder)),
+        )
         return bound / ours
 
 
@@ -180,7 +195,10 @@ def convert_peer() -> float:
         source = described(path)
         convert_once(source, Path(folder))
         ours, peer = interleaved(
-            lambda: convert_once(source, Path(folder)), lambda: per_step_peer(path, Path(folder), part), rounds=3
+            lambda: convert_once(source, Path(folder)),
+            lambda: per_step_peer(path, Path(folder), part),
+            rounds=3,
+            after=lambda: forget_stores(Path(folder)),
         )
         return peer * 6 / ours
 
@@ -211,6 +229,7 @@ def two_processes() -> float:
                 digests.append(convert_once(source, Path(folder), workers))
                 walls.append(time.monotonic() - began)
                 critical.append(time.process_time() - own + (_children_s() - children) / 2)
+                forget_stores(Path(folder))
             assert digests[0] == digests[1]
             ratios.append(critical[0] / critical[1])
             print(f"19: wall {walls[0]:.1f} s and {walls[1]:.1f} s, CPU {critical[0]:.2f} s and {critical[1]:.2f} s")

@@ -105,7 +105,9 @@ def ours(tree: dict[str, Any], dataset_uri: str) -> tuple[Any, float, float]:
     for first in range(0, config.training.offline_steps, STEPS_PER_EPOCH):
         began = time.process_time()
         for step in range(first, first + STEPS_PER_EPOCH):
-            update = engine.update(to_tensors(next(feeds.train), engine.policy, engine.device), step, measure=False)
+            update = engine.update(
+                to_tensors(next(feeds.train), engine.policy.window, engine.device), step, measure=False
+            )
             losses.append(update.loss.item())  # robomimic reads it at every step
         seconds.append((time.process_time() - began) / STEPS_PER_EPOCH)
     return engine.policy.eval(), statistics.median(seconds), statistics.mean(losses[-STEPS_PER_EPOCH:])
@@ -128,14 +130,19 @@ def roll_out(policy: Any, rollouts: int) -> dict[int, bool | None]:
     return {one.seed: None if one.status == "crashed" else one.status == "success" for one in results}
 
 
-def result(algo: str, seed: int, rollouts: int = ROLLOUTS, epochs: int = EPOCHS) -> dict[str, Any]:
-    """Both trained and rolled out: which seeds each solves, losses, times. Kept in build/ until the code changes."""
+def file_of(algo: str, seed: int, rollouts: int, epochs: int) -> Path:
+    """Where a result is kept until the code changes."""
     from tendon.config.digest import code_version, digest
+
+    rooms = code_version("config", "data", "loader", "policies", "train", "evaluate", "sim")
+    return KEPT / f"{algo}-{seed}-{digest(config_of(algo, seed, epochs), EPISODES, NOISE, rollouts, rooms)}.json"
+
+
+def result(algo: str, seed: int, rollouts: int = ROLLOUTS, epochs: int = EPOCHS) -> dict[str, Any]:
+    """Both trained and rolled out: which seeds each solves, losses, times."""
     from tendon.export.formats.robomimic import import_pth
 
-    tree = config_of(algo, seed, epochs)
-    rooms = code_version("config", "data", "loader", "policies", "train", "evaluate", "sim")
-    kept = KEPT / f"{algo}-{seed}-{digest(tree, EPISODES, NOISE, rollouts, rooms)}.json"
+    kept, tree = file_of(algo, seed, rollouts, epochs), config_of(algo, seed, epochs)
     if not kept.exists():
         file, uri = prepare()
         with tempfile.TemporaryDirectory() as scratch:
@@ -160,9 +167,10 @@ def result(algo: str, seed: int, rollouts: int = ROLLOUTS, epochs: int = EPOCHS)
     return row
 
 
-def results(seeds: int = 1, rollouts: int = ROLLOUTS, epochs: int = EPOCHS) -> list[dict[str, Any]]:
+def results(seeds: int, rollouts: int, epochs: int, *, only_kept: bool = False) -> list[dict[str, Any]]:
     """One row per policy and training seed."""
-    return [result(algo, seed, rollouts, epochs) for algo in ALGOS for seed in range(1, seeds + 1)]
+    cells = [(algo, seed, rollouts, epochs) for algo in ALGOS for seed in range(1, seeds + 1)]
+    return [result(*cell) for cell in cells if not only_kept or file_of(*cell).exists()]
 
 
 def p_value(rows: list[dict[str, Any]]) -> float:
@@ -224,6 +232,7 @@ def main() -> int:
     parser.add_argument("--rollouts", type=int, default=ROLLOUTS)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--only", default="", help="ALGO:SEED, one training of each side, kept for the table")
+    parser.add_argument("--kept", action="store_true", help="the table of the cells that are made already")
     parser.add_argument("--output", default="tests/benchmarks/robomimic.md")
     given = parser.parse_args()
     if given.only:
@@ -231,7 +240,7 @@ def main() -> int:
         row = result(algo, int(seed), given.rollouts, given.epochs)
         print(json.dumps(row | {side: sum(row[side]) for side in ("ours", "theirs")}))
         return 0
-    rows = results(given.seeds, given.rollouts, given.epochs)
+    rows = results(given.seeds, given.rollouts, given.epochs, only_kept=given.kept)
     command = f"python -m tests.benchmarks.robomimic_results --seeds {given.seeds} --rollouts {given.rollouts} --epochs {given.epochs}"
     steps = given.epochs * STEPS_PER_EPOCH
     head = HEAD.format(

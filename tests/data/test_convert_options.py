@@ -101,7 +101,7 @@ def test_strict_makes_findings_errors(lift_like_hdf5: Maker, tmp_path: Path) -> 
     with pytest.raises(DataError) as error:
         convert(open_source(str(path)), str(tmp_path / "t"), "lift", strict=True)
     text = str(error.value)
-    for part in ("dimension 6 leave [-1, 1]", "1 of 7 episodes (demo_2)", "demo_9", "same values as demo_0", "strict"):
+    for part in ("dimension 6 leaves [-1, 1]", "1 of 7 episodes (demo_2)", "demo_9", "same values as demo_0", "strict"):
         assert part in text
     assert not (tmp_path / "t").exists()
 

@@ -44,7 +44,7 @@ def test_dataset_and_source_look_alike(lift_like_hdf5: Maker, tmp_path: Path) ->
     assert before.splits == after.splits
     for found in (before, after):
         text, page = draw(found), render_dataset(found)
-        for part in ("observation.robot0_eef_pos", "dimension 1 of 3 never change", "same values as demo_0", "train"):
+        for part in ("observation.robot0_eef_pos", "dimension 1 of 3 never changes", "same values as demo_0", "train"):
             assert part in text
             assert part in page
         assert 'src="http' not in page

@@ -84,8 +84,8 @@ def test_findings(lift_like_hdf5: Maker, tmp_path: Path) -> None:
         file["mask/valid"][0] = b"demo_1"
     dataset = opened(path, tmp_path)
     found = {(each.kind, each.where): each.message for each in compute_stats(dataset).findings}
-    assert found["constant", "observation.robot0_eef_pos"] == "dimension 1 of 3 never change"
-    assert found["tiny_span", "observation.robot0_eef_pos"] == "dimension 2 of 3 span less than 0.0001"
+    assert found["constant", "observation.robot0_eef_pos"] == "dimension 1 of 3 never changes"
+    assert found["tiny_span", "observation.robot0_eef_pos"] == "dimension 2 of 3 spans less than 0.0001"
     assert "from" in found["action_range", "action"]
     assert found["duplicate", "demo_3"] == "has the same values as demo_0"
     assert "demo_1" in found["split_overlap", "train"]

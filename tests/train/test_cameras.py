@@ -60,7 +60,7 @@ class Case:
 
     def batch(self, config: TrainConfig, engine: Engine, world: World = ALONE) -> dict[str, torch.Tensor]:
         feeds = open_feeds(self.uri, config, engine.policy.window, world)
-        return feeds.train_batch(feeds.next(config), 0, engine.policy, config)
+        return feeds.train_batch(feeds.next(config), 0, engine.policy, config.seed, engine.device)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def test_goals_are_the_last_step_of_the_episode(case: Case) -> None:
     engine = case.engine(config)
     feeds = open_feeds(case.uri, config, engine.policy.window)
     arrays = feeds.next(config)
-    batch = feeds.train_batch(arrays, 0, engine.policy, config)
+    batch = feeds.train_batch(arrays, 0, engine.policy, config.seed, engine.device)
     dataset = open_dataset(case.uri)
     for i, episode in enumerate(arrays["episode_index"]):
         row = next(row for row in dataset.rows if row.index == episode)

@@ -159,9 +159,9 @@ def span_findings(minimum: Mapping[str, Sequence[float]], maximum: Mapping[str, 
         tiny = np.flatnonzero((high > low) & (high - low < TINY_SPAN))
         for kind, dims in (("constant", constant), ("tiny_span", tiny)):
             if len(dims):
-                message = f"{_dims(dims)} of {len(low)} never change" if kind == "constant" else (
-                    f"{_dims(dims)} of {len(low)} span less than {TINY_SPAN}"
-                )  # fmt: skip
+                one = "s" if len(dims) == 1 else ""
+                says = f"never change{one}" if kind == "constant" else f"span{one} less than {TINY_SPAN}"
+                message = f"{_dims(dims)} of {len(low)} {says}"
                 findings.append(Finding(kind, name, message, len(dims)))
     return findings
 
@@ -177,7 +177,10 @@ def action_findings(
     span = f"from {lows.min():.4g} to {highs.max():.4g}"
     return [
         Finding(
-            "action_range", "action", f"{_dims(dims)} leave [-1, 1], {span}, in {_some(ids, outside > 0)}", len(dims)
+            "action_range",
+            "action",
+            f"{_dims(dims)} leave{'s' if len(dims) == 1 else ''} [-1, 1], {span}, in {_some(ids, outside > 0)}",
+            len(dims),
         )
     ]
 

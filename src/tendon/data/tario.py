@@ -195,9 +195,10 @@ def jpegs(
         return
     import simplejpeg
 
-    encode, colors = simplejpeg.encode_jpeg, ("GRAY", "Gray") if camera.channels == 1 else ("RGB", "420")
+    encode = simplejpeg.encode_jpeg
+    space, sampling = ("GRAY", "Gray") if camera.channels == 1 else ("RGB", "420")
     for frame in np.ascontiguousarray(frames):
-        yield encode(frame, quality, *colors, fastdct=False)
+        yield encode(frame, quality, space, sampling, fastdct=False)
 
 
 def _whole_video(episode: Episode, camera: Camera) -> tuple[VideoChunk, ...]:

@@ -125,7 +125,7 @@ def _roll_out(
         results = evaluate_policy(policy, env, eval, seeds, progress=progress.follow)
     wall_s = time.monotonic() - started
     crashed = [result for result in results if result.status == "crashed"]
-    if len(crashed) > eval.max_crashed * len(results):
+    if len(crashed) > min(eval.max_crashed * len(results), len(results) - 1):  # a rate needs one episode
         raise DataError(
             f"the simulator crashed in {len(crashed)} of {len(results)} episodes",
             where=f"{env.simulator}/{env.task}, seeds {', '.join(str(r.seed) for r in crashed[:5])}{' ...' if len(crashed) > 5 else ''}",

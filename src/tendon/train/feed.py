@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -66,15 +67,16 @@ class Feeds:
         arrays = next(self.train)
         return self.train.batch(0) if config.training.overfit_batch else arrays
 
-    def train_batch(self, arrays: Mapping[str, np.ndarray], step: int, policy: Policy, config: TrainConfig) -> Batch:
+    def train_batch(
+        self, arrays: Mapping[str, np.ndarray], step: int, policy: Policy, seed: int, device: torch.device
+    ) -> Batch:
         """The tensors of update ``step``, with the numbers that its windows are changed by at random.
 
         These are a function of seed, step and place in the batch: how many processes there are changes none of them.
         """
-        device = next(policy.parameters()).device
-        batch = to_tensors(arrays, policy, device)
+        batch = to_tensors(arrays, policy.window, device)
         if policy.num_draws:
-            generator = np.random.Generator(np.random.Philox(key=[config.seed, step]))
+            generator = np.random.Generator(np.random.Philox(key=[seed, step]))
             drawn_BN = generator.random((self.batch_size, policy.num_draws), np.float32)
             rank, size = self.world.rank, self.world.size
             own_B = (
@@ -87,7 +89,7 @@ class Feeds:
         """This process's share of the same few validation batches each time."""
         assert self.valid is not None
         for k in range(self.num_valid_batches):
-            yield to_tensors(self.valid.batch(k), policy, device)
+            yield to_tensors(self.valid.batch(k), policy.window, device)
 
     def close(self) -> None:
         """Stop whoever loads."""
@@ -165,22 +167,27 @@ def loader_deltas(window: Window) -> dict[str, tuple[int, ...]]:
     return deltas
 
 
-def to_tensors(arrays: Mapping[str, np.ndarray], policy: Policy, device: torch.device) -> Batch:
+def to_tensors(arrays: Mapping[str, np.ndarray], window: Window, device: torch.device) -> Batch:
     """The features of the window and their padding masks; on the CPU the tensors share the arrays' memory."""
-    window = policy.window
+    return {
+        name: _placed(arrays[stored] if steps is None else arrays[stored][:, steps], device)
+        for name, stored, steps in _parts(window)
+        if stored in arrays
+    }
+
+
+@lru_cache(maxsize=8)
+def _parts(window: Window) -> tuple[tuple[str, str, slice | None], ...]:
+    """Names in a batch, names in the loader's arrays, and the steps taken of them (None: all)."""
     keys = (*window.observation_keys, window.action_key)
-    tensors = {}
+    parts: list[tuple[str, str, slice | None]] = []
     for key in keys:
-        stored = key.removeprefix(GOAL)
-        has_goal = GOAL + stored in keys
-        taken = slice(-1, None) if key.startswith(GOAL) else slice(0, -1 if has_goal else None)
-        for name, source in ((key, stored), (f"{key}_is_pad", f"{stored}_is_pad")):
-            if source in arrays:
-                tensors[name] = _placed(arrays[source][:, taken], device)
-    for name in ("episode_index", "frame_index", "first") if window.carries else ():
-        if name in arrays:  # validation's windows stand alone
-            tensors[name] = _placed(arrays[name], device)
-    return tensors
+        stored, steps = key.removeprefix(GOAL), None
+        if GOAL + stored in keys:
+            steps = slice(-1, None) if key.startswith(GOAL) else slice(0, -1)
+        parts += [(key, stored, steps), (f"{key}_is_pad", f"{stored}_is_pad", steps)]
+    walking = ("episode_index", "frame_index", "first") if window.carries else ()
+    return (*parts, *((name, name, None) for name in walking))
 
 
 def _placed(array: np.ndarray, device: torch.device) -> Tensor:

@@ -103,7 +103,9 @@ def _run(trial: Trial, signals: Interrupts, progress: Progress) -> TrainResult:
         arrays = feeds.next(config)
         got = perf_counter()
         is_logged = step % training.log_freq == 0
-        update = engine.update(feeds.train_batch(arrays, step, engine.policy, config), step, measure=is_logged)
+        update = engine.update(
+            feeds.train_batch(arrays, step, engine.policy, config.seed, engine.device), step, measure=is_logged
+        )
         trial.watch.add(update.loss)
         if step == start.step:
             engine.check_used()

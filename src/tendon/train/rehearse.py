@@ -55,7 +55,7 @@ def rehearse(
         seconds, numbers = [], dict[str, float]()
         for step in range(NUM_STEPS):
             began = perf_counter()
-            batch = feeds.train_batch(feeds.next(config), step, engine.policy, config)
+            batch = feeds.train_batch(feeds.next(config), step, engine.policy, config.seed, engine.device)
             update = engine.update(batch, step, measure=True)
             numbers = update.numbers()
             seconds.append(perf_counter() - began)
