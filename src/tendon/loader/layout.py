@@ -12,6 +12,7 @@ import numpy as np
 
 from tendon.data.dataset import Dataset, EpisodeRow
 from tendon.data.episode import Camera
+from tendon.data.rows import Rows
 from tendon.data.tario import LOWDIM, MP4
 from tendon.errors import DataError
 from tendon.storage import join
@@ -154,6 +155,12 @@ class Layout:
             fix="delete the shard and the dataset's manifest.json, then convert again: only what is missing is made; "
             "or leave the episode out (data.skip_episodes)",
         )
+
+
+def as_stored(rows: Rows) -> Rows:
+    """The episodes in the order in which they lie in the shards, so that neighbours are fetched together."""
+    offset, shard = rows.column(f"{LOWDIM}/offset"), rows.column("shard")
+    return rows.chosen(np.lexsort((offset.to_numpy(), shard.to_numpy())))
 
 
 def _flat(dataset: Dataset, name: str, number: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

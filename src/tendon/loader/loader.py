@@ -22,7 +22,7 @@ from tendon.loader.cache import BLOCK, CachedBytes, Name
 from tendon.loader.choice import SHUFFLED, Means, Ordering
 from tendon.loader.fetch import Bytes, open_bytes
 from tendon.loader.gather import Chunk, chunk_of, fields_of, gather, gather_chunk, grouped
-from tendon.loader.layout import Layout
+from tendon.loader.layout import Layout, as_stored
 from tendon.loader.meter import Meter
 from tendon.loader.processes import Processes, Recipe
 from tendon.loader.shelf import Shelf
@@ -32,7 +32,7 @@ from tendon.loader.windows import Edge, spans_of, window_table
 
 log = logging.getLogger(__name__)
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 CHUNK = 1 << 17  # window steps that are worked out at once when everything is in memory
 LOOK_AHEAD = 32  # batches whose units are loaded before they are needed
 MOST_BAD = 0.001  # share of episodes that may be replaced, one at least
@@ -101,6 +101,8 @@ class Loader:
         mistakes.check(dataset, spans, batch_size, rank, world, stride, on_bad_sample)
         self.dataset, self.batch_size, self.seed, self.rank, self.world = dataset, batch_size, seed, rank, world
         rows = dataset.episodes(split, skip_episodes)
+        if ordering.kind == "shuffled":  # rows that walk through episodes keep the order of the episodes' numbers
+            rows = as_stored(rows)
         self.num_episodes = len(rows)
         self._episode_index = np.array([row.index for row in rows], np.int64)
         table = window_table([row.length for row in rows], spans.values(), stride, drop_n_last_frames)
