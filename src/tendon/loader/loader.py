@@ -253,7 +253,7 @@ class Loader:
         """The share when everything is in memory: what is common to many batches is worked out once."""
         shelf, B = self._shelved(), self.batch_size
         widest = max(len(group.span.deltas) for group in self._groups)
-        many = max(1, CHUNK // (self._share_size * widest))
+        many = max(1, min(CHUNK // (self._share_size * widest), self.num_windows // B))
         begin, inside = first - first % (many * B), first % (many * B)
         if inside % B or not self._stream.shuffled or begin % self.world:  # another grid than k * batch_size
             return self._at(self._stream.positions(first))
