@@ -85,7 +85,7 @@ def test_from_demonstrations_to_rollouts(case: Case) -> None:
     whole = case.train("whole")
     lines = [json.loads(line) for line in (case.folder / "whole/metrics.jsonl").read_text().splitlines()]
     losses = [line["train/loss"] for line in lines if "train/loss" in line]
-    assert np.mean(losses[-8:]) < 0.66 * np.mean(losses[:4])
+    assert np.mean(losses[-8:]) < 0.75 * np.mean(losses[:4])
     assert {"valid_loss", "valid_action_mse"} <= set(whole.metrics)
     assert any("train/loader_decode_s" in line for line in lines)
     with pytest.raises(Interrupted):
