@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tendon.data.dataset import Dataset, EpisodeRow
+from tendon.data.dataset import Dataset
 from tendon.data.episode import Camera
 from tendon.data.rows import Rows
 from tendon.data.tario import LOWDIM, MP4
@@ -47,13 +47,11 @@ class Range:
 class Layout:
     """The members that a set of features and cameras needs, of some episodes in the order of their number."""
 
-    def __init__(
-        self, dataset: Dataset, rows: Sequence[EpisodeRow], lowdim: bool, cameras: Sequence[Camera], unit_bytes: int
-    ) -> None:
+    def __init__(self, dataset: Dataset, rows: Rows, lowdim: bool, cameras: Sequence[Camera], unit_bytes: int) -> None:
         self.dataset, self.rows, self.cameras = dataset, rows, tuple(cameras)
-        self.lengths = np.array([row.length for row in rows], np.int64)
-        self.shard = np.array([row.shard for row in rows], np.int64)
-        number = np.array([row.index for row in rows], np.int64)
+        self.lengths = rows.lengths.astype(np.int64)
+        self.shard = rows.column("shard").to_numpy().astype(np.int64)
+        number = rows.numbers
         self._plain = [LOWDIM] if lowdim else []
         self._plain += [f"{camera.member}.mjpeg" for camera in cameras if camera.codec != MP4]
         keys = ("offset", "size", "crc32c")

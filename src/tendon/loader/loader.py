@@ -104,8 +104,8 @@ class Loader:
         if ordering.kind == "shuffled":  # rows that walk through episodes keep the order of the episodes' numbers
             rows = as_stored(rows)
         self.num_episodes = len(rows)
-        self._episode_index = np.array([row.index for row in rows], np.int64)
-        table = window_table([row.length for row in rows], spans.values(), stride, drop_n_last_frames)
+        self._episode_index = rows.numbers.astype(np.int64)
+        table = window_table(rows.lengths, spans.values(), stride, drop_n_last_frames)
         if not table.num_windows:
             raise mistakes.no_window(dataset, split, rows)
         schema = dataset.manifest.schema

@@ -55,7 +55,7 @@ def check(
 
 def check_ordering(ordering: Ordering, places: Mapping[str, int], dataset: Dataset, split: str) -> None:
     """Raise a ConfigError for weights that cannot work."""
-    everything = {row.episode_id for row in dataset.rows}
+    everything = set(dataset.rows.ids())
     for name in (*ordering.weights, *ordering.repeated):
         if name not in everything:
             near = difflib.get_close_matches(name, list(everything), 1, 0.4)

@@ -126,7 +126,7 @@ class Stream:
         ordering = self.ordering
         if not ordering.weights and not ordering.repeated:
             return None
-        places = {row.episode_id: i for i, row in enumerate(self._layout.rows)}
+        places = {name: i for i, name in enumerate(self._layout.rows.ids())}
         mistakes.check_ordering(ordering, places, dataset, self._asked.split)
         weights = {places[name]: weight for name, weight in ordering.weights.items() if name in places}
         repeated = {places[name]: steps for name, steps in ordering.repeated.items() if name in places}

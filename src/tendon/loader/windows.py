@@ -57,7 +57,7 @@ class WindowTable:
 
 
 def window_table(
-    lengths: Sequence[int], spans: Iterable[Span], stride: int = 1, drop_n_last_frames: int = 0
+    lengths: Sequence[int] | np.ndarray, spans: Iterable[Span], stride: int = 1, drop_n_last_frames: int = 0
 ) -> WindowTable:
     """The windows of episodes of these lengths; the edge ``none`` takes windows away, the others never do.
 

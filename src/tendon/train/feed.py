@@ -133,7 +133,7 @@ def open_feeds(dataset_uri: str, config: TrainConfig, window: Window, world: Wor
 
     memory = _means(data, 1 - VALID_MEMORY if num_frames else 1.0)
     train = load(data.split, training.batch_size, memory, walks=window.carries)
-    ids = {row.index: row.episode_id for row in dataset.rows}
+    ids = dict(enumerate(dataset.rows.ids()))
     if not num_frames:
         return Feeds(train, None, training.batch_size, 0, ids, world=world)
     parts = world.size * training.gradient_accumulation_steps
