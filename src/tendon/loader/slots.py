@@ -67,7 +67,9 @@ class Slots:
         self._stays: list[deque[_Stay]] = [deque() for _ in range(self.num_slots)]
         self._epoch = -1
         self._waiting, self._until = list[int](), dict[int, int]()  # and the batch at which an episode is over
-        self._crowded = int((self._sizes > 0).sum()) < 2 * self.num_slots  # too few to keep them apart
+        few = int((self._sizes > 0).sum()) < 2 * self.num_slots
+        long = int(self._sizes.max()) * self.num_slots > self.num_windows  # one slot alone would never catch up with it
+        self._crowded = few or long  # they cannot be kept apart
         self._queue: Iterator[int] = iter(())
         self._forgotten = 0  # batches before this one are no longer in the plan
 
