@@ -18,7 +18,6 @@ from tendon.train.ema import Ema, decay_at
 from tendon.train.engine import Engine
 from tendon.train.feed import to_tensors
 from tendon.train.objectives import weighed
-from tendon.train.open_loop import action_error
 from tendon.train.schedule import learning_rate
 from tests.train.small_trial import MemoryLoader, make_config, make_stats, run
 from tests.train.test_resume import outcome
@@ -193,18 +192,6 @@ def test_skip_leaves_out_the_update_and_counts_it() -> None:
     engine.update(batches[2], 1, measure=False)
     assert not torch.equal(engine.parameters[0], before[0])
     assert engine.num_skipped.item() == 1
-
-
-def test_open_loop_error_of_known_actions() -> None:
-    engine, _ = engine_and_batches()
-    episodes = [
-        {key: np.zeros((length, 2), np.float32) for key in ("observation.a_agent", "observation.b_target", "action")}
-        for length in (5, 3)
-    ]
-    error = action_error(
-        engine.policy, lambda seen, memory: (torch.full((2, 1, 2), 0.5), memory), episodes, engine.device
-    )
-    assert error == {"action_mse": 0.25, "action_l1": 0.5}
 
 
 def test_a_nan_stops_and_the_batch_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,11 +10,11 @@ from time import perf_counter
 
 from tendon.config.schema import TrainConfig
 from tendon.policies.base import Policy
+from tendon.train.action_error import action_error
 from tendon.train.callbacks import Callback, Run, make_callbacks
 from tendon.train.engine import Engine, Update
 from tendon.train.feed import Feeds
 from tendon.train.finite import FiniteWatch
-from tendon.train.open_loop import action_error
 from tendon.train.pulse import Pulse
 from tendon.train.saver import Saver, Start
 from tendon.train.track import Tracker
@@ -57,7 +57,7 @@ class Trial:
         self.tracker.train(step, numbers | waits | self.watch.numbers())
 
     def validate(self, num_done: int) -> dict[str, float]:
-        """Validation loss and open-loop action error; why they are a reason to save."""
+        """Validation loss and action error; why they are a reason to save."""
         if self.feeds.valid is None:
             return {}
         engine, policy = self.engine, self.engine.policy

@@ -1,7 +1,8 @@
-"""Open-loop action error: the policy is shown recorded episodes that it did not learn from, and its actions compared.
+"""Action error: the policy sees held-out recorded episodes step by step, and its actions are compared with theirs.
 
-The policy never acts, so errors do not add up: a policy whose success rate is 0 can still be told from one that has
-learnt nothing. Episodes run side by side, each with a memory of its own. Axes: E episodes, T time, D dimensions.
+It sees what it would see when acting: the steps of ``reading_deltas``, never a later one. Its actions change nothing, so
+errors do not add up: a policy whose success rate is 0 can still be told from one that has learnt nothing. Episodes run
+side by side, each with a memory of its own. Axes: E episodes, T time, D dimensions.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def action_error(policy: Policy, act: Act, episodes: Sequence[Episode], device: 
     squared = absolute = torch.zeros((), dtype=torch.float64)
     count = 0
     for t in range(0, int(lengths.max()), window.num_actions):
-        seen, _ = steps_of(np.full(len(episodes), t), lengths, np.array(window.observation_deltas))
+        seen, _ = steps_of(np.full(len(episodes), t), lengths, np.array(window.reading_deltas))
         observation = {key: _gathered(episodes, key, seen).to(device) for key in window.observation_keys}
         actions_END, memory = act(observation, memory)
         done, beyond = steps_of(np.full(len(episodes), t), lengths, np.arange(window.num_actions))

@@ -1,0 +1,119 @@
+"""Action error: numbers worked out by hand, and no policy is shown a step that lies in its future."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+
+from tendon.config.compose import compose
+from tendon.policies.base import Batch, Memory, Policy, Window
+from tendon.policies.registry import make_policy
+from tendon.train.action_error import action_error
+from tendon.train.feed import Episode
+
+CPU = torch.device("cpu")
+FEATURES = {"observation.a_agent": 2, "observation.b_target": 3, "action": 2}
+RNN = ["policy.hidden_dim=8", "policy.hidden_dims=[]", "policy.horizon=4", "policy.seq_length=4"]
+TRANSFORMER = ["policy.embed_dim=8", "policy.num_heads=2", "policy.num_layers=1", "policy.context_length=4"]
+FUTURE = ["policy.supervise_all_steps=true", "policy.pred_future_acs=true"]
+FAMILIES = {
+    "bc": ["policy=bc", "policy.hidden_dims=[8]"],
+    "bc_gaussian": ["policy=bc_gaussian", "policy.hidden_dims=[8]", "policy.low_noise_eval=false"],
+    "bc_gmm": ["policy=bc_gmm", "policy.hidden_dims=[8]"],
+    "bc_vae": ["policy=bc_vae", "policy.encoder_dims=[8]", "policy.decoder_dims=[8]"],
+    "bc_rnn": ["policy=bc_rnn", *RNN],
+    "bc_rnn_gmm": ["policy=bc_rnn_gmm", *RNN],
+    "bc_rnn, open loop": ["policy=bc_rnn", *RNN, "policy.open_loop=true"],
+    "bc_transformer": ["policy=bc_transformer", *TRANSFORMER],
+    "bc_transformer_gmm": ["policy=bc_transformer_gmm", *TRANSFORMER],
+    "bc_transformer, future actions": ["policy=bc_transformer", *TRANSFORMER, *FUTURE],
+}
+
+
+class Echo(Policy):
+    """Acts as it sees: the newest ``observation.a_agent``, plus how often it has acted before in this episode."""
+
+    def __init__(self, reading_deltas: tuple[int, ...] = (0,), num_actions: int = 1) -> None:
+        super().__init__()
+        steps = tuple(range(num_actions))
+        self.window = Window(("observation.a_agent",), "action", reading_deltas, steps, num_actions)
+
+    def start(self, *seeds: int) -> Memory:
+        return torch.zeros(len(seeds), 1, 1)
+
+    def act(self, observation: Batch, memory: Memory = None) -> tuple[torch.Tensor, Memory]:
+        newest = observation["observation.a_agent"][:, -1:]
+        return newest.expand(-1, self.window.num_actions, -1) + memory, memory + 1
+
+
+def episodes_of(*lengths: int, seed: int = 0) -> list[Episode]:
+    generator = np.random.default_rng(seed)
+    return [
+        {key: generator.uniform(-1, 1, (length, dim)).astype(np.float32) for key, dim in FEATURES.items()}
+        for length in lengths
+    ]
+
+
+def test_the_error_is_that_of_what_the_policy_saw_and_remembers() -> None:
+    """By hand: at step t the policy answers observation + t; steps behind the end of the short episode do not count."""
+    episodes = episodes_of(5, 3)
+    policy = Echo()
+    error = action_error(policy, policy.act, episodes, CPU)
+    differences = np.concatenate(
+        [one["observation.a_agent"] + np.arange(len(one["action"]))[:, None] - one["action"] for one in episodes]
+    )
+    assert error["action_mse"] == pytest.approx(float(np.square(differences).mean()), rel=1e-5)
+    assert error["action_l1"] == pytest.approx(float(np.abs(differences).mean()), rel=1e-5)
+
+
+def test_actions_executed_in_a_row_are_compared_with_their_own_steps() -> None:
+    """Two actions at a time of five steps: the policy is asked at 0, 2 and 4, and the sixth action has no counterpart."""
+    (episode,) = episodes_of(5)
+    policy = Echo(reading_deltas=(-1, 0), num_actions=2)
+    error = action_error(policy, policy.act, [episode], CPU)
+    predicted = episode["observation.a_agent"][[0, 0, 2, 2, 4]] + np.array([[0], [0], [1], [1], [2]])
+    assert error["action_mse"] == pytest.approx(float(np.square(predicted - episode["action"]).mean()), rel=1e-5)
+
+
+def actions_over(policy: Policy, episodes: Sequence[Episode]) -> list[torch.Tensor]:
+    """What the policy answers at each step at which validation asks it."""
+    answers: list[torch.Tensor] = []
+
+    def act(observation: Batch, memory: Memory) -> tuple[torch.Tensor, Memory]:
+        actions, memory = policy.act(observation, memory)
+        answers.append(actions)
+        return actions, memory
+
+    action_error(policy, act, episodes, CPU)
+    return answers
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_validation_shows_no_policy_the_future(family: str) -> None:
+    """Other observations after step t: the actions until t are the same bits, and later ones are not all the same."""
+    torch.manual_seed(0)
+    policy = make_policy(compose([*FAMILIES[family], "data.uri=x"]).policy, FEATURES).eval()
+    episodes, others = episodes_of(9, 7), episodes_of(9, 7, seed=1)
+    expected = actions_over(policy, episodes)
+    for t in range(6):
+        changed = [cut(episode, other, t) for episode, other in zip(episodes, others, strict=True)]
+        actions = actions_over(policy, changed)
+        assert all(torch.equal(actions[step], expected[step]) for step in range(t + 1)), f"step {t} sees a later one"
+        assert any(not torch.equal(actions[step], expected[step]) for step in range(t + 1, 9)), "nothing is looked at"
+
+
+def cut(episode: Episode, other: Episode, t: int) -> Episode:
+    """The episode with the observations of another one after step t."""
+    return {
+        key: values if key == "action" else np.concatenate([values[: t + 1], other[key][t + 1 :]])
+        for key, values in episode.items()
+    }
+
+
+def test_every_policy_of_the_tree_is_looked_at() -> None:
+    from tendon.config.tree import search_path
+
+    assert set(search_path(None).groups()["policy"]) <= set(FAMILIES)
