@@ -99,7 +99,7 @@ def test_a_place_that_does_not_exist(saved: Path, tmp_path: Path) -> None:
 
 
 def test_floats_stay_floats_for_every_yaml() -> None:
-    config = compose(["data.uri=x", "training.lr=1e-05", "policy.min_std=1e20", "training.weight_decay=2"])
+    config = compose(["data.uri=x", "training.lr=1e-05", "++policy.min_std=1e20", "training.weight_decay=2"])
     for tree in (yaml.safe_load(to_yaml(config)), OmegaConf.to_container(OmegaConf.create(to_yaml(config)))):
         assert from_dict(tree) == config
         assert [type(tree["training"][key]) for key in ("lr", "weight_decay")] == [float, float]

@@ -192,7 +192,7 @@ class ConfigGenerator(Sequence[Mapping[str, Any]]):
         trees = [{key: defaults[key] for key in partial} | tree for tree in trees]
         fixed = [key for key in keys if len({tree[key] for tree in trees}) == 1]
         varying = [key for key in keys if key not in fixed]
-        config = " ".join(f"{key}={trees[0][key]}" for key in fixed)
+        config = " ".join(f"{'++' if key.startswith('policy.') else ''}{key}={trees[0][key]}" for key in fixed)
         if not varying:
             return {"config": config, "sweep": []}
         names = [one.name for one in experiments]
@@ -208,7 +208,7 @@ class ConfigGenerator(Sequence[Mapping[str, Any]]):
 
 def trial_keys(config: Mapping[str, Any], place: str) -> dict[str, str]:
     """A robomimic configuration as overrides by key, without what a run chooses for all its trials."""
-    pairs = (text.partition("=") for text in translate(config, place).overrides)
+    pairs = (text.removeprefix("++").partition("=") for text in translate(config, place).overrides)
     return {key: value for key, _, value in pairs if key in SEEN or not key.startswith(CHOSEN_BY_RUN)}
 
 

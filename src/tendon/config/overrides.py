@@ -1,7 +1,8 @@
 """Overrides as text: Hydra's own grammar reads them, the schema judges their keys.
 
 ``key=value`` sets a key, ``group=option`` picks a file; ``+`` and ``~`` only where they mean something: in free
-mappings (env.options), and ``~`` for a key that a file has and the schema has not.
+mappings (env.options), and ``~`` for a key that a file has and the schema has not. ``++`` also sets a key that has no
+effect beside the others: a translated configuration keeps such values for the way back.
 """
 
 from __future__ import annotations
@@ -116,6 +117,8 @@ def _apply_one(change: Change, tree: dict[str, Any], places: Places, policy: str
         inner = [Change(f"{name}={quote(one)}", name, one, "set") for name, one in parts.items()]
         return apply(inner, tree, places, policy)
     places.put(key, COMMAND_LINE, _set(tree, key.split("."), change.value))
+    if not change.text.startswith("++"):
+        places.chosen.add(key)
     return []
 
 

@@ -15,6 +15,7 @@ class Places:
         self.places: dict[str, str] = {"": default}
         self.comments: dict[str, str] = {}
         self.before: dict[str, Any] = {}
+        self.chosen: set[str] = set()  # keys that a person set, beside the files that hold every key
 
     def __call__(self, key: str) -> str:
         """The place of a key."""
@@ -34,9 +35,11 @@ class Places:
             del self.places[old]
         self.places[key] = place
 
-    def put_file(self, name: str, marks: Mapping[str, Mark], prefix: str = "") -> None:
-        """A later file sets the keys it has."""
+    def put_file(self, name: str, marks: Mapping[str, Mark], prefix: str = "", *, chosen: bool = False) -> None:
+        """A later file sets the keys it has; ``chosen``: it names only what a person wanted (an experiment)."""
         for key, mark in marks.items():
+            if chosen:
+                self.chosen.add(f"{prefix}{key}")
             self.places[f"{prefix}{key}"] = f"{name}:{mark.line}"
             if mark.comment:
                 self.comments[f"{prefix}{key}"] = mark.comment
@@ -45,4 +48,5 @@ class Places:
         """One that can be changed."""
         twin = Places(self.places[""])
         twin.places, twin.comments, twin.before = dict(self.places), dict(self.comments), dict(self.before)
+        twin.chosen = set(self.chosen)
         return twin

@@ -283,6 +283,13 @@ class PolicyConfig(Section):
 
     name: str
 
+    def without_effect(self) -> dict[str, str]:
+        """Keys that change nothing beside the values of the others, each with what to set instead.
+
+        A saved configuration holds them all the same, so that run keys stay; who sets one by hand is refused.
+        """
+        return {}
+
 
 @dataclass(frozen=True)
 class CloningConfig(PolicyConfig):
@@ -331,6 +338,23 @@ class CloningConfig(PolicyConfig):
                 "policy.l2_weight=1.0",
             )
 
+    def without_effect(self) -> dict[str, str]:
+        """Keys of the heads that are not chosen, and the tanh that is there anyway."""
+        idle: dict[str, str] = {}
+        if self.head != "gmm":
+            idle["num_modes"] = "policy.head=gmm"
+        if self.head != "gaussian":
+            idle |= dict.fromkeys(("fixed_std", "init_std"), "policy=bc_gaussian")
+        if self.head == "deterministic":
+            idle |= dict.fromkeys(("min_std", "low_noise_eval", "std_activation"), "policy.head=gmm")
+        else:
+            idle |= dict.fromkeys(("l2_weight", "l1_weight", "cos_weight"), "policy.head=deterministic")
+        if self.head == "gaussian" and self.fixed_std:
+            idle["std_activation"] = "policy.fixed_std=false"
+        if self.action_normalization != "mean_std":
+            idle["bounded"] = "policy.action_normalization=mean_std"
+        return idle
+
 
 Layers = Annotated[tuple[Count, ...], Must("at least one layer", bool, "[1024,1024]")]
 
@@ -340,6 +364,10 @@ class BcConfig(CloningConfig):
     """Behaviour cloning with an MLP."""
 
     hidden_dims: Layers
+
+    def without_effect(self) -> dict[str, str]:
+        """One action a window, and it is never beyond the episode."""
+        return super().without_effect() | {"mask_padding": "policy=bc_rnn"}
 
 
 @dataclass(frozen=True)
@@ -358,9 +386,20 @@ class BcVaeConfig(CloningConfig):
 
     def conflicts(self) -> Iterator[Conflict]:
         """The decoder is the head."""
+        yield from super().conflicts()
         if self.head != "deterministic":
             what, why = f"policy.head is {self.head}", "a VAE decodes its actions: chance comes from the latent"
             yield Conflict("head", what, why, "policy.head=deterministic")
+
+    def without_effect(self) -> dict[str, str]:
+        """A VAE has three nets of its own, one head and one loss."""
+        idle = super().without_effect() | {"head": "policy=bc", "hidden_dims": "policy.decoder_dims=[300,400]"}
+        idle |= {"num_modes": "policy=bc_gmm", "min_std": "policy=bc_gmm", "std_activation": "policy=bc_gmm"}
+        idle |= {"low_noise_eval": "policy.latent_clip=0.5", "mask_padding": "policy=bc_rnn"}
+        idle |= dict.fromkeys(("l2_weight", "l1_weight", "cos_weight"), "policy.kl_weight=1.0")
+        if self.prior != "learned_conditioned":
+            idle["prior_dims"] = "policy.prior=learned_conditioned"
+        return idle
 
 
 @dataclass(frozen=True)
@@ -426,6 +465,21 @@ class BcTransformerConfig(CloningConfig):
             what, why = "policy.head is gaussian", "the transformer policy has a deterministic or a mixture head"
             yield Conflict("head", what, why, "policy.head=gmm")
 
+    def without_effect(self) -> dict[str, str]:
+        """The head stands on the embedding; only a window of several actions has padding or a future."""
+        idle = super().without_effect() | {"hidden_dims": "policy.embed_dim=512"}
+        if not self.supervise_all_steps:
+            idle["mask_padding"] = "policy.supervise_all_steps=true"
+        if not self.pred_future_acs:
+            idle["future_attention"] = "policy.pred_future_acs=true"
+        return idle
+
+
+# Keys whose values decide which others have an effect (``without_effect``).
+DECIDING = tuple(
+    f"policy.{key}"
+    for key in ("head", "fixed_std", "action_normalization", "prior", "supervise_all_steps", "pred_future_acs")
+)
 
 POLICIES: dict[str, type[PolicyConfig]] = {
     "bc": BcConfig,

@@ -18,6 +18,7 @@ from typing import Any, get_args, get_origin
 
 from tendon.config.keys import hint_of, nearest, plain
 from tendon.config.override_text import is_word, quote
+from tendon.config.schema import DECIDING
 from tendon.config.yaml_text import read_yaml
 from tendon.errors import ConfigError, Problem
 
@@ -118,10 +119,13 @@ def expand(parameters: Sequence[Parameter], base_name: str) -> tuple[Trial, ...]
     lengths = [len(members[0].values) for members in groups.values()]
     if (math.prod(lengths) if budget is None else min(math.prod(lengths), budget.trials)) > MAX_TRIALS:
         raise ConfigError.of([_too_many(groups, lengths)])
+    deciding = {one.key for one in parameters if one.key in DECIDING}
     trials, points = [], []
     for index_of in chosen_points(parameters, budget):
         name = _name(base_name, [(one, index_of[one.group]) for one in parameters])
-        overrides = tuple(f"{one.key}={quote(one.values[index_of[one.group]])}" for one in parameters)
+        overrides = tuple(
+            f"{_force(one.key, deciding)}{one.key}={quote(one.values[index_of[one.group]])}" for one in parameters
+        )
         trials.append(Trial(name, overrides))
         points.append(quote([_comparable(one.values[index_of[one.group]]) for one in parameters]))
     problems = [*_bad_names(trials), *_equal_trials(trials, points)]
@@ -296,6 +300,11 @@ def _as_typed(value: Any, hint: Any) -> Any:
 
 def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+
+
+def _force(key: str, deciding: set[str]) -> str:
+    """``++`` for a key that another swept key gives its effect: ``policy.num_modes`` beside ``policy.head``."""
+    return "++" if key.startswith("policy.") and deciding - {key} else ""
 
 
 def _is_plain(value: Any) -> bool:

@@ -159,7 +159,7 @@ def _compose(path: SearchPath, root: str, chosen: tuple[tuple[str, str], ...]) -
     places = Places(label(path.file(root) or first))
     problems: list[Problem] = []
     for prefix, file in _files(path, root, options):
-        places.put_file(label(file.path), file.marks, prefix)
+        places.put_file(label(file.path), file.marks, prefix, chosen=file.path.parent.name == "experiment")
         problems += file.problems
     return Composed({str(key): value for key, value in values.items()}, places, problems)
 

@@ -97,7 +97,19 @@ class _Reader:
         for conflict in made.conflicts():
             place = self.where(f"{prefix}{conflict.key}")
             self.problems.append(Problem(conflict.what, place, conflict.why, conflict.fix))
+        if isinstance(made, PolicyConfig):
+            self._no_effect(made, prefix)
         return made
+
+    def _no_effect(self, policy: PolicyConfig, prefix: str) -> None:
+        """Keys that a person set and that change nothing; those of a file that holds every key are let be."""
+        refused = {conflict.key for conflict in policy.conflicts()}
+        for key, instead in policy.without_effect().items():
+            full = f"{prefix}{key}"
+            if full in self.where.chosen and key not in refused:
+                why = f"no number of policy {policy.name} depends on it with these settings"
+                fix = f"{instead}, or leave {full} out (++{full}=VALUE keeps it all the same)"
+                self.problems.append(Problem(f"{full} has no effect", self.where(full), why, fix))
 
     def _policy(self, tree: Mapping[str, Any], prefix: str) -> Any:
         name = tree.get("name", MISSING)

@@ -105,7 +105,8 @@ def translate(
     if read.problems:
         raise ConfigError.of(list(dict.fromkeys(read.problems)))
     chosen = [f"policy={name}"] + [f"{key}={quote(value)}" for key, value in read.overrides.items()]
-    chosen += [f"policy.{key}={quote(value)}" for key, value in read.policy.items()]
+    # ++: robomimic writes every key, and those without effect are kept for the way back
+    chosen += [f"++policy.{key}={quote(value)}" for key, value in read.policy.items()]
     dataset = read("train.data")
     return Translation(
         tuple(chosen),

@@ -41,7 +41,7 @@ def import_robomimic(path: str, bundle_uri: str, overrides: Sequence[str] = ()) 
     goals = [bare(key) for key in seen if key.startswith(GOAL)]
     keys = [bare(key) for key in seen if not key.startswith(GOAL)]
     section = to_dict(imported.info.config)
-    chosen = [f"policy={section.pop('name')}", *(f"policy.{key}={quote(value)}" for key, value in section.items())]
+    chosen = [f"policy={section.pop('name')}", *(f"++policy.{key}={quote(value)}" for key, value in section.items())]
     config = compose([*overrides, *chosen, *_reads(keys, goals), "data.uri=imported"])
     with tempfile.TemporaryDirectory(prefix="tendon-import-") as scratch:
         folder = Path(scratch)

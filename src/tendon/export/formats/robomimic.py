@@ -142,7 +142,7 @@ def _config(name: str, section: dict[str, Any]) -> CloningConfig:
     from tendon.config.override_text import quote
 
     overrides = [f"policy={name}", "data.uri=imported"]
-    overrides += [f"policy.{key}={quote(list(v) if isinstance(v, tuple) else v)}" for key, v in section.items()]
+    overrides += [f"++policy.{key}={quote(list(v) if isinstance(v, tuple) else v)}" for key, v in section.items()]
     config = compose(overrides).policy
     assert isinstance(config, CloningConfig)
     assert isinstance(config, POLICIES[name])
