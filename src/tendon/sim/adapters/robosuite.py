@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from ..experts.can import CanExpert
 from ..experts.lift import LiftExpert
 from ..protocol import Array, Refused
 
 OPTIONS = {"robot": "Panda", "hard_reset": False}
 CAMERAS = ("agentview", "robot0_eye_in_hand")
+EXPERTS: dict[str, tuple[Any, str]] = {"Lift": (LiftExpert, "cube_pos"), "PickPlaceCan": (CanExpert, "Can_pos")}
 MAKE_SEED = 0  # what robosuite draws when a model is built (the size of Lift's cube) is the same in every guest
 
 
@@ -64,14 +66,19 @@ class Adapter:
         return self._draw(width, height, camera or CAMERAS[0], faithful=False)
 
     def reset_expert(self, seed: int, noise: float) -> None:
-        """Only Lift has a scripted expert."""
-        if self.task != "Lift":
-            raise Refused(f"there is no scripted expert for {self.task}", "use recorded demonstrations, or env=lift")
-        self.lift_expert = LiftExpert(seed, noise)
+        """Lift and Can have a scripted expert."""
+        if self.task not in EXPERTS:
+            raise Refused(
+                f"there is no scripted expert for {self.task}", "use recorded demonstrations, env=lift or env=can"
+            )
+        make_expert, self.grasped = EXPERTS[self.task]
+        self.scripted = make_expert(seed, noise)
 
     def expert(self) -> Array:
         """The expert's action for what was observed last."""
-        return self.lift_expert.act(self.raw["cube_pos"], self.raw["robot0_eef_pos"], self.raw["robot0_gripper_qpos"])
+        seen = self.raw
+        action: Array = self.scripted.act(seen[self.grasped], seen["robot0_eef_pos"], seen["robot0_gripper_qpos"])
+        return action
 
     def state(self, texts: bool) -> tuple[Array, str, str]:
         """Flattened MuJoCo state; the model with paths from robosuite on, which robosuite completes on loading."""
