@@ -97,7 +97,7 @@ TABLE = (
         "evaluation",
         str,
         "",
-        "Hydra overrides of the bundle's own configuration: env.horizon=200. Empty: none.",
+        "Hydra overrides of the bundle's own configuration: env.episode_length=200. Empty: none.",
     ),
     Parameter(
         "gpu_count",

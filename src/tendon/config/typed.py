@@ -38,7 +38,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def read_tree(tree: Mapping[str, Any], where: Places) -> tuple[TrainConfig | None, list[Problem]]:
     """The typed configuration, or None and every problem; ``where`` tells the place of a dotted key."""
-    reader = _Reader(where)
+    reader = ValueReader(where)
     config = reader.section(TrainConfig, tree, "")
     return (None if config is _BAD or reader.problems else config), reader.problems
 
@@ -70,7 +70,7 @@ def example_of(hint: Any) -> str:
     return {int: "8", float: "0.1", bool: "true", str: "TEXT", dict: "{}"}.get(kind, "null")
 
 
-class _Reader:
+class ValueReader:
     """Reads one tree and remembers what is wrong with it."""
 
     def __init__(self, where: Places) -> None:
