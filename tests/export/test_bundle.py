@@ -1,15 +1,23 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from tendon.config.compose import compose
 from tendon.errors import DataError
 from tendon.export import bundle as bundle_module
 from tendon.export.bundle import bundle_digest, export_bundle, find_bundle, load_policy
+from tendon.export.fresh import act_in_fresh_process
 from tendon.export.parity import compare, demand, fixed_inputs
+from tendon.policies.info import PolicyInfo
+from tendon.policies.registry import make_policy
 from tests.train.small_trial import run
 
 
@@ -34,6 +42,11 @@ def test_bundle_files_and_record(checkpoint: str, tmp_path: Path) -> None:
     assert record == dict(bundle.parity)
     assert (record["max_abs_difference"], record["tolerance"], record["holds"]) == (0.0, 0.0, True)
     assert len(record["inputs"]) == 64
+    assert record["what"].startswith("bundle in a fresh process")
+    assert record["sha256"] == {
+        name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+        for name in ("model.safetensors", "config.yaml", "stats.json", "policy.json")
+    }
     assert "`observation.a_agent` (2)" in (tmp_path / "card.md").read_text()
     described = json.loads((tmp_path / "policy.json").read_text())
     assert described["features"] == {"observation.b_target": 2, "observation.a_agent": 2, "action": 2}
@@ -68,8 +81,6 @@ def test_made_once(checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_checkpoint_may_be_pruned_later(checkpoint: str, tmp_path: Path) -> None:
-    import shutil
-
     gone = tmp_path / "trial/checkpoints/000040"
     shutil.copytree(checkpoint, gone)
     bundle = export_bundle(str(gone), str(tmp_path / "bundle"))
@@ -91,18 +102,78 @@ def test_a_policy_that_acts_otherwise_is_refused(checkpoint: str) -> None:
     assert not compare("bundle", trained, other, fixed_inputs(trained, info.features), tolerance=1e9).holds
 
 
-def test_export_fails_when_parity_does(checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = bundle_module.read_policy
+def test_the_bundle_is_asked_in_a_process_of_its_own(
+    checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A policy that acts differently at work than its files say, in this process: two copies of a file would agree."""
+    from tendon.policies.bc import Bc
 
-    def other_weights(folder: Path, where: str, device: str = "cpu") -> object:
-        policy, info = whole(folder, where, device)
-        if where == str(tmp_path):
-            with torch.no_grad():
-                next(iter(policy.parameters())).add_(1e-3)
-        return policy, info
+    plain = Bc.act
 
-    monkeypatch.setattr(bundle_module, "read_policy", other_weights)
-    with pytest.raises(DataError, match="does not act as"):
+    def act(self: Bc, *arguments: Any) -> tuple[torch.Tensor, Any]:
+        action, memory = plain(self, *arguments)
+        return action + 1e-3, memory
+
+    monkeypatch.setattr(Bc, "act", act)
+    with pytest.raises(DataError, match=r"fresh process .* does not act as") as caught:
+        export_bundle(checkpoint, str(tmp_path))
+    assert "the largest difference of an action is 0.00" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_memory_that_is_lost_late_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state of a recurrent policy that is not carried from its sixth step on."""
+    from tendon.policies.bc_rnn import BcRnn
+
+    small = {"policy.hidden_dim": 8, "policy.hidden_dims": "[]", "policy.horizon": 10, "policy.seq_length": 10}
+    config = compose(["policy=bc_rnn", "data.uri=x", *(f"{key}={value}" for key, value in small.items())])
+    features = {"observation.a_agent": 2, "action": 2}
+    policy = make_policy(config.policy, features).eval()
+    inputs = fixed_inputs(policy, features)
+    folder = tmp_path / "policy"
+    folder.mkdir()
+    save_file(policy.state_dict(), folder / "model.safetensors")
+    info = PolicyInfo(config.policy, features, policy.window)
+    (folder / "policy.json").write_text(json.dumps(info.to_json()))
+    actions = act_in_fresh_process(folder, inputs, "here")
+    assert compare("bundle", policy, actions, inputs).holds
+    assert len({action.numpy().tobytes() for action in actions}) == len(inputs)
+    plain = BcRnn.act
+
+    def forgetful(self: BcRnn, observation: Any, memory: Any = None) -> tuple[torch.Tensor, Any]:
+        if memory["step"][0] == 6:
+            memory = memory | {"state": torch.zeros_like(memory["state"])}
+        return plain(self, observation, memory)
+
+    monkeypatch.setattr(BcRnn, "act", forgetful)
+    assert not compare("bundle", policy, actions, inputs).holds
+
+
+def test_a_bundle_that_cannot_act_alone_says_why(checkpoint: str, tmp_path: Path) -> None:
+    policy, info = load_policy(checkpoint)
+    (tmp_path / "policy.json").write_text("{}")
+    with pytest.raises(DataError, match="in a process of its own") as caught:
+        act_in_fresh_process(tmp_path, fixed_inputs(policy, info.features), "s3://bucket/bundle")
+    assert caught.value.problems[0].where == "s3://bucket/bundle"
+    assert "cannot be read" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "stats.json"])
+def test_a_copy_is_proven_by_its_sha256(
+    checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Also of a file that no action depends on."""
+    plain = shutil.copyfile
+
+    def copy(source: Path, target: Path) -> None:
+        plain(source, target)
+        if Path(target).name == name:
+            data = bytearray(Path(target).read_bytes())
+            data[-3] ^= 1
+            Path(target).write_bytes(data)
+
+    monkeypatch.setattr(shutil, "copyfile", copy)
+    with pytest.raises(DataError, match=f"{name} of the bundle is not the checkpoint's"):
         export_bundle(checkpoint, str(tmp_path))
     assert list(tmp_path.iterdir()) == []
 

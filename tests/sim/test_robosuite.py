@@ -102,7 +102,7 @@ def test_can_and_square_by_name(task, width):
 def test_a_task_without_an_expert_says_which_have_one():
     with Guest(replace(LIFT, task="NutAssemblySquare")) as guest:
         guest.reset(1)
-        with pytest.raises(ConfigError, match="no scripted expert.*\n.*\n.*env=can"):
+        with pytest.raises(ConfigError, match=r"no scripted expert.*\n.*env=can"):
             guest.reset_expert(1, 0.0)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tendon.errors import DataError
 from tendon.storage import open_store
-from tendon.storage.trees import has_tree, put_tree
+from tendon.storage.trees import file_sha256, has_tree, put_tree
 from tendon.train.checkpoint import digests, fetch
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def export_bundle(checkpoint_uri: str, bundle_uri: str) -> Bundle:
         logger.info("export: already made: %s", bundle_uri)
         return found
     from tendon.export.card import make_card
+    from tendon.export.fresh import act_in_fresh_process
     from tendon.export.parity import compare, demand, fixed_inputs
 
     with tempfile.TemporaryDirectory(prefix="tendon-export-") as scratch:
@@ -59,15 +60,36 @@ def export_bundle(checkpoint_uri: str, bundle_uri: str) -> Bundle:
         result.mkdir()
         for name in FILES:
             shutil.copyfile(source / name, result / name)
+        copied = _demand_same_bytes(checkpoint_uri, {name: file_sha256(result / name) for name in FILES}, bundle_uri)
         trained, info = read_policy(source, checkpoint_uri)
-        exported, _ = read_policy(result, bundle_uri)
         inputs = fixed_inputs(trained, info.features)
-        record = demand(compare("bundle beside its checkpoint", trained, exported, inputs), bundle_uri)
-        parity = {"checkpoint_uri": checkpoint_uri, **record.to_json()}
+        actions = act_in_fresh_process(result, inputs, bundle_uri)
+        what = "bundle in a fresh process beside the policy of its checkpoint"
+        record = demand(compare(what, trained, actions, inputs), bundle_uri)
+        parity = {"checkpoint_uri": checkpoint_uri, **record.to_json(), "sha256": copied}
         (result / "parity.json").write_text(json.dumps(parity, indent=1) + "\n")
-        (result / "card.md").write_text(make_card(exported, info, checkpoint_uri, record))
+        (result / "card.md").write_text(make_card(trained, info, checkpoint_uri, record))
         put_tree(open_store(bundle_uri), "", result)
+    _demand_same_bytes(checkpoint_uri, digests(open_store(bundle_uri)), bundle_uri)
     return Bundle(bundle_uri, bundle_digest(bundle_uri), checkpoint_uri, parity)
+
+
+def _demand_same_bytes(checkpoint_uri: str, files: Mapping[str, str], bundle_uri: str) -> dict[str, str]:
+    """The sha256 of the copied files; those that the checkpoint was committed with.
+
+    Raises:
+        DataError: a copy is another one.
+    """
+    committed = {name.removeprefix(IN_CHECKPOINT): value for name, value in digests(open_store(checkpoint_uri)).items()}
+    for name in FILES:
+        if files.get(name) != committed[name]:
+            raise DataError(
+                f"{name} of the bundle is not the checkpoint's",
+                where=f"{bundle_uri}/{name}",
+                why=f"its sha256 is {files.get(name)}, the checkpoint's {committed[name]}",
+                fix="run the export again; if it stays, check the disk that TMPDIR names",
+            )
+    return {name: files[name] for name in FILES}
 
 
 def find_bundle(bundle_uri: str, checkpoint_uri: str) -> Bundle | None:

@@ -35,6 +35,7 @@ def import_robomimic(path: str, bundle_uri: str, overrides: Sequence[str] = ()) 
 
     from tendon.config.compose import compose, to_dict, to_yaml
     from tendon.export.bundle import bundle_digest, read_policy
+    from tendon.export.fresh import act_in_fresh_process
 
     imported = import_pth(path)
     seen = [key for key in imported.info.features if key != ACTION]
@@ -52,7 +53,9 @@ def import_robomimic(path: str, bundle_uri: str, overrides: Sequence[str] = ()) 
         torch.save(_foreign_content(imported.foreign), folder / FOREIGN)
         made, _ = read_policy(folder, bundle_uri)
         inputs = fixed_inputs(made, imported.info.features)
-        record = demand(compare("bundle beside the robomimic checkpoint", imported.policy, made, inputs), bundle_uri)
+        actions = act_in_fresh_process(folder, inputs, bundle_uri)
+        what = "bundle in a fresh process beside the robomimic checkpoint"
+        record = demand(compare(what, imported.policy, actions, inputs), bundle_uri)
         parity = {"checkpoint_uri": path, **record.to_json()}
         (folder / "parity.json").write_text(json.dumps(parity, indent=1) + "\n")
         (folder / "card.md").write_text(make_card(made, imported.info, path, record))
