@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from tendon.errors import ConfigError, DataError, Interrupted
 from tendon.policies.base import LossOutput
@@ -192,6 +193,64 @@ def test_skip_leaves_out_the_update_and_counts_it() -> None:
     engine.update(batches[2], 1, measure=False)
     assert not torch.equal(engine.parameters[0], before[0])
     assert engine.num_skipped.item() == 1
+
+
+class Norms(nn.Module):
+    """A batch norm and dropout before a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.drop, self.linear = nn.BatchNorm1d(2), nn.Dropout(0.5), nn.Linear(2, 2)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.linear(self.drop(self.norm(values)))
+        return made
+
+
+@pytest.mark.parametrize("by", ["configuration", "policy", "each parameter"])
+def test_a_frozen_module_is_really_frozen(monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    """Weights and buffers stay, dropout is off, and it stays so after a validation; beside it a batch norm learns."""
+    from tendon.policies.bc import Bc
+
+    made, plain = Bc.__init__, Bc.loss
+
+    def with_norms(self: Bc, *arguments: Any) -> None:
+        made(self, *arguments)
+        self.base, self.adapter = Norms(), Norms()
+
+    def loss(self: Bc, batch: dict[str, torch.Tensor], memory: Any = None) -> LossOutput:
+        seen = batch["observation.a_agent"][:, 0]
+        output = plain(self, batch)
+        return replace(output, loss=output.loss + self.adapter(self.base(seen)).square().mean())
+
+    monkeypatch.setattr(Bc, "__init__", with_norms)
+    monkeypatch.setattr(Bc, "loss", loss)
+    names = tuple(f"base.{name}" for name, _ in Norms().named_parameters())
+    if by == "policy":
+        monkeypatch.setattr(Bc, "frozen", lambda self: ("base",), raising=False)
+    options = {"configuration": {"freeze": ("base",)}, "policy": {}, "each parameter": {"freeze": names}}[by]
+    engine, batches = engine_and_batches(3, **options)
+    policy = engine.policy
+    before = {name: value.clone() for name, value in policy.state_dict().items()}
+    for step, batch in enumerate(batches):
+        engine.update(batch, step, measure=False)
+        engine.validate(batches[:1])
+    seen = batches[-1]["observation.a_agent"][:, 0]
+    assert policy.training
+    assert torch.equal(policy.base(seen), policy.base(seen))  # type: ignore[operator]
+    assert not torch.equal(policy.adapter(seen), policy.adapter(seen))  # type: ignore[operator]
+    moved = {name for name, value in policy.state_dict().items() if not torch.equal(value, before[name])}
+    assert not [name for name in moved if name.startswith("base.")]
+    assert {"adapter.norm.running_mean", "adapter.norm.num_batches_tracked", "adapter.linear.weight"} <= moved
+
+
+def test_a_policy_that_freezes_what_it_does_not_have_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tendon.policies.bc import Bc
+
+    monkeypatch.setattr(Bc, "frozen", lambda self: ("backbone",))
+    with pytest.raises(ConfigError, match="no learning parameter under backbone") as caught:
+        engine_and_batches()
+    assert caught.value.problems[0].where == "policy=bc"
 
 
 def test_a_nan_stops_and_the_batch_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,13 @@ class Policy(nn.Module):
         0  # how many numbers of chance loss takes for each window; a batch without them is not changed at random
     )
 
+    def frozen(self) -> tuple[str, ...]:
+        """Names of modules that never learn, beside those of ``training.freeze``: no gradient, and evaluation mode always.
+
+        So the statistics of a batch norm in them stay, and dropout in them does nothing.
+        """
+        return ()
+
     def loss(self, batch: Batch, memory: Memory = None) -> LossOutput:
         """Loss of a batch of raw (not normalised) windows: ``{key: [B, T, D]}`` and ``{key}_is_pad: [B, T]``.
 

@@ -23,7 +23,7 @@ from tendon.train.carry import detached
 from tendon.train.device import pick_device
 from tendon.train.ema import Ema
 from tendon.train.objectives import weighed
-from tendon.train.optimizer import freeze, make_optimizer
+from tendon.train.optimizer import freeze, make_optimizer, training_mode
 from tendon.train.parallel import Parallel, whole
 from tendon.train.ranks import ALONE, World
 from tendon.train.schedule import learning_rate
@@ -71,6 +71,8 @@ class Engine:
         self.policy: Policy = make_policy(config.policy, features, stats).to(self.device)
         self.info = PolicyInfo(config.policy, features, self.policy.window)
         freeze(self.policy, training.freeze)
+        freeze(self.policy, self.policy.frozen(), where=f"policy={config.policy.name}")
+        training_mode(self.policy)
         self.parallel = Parallel(training, self.policy, self.device, world)
         self.optimizer = make_optimizer(training, self.policy)
         named = {name: p for name, p in self.policy.named_parameters() if p.requires_grad}
@@ -174,7 +176,7 @@ class Engine:
         gpus = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=gpus), average.applied() if average else nullcontext():
             yield self.policy
-        self.policy.train()
+        training_mode(self.policy)
 
     def check_used(self) -> None:
         """After the first update: every learning parameter has a gradient; several processes would wait for it for ever.

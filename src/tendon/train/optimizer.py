@@ -17,21 +17,30 @@ OPTIMIZERS: dict[str, type[torch.optim.Adam]] = {"adam": torch.optim.Adam, "adam
 Named = list[tuple[str, nn.Parameter]]
 
 
-def freeze(policy: nn.Module, prefixes: Sequence[str]) -> None:
+def freeze(policy: nn.Module, prefixes: Sequence[str], where: str = "training.freeze") -> None:
     """Switch learning off for every parameter whose name is, or begins with, one of ``prefixes``."""
     for prefix in prefixes:
         found = [parameter for name, parameter in policy.named_parameters() if _under(name, prefix)]
         if not found:
-            raise _no_such("training.freeze", prefix, policy)
+            raise _no_such(where, prefix, policy)
         for parameter in found:
             parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in policy.parameters()):
         raise ConfigError(
             "nothing is left to learn",
-            where="training.freeze",
+            where=where,
             why=f"{', '.join(prefixes)} is every parameter of the policy",
             fix="name fewer parts",
         )
+
+
+def training_mode(policy: nn.Module) -> None:
+    """Training mode, but for modules of which nothing learns: those act as they will, and their buffers stay."""
+    policy.train()
+    for module in policy.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            module.eval()
 
 
 def make_optimizer(training: TrainingConfig, policy: nn.Module) -> torch.optim.Optimizer:
