@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -40,7 +39,6 @@ except SystemExit as left:
 """
 
 
-@pytest.mark.skipif(importlib.util.find_spec("tendon.cli") is None, reason="the command line is not merged yet")
 @pytest.mark.parametrize("arguments", [("--help",), ("train", "--help"), ("--version",)], ids=" ".join)
 def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
     assert not imported_by(RUN_TENDON, *arguments) & HEAVY

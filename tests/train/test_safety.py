@@ -55,7 +55,9 @@ def test_a_rehearsal_keeps_nothing(tmp_path: Path) -> None:
     seen = rehearse(make_config(), "memory", make_stats(), str(tmp_path / "trial"), open_data=OpenMemory())
     assert {"loss", "grad_norm", "valid_loss"} <= set(seen.numbers)
     assert seen.total_s == pytest.approx(seen.step_s * 40)
-    assert seen.checkpoint_bytes > 0
+    written = Path(run(tmp_path / "beside").checkpoint_uri)
+    weights = sum(file.stat().st_size for file in written.rglob("*.safetensors"))
+    assert weights * 0.8 < seen.checkpoint_bytes < weights * 1.3
     assert not (tmp_path / "trial").exists()
 
 

@@ -8,14 +8,17 @@ import re
 import signal
 import struct
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from time import perf_counter, sleep
 from typing import Any
 
 import pytest
 
 from tendon.errors import ConfigError, Interrupted, MissingDependency
 from tendon.train.callbacks import make_callbacks
-from tests.train.small_trial import run
+from tendon.train.schedule import learning_rate
+from tests.train.small_trial import make_config, run
 
 KATIB = re.compile(r"([\w|-]+)\s*=\s*([+-]?\d*(\.\d+)?([Ee][+-]?\d+)?)")  # its default filter
 
@@ -95,10 +98,22 @@ def test_lines_for_katib(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_the_seeds_monitors(tmp_path: Path) -> None:
-    run(tmp_path, callbacks=("LearningRateMonitor", "SpeedMonitorCallback"))
+    """The rate of each line's update by the schedule, and updates per second between the lines."""
+    pause_s = 0.01
+    config = make_config()
+    began = perf_counter()
+    run(tmp_path, lambda k: sleep(pause_s), callbacks=("LearningRateMonitor", "SpeedMonitorCallback"))
+    elapsed_s = perf_counter() - began
     lines = [line for line in lines_of(tmp_path) if "train/loss" in line]
-    assert all(line["train/lr-Adam"] > 0 or line["step"] == 0 for line in lines)
+    assert [line["train/lr-Adam"] for line in lines] == [
+        learning_rate(config.training, line["step"], 1) for line in lines
+    ]
+    assert len({line["train/lr-Adam"] for line in lines}) > 1
     assert ["train/speed(batch/s)" in line for line in lines] == [False, True, True, True]
+    intervals = [b["step"] - a["step"] for a, b in pairwise(lines)]
+    seconds = [count / line["train/speed(batch/s)"] for count, line in zip(intervals, lines[1:], strict=True)]
+    assert all(took > count * pause_s for took, count in zip(seconds, intervals, strict=True))
+    assert sum(seconds) < elapsed_s
 
 
 OWN = """

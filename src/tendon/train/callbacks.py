@@ -62,7 +62,7 @@ class Callback:
 
 
 class LearningRateMonitor(Callback):
-    """``lr-Adam``, and ``lr-Adam/pg2`` for a second group: the rate of the next update, as Lightning's monitor names it."""
+    """``lr-Adam``, and ``lr-Adam/pg2`` for a second group: the rate of the line's update, under the name of Lightning's monitor."""
 
     def more_numbers(self, run: Run, step: int) -> Mapping[str, float]:
         """One number per parameter group."""
