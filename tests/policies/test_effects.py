@@ -206,6 +206,9 @@ def test_a_saved_configuration_holds_them_and_an_experiment_may_not(tmp_path: An
     with pytest.raises(ConfigError, match="has no effect") as caught:
         compose(["data.uri=x", "experiment=mine"], config_dir=str(tmp_path))
     assert caught.value.problems[0].where.endswith("mine.yaml:5")
+    assert (
+        compose(["data.uri=x", "experiment=reach_bc", "policy=bc_vae"]).policy.name == "bc_vae"
+    )  # it sets hidden_dims
 
 
 def test_a_sweep_may_vary_a_key_together_with_what_gives_it_its_effect() -> None:

@@ -13,14 +13,15 @@ import pytest
 from tendon import steps
 from tendon.cli import main
 from tendon.data.dataset import open_dataset
-from tendon.errors import ConfigError, DataError
+from tendon.data.sources import open_source
+from tendon.errors import ConfigError, DataError, Problem
 from tendon.registry.plan import RunPlan, load_plan
 
 Maker = Callable[..., Path]
 BASE = "experiment=reach_bc"
 
 
-def planned(source: Path, store: Path, config: str) -> tuple[RunPlan, steps.PlanResult]:
+def planned(source: Path | str, store: Path, config: str) -> tuple[RunPlan, steps.PlanResult]:
     result = steps.plan(
         source_uri=str(source), store_uri=str(store), dataset_name="d", config=f"{BASE} {config}", sweep=[],
         episodes=1, confirm_episodes=1, champion="c", promote=False,
@@ -73,3 +74,52 @@ def test_strict_is_asked_for_in_the_configuration(lift_like_hdf5: Maker, tmp_pat
 def test_a_wrong_option_is_said_before_anything_is_made(lift_like_hdf5: Maker, tmp_path: Path, wrong: str) -> None:
     with pytest.raises(ConfigError, match=wrong.partition("=")[0]):
         planned(lift_like_hdf5(), tmp_path, wrong)
+
+
+FAMILIES = ("bc", "bc_vae", "bc_rnn", "bc_transformer")
+SEES = "env.observation=[object,agentview_image]"
+
+
+def refused(source: Path | str, store: Path, config: str) -> list[Problem]:
+    with pytest.raises(ConfigError) as caught:
+        planned(source, store, config)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize("policy", FAMILIES)
+def test_a_crop_larger_than_the_camera_is_refused_at_plan(lift_like_hdf5: Maker, tmp_path: Path, policy: str) -> None:
+    """By the size of the source's images, by that of data.resize, and by what the simulator draws."""
+    source = lift_like_hdf5(images=True)
+    side = open_source(str(source)).describe().schema.cameras[0].height
+    config = f"policy={policy} {SEES} env.options={{image_size:{side}}}"
+    (problem,) = refused(source, tmp_path, f"{config} policy.crop_size={side + 1}")
+    assert problem.what == f"policy.crop_size is {side + 1}, agentview_image {side} x {side}"
+    assert problem.where == "trial base: policy.crop_size"
+    assert "the source" in problem.why
+    assert problem.fix.startswith(f"policy.crop_size={side},")
+    planned(source, tmp_path, f"{config} policy.crop_size={side}")
+    (problem,) = refused(source, tmp_path, f"{config} policy.crop_size=13 data.resize=[12,20]")
+    assert "agentview_image 12 x 20" in problem.what
+    planned(source, tmp_path, f"{config} policy.crop_size=12 data.resize=[12,20]")
+    smaller = config.replace(f"image_size:{side}", "image_size:10")
+    (problem,) = refused(source, tmp_path, f"{smaller} policy.crop_size=12")
+    assert "the simulator" in problem.why
+    planned(source, tmp_path, f"{smaller} policy.crop_size=12 policy.resize=[16,16]")
+    planned(source, tmp_path, f"policy={policy} env.observation=[object] policy.crop_size=500")  # it sees nothing
+
+
+def test_a_crop_larger_than_the_simulators_camera_is_refused_for_a_scripted_expert(tmp_path: Path) -> None:
+    sees = "env.observation=[agent_pos,top_image] policy.crop_size=90"
+    (problem,) = refused("demo://reach?episodes=2&images=1", tmp_path, sees)  # it draws 84 pixels
+    assert problem.what == "policy.crop_size is 90, top_image 84 x 84"
+
+
+@pytest.mark.parametrize("policy", FAMILIES)
+def test_a_policy_made_by_hand_refuses_it_too(policy: str) -> None:
+    """`tendon train` knows the sizes from the dataset; a camera need not be square."""
+    from tendon.config.compose import compose
+    from tendon.policies.registry import make_policy
+
+    config = compose([f"policy={policy}", "data.uri=x", "policy.crop_size=41"]).policy
+    with pytest.raises(ConfigError, match="front 40 x 48"):
+        make_policy(config, {"observation.images.front": (3, 40, 48), "action": 2})

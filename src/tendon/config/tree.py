@@ -159,7 +159,9 @@ def _compose(path: SearchPath, root: str, chosen: tuple[tuple[str, str], ...]) -
     places = Places(label(path.file(root) or first))
     problems: list[Problem] = []
     for prefix, file in _files(path, root, options):
-        places.put_file(label(file.path), file.marks, prefix, chosen=file.path.parent.name == "experiment")
+        # an experiment's keys are a person's choice, unless another policy than the experiment's was asked for
+        wanted = file.path.parent.name == "experiment" and "policy" not in dict(chosen)
+        places.put_file(label(file.path), file.marks, prefix, chosen=wanted)
         problems += file.problems
     return Composed({str(key): value for key, value in values.items()}, places, problems)
 

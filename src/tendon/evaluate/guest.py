@@ -116,7 +116,7 @@ class Guest:
         self._open(python)
         self._ask("hello", timeout_s=self.start_timeout_s)
         options = {name: value for name, value in self.env.options.items() if name != "image_size"}
-        size = int(self.env.options.get("image_size", IMAGE_SIZE))
+        size = image_size(self.env)[0]
         fields = {"task": self.env.task, "options": options, "fps": self.env.fps, "cameras": list(self.cameras)}
         reply = self._ask("make", {**fields, "height": size, "width": size}, timeout_s=self.start_timeout_s)
         self.action_dim = int(reply.fields["action_dim"])
@@ -305,6 +305,12 @@ def cameras_of(env: EnvConfig) -> tuple[str, ...]:
     """The cameras whose images are part of the observation or of the goal."""
     named = dict.fromkeys((*env.observation, *env.goal))
     return tuple(name[: -len(IMAGE_SUFFIX)] for name in named if name.endswith(IMAGE_SUFFIX))
+
+
+def image_size(env: EnvConfig) -> tuple[int, int]:
+    """Height and width in which the simulator draws its cameras."""
+    size = int(env.options.get("image_size", IMAGE_SIZE))
+    return size, size
 
 
 def check(name: str, task: str, python: Path) -> None:

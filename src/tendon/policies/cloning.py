@@ -13,13 +13,14 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tendon.config.crops import crop_problems
 from tendon.config.schema import CloningConfig
 from tendon.data.normalize import normalize
 from tendon.data.stats import FeatureStats
 from tendon.errors import ConfigError, Problem
 from tendon.policies.base import Batch, LossOutput, Memory, Policy, Shape
 from tendon.policies.parts.augment import Augmentation
-from tendon.policies.parts.encoder import ObservationEncoder, in_order
+from tendon.policies.parts.encoder import ObservationEncoder, bare, in_order
 from tendon.policies.parts.heads import LOW_NOISE_STD, DeterministicHead, Gaussian, GaussianHead, MixtureHead
 from tendon.policies.parts.noise import draw_normal, draw_uniform, start_noise
 from tendon.policies.parts.normalize import Normalizer
@@ -166,6 +167,10 @@ def _problems(
     config: CloningConfig, observations: Mapping[str, Shape], stats: Mapping[str, FeatureStats] | None
 ) -> Iterator[Problem]:
     """Everything that would train to nonsense."""
+    sizes = {
+        bare(key): shape[1:] for key, shape in observations.items() if isinstance(shape, tuple) and len(shape) == 3
+    }
+    yield from crop_problems(config, sizes)  # type: ignore[arg-type]
     if not observations:
         what, why = f"{config.name} has nothing to look at", "no observation feature was selected"
         yield Problem(what, "env.observation", why, "name at least one observation")

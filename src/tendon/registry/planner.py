@@ -5,21 +5,26 @@ Called by steps.plan and by ``tendon run --plan``; touches nothing but the sourc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from tendon.config.compose import compose, to_dict
+from tendon.config.crops import crop_problems
 from tendon.config.digest import code_version, digest
 from tendon.config.override_text import quote, split_overrides
 from tendon.config.schema import CONVERSION, DATA_MEANS, DataConfig, TrainConfig
 from tendon.config.sweep import Trial, expand, parse_sweep
+from tendon.data.images import planned_cameras
 from tendon.data.plan import ConversionOptions, dataset_uri, option_values, plan_digest
+from tendon.data.sources.source import Source
 from tendon.errors import ConfigError, Problem, TendonError
 from tendon.evaluate.demo_uri import identified, is_demo
+from tendon.evaluate.guest import IMAGE_SUFFIX, cameras_of, image_size
 from tendon.registry.plan import PlannedTrial, RunPlan
 
 MOST_WORKERS = 64  # each is a pod
+IMAGES = "observation.images."
 SHARED = ("data.", "env.", "eval.")  # one dataset, one task, one yardstick per run
 
 
@@ -44,11 +49,12 @@ def make_plan(
     trials = _expanded(sweep, problems)
     if problems or base is None:
         raise ConfigError.of(problems)
-    digest_of_source = source_digest(source_uri)
+    digest_of_source, source = identified(source_uri)
     options = conversion_options(base.data)
     uri = dataset_uri(store_uri, dataset_name, plan_digest(digest_of_source, options))
     fixed = [*overrides, f"eval.n_episodes={episodes}", f"data.uri={quote(uri)}"]
-    planned = [_planned(trial, fixed, problems) for trial in trials]
+    cameras = _source_cameras(source, options)
+    planned = [_planned(trial, fixed, cameras, problems) for trial in trials]
     if problems:
         raise ConfigError.of(problems)
     code = code_version("data", "loader", "policies", "train", "export", "sim", "evaluate")
@@ -104,10 +110,31 @@ def run_key(config: TrainConfig) -> str:
     return digest("trial", effective, code_version("data", "loader", "policies", "train"))
 
 
-def _planned(trial: Trial, fixed: Sequence[str], problems: list[Problem]) -> PlannedTrial | None:
+def _source_cameras(source: Source | None, options: ConversionOptions) -> dict[str, tuple[int, int]]:
+    """Height and width of the source's cameras as they will be converted, by the names of ``env.observation``."""
+    if source is None:
+        return {}  # a scripted expert's are those of the simulator
+    cameras = planned_cameras(source.describe().schema.cameras, options.resize, options.codec)
+    return {camera.name.removeprefix(IMAGES): (camera.height, camera.width) for camera in cameras}
+
+
+def _camera_problems(config: TrainConfig, source_cameras: Mapping[str, tuple[int, int]]) -> list[Problem]:
+    """A crop that is larger than the demonstrations' images, or than those that the simulator draws."""
+    named = (*config.env.observation, *config.env.goal)
+    recorded = {name: size for name, size in source_cameras.items() if name in named}
+    drawn = {name: image_size(config.env) for camera in cameras_of(config.env) if (name := camera + IMAGE_SUFFIX)}
+    found = [*crop_problems(config.policy, recorded, "the source (after data.resize)")]
+    return found or [*crop_problems(config.policy, drawn, "the simulator (env.options.image_size)")]
+
+
+def _planned(
+    trial: Trial, fixed: Sequence[str], cameras: Mapping[str, tuple[int, int]], problems: list[Problem]
+) -> PlannedTrial | None:
     config = _composed([*fixed, *trial.overrides], f"trial {trial.name}", problems)
     if config is None:
         return None
+    found = _camera_problems(config, cameras)
+    problems += [replace(problem, where=f"trial {trial.name}: {problem.where}") for problem in found]
     return PlannedTrial(trial.name, trial.overrides, to_dict(config), run_key(config))
 
 

@@ -1,0 +1,34 @@
+"""Does a policy's crop fit into its cameras: asked by plan of what the source or the simulator shows, by the policy of its data.
+
+A pure function of sizes, without torch: ``crop_problems(config.policy, {"agentview_image": (84, 84)})``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from tendon.config.schema import PolicyConfig
+from tendon.errors import Problem
+
+
+def crop_problems(
+    policy: PolicyConfig, cameras: Mapping[str, tuple[int, int]], shown_by: str = "the dataset"
+) -> Iterator[Problem]:
+    """One problem for each camera that is smaller than the crop.
+
+    Args:
+        policy: of any family; one without a crop has no problem.
+        cameras: height and width by the name of the camera's observation, after ``data.resize``.
+        shown_by: whose images these are.
+    """
+    crop, resize = int(getattr(policy, "crop_size", 0)), tuple(getattr(policy, "resize", ()))
+    for name, size in cameras.items():
+        height, width = resize or size
+        if crop > min(height, width):
+            resized = ", resized by policy.resize" if resize else ""
+            yield Problem(
+                f"policy.crop_size is {crop}, {name} {height} x {width}",
+                "policy.crop_size",
+                f"a crop is a part of the image, and this is the size in which {shown_by} shows it{resized}",
+                f"policy.crop_size={min(height, width)}, or 0 for the whole image",
+            )
