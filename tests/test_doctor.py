@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -170,6 +171,46 @@ def test_missing_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     check = doctor.check_credentials("s3://bucket")
     assert check.status == "FAIL"
     assert "AWS_ACCESS_KEY_ID" in check.fix
+
+
+@pytest.fixture
+def pod(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """A pod's environment without any AWS variable."""
+    for name in [one for one in os.environ if one.startswith(("AWS_", "TENDON_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+    return monkeypatch
+
+
+def test_the_store_of_a_stock_install(pod: pytest.MonkeyPatch) -> None:
+    missing = doctor.check_stock_store()
+    assert missing.status == "WARN"
+    assert "mlpipeline-minio-artifact" in missing.detail
+    assert "data_store_uri" in missing.fix
+    pod.setenv("TENDON_STOCK_ACCESS_KEY", "key")
+    pod.setenv("TENDON_STOCK_SECRET_KEY", WORD_FOR_SECRET)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        pod.setenv("MINIO_SERVICE_SERVICE_HOST", "127.0.0.1")
+        pod.setenv("MINIO_SERVICE_SERVICE_PORT", str(port))
+        expected = f"s3://mlpipeline at http://127.0.0.1:{port} with the install's secret"
+        assert doctor.check_stock_store() == Check("stock store", "PASS", expected)
+        assert doctor.check_credentials("s3://mlpipeline/tendon").status == "PASS"
+    pod.setenv("AWS_ENDPOINT_URL", "http://store:9000")
+    assert doctor.check_stock_store().status == "SKIP"
+    pod.delenv("KUBERNETES_SERVICE_HOST")
+    assert doctor.check_stock_store() == Check("stock store", "SKIP", "not on a cluster")
+
+
+def test_the_name_of_the_pod(pod: pytest.MonkeyPatch) -> None:
+    pod.delenv("KFP_POD_NAME", raising=False)
+    assert doctor.check_pod().status == "WARN"
+    pod.setenv("KFP_POD_NAME", "policy-pipeline-69bf8-system-container-impl-1234567890")
+    assert doctor.check_pod().detail.endswith("-1234567890")
+    pod.delenv("KUBERNETES_SERVICE_HOST")
+    assert doctor.check_pod().status == "SKIP"
 
 
 def test_packages_against_the_extras(monkeypatch: pytest.MonkeyPatch) -> None:

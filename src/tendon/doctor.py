@@ -60,12 +60,14 @@ def run_checks(store_uri: str | None = None, kfp_host: str | None = None) -> lis
         ("machine", check_machine),
         ("disk", lambda: check_disk(store_uri)),
         ("s3 credentials", lambda: check_credentials(store_uri)),
+        ("stock store", check_stock_store),
         ("store", lambda: check_store(store_uri)),
         ("simulators", check_simulators),
         ("drawing", check_drawing),
         ("video", check_video),
         ("containers", check_containers),
         ("kubernetes", check_kubernetes),
+        ("pod", check_pod),
         ("kubeflow", lambda: check_kubeflow(host)),
     ]
     return [check for name, ask in asked for check in _answers(name, ask)]
@@ -102,7 +104,7 @@ def exit_code(checks: Sequence[Check]) -> int:
     failed = [check.name for check in checks if check.status == "FAIL"]
     if not failed:
         return 0
-    return 4 if failed[0] in ("disk", "store", "s3 credentials", "kubeflow") else 5
+    return 4 if failed[0] in ("disk", "store", "stock store", "s3 credentials", "kubeflow") else 5
 
 
 # ------------------------------------------------------------------------------------------------------- this process
@@ -215,6 +217,10 @@ def check_credentials(store_uri: str | None) -> Check:
     """Whether the standard chain finds S3 credentials; never what they are."""
     if not (store_uri or "").startswith("s3://"):
         return Check("s3 credentials", "SKIP", "no s3:// store is named")
+    stock = importlib.import_module("tendon.storage.stock")
+    access = stock.stock_access((store_uri or "").partition("://")[2].partition("/")[0])
+    if access:
+        return Check("s3 credentials", "PASS", f"the install's secret {stock.STOCK_SECRET}, endpoint {access.endpoint}")
     session = importlib.import_module("boto3").Session()
     found = session.get_credentials()
     if found is None:
@@ -223,6 +229,23 @@ def check_credentials(store_uri: str | None) -> Check:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     where = f"endpoint {_without_login(endpoint)}" if endpoint else "Amazon's endpoint"
     return Check("s3 credentials", "PASS", f"found by {found.method}, {where}")
+
+
+def check_stock_store() -> Check:
+    """What a run without a store of its own would use on a cluster: the pipeline root's bucket and the install's secret."""
+    stock = importlib.import_module("tendon.storage.stock")
+    if not stock.is_in_cluster():
+        return Check("stock store", "SKIP", "not on a cluster")
+    if stock.is_configured():
+        return Check("stock store", "SKIP", "not used: S3 credentials or an endpoint are configured")
+    bucket = stock.root_bucket()
+    if not bucket:
+        return Check("stock store", "SKIP", f"not used: the pipeline root is {stock.pipeline_root()}")
+    access = stock.stock_access(bucket)  # a StorageError, four lines, when nothing answers
+    if access is None:
+        detail = f"the secret {stock.STOCK_SECRET} is not in this namespace: a run needs data_store_uri"
+        return Check("stock store", "WARN", detail, stock.BOTH_WAYS)
+    return Check("stock store", "PASS", f"s3://{bucket} at {access.endpoint} with the install's secret")
 
 
 def _without_login(url: str) -> str:
@@ -350,6 +373,18 @@ def check_kubernetes() -> Check:
     items = json.loads(nodes)["items"]
     gpus = sum(int(item["status"].get("allocatable", {}).get("nvidia.com/gpu", 0)) for item in items)
     return Check("kubernetes", "PASS", f"cluster {context.strip()}: {len(items)} nodes, {gpus} GPUs")
+
+
+def check_pod() -> Check:
+    """The name of this pod, which messages about logs need: HOSTNAME is cut at 63 characters."""
+    if not os.environ.get("KUBERNETES_SERVICE_HOST"):
+        return Check("pod", "SKIP", "not on a cluster")
+    name = os.environ.get("KFP_POD_NAME")
+    if name:
+        return Check("pod", "PASS", name)
+    detail = "KFP_POD_NAME is not set: this is no step of Kubeflow Pipelines, and messages cannot name the pod"
+    fix = "none is needed in a pod of your own; in a step: Kubeflow Pipelines 2.0 or newer sets it"
+    return Check("pod", "WARN", detail, fix)
 
 
 def _command(*words: str) -> str | None:

@@ -25,6 +25,7 @@ from tendon.registry.failure import kept
 from tendon.registry.outcome import TrialOutcome
 from tendon.registry.plan import RunPlan, load_plan
 from tendon.storage import join, open_store
+from tendon.storage.stock import store_beside
 
 if TYPE_CHECKING:
     from tendon.config.schema import TrainConfig
@@ -77,7 +78,7 @@ def plan(
     from tendon.registry.plan import save_plan
     from tendon.registry.planner import make_plan, shares_of
 
-    store_uri = store_uri or _store_beside(artifact_uri)
+    store_uri = store_uri or store_beside(artifact_uri)
     with kept(job_folder(store_uri, job_id), "plan"):
         run = make_plan(
             source_uri=source_uri,
@@ -99,19 +100,6 @@ def plan(
     trials = [{"name": trial.name, "overrides": " ".join(trial.overrides)} for trial in run.trials]
     shares = shares_of(source_uri, convert_workers)
     return PlanResult(run.run_uri, run.store_uri, run.source_digest, run.dataset_uri, run.conversion, shares, trials)
-
-
-def _store_beside(artifact_uri: str) -> str:
-    """The store of a run that names none: a folder beside the pipeline root of the engine."""
-    if not artifact_uri:
-        raise ConfigError(
-            "no store is given",
-            where="store_uri",
-            why="it is empty",
-            fix="store_uri=outputs/run or store_uri=s3://bucket/prefix",
-        )
-    root = artifact_uri.replace("minio://", "s3://", 1)
-    return join(root.split("/v2/artifacts/")[0] if "/v2/artifacts/" in root else root.rsplit("/", 4)[0], "tendon")
 
 
 # -------------------------------------------------------------------------------------------------------- convert, stats
@@ -562,7 +550,7 @@ def check_new(
     from tendon.registry.jobs import job_folder, last_trained
     from tendon.registry.planner import source_digest
 
-    store_uri = store_uri or _store_beside(artifact_uri)
+    store_uri = store_uri or store_beside(artifact_uri)
     with kept(job_folder(store_uri, job_id), "check"):
         found = source_digest(source_uri)
         last = last_trained(store_uri, dataset_name, champion)
@@ -605,7 +593,7 @@ def finish(
     from tendon.registry.notice import notify
     from tendon.report.ended import describe_end
 
-    store_uri = store_uri or _store_beside(artifact_uri)
+    store_uri = store_uri or store_beside(artifact_uri)
     job, failed = find_job(store_uri, job_id), state != "SUCCEEDED"
     run_uri = job.run_uri
     page_uri = run_uri or job_folder(store_uri, job_id)
@@ -651,7 +639,7 @@ def measure(
 
     run_id = digest("measure", bundle_uri, champion_uri)
     tables = {}
-    with kept(job_folder(store_uri or _store_beside(artifact_uri), job_id) if job_id else "", "measure"):
+    with kept(job_folder(store_uri or store_beside(artifact_uri), job_id) if job_id else "", "measure"):
         for role, uri in (("winner", bundle_uri), ("champion", champion_uri)):
             if uri:
                 own = join(store_uri, "evaluations", digest(uri)) if store_uri else ""

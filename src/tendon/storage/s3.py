@@ -19,6 +19,7 @@ from tendon.storage.s3_claims import put_by_claim
 from tendon.storage.s3_client import Connection
 from tendon.storage.s3_errors import Damaged, Trouble, explain, trouble
 from tendon.storage.s3_parts import SINGLE_BYTES, crc32c_text, file_parts, put_parts, slices
+from tendon.storage.stock import with_both_ways
 from tendon.storage.store import HIDDEN, Bytes, ObjectInfo, checked_key
 from tendon.storage.uri import join
 
@@ -30,6 +31,14 @@ TRIES = 6
 PAGE_KEYS = 1000  # of a listing; S3 gives no more at once
 BACKOFF_S = (0.2, 8.0)  # half the first and the longest upper bound of the random wait
 RETRIED = (Trouble.TRANSIENT, Trouble.UNREACHABLE, Trouble.SILENT, Trouble.DAMAGED)
+ABOUT_ACCESS = (  # what another store or other keys would mend
+    Trouble.UNREACHABLE,
+    Trouble.SILENT,
+    Trouble.NO_CREDENTIALS,
+    Trouble.WRONG_CREDENTIALS,
+    Trouble.DENIED,
+    Trouble.NO_BUCKET,
+)
 
 
 class S3Store:
@@ -44,7 +53,7 @@ class S3Store:
     def of(cls, uri: str) -> S3Store:
         """The store at an ``s3://`` (or ``minio://``) URI; connects at the first call."""
         bucket, _, prefix = uri.partition("://")[2].partition("/")
-        return cls(bucket, prefix.strip("/"), Connection())
+        return cls(bucket, prefix.strip("/"), Connection(bucket))
 
     def at(self, prefix: str) -> S3Store:
         """The same store, rooted deeper."""
@@ -186,7 +195,8 @@ class S3Store:
         return {"Bucket": self.bucket, "Key": f"{self.prefix}/{checked_key(key)}".lstrip("/")}
 
     def _explained(self, kind: Trouble, error: Exception, key: str) -> TendonError:
-        return explain(kind, error, join(self.uri, key), self._connection.endpoint)
+        explained = explain(kind, error, join(self.uri, key), self._connection.endpoint)
+        return with_both_ways(explained, self.bucket) if kind in ABOUT_ACCESS else explained
 
     def _call(self, key: str, request: Callable[[Any], T], expect: tuple[Trouble, ...] = ()) -> T:
         """Run one request, retrying what may pass; _Expected for the kinds of trouble that the caller handles."""

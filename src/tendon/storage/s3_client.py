@@ -9,8 +9,9 @@ from collections.abc import Callable
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
-from tendon.errors import StorageError
+from tendon.errors import StorageError, TendonError
 from tendon.storage.s3_errors import explain_no_client
+from tendon.storage.stock import StockAccess, stock_access
 from tendon.storage.store import HIDDEN
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ CONDITIONAL: dict[str, bool] = {}  # per endpoint: whether it honours If-None-Ma
 class Connection:
     """The client that a store and everything below it share; made at the first request."""
 
-    def __init__(self) -> None:
+    def __init__(self, bucket: str) -> None:
+        self._bucket = bucket
         self._lock = threading.Lock()
         self._asking = threading.Lock()
         self._bucket_seen = False
@@ -36,6 +38,8 @@ class Connection:
         with self._lock:
             try:
                 return self._client
+            except TendonError:
+                raise
             except Exception as error:
                 raise explain_no_client(error, where) from None
 
@@ -60,6 +64,9 @@ class Connection:
 
     @cached_property
     def _client(self) -> Any:
+        stock = stock_access(self._bucket)
+        if stock:
+            return _make_client("path", stock)
         custom = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         client = _make_client("path" if custom else "auto")
         if not custom and "amazonaws." not in client.meta.endpoint_url:  # an endpoint from the profile
@@ -80,7 +87,7 @@ def _probe(store: S3Store) -> bool:
     return holds
 
 
-def _make_client(addressing: str) -> Any:
+def _make_client(addressing: str, stock: StockAccess | None = None) -> Any:
     import boto3
     import botocore.session
     from botocore.config import Config
@@ -98,7 +105,14 @@ def _make_client(addressing: str) -> Any:
         request_checksum_calculation="when_required",  # stores other than AWS choke on the default
         response_checksum_validation="when_required",
     )
-    return session.client("s3", region_name=session.region_name or "us-east-1", config=config)
+    return session.client(
+        "s3",
+        region_name=session.region_name or "us-east-1",
+        config=config,
+        endpoint_url=stock.endpoint if stock else None,
+        aws_access_key_id=stock.access_key if stock else None,
+        aws_secret_access_key=stock.secret_key if stock else None,
+    )
 
 
 @cache

@@ -144,7 +144,8 @@ def explain(kind: Trouble, error: Exception, where: str, endpoint: str) -> Tendo
         Trouble.NO_CREDENTIALS: (
             "no S3 credentials were found",
             f"no environment variables, profile or instance role offer any ({type(error).__name__})",
-            f"set {CREDENTIALS}, or AWS_PROFILE; in a cluster mount the secret of the namespace",
+            f"set {CREDENTIALS}, or AWS_PROFILE; on a cluster put them into the secret tendon-store, or leave data_store_uri "
+            "empty: the pipeline root's bucket is reached with the install's secret mlpipeline-minio-artifact",
         ),
         Trouble.FULL: (
             "the S3 store is full",
