@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -120,6 +120,7 @@ TREES = st.recursive(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.text("abcxyz_", min_size=1), TREES, max_size=3))
 def test_what_is_dumped_reads_back_the_same(tmp_path_factory: pytest.TempPathFactory, tree: dict[str, object]) -> None:
     text = dump_yaml(tree)
