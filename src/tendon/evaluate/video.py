@@ -41,5 +41,10 @@ def _stream(container: Any, frame: Frame, fps: float, crf: int) -> Any:
     stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
     stream.height, stream.width = frame.shape[:2]
     stream.pix_fmt = "yuv420p"
-    stream.options = {"crf": str(crf), "preset": "medium", "threads": "1"}
+    stream.options = {
+        "crf": str(crf),
+        "preset": "medium",
+        "threads": "1",
+        "x264-params": "lookahead-threads=1:sync-lookahead=0",
+    }
     return stream
