@@ -1,6 +1,6 @@
 """What travels from step to step inside the fan-out, as one JSON string: a trial, how far it came, and what it scored.
 
-Made by steps.train_trial, handed on by export and evaluate, collected by select.
+Made by steps.train_trials, handed on by export and evaluate; every step also keeps it in the store (outcomes.py).
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class TrialOutcome:
 
     def score(self) -> TrialScore:
         """The outcome as the selection rule sees it."""
-        counts = {name: int(self.metrics.get(name, 0)) for name in ("successes", "n", "crashed")}
+        names = {"successes": "successes", "n": "episodes", "crashed": "crashed"}
+        counts = {field: int(self.metrics.get(name, 0)) for field, name in names.items()}
         steps = self.metrics.get("mean_steps", 0.0)
         return TrialScore(self.trial, **counts, mean_steps=steps, failed_step=self.failed_step, error=self.error)
 
