@@ -107,14 +107,14 @@ def plan(
     from tendon.registry.failure import now
     from tendon.registry.limits import most_groups
     from tendon.registry.plan import save_plan
-    from tendon.registry.planner import make_plan, shares_of, source_bytes
+    from tendon.registry.planner import make_sized_plan, shares_of
     from tendon.registry.remaining import find_remaining
     from tendon.registry.sizing import size_steps
 
     store_uri, began = store_uri or _store_beside(artifact_uri), now()
     with kept(jobs.job_folder(store_uri, job_id), "plan"):
         jobs.note_job(store_uri, job_id, jobs.Job(when=began))
-        run = make_plan(
+        run, source_bytes = make_sized_plan(
             source_uri=source_uri,
             store_uri=store_uri,
             dataset_name=dataset_name,
@@ -132,7 +132,7 @@ def plan(
         remaining = find_remaining(
             run, trials_per_pod=trials_per_pod, most_groups=most_groups(), only_new=only_new, force=force
         )
-        resources = size_steps([trial.config for trial in run.trials], source_bytes(source_uri))
+        resources = size_steps([trial.config for trial in run.trials], source_bytes)
         unfinished = jobs.notice_unfinished(store_uri, job_id) if job_id else ()
         note = jobs.Job(run.run_uri, began, remaining.work, remaining.reason, remaining.is_complete, unfinished)
         jobs.note_job(store_uri, job_id, note)

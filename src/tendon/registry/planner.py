@@ -24,7 +24,12 @@ MOST_RETRIES = 20
 SHARED = ("data.", "env.", "eval.")  # one dataset, one task, one yardstick per run
 
 
-def make_plan(
+def make_plan(**parameters: Any) -> RunPlan:
+    """The plan of a run alone; arguments and errors as ``make_sized_plan``."""
+    return make_sized_plan(**parameters)[0]
+
+
+def make_sized_plan(
     *,
     source_uri: str,
     store_uri: str,
@@ -38,8 +43,8 @@ def make_plan(
     convert_workers: int = 1,
     trials_per_pod: int = 1,
     trial_retries: int = 2,
-) -> RunPlan:
-    """The plan of a run; a ConfigError with every problem of every trial, or the source's own error."""
+) -> tuple[RunPlan, int]:
+    """The plan of a run and the bytes of its demonstrations; a ConfigError with every problem of every trial, or the source's own."""
     problems = _check_parameters(dataset_name, champion, episodes, confirm_episodes)
     problems += _check_pods(convert_workers, trials_per_pod, trial_retries)
     overrides = split_overrides(config)
@@ -47,7 +52,8 @@ def make_plan(
     trials = _expanded(sweep, problems)
     if problems or base is None:
         raise ConfigError.of(problems)
-    digest_of_source = source_digest(source_uri)
+    digest_of_source, source = identified(source_uri)
+    source_bytes = source.describe().num_bytes if source is not None else 0  # an expert's are small, and not made yet
     options = conversion_options(base.data)
     uri = dataset_uri(store_uri, dataset_name, plan_digest(digest_of_source, options))
     fixed = [*overrides, f"eval.n_episodes={episodes}", f"data.uri={quote(uri)}"]
@@ -72,7 +78,7 @@ def make_plan(
         trials=tuple(trial for trial in planned if trial is not None),
         trial_retries=trial_retries,
     )
-    return replace(run, run_id=_run_id(run))
+    return replace(run, run_id=_run_id(run)), source_bytes
 
 
 def _run_id(run: RunPlan) -> str:
@@ -95,17 +101,6 @@ def shares_of(source_uri: str, convert_workers: int) -> list[str]:
     """The shares of a conversion; the demonstrations of a scripted expert are one file, which its converter records."""
     of = 1 if is_demo(source_uri) else convert_workers
     return [f"{number}/{of}" for number in range(of)]
-
-
-def source_digest(source_uri: str) -> str:
-    """Changes when the demonstrations do."""
-    return identified(source_uri)[0]
-
-
-def source_bytes(source_uri: str) -> int:
-    """How large the demonstrations are; those of a scripted expert are not there yet, and small."""
-    source = identified(source_uri)[1]
-    return source.describe().num_bytes if source is not None else 0
 
 
 def run_key(config: TrainConfig) -> str:
