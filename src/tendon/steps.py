@@ -330,7 +330,14 @@ def _train_on_nodes(run: RunPlan, trial: str, dataset_uri: str, spec: JobSpec) -
             )
         if find_finished(trial_uri) is None:
             run_job(spec)
-        result = train(config=config, dataset_uri=dataset_uri, trial_uri=trial_uri)
+        result = find_finished(trial_uri)
+        if result is None:
+            raise TendonError(
+                "the TrainJob ended without a finished trial",
+                where=f"{spec.name}, {trial_uri}",
+                why="its pods left no status.json with a whole checkpoint",
+                fix="see the logs of its pods; run again: it resumes",
+            )
         return replace(outcome, checkpoint_uri=result.checkpoint_uri, metrics=dict(result.metrics))
 
     return _soft(run, "train", TrialOutcome(trial, run.trial(trial).run_key), work)

@@ -108,7 +108,11 @@ def test_retries_are_kept_in_the_plan_and_make_no_other_run(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("wrong", "word"),
-    [({"trials_per_pod": 0}, "policy_trials_per_pod"), ({"trial_retries": -1}, "policy_trial_retries")],
+    [
+        ({"trials_per_pod": 0}, "policy_trials_per_pod"),
+        ({"trials_per_pod": 101}, "policy_trials_per_pod"),
+        ({"trial_retries": -1}, "policy_trial_retries"),
+    ],
 )
 def test_numbers_of_pods_and_tries_are_checked(tmp_path: Path, wrong: dict[str, Any], word: str) -> None:
     with pytest.raises(ConfigError, match=word):

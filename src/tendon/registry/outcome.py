@@ -28,7 +28,7 @@ class TrialOutcome:
     metrics: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """The outcome as a string that fits: the outcomes of 150 trials are one argument of at most 128 kB."""
+        """The outcome as a string that fits: the outcomes of a group of trials are one argument of at most 128 kB."""
         metrics = {name: float(f"{value:.6g}") for name, value in self.metrics.items()}
         fields = asdict(self) | {"metrics": metrics, "error": ""}
         room = max(MOST_OUTCOME - len(json.dumps(fields, separators=(",", ":"))), LEAST_ERROR)

@@ -20,6 +20,7 @@ from tendon.evaluate.demo_uri import identified, is_demo
 from tendon.registry.plan import PlannedTrial, RunPlan
 
 MOST_WORKERS = 64  # each is a pod
+MOST_PER_POD = 100
 MOST_RETRIES = 20
 SHARED = ("data.", "env.", "eval.")  # one dataset, one task, one yardstick per run
 
@@ -157,8 +158,8 @@ def _check_pods(convert_workers: int, trials_per_pod: int, trial_retries: int) -
         problems.append(
             Problem(f"data_convert_workers is {convert_workers}", "parameters", why, "data_convert_workers=8")
         )
-    if trials_per_pod < 1:
-        why = "a pod of the loop trains at least one trial"
+    if not 1 <= trials_per_pod <= MOST_PER_POD:
+        why = f"a pod of the loop does 1 to {MOST_PER_POD} trials; their outcomes are one argument of the next pod"
         problems.append(
             Problem(f"policy_trials_per_pod is {trials_per_pod}", "parameters", why, "policy_trials_per_pod=1")
         )
