@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from components.images import IMAGES
+from pipelines.resources import PARALLEL_TRIALS, build_sentence
 
 TRAINING = ("policy_pipeline", "retrain_pipeline")
 EVERY = (*TRAINING, "evaluate_pipeline")
@@ -270,5 +271,6 @@ def with_parameters(function: Callable[[SimpleNamespace], None]) -> Callable[...
     pipeline.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     pipeline.__annotations__ = {p.name: p.type for p in fields}
     described = "\n".join(f"    {p.name}: {p.help}" for p in fields)
-    pipeline.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nArgs:\n{described}\n"
+    about = inspect.cleandoc(function.__doc__ or "")
+    pipeline.__doc__ = f"{about}\n\n{build_sentence(PARALLEL_TRIALS)}\n\nArgs:\n{described}\n"
     return pipeline

@@ -120,3 +120,11 @@ def _secrets(task: PipelineTask) -> None:
         kubernetes.use_secret_as_env(
             task, NOTIFY_SECRET, {"TENDON_WEBHOOK_URL": "TENDON_WEBHOOK_URL"}, optional=True
         )
+
+
+def build_sentence(parallel_trials: int, shared_memory: str = "", pull_secret: str = "") -> str:
+    """How a pipeline was compiled, for its description."""
+    sizes = {step: shared_memory or wanted.shared_memory for step, wanted in STEPS.items() if wanted.shared_memory}
+    shm = ", ".join(f"{sizes[step]} for {step}" for step in ("train", "evaluate", "conclude"))
+    secret = f"pull secret {pull_secret}" if pull_secret else "pull secrets of the service account"
+    return f"Compiled for {parallel_trials} trials at once; /dev/shm {shm}; {secret} (options of pipelines/compile.py)."
