@@ -2,7 +2,8 @@
 
 ``python pipelines/compile.py`` writes the YAMLs, the DAG pictures and the components' pages; with ``--check`` it writes
 nothing, names what is stale and exits 2; with ``--picture`` it refreshes the pages only and prints the picture. For one
-cluster: ``--images build/images.json --queue NAME --output FOLDER`` writes YAMLs with images by digest and Kueue's label.
+cluster, ``--output FOLDER`` writes YAMLs with what no parameter can say: images of a registry, Kueue's queue, how many
+trials run at once, the size of /dev/shm, a pull secret.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import functools
 import json
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,11 @@ if str(ROOT) not in sys.path:
 
 from kfp import compiler  # noqa: E402 - after the path, like all that follows
 
-from components.images import IMAGES  # noqa: E402
+from components.images import IMAGES, default_images  # noqa: E402
 from pipelines import drawing, pages  # noqa: E402
 from pipelines.evaluate_pipeline import evaluate_pipeline  # noqa: E402
 from pipelines.policy_pipeline import policy_pipeline  # noqa: E402
+from pipelines.resources import PARALLEL_TRIALS, build_sentence  # noqa: E402
 from pipelines.retrain_pipeline import retrain_pipeline  # noqa: E402
 
 PIPELINES = {
@@ -48,13 +51,49 @@ def compiled_text(name: str = "policy_pipeline") -> str:
         return path.read_text(encoding="utf-8")
 
 
-def for_cluster(text: str, images: dict[str, str], queue: str = "", priority: str = "") -> str:
-    """A compiled pipeline with other images (kind to reference), and Kueue's labels on every pod."""
+@dataclass(frozen=True)
+class ClusterOptions:
+    """What is written into a pipeline for one cluster, because no parameter of a run can say it."""
+
+    queue: str = ""
+    priority: str = ""
+    parallel_trials: int = 0  # 0: as compiled
+    shared_memory: str = ""  # empty: as compiled
+    pull_secret: str = ""
+
+    def sentence(self) -> str:
+        """The end of the pipeline's description."""
+        return build_sentence(self.parallel_trials or PARALLEL_TRIALS, self.shared_memory, self.pull_secret)
+
+
+def for_cluster(
+    text: str,
+    images: dict[str, str],
+    queue: str = "",
+    priority: str = "",
+    *,
+    options: ClusterOptions | None = None,
+) -> str:
+    """A compiled pipeline with other images (kind to reference), and with the options of one cluster."""
+    options = options or ClusterOptions(queue, priority)
     renamed = {IMAGES[kind]: reference for kind, reference in images.items()}
     spec, platform = yaml.load_all(text, LOADER)
-    labels = {label: value for label, value in ((QUEUE_LABEL, queue), (PRIORITY_LABEL, priority)) if value}
+    pairs = ((QUEUE_LABEL, options.queue), (PRIORITY_LABEL, options.priority))
+    labels = {label: value for label, value in pairs if value}
     for executor in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():
         executor["podMetadata"]["labels"] |= labels
+        if options.pull_secret:
+            # As kfp-kubernetes writes it. No parameter: an empty name would hide the secrets of the service account.
+            named = {"runtimeValue": {"constant": options.pull_secret}}
+            executor["imagePullSecret"] = [{"secretName": options.pull_secret, "secretNameParameter": named}]
+        for mount in executor.get("emptyDirMounts", ()) if options.shared_memory else ():
+            mount["sizeLimit"] = options.shared_memory
+    for component in spec["components"].values():
+        for task in component.get("dag", {}).get("tasks", {}).values():
+            if options.parallel_trials and "iteratorPolicy" in task:
+                task["iteratorPolicy"]["parallelismLimit"] = options.parallel_trials
+    info = spec["pipelineInfo"]
+    info["description"] = info["description"].replace(build_sentence(PARALLEL_TRIALS), options.sentence())
     return yaml.dump_all([_renamed(spec, renamed), platform], Dumper=DUMPER, sort_keys=True)
 
 
@@ -89,11 +128,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--picture", action="store_true", help="refresh the pages only, and print the DAG")
     parser.add_argument("--output", type=Path, help="write the YAMLs of one cluster here, and nothing else")
     parser.add_argument("--images", type=Path, help="what docker/build.py wrote: build/images.json")
+    parser.add_argument("--image-prefix", default="", help="registry of the three images: registry.example/team/")
+    parser.add_argument("--parallel-trials", type=int, default=0, help=f"trials at once ({PARALLEL_TRIALS})")
+    parser.add_argument("--shared-memory", default="", help="size of /dev/shm of train, evaluate and conclude: 16Gi")
+    parser.add_argument("--pull-secret", default="", help="secret with the registry's password, for every pod")
     parser.add_argument("--queue", default="", help="Kueue queue of every pod")
     parser.add_argument("--priority", default="", help="Kueue priority class of every pod; k8s/overlays/gpu has one")
     options = parser.parse_args(arguments)
+    names = ("images", "image_prefix", "parallel_trials", "shared_memory", "pull_secret", "queue", "priority")
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]
+    if given and not options.output:
+        parser.error(f"{', '.join(given)}: a pipeline of one cluster; where to? --output FOLDER")
     if options.output:
-        return _write_for_cluster(options.output, options.images, options.queue, options.priority)
+        return _write_for_cluster(options)
     if options.check:
         stale = stale_files()
         for path in stale:
@@ -113,13 +160,15 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _write_for_cluster(folder: Path, images: Path | None, queue: str, priority: str) -> int:
-    table = json.loads(images.read_text(encoding="utf-8")) if images else {}
-    folder.mkdir(parents=True, exist_ok=True)
+def _write_for_cluster(words: argparse.Namespace) -> int:
+    table = json.loads(words.images.read_text(encoding="utf-8")) if words.images else {}
+    references = default_images(words.image_prefix) if words.image_prefix else {}
+    references |= {kind: built["reference"] for kind, built in table.items()}
+    options = ClusterOptions(words.queue, words.priority, words.parallel_trials, words.shared_memory, words.pull_secret)
+    words.output.mkdir(parents=True, exist_ok=True)
     for name in PIPELINES:
-        path = folder / f"{name}.yaml"
-        references = {kind: built["reference"] for kind, built in table.items()}
-        path.write_text(for_cluster(compiled_text(name), references, queue, priority), encoding="utf-8")
+        path = words.output / f"{name}.yaml"
+        path.write_text(for_cluster(compiled_text(name), references, options=options), encoding="utf-8")
         print(f"wrote {path}")
     return 0
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from components.images import IMAGES
 from pipelines import drawing
 from pipelines.parameters import Parameter, parameters_of
 from pipelines.resources import STEPS
@@ -67,9 +68,10 @@ def filled(text: str, name: str, block: str) -> str:
 
 def parameter_table(parameters: tuple[Parameter, ...]) -> str:
     """The form of a pipeline."""
-    rows = ["| parameter | group | type | default | what it is |", "|---|---|---|---|---|"]
+    rows = ["| parameter | type | default | what it is |", "|---|---|---|---|"]
     rows += [
-        f"| `{p.name}` | {p.group} | {p.type.__name__} | `{json.dumps(p.default)}` | {p.text} |" for p in parameters
+        f"| `{p.name}` | {p.type.__name__} | `{json.dumps(p.default)}` | {p.text} |"
+        for p in sorted(parameters, key=lambda parameter: parameter.name)
     ]
     return "\n".join(rows)
 
@@ -81,9 +83,10 @@ def step_table(images: dict[str, str]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for step, wanted in STEPS.items():
-        numbers = (wanted.cpu, wanted.memory, wanted.shared_memory or "-", wanted.hours, wanted.retries)
-        cells = " | ".join(map(str, (*numbers, "yes" if wanted.cache else "no")))
-        rows.append(f"| [{step}](../components/{step}/README.md) | `{images[step]}` | {cells} |")
+        sizes = (wanted.cpu or "by plan", wanted.memory or "by plan", wanted.shared_memory or "-")
+        cells = " | ".join(map(str, (*sizes, wanted.hours, wanted.retries, "yes" if wanted.cache else "no")))
+        image = images.get(step, IMAGES[wanted.image])
+        rows.append(f"| [{step}](../components/{step}/README.md) | `{image}` | {cells} |")
     return "\n".join(rows)
 
 

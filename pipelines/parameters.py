@@ -1,17 +1,23 @@
-"""The parameters of the pipelines, each once: name, group, type, default, and the help that the UI's form shows.
+"""The parameters of the pipelines, each once: name, type, default, the help that the UI's form shows, and who has it.
 
-Every default runs anywhere: the reach task needs no simulator, no bucket and no GPU. The form sorts fields by name, so
-what belongs together begins alike (gpu_, image_, node_, trainjob_), and each help text begins with its group.
+Every default runs anywhere: the reach task needs no simulator, no bucket and no GPU. The form sorts fields by name and
+shows no description, so a name begins with its group: data_, policy_, evaluate_, gate_, cluster_. A new parameter is an
+entry here; the pipeline functions get their signatures from this table.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
 from components.images import IMAGES
+from pipelines.resources import PARALLEL_TRIALS, build_sentence
+
+TRAINING = ("policy_pipeline", "retrain_pipeline")
+EVERY = (*TRAINING, "evaluate_pipeline")
 
 
 @dataclass(frozen=True)
@@ -19,176 +25,252 @@ class Parameter:
     """One field of the form."""
 
     name: str
-    group: str
     type: type
     default: Any
     text: str
+    pipelines: tuple[str, ...] = TRAINING
+    defaults: dict[str, Any] = field(default_factory=dict)  # of single pipelines, where they differ
+
+    @property
+    def group(self) -> str:
+        """What it is about: the first word of its name."""
+        return self.name.partition("_")[0]
 
     @property
     def help(self) -> str:
-        """What the form shows below the field."""
+        """What the API and the generated pages say of the field."""
         return f"[{self.group}] {self.text}"
+
+
+def _size(kind: str, quantity: str, steps: str, alone: str = "") -> Parameter:
+    """CPU or memory of one kind of step; in the evaluate pipeline, which plans nothing, with a default of its own."""
+    what = "CPUs, such as 500m or 4," if quantity == "cpu" else "Memory, such as 1Gi,"
+    return Parameter(
+        f"cluster_{quantity}_{kind}",
+        str,
+        "",
+        f"{what} of each pod of {steps}. Empty: sized by plan from task, policy and data."
+        + (" The evaluate pipeline plans nothing and needs a value." if alone else ""),
+        pipelines=EVERY if alone else TRAINING,
+        defaults={"evaluate_pipeline": alone} if alone else {},
+    )
 
 
 TABLE = (
     Parameter(
-        "source_uri",
-        "data",
+        "data_source_uri",
         str,
         "demo://reach?episodes=40&seed=1",
         "The demonstrations: a file or prefix (path or s3://...), or demo://ENV?episodes=N&seed=S, which lets the "
         "environment's scripted expert make them.",
     ),
     Parameter(
-        "store_uri",
-        "data",
+        "data_store_uri",
         str,
         "",
         "Where everything is kept: a path or s3://bucket/prefix. Empty: a folder tendon beside the pipeline root.",
+        pipelines=EVERY,
     ),
-    Parameter("dataset_name", "data", str, "demos", "Name of the converted dataset inside the store."),
+    Parameter("data_name", str, "demos", "Name of the converted dataset inside the store."),
     Parameter(
-        "convert_workers",
-        "data",
+        "data_convert_workers",
         int,
         1,
         "Pods that share the conversion; the dataset is the same for any number. A demo:// source takes one.",
     ),
     Parameter(
-        "config",
-        "training",
+        "data_force",
+        bool,
+        False,
+        "Train even when the demonstrations are those that were trained on last time.",
+        pipelines=("retrain_pipeline",),
+    ),
+    Parameter(
+        "policy_config",
         str,
         "experiment=reach_bc",
         "Hydra overrides separated by spaces, as on the command line: experiment=lift_bc training.offline_steps=5000.",
     ),
     Parameter(
-        "sweep",
-        "training",
+        "policy_sweep",
         list,
         [],
         "What to vary, as JSON: a list of {key, name, group, values, value_names}; keys of one group move together, "
-        "groups multiply. Empty: one trial. At most 150 trials.",
+        "groups multiply. Empty: one trial. More trials than one run can hold: start it again, or raise "
+        "policy_trials_per_pod.",
     ),
-    Parameter("episodes", "evaluation", int, 50, "Rollouts per trial on the selection seeds."),
     Parameter(
-        "confirm_episodes",
-        "evaluation",
+        "policy_trials_per_pod",
+        int,
+        1,
+        "Trials that one pod trains, exports and evaluates one after the other. 5 lets 150 trials fit into one run.",
+    ),
+    Parameter(
+        "policy_trial_retries",
+        int,
+        2,
+        "How often a trial whose training process was killed is started again, from its last checkpoint.",
+    ),
+    Parameter("evaluate_episodes", int, 50, "Rollouts per trial on the selection seeds."),
+    Parameter(
+        "evaluate_confirm_episodes",
         int,
         50,
         "Rollouts of the winner, and of the champion, on seeds that selected nothing.",
+        pipelines=EVERY,
     ),
     Parameter(
-        "champion",
-        "promotion",
-        str,
-        "default",
-        "Name of the champion to compare with, and to replace when promote is on.",
-    ),
-    Parameter("promote", "promotion", bool, False, "Let the winner become the champion when the gate agrees."),
-    Parameter(
-        "force", "schedule", bool, False, "Train even when the demonstrations are those that were trained on last time."
-    ),
-    Parameter("bundle_uri", "evaluation", str, "", "The policy bundle to roll out: .../trials/KEY/bundle."),
-    Parameter(
-        "against_uri", "evaluation", str, "", "Another bundle to compare with on the same seeds. Empty: no comparison."
-    ),
-    Parameter(
-        "changes",
-        "evaluation",
+        "evaluate_bundle_uri",
         str,
         "",
-        "Hydra overrides of the bundle's own configuration: env.episode_length=200. Empty: none.",
+        "The policy bundle to roll out: .../trials/KEY/bundle.",
+        pipelines=("evaluate_pipeline",),
     ),
     Parameter(
-        "gpu_count",
-        "cluster",
+        "evaluate_baseline_uri",
+        str,
+        "",
+        "Another bundle to compare with on the same seeds. Empty: no comparison.",
+        pipelines=("evaluate_pipeline",),
+    ),
+    Parameter(
+        "evaluate_overrides",
+        str,
+        "",
+        "Changes to the bundle's own configuration, as Hydra overrides: env.episode_length=200.",
+        pipelines=("evaluate_pipeline",),
+    ),
+    Parameter(
+        "gate_champion",
+        str,
+        "default",
+        "Name of the champion to compare with, and to replace when gate_promote is on.",
+    ),
+    Parameter(
+        "gate_promote",
+        bool,
+        False,
+        "Let the winner become the champion when the gate agrees.",
+        pipelines=("policy_pipeline",),
+    ),
+    _size("data", "cpu", "convert and stats"),
+    _size("train", "cpu", "train and export"),
+    _size("sim", "cpu", "evaluate and conclude", "1"),
+    _size("data", "memory", "convert and stats"),
+    _size("train", "memory", "train and export"),
+    _size("sim", "memory", "evaluate and conclude", "2Gi"),
+    Parameter(
+        "cluster_gpu_count",
         str,
         "0",
         "GPUs of each training pod, as text: 0 trains on the CPU. The image must be a CUDA one; more than 1 wants "
-        "training.num_gpus=N in config.",
+        "training.num_gpus=N in policy_config.",
     ),
-    Parameter("gpu_type", "cluster", str, "nvidia.com/gpu", "Resource name of the GPUs on the nodes."),
+    Parameter("cluster_gpu_type", str, "nvidia.com/gpu", "Resource name of the GPUs on the nodes."),
     Parameter(
-        "image_data",
-        "cluster",
+        "cluster_image_data",
         str,
         IMAGES["data"],
-        "Image of plan, convert, stats, select, report, promote; the sim image for a demo:// source "
-        "that needs a simulator.",
+        "Image of plan, convert, stats and finish; the sim image for a demo:// source that needs a simulator.",
+        pipelines=EVERY,
     ),
-    Parameter("image_train", "cluster", str, IMAGES["train"], "Image of train and export."),
-    Parameter("image_sim", "cluster", str, IMAGES["sim"], "Image of evaluate and confirm."),
+    Parameter("cluster_image_train", str, IMAGES["train"], "Image of train and export."),
+    Parameter("cluster_image_sim", str, IMAGES["sim"], "Image of evaluate and conclude.", pipelines=EVERY),
     Parameter(
-        "node_selector",
-        "cluster",
+        "cluster_node_selector",
         dict,
         {},
         'Labels of the nodes that train and evaluate, as JSON: {"pool": "gpu"}. Empty: any node.',
+        pipelines=EVERY,
     ),
     Parameter(
-        "node_tolerations",
-        "cluster",
+        "cluster_node_tolerations",
         list,
         [],
         'Taints they may run on, as JSON: [{"key": "spot", "operator": "Exists", "effect": "NoSchedule"}].',
+        pipelines=EVERY,
     ),
     Parameter(
-        "trainjob_nodes",
-        "cluster",
+        "cluster_trainjob_nodes",
         int,
         1,
-        "More than 1: each trial trains as a Kubeflow TrainJob on so many nodes, and its pod only waits (gpu_count 0).",
+        "More than 1: each trial trains as a Kubeflow TrainJob on so many nodes, and its pod only waits "
+        "(cluster_gpu_count 0).",
     ),
     Parameter(
-        "trainjob_gpus",
-        "cluster",
+        "cluster_trainjob_gpus",
         str,
         "1",
-        "GPUs of each node of a TrainJob, as text; training.num_gpus in config says the same.",
+        "GPUs of each node of a TrainJob, as text; training.num_gpus in policy_config says the same.",
     ),
-    Parameter("trainjob_queue", "cluster", str, "", "Kueue queue of a TrainJob. Empty: it does not queue."),
+    Parameter("cluster_trainjob_queue", str, "", "Kueue queue of a TrainJob. Empty: it does not queue."),
     Parameter(
-        "notify_when",
-        "notice",
+        "cluster_notify_when",
         str,
         "failure",
         "never, failure or always: when to post to the webhook in the secret tendon-notify. Without one: never.",
+        pipelines=EVERY,
     ),
 )
 BY_NAME = {parameter.name: parameter for parameter in TABLE}
-
-_DATA = ("source_uri", "store_uri", "dataset_name", "convert_workers")
-_TRAINING = ("config", "sweep", "episodes", "confirm_episodes", "champion")
-_PLACE = ("gpu_count", "gpu_type", "image_data", "image_train", "image_sim", "node_selector", "node_tolerations")
-_TRAINJOB = ("trainjob_nodes", "trainjob_gpus", "trainjob_queue")
-PIPELINES: dict[str, tuple[str, ...]] = {
-    "policy_pipeline": (*_DATA, *_TRAINING, "promote", *_PLACE, *_TRAINJOB, "notify_when"),
-    "retrain_pipeline": (*_DATA, *_TRAINING, "force", *_PLACE, *_TRAINJOB, "notify_when"),
-    "evaluate_pipeline": (
-        *("bundle_uri", "against_uri", "store_uri", "changes", "confirm_episodes"),
-        *("image_data", "image_sim", "node_selector", "node_tolerations", "notify_when"),
-    ),
-}
+PIPELINES = {name: tuple(p.name for p in TABLE if name in p.pipelines) for name in EVERY}
 PARAMETERS = tuple(BY_NAME[name] for name in PIPELINES["policy_pipeline"])
+
+# What the parameters were called before their names began with a group; submit.py refuses an old one with the new.
+OLD_NAMES = {
+    "source_uri": "data_source_uri",
+    "store_uri": "data_store_uri",
+    "dataset_name": "data_name",
+    "convert_workers": "data_convert_workers",
+    "force": "data_force",
+    "config": "policy_config",
+    "sweep": "policy_sweep",
+    "episodes": "evaluate_episodes",
+    "confirm_episodes": "evaluate_confirm_episodes",
+    "bundle_uri": "evaluate_bundle_uri",
+    "against_uri": "evaluate_baseline_uri",
+    "changes": "evaluate_overrides",
+    "champion": "gate_champion",
+    "promote": "gate_promote",
+    **{
+        name: f"cluster_{name}"
+        for name in (
+            *("gpu_count", "gpu_type", "image_data", "image_train", "image_sim", "node_selector", "node_tolerations"),
+            *("trainjob_nodes", "trainjob_gpus", "trainjob_queue", "notify_when"),
+        )
+    },
+}
 
 
 def parameters_of(pipeline: str) -> tuple[Parameter, ...]:
     """The form of a pipeline, by the name of its function."""
-    return tuple(BY_NAME[name] for name in PIPELINES[pipeline])
+    own = (BY_NAME[name] for name in PIPELINES[pipeline])
+    return tuple(replace(p, default=p.defaults.get(pipeline, p.default)) for p in own)
 
 
-def with_parameters(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a pipeline function the defaults and descriptions of the table; it must take the same parameters."""
-    wanted: Sequence[Parameter] = parameters_of(function.__name__)
-    names = function.__code__.co_varnames[: function.__code__.co_argcount]
-    if names != tuple(parameter.name for parameter in wanted):
-        raise TypeError(f"{function.__name__} takes {names}, the table has {[p.name for p in wanted]}")
-    for parameter in wanted:
-        if function.__annotations__[parameter.name] is not parameter.type:
-            raise TypeError(
-                f"{parameter.name} is {function.__annotations__[parameter.name]}, the table has {parameter.type}"
-            )
-    function.__defaults__ = tuple(parameter.default for parameter in wanted)
-    described = "\n".join(f"    {parameter.name}: {parameter.help}" for parameter in wanted)
-    function.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nArgs:\n{described}\n"
-    return function
+def with_parameters(function: Callable[[SimpleNamespace], None]) -> Callable[..., None]:
+    """A pipeline function with the signature that the table gives it; ``function`` gets the values as one form.
+
+    Example:
+        >>> @dsl.pipeline(name="policy-pipeline")
+        ... @with_parameters
+        ... def policy_pipeline(form): ...  # form.data_source_uri
+    """
+    fields = parameters_of(function.__name__)
+    parameters = [
+        inspect.Parameter(p.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=p.default, annotation=p.type)
+        for p in fields
+    ]
+
+    def pipeline(*values: Any, **named: Any) -> None:
+        bound = inspect.Signature(parameters).bind(*values, **named)
+        function(SimpleNamespace(**bound.arguments))
+
+    pipeline.__name__ = pipeline.__qualname__ = function.__name__
+    pipeline.__module__ = function.__module__
+    pipeline.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    pipeline.__annotations__ = {p.name: p.type for p in fields}
+    described = "\n".join(f"    {p.name}: {p.help}" for p in fields)
+    about = inspect.cleandoc(function.__doc__ or "")
+    pipeline.__doc__ = f"{about}\n\n{build_sentence(PARALLEL_TRIALS)}\n\nArgs:\n{described}\n"
+    return pipeline

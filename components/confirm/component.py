@@ -25,5 +25,5 @@ def confirm(run_uri: str, metrics: dsl.Output[dsl.Metrics]) -> str:
         result = steps.confirm(run_uri=run_uri)
     for name, value in result.metrics.items():
         if math.isfinite(value):
-            metrics.log_metric(name, value)
+            metrics.log_metric({"n_episodes": "episodes"}.get(name, name), value)
     return result.verdict

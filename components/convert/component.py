@@ -27,7 +27,7 @@ def convert(
         dataset_name: Name of the dataset.
         dataset_uri: Where plan expects the dataset.
         conversion: Options of the conversion that are not the usual ones, by name: skip_episodes, resize, codec, strict ...
-        worker: The share of this pod: K/N is one of N that share the conversion; the last one commits it.
+        worker: The share of this pod: K/N is one of N that share the conversion; the last one to finish commits it.
         manifest: The dataset's manifest, small; the data stays where dataset_uri says.
 
     Returns:

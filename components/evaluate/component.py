@@ -1,4 +1,6 @@
-"""The component of the step ``evaluate``; the work is in tendon.steps.evaluate_trial."""
+"""The component of the step ``evaluate``; the work is in tendon.steps.evaluate_trials."""
+
+from typing import NamedTuple
 
 from kfp import dsl
 
@@ -6,16 +8,20 @@ from components.images import IMAGES
 
 
 @dsl.component(base_image=IMAGES["sim"], install_kfp_package=False)
-def evaluate(run_uri: str, outcome: str, metrics: dsl.Output[dsl.Metrics]) -> str:
-    """Roll a trial's bundle out on the selection seeds; a crash of the simulator is never counted as a failure.
+def evaluate(run_uri: str, outcomes: str, metrics: dsl.Output[dsl.Metrics]) -> NamedTuple(
+    "Outputs", [("outcomes", str), ("ended", str)]
+):
+    """Roll the bundle of each trial of a group out on the selection seeds; a crash of the simulator is never counted as a failure.
 
     Args:
         run_uri: The run that plan made.
-        outcome: The trial's outcome so far.
-        metrics: success_rate, success_low, success_high, n, crashed, ...
+        outcomes: The outcomes of the trials so far, a JSON list.
+        metrics: trial, success_rate, success_low, success_high, episodes, crashed, ...; with several trials in the group
+            each number is called TRIAL/NAME.
 
     Returns:
-        The trial's outcome as JSON.
+        outcomes: The outcomes of the trials, a JSON list.
+        ended: In a word for each trial how it ended.
     """
     import json
     import math
@@ -24,8 +30,12 @@ def evaluate(run_uri: str, outcome: str, metrics: dsl.Output[dsl.Metrics]) -> st
 
     logs.setup("evaluate")
     with errors.reported("evaluate"):
-        outcome = steps.evaluate_trial(run_uri=run_uri, outcome=outcome)
-    for name, value in json.loads(outcome)["metrics"].items():
-        if math.isfinite(value):  # the metadata store refuses anything else
-            metrics.log_metric(name, value)
-    return outcome
+        ended = steps.evaluate_trials(run_uri=run_uri, outcomes=[json.dumps(one) for one in json.loads(outcomes)])
+    after = [json.loads(outcome) for outcome in ended]
+    metrics.metadata["trial"] = ", ".join(outcome["trial"] for outcome in after)
+    for outcome in after:
+        group = f"{outcome['trial']}/" if len(after) > 1 else ""
+        for name, value in outcome["metrics"].items():
+            if math.isfinite(value):  # the metadata store refuses anything else
+                metrics.log_metric(group + {"n": "episodes"}.get(name, name), value)
+    return (json.dumps(after), " ".join(outcome["status"] for outcome in after))

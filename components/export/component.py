@@ -1,4 +1,4 @@
-"""The component of the step ``export``; the work is in tendon.steps.export_trial."""
+"""The component of the step ``export``; the work is in tendon.steps.export_trials."""
 
 from kfp import dsl
 
@@ -6,16 +6,16 @@ from components.images import IMAGES
 
 
 @dsl.component(base_image=IMAGES["train"], install_kfp_package=False)
-def export(run_uri: str, outcome: str, bundle: dsl.Output[dsl.Model]) -> str:
-    """Turn a trial's checkpoint into a policy bundle whose actions are proven equal.
+def export(run_uri: str, outcomes: str, bundle: dsl.Output[dsl.Model]) -> str:
+    """Turn the checkpoint of each trial of a group into a policy bundle whose actions are proven equal.
 
     Args:
         run_uri: The run that plan made.
-        outcome: The trial's outcome so far.
-        bundle: Where the bundle is.
+        outcomes: The outcomes of the trials so far, a JSON list.
+        bundle: Where the bundles are.
 
     Returns:
-        The trial's outcome as JSON.
+        The outcomes of the trials, a JSON list.
     """
     import json
 
@@ -23,9 +23,12 @@ def export(run_uri: str, outcome: str, bundle: dsl.Output[dsl.Model]) -> str:
 
     logs.setup("export")
     with errors.reported("export"):
-        outcome = steps.export_trial(run_uri=run_uri, outcome=outcome)
-    fields = json.loads(outcome)
-    bundle.metadata |= {name: fields[name] for name in ("trial", "run_key", "status", "bundle_uri")}
+        ended = steps.export_trials(run_uri=run_uri, outcomes=[json.dumps(one) for one in json.loads(outcomes)])
+    after = [json.loads(outcome) for outcome in ended]
+    for name in ("trial", "run_key", "status", "bundle_uri"):
+        bundle.metadata[name] = ", ".join(str(outcome[name]) for outcome in after)
+    bundle.metadata["display_name"] = f"bundle {bundle.metadata['trial']}"
+    text = json.dumps(after)
     with open(bundle.path, "w", encoding="utf-8") as file:
-        file.write(outcome)
-    return outcome
+        file.write(text)
+    return text

@@ -17,6 +17,16 @@ def plan(
     confirm_episodes: int,
     champion: str,
     promote: bool,
+    trials_per_pod: int,
+    trial_retries: int,
+    only_new: bool,
+    force: bool,
+    asked_cpu_data: str,
+    asked_cpu_train: str,
+    asked_cpu_sim: str,
+    asked_memory_data: str,
+    asked_memory_train: str,
+    asked_memory_sim: str,
     job_id: str,
     trial_table: dsl.Output[dsl.Artifact],
     run_uri: dsl.OutputPath(str),
@@ -24,7 +34,17 @@ def plan(
     dataset_uri: dsl.OutputPath(str),
     source_digest: dsl.OutputPath(str),
     conversion: dsl.OutputPath(dict),
-    shares: dsl.OutputPath(list),
+    first_share: dsl.OutputPath(str),
+    extra_shares: dsl.OutputPath(list),
+    extra_needed: dsl.OutputPath(str),
+    work: dsl.OutputPath(str),
+    reason: dsl.OutputPath(str),
+    cpu_data: dsl.OutputPath(str),
+    cpu_train: dsl.OutputPath(str),
+    cpu_sim: dsl.OutputPath(str),
+    memory_data: dsl.OutputPath(str),
+    memory_train: dsl.OutputPath(str),
+    memory_sim: dsl.OutputPath(str),
 ) -> list:
     """Turn the parameters into trials; find every configuration error before anything expensive starts.
 
@@ -39,6 +59,16 @@ def plan(
         confirm_episodes: Rollouts of the winner on fresh seeds.
         champion: Name of the champion pointer.
         promote: Whether the winner may become the champion.
+        trials_per_pod: Trials that one pod works through.
+        trial_retries: How often a trial whose process was killed is started again.
+        only_new: Nothing to do when the demonstrations are those that were trained on last.
+        force: Work in any case.
+        asked_cpu_data: CPUs of convert and stats; empty means what plan finds fitting, as for the others.
+        asked_cpu_train: CPUs of train and export.
+        asked_cpu_sim: CPUs of evaluate and conclude.
+        asked_memory_data: Memory of convert and stats.
+        asked_memory_train: Memory of train and export.
+        asked_memory_sim: Memory of evaluate and conclude.
         job_id: The engine's own name of this run; finish finds the run by it.
         trial_table: The trials as JSON.
         run_uri: Where this run keeps its plan, selection, confirmation, record and report.
@@ -46,11 +76,20 @@ def plan(
         dataset_uri: Where the converted dataset is or will be.
         source_digest: Digest of the demonstrations.
         conversion: Options of the conversion that the configuration sets under data.
-        shares: The shares of the conversion, one pod each: 0/2, 1/2.
+        first_share: The share of the conversion that there always is: 0/2.
+        extra_shares: The others, one pod each: 1/2.
+        extra_needed: yes when there are any, else no.
+        work: yes when there is anything to do, else no.
+        reason: Why.
+        cpu_data: CPUs of convert and stats, as asked or sized.
+        cpu_train: CPUs of train and export.
+        cpu_sim: CPUs of evaluate and conclude.
+        memory_data: Memory of convert and stats.
+        memory_train: Memory of train and export.
+        memory_sim: Memory of evaluate and conclude.
 
     Returns:
-        One {trial, run_uri, dataset_uri} per trial: all that the steps inside the fan-out need, because kfp's local
-        engine hands the item itself to whatever asks there for an output of a step outside.
+        One {trials, run_uri, dataset_uri} per group of trials, which share a pod; trials is a JSON list of names.
     """
     import json
 
@@ -73,17 +112,29 @@ def plan(
             confirm_episodes=confirm_episodes,
             champion=champion,
             promote=promote,
+            trials_per_pod=trials_per_pod,
+            trial_retries=trial_retries,
+            only_new=only_new,
+            force=force,
             artifact_uri=trial_table.uri,
             job_id=job_id,
         )
     values = {run_uri: result.run_uri, store: result.store_uri, dataset_uri: result.dataset_uri}
     values |= {source_digest: result.source_digest, conversion: json.dumps(result.conversion)}
-    values |= {shares: json.dumps(result.shares)}
+    values |= {first_share: (result.shares or ["0/1"])[0], extra_shares: json.dumps(result.shares[1:])}
+    values |= {extra_needed: "yes" if len(result.shares) > 1 else "no"}
+    values |= {work: "yes" if result.work else "no", reason: result.reason}
+    values |= {cpu_data: asked_cpu_data or result.resources["cpu_data"]}
+    values |= {cpu_train: asked_cpu_train or result.resources["cpu_train"]}
+    values |= {cpu_sim: asked_cpu_sim or result.resources["cpu_sim"]}
+    values |= {memory_data: asked_memory_data or result.resources["memory_data"]}
+    values |= {memory_train: asked_memory_train or result.resources["memory_train"]}
+    values |= {memory_sim: asked_memory_sim or result.resources["memory_sim"]}
     values |= {trial_table.path: json.dumps(result.trials, indent=1)}
     for path, value in values.items():
         with open(path, "w", encoding="utf-8") as file:
             file.write(value)
     return [
-        {"trial": trial["name"], "run_uri": result.run_uri, "dataset_uri": result.dataset_uri}
-        for trial in result.trials
+        {"trials": json.dumps(group), "run_uri": result.run_uri, "dataset_uri": result.dataset_uri}
+        for group in result.groups
     ]

@@ -8,14 +8,14 @@ from components.images import IMAGES
 
 
 @dsl.component(base_image=IMAGES["data"], install_kfp_package=False)
-def report(run_uri: str, page: dsl.Output[dsl.HTML]) -> NamedTuple(
+def report(run_uri: str, report: dsl.Output[dsl.HTML]) -> NamedTuple(
     "Outputs", [("report_uri", str), ("record_uri", str)]
 ):
     """Write one page that opens offline, and the record that says where every number comes from.
 
     Args:
         run_uri: The run that plan made.
-        page: The report, self-contained.
+        report: The report, self-contained.
 
     Returns:
         report_uri: Where the report is kept.
@@ -26,6 +26,7 @@ def report(run_uri: str, page: dsl.Output[dsl.HTML]) -> NamedTuple(
     logs.setup("report")
     with errors.reported("report"):
         result = steps.report(run_uri=run_uri)
-    with open(page.path, "w", encoding="utf-8") as file:
+    report.metadata["display_name"] = "report"
+    with open(report.path, "w", encoding="utf-8") as file:
         file.write(result.html)
     return (result.report_uri, result.record_uri)

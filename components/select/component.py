@@ -6,14 +6,11 @@ from components.images import IMAGES
 
 
 @dsl.component(base_image=IMAGES["data"], install_kfp_package=False)
-def select(
-    run_uri: str, outcomes: list, leaderboard: dsl.Output[dsl.Artifact], metrics: dsl.Output[dsl.Metrics]
-) -> str:
+def select(run_uri: str, leaderboard: dsl.Output[dsl.Artifact], metrics: dsl.Output[dsl.Metrics]) -> str:
     """Rank the trials on the selection seeds; dead trials are listed with what killed them.
 
     Args:
         run_uri: The run that plan made.
-        outcomes: The outcomes of all trials as JSON strings.
         leaderboard: The ranking as JSON.
         metrics: The winner's numbers on the selection seeds.
 
@@ -27,10 +24,13 @@ def select(
 
     logs.setup("select")
     with errors.reported("select"):
-        result = steps.select(run_uri=run_uri, outcomes=outcomes)
+        result = steps.select(run_uri=run_uri)
+    if result.winner:
+        metrics.metadata["trial"] = result.winner
     for name, value in result.metrics.items():
         if math.isfinite(value):
-            metrics.log_metric(name, value)
+            metrics.log_metric({"n": "episodes"}.get(name, name), value)
+    leaderboard.metadata["display_name"] = "leaderboard"
     with open(leaderboard.path, "w", encoding="utf-8") as file:
         json.dump(result.leaderboard, file, indent=1)
     return result.winner

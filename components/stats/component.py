@@ -6,12 +6,12 @@ from components.images import IMAGES
 
 
 @dsl.component(base_image=IMAGES["data"], install_kfp_package=False)
-def stats(dataset_uri: str, digests: list, statistics: dsl.Output[dsl.Artifact]) -> str:
+def stats(dataset_uri: str, digest: str, statistics: dsl.Output[dsl.Artifact]) -> str:
     """Compute statistics of the train split; flag constant and tiny-span dimensions.
 
     Args:
         dataset_uri: A converted dataset.
-        digests: Digest of its content, from each of its converters; part of this step's cache key.
+        digest: Digest of its content as the first worker knows it; part of this step's cache key.
         statistics: Mean, deviation, range and quantiles of every feature.
 
     Returns:
@@ -24,7 +24,7 @@ def stats(dataset_uri: str, digests: list, statistics: dsl.Output[dsl.Artifact])
     logs.setup("stats")
     with errors.reported("stats"):
         result = steps.stats(dataset_uri=dataset_uri)
-    statistics.metadata |= {"stats_uri": result.stats_uri, "dataset_digest": digests[0]}
+    statistics.metadata |= {"stats_uri": result.stats_uri, "dataset_digest": digest}
     with open(statistics.path, "w", encoding="utf-8") as file:
         json.dump(result.stats, file)
     return result.stats_uri

@@ -1,4 +1,4 @@
-"""The component of the step ``train``; the work is in tendon.steps.train_trial."""
+"""The component of the step ``train``; the work is in tendon.steps.train_trials."""
 
 from kfp import dsl
 
@@ -8,9 +8,8 @@ from components.images import IMAGES
 @dsl.component(base_image=IMAGES["train"], install_kfp_package=False)
 def train(
     run_uri: str,
-    trial: str,
+    trials: str,
     dataset_uri: str,
-    gpu_count: str,
     gpu_type: str,
     image: str,
     nodes: int,
@@ -18,22 +17,21 @@ def train(
     queue: str,
     checkpoint: dsl.Output[dsl.Model],
 ) -> str:
-    """Train one trial, continuing an earlier attempt; a failure is an outcome, not the end of its siblings.
+    """Train a group of trials one after the other, continuing earlier attempts; a failure is an outcome, not the end of the others.
 
     Args:
         run_uri: The run that plan made.
-        trial: Name of the trial.
+        trials: Names of the trials, a JSON list.
         dataset_uri: The converted dataset, with statistics.
-        gpu_count: GPUs of this pod, as text; its limit.
         gpu_type: Resource name of a GPU.
         image: The image of the pods of a TrainJob.
         nodes: More than 1: train as a TrainJob on so many nodes, and only wait here.
         node_gpus: GPUs of each of its nodes, as text.
         queue: Its Kueue queue; empty means none.
-        checkpoint: Where the checkpoint is and how training went.
+        checkpoint: Where the checkpoints are and how training went.
 
     Returns:
-        The trial's outcome as JSON.
+        The outcomes of the trials, a JSON list.
     """
     import json
 
@@ -41,10 +39,11 @@ def train(
 
     logs.setup("train")
     with errors.reported("train"):
+        names = json.loads(trials)
         if nodes > 1:
-            outcome = steps.train_on_nodes(
+            ended = steps.train_trials_on_nodes(
                 run_uri=run_uri,
-                trial=trial,
+                trials=names,
                 dataset_uri=dataset_uri,
                 image=image,
                 nodes=nodes,
@@ -53,9 +52,12 @@ def train(
                 queue=queue,
             )
         else:
-            outcome = steps.train_trial(run_uri=run_uri, trial=trial, dataset_uri=dataset_uri)
-    fields = json.loads(outcome)
-    checkpoint.metadata |= {name: fields[name] for name in ("trial", "run_key", "status", "checkpoint_uri")}
+            ended = steps.train_trials(run_uri=run_uri, trials=names, dataset_uri=dataset_uri)
+    outcomes = [json.loads(outcome) for outcome in ended]
+    for name in ("trial", "run_key", "status", "checkpoint_uri"):
+        checkpoint.metadata[name] = ", ".join(str(outcome[name]) for outcome in outcomes)
+    checkpoint.metadata["display_name"] = f"checkpoint {checkpoint.metadata['trial']}"
+    text = json.dumps(outcomes)
     with open(checkpoint.path, "w", encoding="utf-8") as file:
-        file.write(outcome)
-    return outcome
+        file.write(text)
+    return text

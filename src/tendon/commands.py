@@ -20,13 +20,29 @@ if TYPE_CHECKING:
     from tendon.config.schema import TrainConfig
 
 DEMO = {
-    "source_uri": "demo://lift?episodes=100&seed=1",
-    "store_uri": "outputs/demo",
-    "dataset_name": "lift",
-    "config": "experiment=lift_bc",
-    "sweep": [{"key": "training.lr", "name": "lr", "group": 0, "values": [1e-3, 1e-4]}],
-    "episodes": 50,
-    "confirm_episodes": 100,
+    "data_source_uri": "demo://lift?episodes=100&seed=1",
+    "data_store_uri": "outputs/demo",
+    "data_name": "lift",
+    "policy_config": "experiment=lift_bc",
+    "policy_sweep": [{"key": "training.lr", "name": "lr", "group": 0, "values": [1e-3, 1e-4]}],
+    "evaluate_episodes": 50,
+    "evaluate_confirm_episodes": 100,
+}
+PARAMETERS = {  # option of the command line: parameter of the pipeline
+    "source_uri": "data_source_uri",
+    "store_uri": "data_store_uri",
+    "dataset_name": "data_name",
+    "episodes": "evaluate_episodes",
+    "confirm_episodes": "evaluate_confirm_episodes",
+    "champion": "gate_champion",
+    "promote": "gate_promote",
+}
+PLANNED = PARAMETERS | {  # argument of make_plan: parameter of the pipeline
+    "config": "policy_config",
+    "sweep": "policy_sweep",
+    "convert_workers": "data_convert_workers",
+    "trials_per_pod": "policy_trials_per_pod",
+    "trial_retries": "policy_trial_retries",
 }
 
 
@@ -37,7 +53,7 @@ def demo(arguments: Namespace) -> int:
 
 def run(arguments: Namespace) -> int:
     """The whole line with the caller's parameters."""
-    return _run(arguments, {"store_uri": "outputs/run"})
+    return _run(arguments, {"data_store_uri": "outputs/run"})
 
 
 def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
@@ -45,27 +61,28 @@ def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
 
     yaml_path = Path(arguments.pipeline) if arguments.pipeline else default_yaml()
     given = {
-        name: getattr(arguments, name)
-        for name in ("source_uri", "store_uri", "dataset_name", "episodes", "confirm_episodes", "champion", "promote")
-        if getattr(arguments, name) is not None
+        parameter: getattr(arguments, option)
+        for option, parameter in PARAMETERS.items()
+        if getattr(arguments, option) is not None
     }
     parameters = default_arguments(yaml_path) | defaults | given
     if arguments.overrides:
-        parameters["config"] = " ".join([defaults.get("config", ""), *arguments.overrides]).strip()
+        parameters["policy_config"] = " ".join([defaults.get("policy_config", ""), *arguments.overrides]).strip()
     if arguments.config:
         parameters |= _robomimic_run(arguments)
     elif arguments.sweep:
-        parameters["sweep"] = load_sweep(arguments.sweep)
-    if "://" not in parameters["store_uri"]:
-        parameters["store_uri"] = str(Path(parameters["store_uri"]).resolve())
-    if "://" not in parameters["source_uri"]:
-        parameters["source_uri"] = str(Path(parameters["source_uri"]).resolve())
+        parameters["policy_sweep"] = load_sweep(arguments.sweep)
+    for name in ("data_store_uri", "data_source_uri"):
+        if "://" not in parameters[name]:
+            parameters[name] = str(Path(parameters[name]).resolve())
     if arguments.plan:
         return _print_plan(parameters)
     docker = Docker() if arguments.runner == "docker" else None
     if docker:
         parameters |= default_images()
-    result = run_local(yaml_path, parameters, store_uri=parameters["store_uri"], fresh=arguments.fresh, docker=docker)
+    result = run_local(
+        yaml_path, parameters, store_uri=parameters["data_store_uri"], fresh=arguments.fresh, docker=docker
+    )
     selection = json.loads(open_store(result.run_uri).read("selection.json"))
     confirmation = json.loads(open_store(result.run_uri).read("confirmation.json"))
     rows = {
@@ -85,21 +102,19 @@ def _robomimic_run(arguments: Namespace) -> dict[str, Any]:
 
     tree = read_json(arguments.config)
     if arguments.sweep:
-        made = load_generator(arguments.sweep, arguments.config).pipeline()
+        parameters = load_generator(arguments.sweep, arguments.config).pipeline()
     else:
         pairs = trial_keys(tree, arguments.config).items()
-        made = {"config": " ".join(f"{key}={value}" for key, value in pairs), "sweep": []}
-    made["config"] = " ".join([made["config"], *arguments.overrides])
+        parameters = {"policy_config": " ".join(f"{key}={value}" for key, value in pairs), "policy_sweep": []}
+    parameters["policy_config"] = " ".join([parameters["policy_config"], *arguments.overrides])
     data = tree.get("train", {}).get("data")
-    return made | ({"source_uri": data} if isinstance(data, str) and not arguments.source_uri else {})
+    return parameters | ({"data_source_uri": data} if isinstance(data, str) and not arguments.source_uri else {})
 
 
 def _print_plan(parameters: dict[str, Any]) -> int:
-    import inspect
-
     from tendon.registry.planner import make_plan
 
-    plan = make_plan(**{name: parameters[name] for name in inspect.signature(make_plan).parameters})
+    plan = make_plan(**{argument: parameters[name] for argument, name in PLANNED.items()})
     print(f"run      {plan.run_uri}\nsource   {plan.source_uri} ({plan.source_digest})\ndataset  {plan.dataset_uri}")
     for trial in plan.trials:
         print(f"trial    {trial.name:<40} {trial.run_key}  {' '.join(trial.overrides)}")
@@ -328,8 +343,7 @@ def compare(arguments: Namespace) -> int:
 
 def select(arguments: Namespace) -> int:
     """Rank the trials of a run again from what the run recorded."""
-    saved = json.loads(open_store(arguments.run_uri).read("selection.json"))
-    result = steps.select(run_uri=arguments.run_uri, outcomes=[json.dumps(outcome) for outcome in saved["outcomes"]])
+    result = steps.select(run_uri=arguments.run_uri)
     print(
         end_card(
             "selected",

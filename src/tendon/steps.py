@@ -1,9 +1,10 @@
 """The table of contents: one function per step of the DAG, in the order in which they run.
 
-    plan -> convert -> stats -> [train_trial -> export_trial -> evaluate_trial] per trial -> select -> confirm -> report -> promote
+    plan -> convert -> stats -> [train_trials -> export_trials -> evaluate_trials] per group of trials -> conclude -> finish
 
-Primitives in, frozen dataclasses (or an outcome string) out; everything else is in the store. Each step finds its own finished
-work there and returns at once, so that a second attempt, in the same run or another, costs nothing. components/ and cli call only this.
+``conclude`` is select, confirm, report and promote, one after the other. Primitives in, frozen dataclasses (or outcome
+strings) out; everything else is in the store. Each step finds its own finished work there and returns at once, so that a
+second attempt, in the same run or another, costs nothing. components/ and cli call only this.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tendon.errors import ConfigError, DataError, Interrupted, TendonError
 from tendon.logs import Progress
 from tendon.registry.failure import kept
 from tendon.registry.outcome import TrialOutcome
-from tendon.registry.plan import RunPlan, load_plan
+from tendon.registry.plan import PlannedTrial, RunPlan, load_plan
 from tendon.storage import join, open_store
 from tendon.storage.stock import store_beside
 
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
     from tendon.config.schema import TrainConfig
     from tendon.evaluate.table import Evaluation
     from tendon.policies.base import Policy
+    from tendon.registry.jobs import UnfinishedJob
     from tendon.train.rehearse import Rehearsal
     from tendon.train.status import TrainResult
+    from tendon.train.trainjob import JobSpec
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +50,7 @@ MOST_ERROR = 1200  # characters of an error in a message; the log of the step ha
 
 @dataclass(frozen=True)
 class PlanResult:
-    """What the other steps need to find each other."""
+    """What the other steps need to find each other, and what is left for them to do."""
 
     run_uri: str
     store_uri: str
@@ -55,6 +58,10 @@ class PlanResult:
     dataset_uri: str
     conversion: dict[str, Any]  # options that are not the usual ones, for convert
     shares: list[str]  # of the conversion, one worker each: "0/2", "1/2"
+    groups: list[list[str]]  # names of trials that are not finished, a group per pod; never empty when there is work
+    work: bool
+    reason: str  # why there is work, or none
+    resources: dict[str, str]  # cpu_data, memory_data, cpu_train, ...: Kubernetes quantities
     trials: list[dict[str, str]]
 
 
@@ -72,15 +79,43 @@ def plan(
     artifact_uri: str = "",
     job_id: str = "",
     convert_workers: int = 1,
+    trials_per_pod: int = 1,
+    trial_retries: int = 2,
+    only_new: bool = False,
+    force: bool = False,
 ) -> PlanResult:
-    """Turn parameters into trials; every configuration error of every trial is found here, before anything costs a GPU second."""
-    from tendon.registry.jobs import job_folder, note_job
-    from tendon.registry.plan import save_plan
-    from tendon.registry.planner import make_plan, shares_of
+    """Turn parameters into trials and say which are left to do; every configuration error is found here, before anything costs.
 
-    store_uri = store_uri or store_beside(artifact_uri)
-    with kept(job_folder(store_uri, job_id), "plan"):
-        run = make_plan(
+    Args:
+        source_uri: Where the demonstrations are.
+        store_uri: Where everything is kept; empty: beside ``artifact_uri``.
+        dataset_name: Name of the converted dataset.
+        config: Overrides of the configuration, separated by spaces.
+        sweep: The parameters that are swept.
+        episodes: Rollouts per trial on the selection seeds.
+        confirm_episodes: Rollouts of the winner on fresh seeds.
+        champion: Name of the champion pointer.
+        promote: Whether the winner may become the champion.
+        artifact_uri: Where the engine keeps an artifact of this step.
+        job_id: The engine's name of this run; finish finds the run by it.
+        convert_workers: How many pods share the conversion.
+        trials_per_pod: How many trials a pod of the loop does, one after the other.
+        trial_retries: How often a training that died is tried again.
+        only_new: There is work only when the demonstrations changed since they were trained on last.
+        force: There is work even when nothing changed and everything is finished.
+    """
+    from tendon.registry import jobs
+    from tendon.registry.failure import now
+    from tendon.registry.limits import most_groups
+    from tendon.registry.plan import save_plan
+    from tendon.registry.planner import make_sized_plan, shares_of
+    from tendon.registry.remaining import find_remaining
+    from tendon.registry.sizing import size_steps
+
+    store_uri, began = store_uri or store_beside(artifact_uri), now()
+    with kept(jobs.job_folder(store_uri, job_id), "plan"):
+        jobs.note_job(store_uri, job_id, jobs.Job(when=began))
+        run, source_bytes = make_sized_plan(
             source_uri=source_uri,
             store_uri=store_uri,
             dataset_name=dataset_name,
@@ -91,15 +126,36 @@ def plan(
             champion=champion,
             promote=promote,
             convert_workers=convert_workers,
+            trials_per_pod=trials_per_pod,
+            trial_retries=trial_retries,
         )
         save_plan(run)
-    note_job(run.store_uri, job_id, run.run_uri)
+        remaining = find_remaining(
+            run, trials_per_pod=trials_per_pod, most_groups=most_groups(), only_new=only_new, force=force
+        )
+        resources = size_steps([trial.config for trial in run.trials], source_bytes)
+        unfinished = jobs.notice_unfinished(store_uri, job_id) if job_id else ()
+        note = jobs.Job(run.run_uri, began, remaining.work, remaining.reason, remaining.is_complete, unfinished)
+        jobs.note_job(store_uri, job_id, note)
     log.info("plan: %d trial(s) on %s, run %s", len(run.trials), run.source_uri, run.run_uri)
     for trial in run.trials:
         log.info("plan: trial %s (%s) %s", trial.name, trial.run_key, " ".join(trial.overrides))
-    trials = [{"name": trial.name, "overrides": " ".join(trial.overrides)} for trial in run.trials]
-    shares = shares_of(source_uri, convert_workers)
-    return PlanResult(run.run_uri, run.store_uri, run.source_digest, run.dataset_uri, run.conversion, shares, trials)
+    for sentence in unfinished:
+        log.warning("plan: %s", sentence)
+    log.info("plan: %s: %s", "to do" if remaining.work else "nothing to do", remaining.reason)
+    return PlanResult(
+        run_uri=run.run_uri,
+        store_uri=run.store_uri,
+        source_digest=run.source_digest,
+        dataset_uri=run.dataset_uri,
+        conversion=run.conversion,
+        shares=shares_of(source_uri, convert_workers),
+        groups=[list(group) for group in remaining.groups],
+        work=remaining.work,
+        reason=remaining.reason,
+        resources=resources,
+        trials=[{"name": trial.name, "overrides": " ".join(trial.overrides)} for trial in run.trials],
+    )
 
 
 # -------------------------------------------------------------------------------------------------------- convert, stats
@@ -206,55 +262,73 @@ def stats(*, dataset_uri: str, split: str = "train", skip_episodes: Sequence[str
 # ------------------------------------------------------------------------------------------------- one trial of the sweep
 
 
-def train_trial(*, run_uri: str, trial: str, dataset_uri: str) -> str:
-    """Train one trial, continuing where an earlier attempt stopped; a failure is an outcome, not the end of its siblings."""
-    run = _begin(run_uri, "train", trial)
-    planned = run.trial(trial)
-    return _soft(run_uri, "train", TrialOutcome(trial, planned.run_key), lambda done: _train(run, done, dataset_uri))
+def train_trials(*, run_uri: str, trials: Sequence[str], dataset_uri: str) -> list[str]:
+    """Train a group of trials one after the other, each in a process of its own; a failure is an outcome, its siblings go on."""
+    from tendon.train.attempts import stops_forwarded
+
+    with stops_forwarded():  # first of all: SIGTERM leaves one second
+        return [_train_trial(_begin(run_uri, "train", trial), trial, dataset_uri) for trial in trials]
 
 
-def _train(run: RunPlan, outcome: TrialOutcome, dataset_uri: str) -> TrialOutcome:
-    from tendon.config.compose import from_dict
+def _train_trial(run: RunPlan, trial: str, dataset_uri: str) -> str:
+    from tendon.train.attempts import train_apart
 
-    config = from_dict(run.trial(outcome.trial).config)
-    result = train(config=config, dataset_uri=dataset_uri, trial_uri=run.trial_uri(outcome.trial))
-    return replace(outcome, checkpoint_uri=result.checkpoint_uri, metrics={k: v for k, v in result.metrics.items()})
+    def work(outcome: TrialOutcome) -> TrialOutcome:
+        config, trial_uri = run.config_of(trial), run.trial_uri(trial)
+        result = train_apart(config, dataset_uri, trial_uri, train, retries=run.trial_retries)
+        return replace(outcome, checkpoint_uri=result.checkpoint_uri, metrics=dict(result.metrics))
+
+    return _soft(run, "train", TrialOutcome(trial, run.trial(trial).run_key), work)
 
 
-def train_on_nodes(
+def train_trials_on_nodes(
     *,
     run_uri: str,
-    trial: str,
+    trials: Sequence[str],
     dataset_uri: str,
     image: str,
     nodes: int,
     gpus: str = "1",
     gpu_type: str = "nvidia.com/gpu",
     queue: str = "",
-) -> str:
-    """Train one trial as a Kubeflow TrainJob and wait for it; whoever asks again finds the same job, or its finished work."""
-    from tendon.train.status import find_finished
-    from tendon.train.trainjob import JobSpec, run_job
+) -> list[str]:
+    """Train a group of trials, each as a Kubeflow TrainJob; whoever asks again finds the same job, or its finished work."""
+    from tendon.train.trainjob import JobSpec
 
-    run = load_plan(run_uri)
-    planned, trial_uri = run.trial(trial), run.trial_uri(trial)
-    command = ("train", "--run-uri", run_uri, "--trial", trial)
-    spec = JobSpec(f"tendon-{planned.run_key}", image, command, nodes, gpus, gpu_type, queue)
+    run, outcomes = load_plan(run_uri), []
+    for trial in trials:
+        command = ("train", "--run-uri", run_uri, "--trial", trial)
+        spec = JobSpec(f"tendon-{run.trial(trial).run_key}", image, command, nodes, gpus, gpu_type, queue)
+        outcomes.append(_train_on_nodes(run, trial, dataset_uri, spec))
+    return outcomes
+
+
+def _train_on_nodes(run: RunPlan, trial: str, dataset_uri: str, spec: JobSpec) -> str:
+    from tendon.train.status import find_finished
+    from tendon.train.trainjob import run_job
 
     def work(outcome: TrialOutcome) -> TrialOutcome:
-        processes = run.config_of(trial).training.num_gpus
-        if gpus not in ("0", str(processes)):
+        config, trial_uri = run.config_of(trial), run.trial_uri(trial)
+        if spec.gpus not in ("0", str(config.training.num_gpus)):
             raise ConfigError(
-                f"each node has {gpus} GPUs, training would use {processes}",
+                f"each node has {spec.gpus} GPUs, training would use {config.training.num_gpus}",
                 where=f"trial {trial}",
                 why="a process per GPU is started, and the configuration says how many",
-                fix=f"config='... training.num_gpus={gpus}'",
+                fix=f"policy_config='... training.num_gpus={spec.gpus}'",
             )
         if find_finished(trial_uri) is None:
             run_job(spec)
-        return _train(run, outcome, dataset_uri)
+        result = find_finished(trial_uri)
+        if result is None:
+            raise TendonError(
+                "the TrainJob ended without a finished trial",
+                where=f"{spec.name}, {trial_uri}",
+                why="its pods left no status.json with a whole checkpoint",
+                fix="see the logs of its pods; run again: it resumes",
+            )
+        return replace(outcome, checkpoint_uri=result.checkpoint_uri, metrics=dict(result.metrics))
 
-    return _soft(run_uri, "train", TrialOutcome(trial, planned.run_key), work)
+    return _soft(run, "train", TrialOutcome(trial, run.trial(trial).run_key), work)
 
 
 def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResult:
@@ -305,20 +379,17 @@ def rehearse_training(*, config: TrainConfig, dataset_uri: str, trial_uri: str) 
     return rehearse(config, dataset_uri, DatasetStats.from_json(json.dumps(statistics.stats)), trial_uri)
 
 
-def export_trial(*, run_uri: str, outcome: str) -> str:
-    """Turn the trial's checkpoint into a bundle whose actions are proven equal."""
-    return _soft(
-        run_uri,
-        "export",
-        TrialOutcome.from_json(outcome),
-        lambda done: _export(_begin(run_uri, "export", done.trial), done),
-    )
+def export_trials(*, run_uri: str, outcomes: Sequence[str]) -> list[str]:
+    """Turn the checkpoint of each trial into a bundle whose actions are proven equal."""
 
+    def work(outcome: TrialOutcome) -> TrialOutcome:
+        run = _begin(run_uri, "export", outcome.trial)
+        bundle_uri = join(run.trial_uri(outcome.trial), "bundle")
+        export(checkpoint_uri=outcome.checkpoint_uri, bundle_uri=bundle_uri)
+        return replace(outcome, bundle_uri=bundle_uri)
 
-def _export(run: RunPlan, outcome: TrialOutcome) -> TrialOutcome:
-    bundle_uri = join(run.trial_uri(outcome.trial), "bundle")
-    export(checkpoint_uri=outcome.checkpoint_uri, bundle_uri=bundle_uri)
-    return replace(outcome, bundle_uri=bundle_uri)
+    run = load_plan(run_uri)
+    return [_soft(run, "export", TrialOutcome.from_json(outcome), work) for outcome in outcomes]
 
 
 def export(*, checkpoint_uri: str, bundle_uri: str) -> str:
@@ -333,24 +404,21 @@ def export(*, checkpoint_uri: str, bundle_uri: str) -> str:
         return export_bundle(checkpoint_uri, bundle_uri).digest
 
 
-def evaluate_trial(*, run_uri: str, outcome: str) -> str:
-    """Roll the trial's bundle out on the selection seeds."""
-    return _soft(
-        run_uri,
-        "evaluate",
-        TrialOutcome.from_json(outcome),
-        lambda done: _evaluate(_begin(run_uri, "evaluate", done.trial), done),
-    )
+def evaluate_trials(*, run_uri: str, outcomes: Sequence[str]) -> list[str]:
+    """Roll the bundle of each trial out on the selection seeds."""
 
+    def work(outcome: TrialOutcome) -> TrialOutcome:
+        run = _begin(run_uri, "evaluate", outcome.trial)
+        config = run.config_of(outcome.trial)
+        table = evaluate(bundle_uri=outcome.bundle_uri, config=config, block="selection", run_id=run.run_id)
+        names = ("success_rate", "successes", "crashed", "mean_steps", "mean_sum_reward")
+        metrics = outcome.metrics | {name: float(table.summary[name]) for name in names}
+        metrics["episodes"] = float(table.summary["n"])
+        metrics["success_low"], metrics["success_high"] = table.summary["interval_95"]
+        return replace(outcome, evaluation_uri=table.uri, metrics=metrics)
 
-def _evaluate(run: RunPlan, outcome: TrialOutcome) -> TrialOutcome:
-    table = evaluate(
-        bundle_uri=outcome.bundle_uri, config=run.config_of(outcome.trial), block="selection", run_id=run.run_id
-    )
-    numbers = ("success_rate", "n", "successes", "crashed", "mean_steps", "mean_sum_reward")
-    metrics = outcome.metrics | {name: float(table.summary[name]) for name in numbers}
-    metrics["success_low"], metrics["success_high"] = table.summary["interval_95"]
-    return replace(outcome, evaluation_uri=table.uri, metrics=metrics)
+    run = load_plan(run_uri)
+    return [_soft(run, "evaluate", TrialOutcome.from_json(outcome), work) for outcome in outcomes]
 
 
 def evaluate(*, bundle_uri: str, config: TrainConfig, block: str, run_id: str, evaluations_uri: str = "") -> Evaluation:
@@ -392,19 +460,23 @@ def _timed(uri: str, step: str) -> Iterator[None]:
     open_store(uri).write(f"timings/{step}.json", json.dumps(noted).encode())
 
 
-def _soft(run_uri: str, step: str, outcome: TrialOutcome, work: Callable[[TrialOutcome], TrialOutcome]) -> str:
-    """Run a step of a trial. What fails is written into the outcome; only an interruption leaves, so that it is retried."""
+def _soft(run: RunPlan, step: str, outcome: TrialOutcome, work: Callable[[TrialOutcome], TrialOutcome]) -> str:
+    """Run a step of a trial and keep its outcome. What fails is written into it; only an interruption leaves, to be retried."""
+    from tendon.registry.outcomes import save_outcome
+
     if outcome.status != "ok":
         log.warning("%s: skipped, %s of trial %s failed", step, outcome.failed_step, outcome.trial)
         return outcome.to_json()
     try:
-        with kept(run_uri, step, outcome.trial, soft=True):
-            return work(outcome).to_json()
+        with kept(run.run_uri, step, outcome.trial, soft=True):
+            outcome = work(outcome)
     except Interrupted:
         raise
     except TendonError as error:
         log.error("%s: trial %s failed; its siblings go on\n%s", step, outcome.trial, error)
-        return replace(outcome, status="failed", failed_step=step, error=str(error)).to_json()
+        outcome = replace(outcome, status="failed", failed_step=step, error=str(error))
+    save_outcome(run.run_uri, outcome)
+    return outcome.to_json()
 
 
 def _in_run(step: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
@@ -434,11 +506,14 @@ class SelectionResult:
 
 
 @_in_run("select")
-def select(*, run_uri: str, outcomes: list[str]) -> SelectionResult:
-    """Rank the trials on the selection seeds; dead trials are listed last, with what killed them."""
+def select(*, run_uri: str) -> SelectionResult:
+    """Rank the trials on the selection seeds, as the store has their outcomes; dead trials come last, with what killed them."""
     from tendon.evaluate.confidence import rank_trials
+    from tendon.registry.outcomes import load_outcomes
 
-    trials = {trial.trial: trial for trial in map(TrialOutcome.from_json, outcomes)}
+    run = load_plan(run_uri)
+    known = load_outcomes(run)
+    trials = {trial.name: known.get(trial.name) or _never_ended(trial) for trial in run.trials}
     board = rank_trials([trial.score() for trial in trials.values()])
     winner = board[0].name if board and board[0].rank else ""
     rows = [asdict(row) for row in board]
@@ -446,6 +521,11 @@ def select(*, run_uri: str, outcomes: list[str]) -> SelectionResult:
     open_store(run_uri).write("selection.json", json.dumps(saved, indent=1).encode())
     log.info("select: %s of %d trial(s)", f"winner is {winner}" if winner else "nothing to choose", len(trials))
     return SelectionResult(winner, rows, dict(trials[winner].metrics) if winner else {})
+
+
+def _never_ended(trial: PlannedTrial) -> TrialOutcome:
+    error = "no step of this trial has ended yet: start the same run again"
+    return TrialOutcome(trial.name, trial.run_key, status="failed", failed_step="train", error=error)
 
 
 @dataclass(frozen=True)
@@ -524,46 +604,40 @@ def promote(*, run_uri: str, force: bool = False) -> PromotionResult:
     return PromotionResult(result.promoted, result.reason)
 
 
-# ------------------------------------------------------------------------------------ around a run: schedule, end, bundle
-
-
 @dataclass(frozen=True)
-class NewData:
-    """Whether a schedule has anything to train on."""
+class ConclusionResult:
+    """What the run came to: the confirmed rate, the verdict, the page."""
 
-    needed: bool
-    reason: str
-    source_digest: str
+    metrics: dict[str, float]
+    verdict: str
+    html: str
+    winner: str
+    promoted: bool
 
 
-def check_new(
-    *,
-    source_uri: str,
-    store_uri: str,
-    dataset_name: str,
-    champion: str,
-    force: bool = False,
-    artifact_uri: str = "",
-    job_id: str = "",
-) -> NewData:
-    """Whether the demonstrations differ from those that were trained on last, or ``force`` says to train anyway."""
-    from tendon.registry.jobs import job_folder, last_trained
-    from tendon.registry.planner import source_digest
+@_in_run("conclude")
+def conclude(*, run_uri: str, job_id: str = "") -> ConclusionResult:
+    """Select, confirm, report and promote, then the mark that the run ended well; or the mark that trials are left for the next run."""
+    from tendon.registry.conclusion import mark_concluded, mark_part
+    from tendon.registry.outcomes import has_ended, load_outcomes
+    from tendon.report.ended import describe_part
 
-    store_uri = store_uri or store_beside(artifact_uri)
-    with kept(job_folder(store_uri, job_id), "check"):
-        found = source_digest(source_uri)
-        last = last_trained(store_uri, dataset_name, champion)
-    if last is None:
-        result = NewData(True, "nothing was trained on these demonstrations yet", found)
-    elif last.source_digest != found:
-        result = NewData(True, f"the demonstrations changed since {last.when}", found)
-    elif force:
-        result = NewData(True, "nothing changed, but retraining was asked for", found)
-    else:
-        result = NewData(False, f"nothing changed since {last.when}: {last.run_uri}", found)
-    log.info("check: %s: %s", "retrain" if result.needed else "nothing to do", result.reason)
-    return result
+    run = load_plan(run_uri)
+    known = load_outcomes(run)
+    left = [trial.name for trial in run.trials if not has_ended(known.get(trial.name))]
+    if left:
+        mark = mark_part(run, job_id, len(left))
+        log.info("conclude: %s; start the same run again", mark.verdict)
+        return ConclusionResult({}, mark.verdict, describe_part(run, mark.verdict).html, "", False)
+    winner = select(run_uri=run_uri).winner
+    confirmed = confirm(run_uri=run_uri)
+    page = report(run_uri=run_uri)
+    promotion = promote(run_uri=run_uri)
+    mark_concluded(run, job_id, winner=winner, verdict=confirmed.verdict, promoted=promotion.promoted)
+    return ConclusionResult(confirmed.metrics, confirmed.verdict, page.html, winner, promotion.promoted)
+
+
+# ---------------------------------------------------------------------------------------------- around a run: end, bundle
 
 
 @dataclass(frozen=True)
@@ -574,6 +648,7 @@ class FinishResult:
     headline: str
     report_uri: str
     notified: bool
+    ending: str  # succeeded, nothing to do, part done, failed, stopped, never planned
 
 
 def finish(
@@ -584,37 +659,51 @@ def finish(
     error: str = "",
     notify_when: str = "failure",
     link: str = "",
-    remember: bool = False,
     artifact_uri: str = "",
+    remember: bool = False,
 ) -> FinishResult:
-    """Last of all, also of a failed run: its report with what there is, a message to who wants one, the mark of a schedule."""
-    from tendon.registry.failure import failures_in
-    from tendon.registry.jobs import find_job, job_folder, remember_trained
+    """Last of all, whatever happened: what the run came to as the store has it, its page, a message, the mark of a schedule.
+
+    ``state`` and ``error`` are the engine's words: logged and shown, never believed.
+    """
+    from tendon.registry.endings import find_end, remember_end, unreadable
+    from tendon.registry.jobs import job_folder
     from tendon.registry.notice import notify
-    from tendon.report.ended import describe_end
+    from tendon.report.ended import describe_end, keep_page
 
     store_uri = store_uri or store_beside(artifact_uri)
-    job, failed = find_job(store_uri, job_id), state != "SUCCEEDED"
-    run_uri = job.run_uri
-    page_uri = run_uri or job_folder(store_uri, job_id)
-    failures = failures_in(load_plan(run_uri).dataset_uri, since=job.when) if failed and run_uri else []
-    failures += failures_in(page_uri, since=job.when) if failed else []
-    end = describe_end(run_uri, state, error, failures)
-    if failed:
-        open_store(page_uri).write("report.html", end.html.encode())
-    if run_uri and not failed and remember:
-        run = load_plan(run_uri)
-        remember_trained(run.store_uri, run.dataset_name, run.champion, run.source_digest, run.run_uri)
-    report_uri = join(page_uri, "report.html") if run_uri or failed else ""
-    why = failures[0].text if failures else error
-    fields = {"state": state, "run": run_uri, "report": report_uri, "link": link, "error": why[:MOST_ERROR]}
-    told = notify(f"tendon: {end.headline}", fields, failed=failed, when=notify_when)
-    log.info("finish: %s%s", end.headline, ", told the webhook" if told else "")
-    return FinishResult(end.html, end.headline, report_uri, told)
+    folder = job_folder(store_uri, job_id)
+    log.info("finish: the engine says %s", " ".join(filter(None, (state, error))) or "nothing")
+    try:
+        end = find_end(store_uri, job_id)
+        page = describe_end(end, error)
+    except TendonError as problem:
+        end = unreadable(str(problem))
+        page = describe_end(end, str(problem))
+    report_uri = keep_page(end, page.html, folder)
+    remember_end(end, store_uri, job_id, report_uri, as_trained=remember)
+    why = next((failure.text for failure in end.failures if not failure.soft), error if end.is_bad else "")
+    fields = {
+        "ending": end.ending,
+        "run": end.job.run_uri,
+        "report": report_uri,
+        "link": link,
+        "error": why[:MOST_ERROR],
+    }
+    notified = notify(f"tendon: {end.headline}", fields, failed=end.is_bad, when=notify_when)
+    log.info("finish: %s: %s%s", end.ending, end.headline, ", told the webhook" if notified else "")
+    return FinishResult(page.html, end.headline, report_uri, notified, end.ending)
+
+
+def unfinished_jobs(store_uri: str) -> list[UnfinishedJob]:
+    """Jobs of this store that left no end: they still run, or were killed together with their exit task."""
+    from tendon.registry.jobs import unfinished_jobs as find_unfinished
+
+    return find_unfinished(store_uri)
 
 
 @dataclass(frozen=True)
-class MeasureResult:
+class BundleEvaluation:
     """The rate of a bundle that exists, beside another's if there is one."""
 
     metrics: dict[str, float]
@@ -622,33 +711,34 @@ class MeasureResult:
     html: str
 
 
-def measure(
+def evaluate_bundle(
     *,
     bundle_uri: str,
-    champion_uri: str = "",
+    baseline_uri: str = "",
     episodes: int = 50,
-    config: str = "",
+    overrides: str = "",
     store_uri: str = "",
     artifact_uri: str = "",
     job_id: str = "",
-) -> MeasureResult:
+) -> BundleEvaluation:
     """Roll an existing bundle out on confirmation seeds, and say whether it is better than another on the same seeds."""
     from tendon.config.digest import digest
     from tendon.registry.jobs import job_folder
     from tendon.report.ended import describe_measurement
 
-    run_id = digest("measure", bundle_uri, champion_uri)
+    run_id = digest("measure", bundle_uri, baseline_uri)  # decides the seeds
     tables = {}
-    with kept(job_folder(store_uri or store_beside(artifact_uri), job_id) if job_id else "", "measure"):
-        for role, uri in (("winner", bundle_uri), ("champion", champion_uri)):
+    folder = job_folder(store_uri or store_beside(artifact_uri), job_id) if job_id else ""
+    with kept(folder, "evaluate_bundle"):
+        for role, uri in (("winner", bundle_uri), ("champion", baseline_uri)):
             if uri:
-                own = join(store_uri, "evaluations", digest(uri)) if store_uri else ""
-                settings = bundle_config(bundle_uri, [*config.split(), f"eval.n_episodes={episodes}"])
+                table_uri = join(store_uri, "evaluations", digest(uri)) if store_uri else ""
+                settings = bundle_config(bundle_uri, [*overrides.split(), f"eval.n_episodes={episodes}"])
                 tables[role] = evaluate(
-                    bundle_uri=uri, config=settings, block="confirmation", run_id=run_id, evaluations_uri=own
+                    bundle_uri=uri, config=settings, block="confirmation", run_id=run_id, evaluations_uri=table_uri
                 )
-    shown = describe_measurement(bundle_uri, champion_uri, tables)
-    return MeasureResult(shown.metrics, shown.headline, shown.html)
+    shown = describe_measurement(bundle_uri, baseline_uri, tables)
+    return BundleEvaluation(shown.metrics, shown.headline, shown.html)
 
 
 def bundle_config(bundle_uri: str, overrides: Sequence[str]) -> TrainConfig:

@@ -293,11 +293,11 @@ def sweep_of_eight() -> float:
     generator.add_param("algo.rnn.hidden_dim", "rnnd", 3, [8, 16], ["400", "1000"])
     generator.add_param("algo.actor_layer_dims", "mlp", 3, [[8], []], ["1024", "0"])
     run = generator.pipeline()
-    rates = next(entry for entry in run["sweep"] if entry["key"] == "training.lr")
+    rates = next(entry for entry in run["policy_sweep"] if entry["key"] == "training.lr")
     rates["values"][2] = 3e38  # one of them is made to fail
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        (folder / "sweep.json").write_text(json.dumps(run["sweep"]))
+        (folder / "sweep.json").write_text(json.dumps(run["policy_sweep"]))
         small = [
             "env=reach",
             "env.observation=[agent_pos,target_pos]",
@@ -309,7 +309,7 @@ def sweep_of_eight() -> float:
         small += ["training.save_freq=100", "training.valid_freq=100", "training.batch_size=16"]
         source = ["--source-uri", "demo://reach?episodes=10&seed=1", "--store-uri", folder / "store"]
         counts = ["--episodes", 2, "--confirm-episodes", 2, "--sweep", folder / "sweep.json"]
-        line.run("run", *run["config"].split(" "), *small, *source, *counts, cwd=folder)
+        line.run("run", *run["policy_config"].split(" "), *small, *source, *counts, cwd=folder)
         (selection,) = (folder / "store" / "runs").glob("*/selection.json")
         outcomes = {one["trial"]: one for one in json.loads(selection.read_text())["outcomes"]}
     assert sorted(outcomes) == sorted(EIGHT), sorted(outcomes)

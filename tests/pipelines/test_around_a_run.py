@@ -1,4 +1,4 @@
-"""What surrounds a run: whether a schedule starts one, what is left when it ends, who is told, and whose champion stays."""
+"""What surrounds a run: what is left when it ends, who is told, and whose champion stays."""
 
 import json
 import threading
@@ -17,8 +17,10 @@ from tendon.registry.champion import read_champion
 from tendon.registry.gate import Contender, decide
 from tendon.registry.notice import WEBHOOK
 from tendon.registry.plan import load_plan
+from tendon.registry.planner import MOST_PER_POD
 from tendon.storage import join, open_store
 from tests.conftest import make_lift_like_hdf5
+from tests.registry.test_endings import end_well
 
 GIVEN = {"dataset_name": "demos", "champion": "best"}
 
@@ -39,35 +41,8 @@ def planned(source, store, job="j1", **more):
     return steps.plan(**arguments)
 
 
-def finish(store, state="SUCCEEDED", job="j1", **more):
+def finish(store, state="FAILED", job="j1", **more):
     return steps.finish(job_id=job, store_uri=str(store), state=state, **more)
-
-
-# ---------------------------------------------------------------------------------------------------------- the schedule
-
-
-def test_unchanged_data_start_no_run_and_changed_data_do(tmp_path):
-    source, store = make_lift_like_hdf5(tmp_path / "demos.hdf5"), tmp_path / "store"
-    look = {"source_uri": str(source), "store_uri": str(store), **GIVEN}
-    assert steps.check_new(**look).needed
-    planned(source, store)
-    finish(store, "FAILED", remember=True)
-    assert steps.check_new(**look).needed, "a run that failed has trained on nothing"
-    finish(store, remember=True)
-    assert not steps.check_new(**look).needed
-    assert steps.check_new(**look, force=True).needed
-    assert steps.check_new(**{**look, "champion": "another"}).needed
-    make_lift_like_hdf5(source, episodes=8)
-    again = steps.check_new(**look)
-    assert again.needed
-    assert "changed" in again.reason
-
-
-def test_a_run_outside_the_schedule_does_not_count(tmp_path):
-    source = make_lift_like_hdf5(tmp_path / "demos.hdf5")
-    planned(source, tmp_path / "store")
-    finish(tmp_path / "store")
-    assert steps.check_new(source_uri=str(source), store_uri=str(tmp_path / "store"), **GIVEN).needed
 
 
 # --------------------------------------------------------------------------------------------------------------- the end
@@ -93,20 +68,26 @@ def webhook(monkeypatch):
     server.shutdown()
 
 
-def test_a_failed_run_leaves_a_report_and_tells_who_wants_to_know(tmp_path, webhook):
+def test_a_run_that_ended_early_leaves_a_page_and_tells_who_wants_to_know(tmp_path, webhook):
     run = planned("demo://reach?episodes=4&seed=1", tmp_path)
-    ended = finish(tmp_path, "FAILED", error="task train failed: <b>", link="http://ui/run")
-    page = open_store(run.run_uri).read("report.html").decode()
+    ended = finish(tmp_path, error="task train failed: <b>", link="http://ui/run")
+    page = open_store(str(tmp_path)).read("jobs/j1/report.html").decode()
     assert page == ended.html
-    assert "The run ended as FAILED" in page
+    assert "The run was stopped" in page
     assert "&lt;b&gt;" in page
     (told,) = webhook
-    assert told["text"] == "tendon: the run ended as FAILED"
-    assert (told["run"], told["link"]) == (run.run_uri, "http://ui/run")
+    assert told["text"] == "tendon: the run was stopped"
+    assert (told["ending"], told["run"], told["link"]) == ("stopped", run.run_uri, "http://ui/run")
+    assert told["report"] == ended.report_uri
+    end_well(run.run_uri)
     finish(tmp_path)
     assert len(webhook) == 1, "nobody asked to be told of success"
     assert finish(tmp_path, notify_when="always").notified
-    assert not finish(tmp_path, "FAILED", notify_when="never").notified
+    assert webhook[1]["ending"] == "succeeded"
+    planned("demo://reach?episodes=4&seed=1", tmp_path, "j2")
+    finish(tmp_path, job="j2")
+    assert len(webhook) == 2, "nor that there was nothing to do"
+    assert not finish(tmp_path, job="unknown", notify_when="never").notified
 
 
 def test_the_page_of_a_failed_run_says_what_failed_where_its_log_is_and_what_to_do(tmp_path, webhook, monkeypatch):
@@ -121,14 +102,14 @@ def test_the_page_of_a_failed_run_says_what_failed_where_its_log_is_and_what_to_
             steps.convert(**given, dataset_name="demos", worker=worker)
     page = finish(store, "FAILED", error="task convert failed").html
     assert "convert 0/2, convert 1/2" in page
-    assert "ended as FAILED at convert 0/2: action is not finite in demo_1" in page
+    assert "failed at convert 0/2: action is not finite in demo_1" in page
     assert page.count('<pre class="error">error: ') == 1, "what both said is shown once"
     for words in ("where: ", "fix:", "/logs/0/2.txt", "tendon convert", "Repair or leave out the data"):
         assert words in page
     assert "Eight questions" not in page
-    assert webhook[0]["error"].startswith("error: ")
+    assert (webhook[0]["ending"], webhook[0]["error"][:7]) == ("failed", "error: ")
     later = planned(source, store, "j2")
-    assert "No step left a message" in finish(store, "FAILED", job="j2").html, "what an earlier attempt said is over"
+    assert "No step left a message" in finish(store, job="j2").html, "what an earlier attempt said is over"
     assert later.run_uri == run.run_uri
 
 
@@ -141,32 +122,31 @@ def test_the_page_of_a_run_that_could_not_be_planned_has_the_four_lines(tmp_path
     assert "before anything was planned" in page
     assert "training.learning_rate" in page
     assert "Change the parameters" in page
-    with pytest.raises(ConfigError):
-        steps.check_new(source_uri="demo://nothing", store_uri=str(tmp_path), job_id="j2", **GIVEN)
-    assert "nothing" in finish(tmp_path, "FAILED", job="j2").html
 
 
 def test_a_trial_that_failed_is_on_the_page_of_a_run_that_never_selected(tmp_path):
-    run = planned("demo://reach?episodes=4&seed=1", tmp_path)
-    trial = run.trials[0]["name"]
-    outcome = json.loads(steps.train_trial(run_uri=run.run_uri, trial=trial, dataset_uri=str(tmp_path / "nothing")))
+    run = planned("demo://reach?episodes=4&seed=1", tmp_path, trial_retries=0)
+    (group,) = run.groups
+    (outcome,) = map(
+        json.loads, steps.train_trials(run_uri=run.run_uri, trials=group, dataset_uri=str(tmp_path / "nothing"))
+    )
     assert outcome["status"] == "failed"
-    page = finish(tmp_path, "FAILED").html
-    assert "The run ended as FAILED." in page, "this trial stopped nobody"
+    page = finish(tmp_path).html
+    assert "The run was stopped." in page, "this trial stopped nobody"
     assert "No step left a message" in page
-    assert f"<h3>train {trial}</h3>" in page
+    assert f"<h3>train {group[0]}</h3>" in page
     assert "By hand" in page
 
 
 def test_a_run_that_was_never_planned_has_a_page(tmp_path, webhook):
-    assert "before anything was planned" in finish(tmp_path, "FAILED", job="unknown").html
-    assert "nothing to do" in finish(tmp_path, job="unknown").headline.lower()
+    assert "before anything was planned" in finish(tmp_path, job="unknown").html
+    assert webhook[0]["ending"] == "never planned"
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/hush-hush", "hush-hush", "http://[hush-hush"])
 def test_a_webhook_that_does_not_answer_fails_nothing_and_is_in_no_log(tmp_path, monkeypatch, caplog, url):
     monkeypatch.setenv(WEBHOOK, url)
-    ended = finish(tmp_path, "FAILED", job="unknown")
+    ended = finish(tmp_path, job="unknown")
     assert not ended.notified
     assert "hush-hush" not in caplog.text + ended.html
 
@@ -249,10 +229,10 @@ def test_of_two_promotions_at_once_one_wins_and_nothing_is_lost(tmp_path, monkey
         assert open_store(run.run_uri).head("confirmation.json")
 
 
-# ------------------------------------------------------------------------------------------------------------ the fan-in
+# -------------------------------------------------------------------------------------------------------- between pods
 
 
-def test_the_outcomes_of_150_trials_fit_into_one_argument():
+def test_the_outcomes_of_the_largest_group_fit_into_one_argument():
     """The executor input is one word of a command line, 128 KiB at most; strings in it are escaped once more."""
     store = "s3://a-bucket-with-a-long-name/teams/manipulation/tendon"
     trial = steps.TrialOutcome(
@@ -261,12 +241,14 @@ def test_the_outcomes_of_150_trials_fit_into_one_argument():
         checkpoint_uri=join(store, "trials/0123456789abcdef/checkpoints/100000"),
         bundle_uri=join(store, "trials/0123456789abcdef/bundle"),
         evaluation_uri=join(store, "trials/0123456789abcdef/evaluations/selection-0123456789abcdef"),
-        metrics={name: 0.1234567890123 for name in ("loss", "valid_loss", "success_rate", "n", "successes", "crashed")},
+        metrics={
+            name: 0.1234567890123 for name in ("loss", "valid_loss", "success_rate", "episodes", "successes", "crashed")
+        },
     )
     failed = replace(trial, status="failed", failed_step="evaluate", error='error: "x"\nwhere: y\n' * 200)
     for outcome in (trial, failed):
-        words = json.dumps({"inputs": {"parameterValues": {"outcomes": [outcome.to_json()] * 150}}})
-        assert len(words) < 131_072, len(words) / 150
+        words = json.dumps({"inputs": {"parameterValues": {"outcomes": [outcome.to_json()] * MOST_PER_POD}}})
+        assert len(words) < 131_072, len(words) / MOST_PER_POD
         back = steps.TrialOutcome.from_json(outcome.to_json())
         assert back.metrics["loss"] == 0.123457
         assert back.trial == trial.trial

@@ -39,6 +39,33 @@ def test_any_recurring_save_starts_the_clock_anew() -> None:
     assert made.recurring(13, made.is_time(111.0), 111.0) == {RECURRING: 0.0}
 
 
+def test_on_a_cluster_a_checkpoint_is_made_every_five_minutes_unless_the_configuration_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before: never by time, so a pod that was told to stop with one second to go lost 30,000 steps."""
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    assert not rules().is_time(1e9)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert (rules().is_time(300.0), rules().is_time(300.1)) == (False, True)
+    assert not rules(every_n_seconds=1000.0).is_time(301.0)
+    assert rules(every_n_seconds=60.0).is_time(61.0)
+    made = rules()
+    made.recurring(13, True, 400.0)
+    assert not made.is_time(600.0)
+
+
+def test_checkpoints_by_time_change_neither_key_nor_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tendon.registry.planner import run_key
+
+    config = make_config()
+    laptop = run(tmp_path / "laptop"), run_key(config)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setattr("tendon.train.rules.CLUSTER_EVERY_S", 1e-9)
+    cluster = run(tmp_path / "cluster", keep_checkpoints=50), run_key(config)
+    assert len(complete(open_store(str(tmp_path / "cluster")))) == 40
+    assert (laptop[0].weights_sha256, laptop[1]) == (cluster[0].weights_sha256, cluster[1])
+
+
 def test_best_validation_saves_ties_and_best_rollouts_do_not() -> None:
     made = rules(on_best_validation=True, on_best_rollout_return=True, on_best_rollout_success_rate=True)
     assert [bool(made.after_validation(loss)) for loss in (2.0, 2.0, 3.0, 1.0, float("nan"))] == [1, 1, 0, 1, 0]

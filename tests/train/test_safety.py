@@ -100,3 +100,18 @@ def test_signs_of_life(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None
     assert any(
         record.getMessage().startswith("train: the last attempt was lost near step 13, 36") for record in caplog.records
     )
+
+
+def test_the_heartbeat_names_the_pod_and_not_the_hostname_that_all_pods_of_a_run_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before: host and pid of two trials' pods were the same, for a hostname is cut at 63 characters."""
+    monkeypatch.setenv("KFP_POD_NAME", "pod-a")
+    run(tmp_path, offline_steps=10)
+    left = json.loads((tmp_path / HEARTBEAT).read_text())
+    assert left["host"] == "pod-a"
+    (tmp_path / "status.json").unlink()
+    (tmp_path / HEARTBEAT).write_text(json.dumps(left | {"state": "running"}))
+    monkeypatch.setenv("KFP_POD_NAME", "pod-b")
+    run(tmp_path, offline_steps=10)
+    assert any("on pod-a was at step" in record.getMessage() for record in caplog.records)

@@ -146,8 +146,25 @@ def test_gpus_that_training_would_not_use_are_refused(tmp_path, monkeypatch):
         promote=False,
     )
     monkeypatch.setattr(trainjob, "run_job", lambda spec: pytest.fail("it must not start"))
-    outcome = steps.train_on_nodes(
-        run_uri=plan.run_uri, trial=plan.trials[0]["name"], dataset_uri=plan.dataset_uri, image="i", nodes=2, gpus="8"
+    (outcome,) = steps.train_trials_on_nodes(
+        run_uri=plan.run_uri, trials=plan.groups[0], dataset_uri=plan.dataset_uri, image="i", nodes=2, gpus="8"
     )
     assert json.loads(outcome)["status"] == "failed"
     assert "training.num_gpus=8" in json.loads(outcome)["error"]
+
+
+def test_a_job_that_completes_without_a_finished_trial_is_no_reason_to_train_in_the_small_pod_that_waits(
+    tmp_path, monkeypatch
+):
+    from tendon import steps
+
+    plan = steps.plan(
+        source_uri="demo://reach?episodes=4&seed=1", store_uri=str(tmp_path), dataset_name="demos",
+        config="experiment=reach_bc", sweep=[], episodes=2, confirm_episodes=2, champion="c", promote=False,
+    )  # fmt: skip
+    monkeypatch.setattr(trainjob, "run_job", lambda spec: None)
+    monkeypatch.setattr(steps, "train", lambda **given: pytest.fail("it must not train here"))
+    (outcome,) = steps.train_trials_on_nodes(
+        run_uri=plan.run_uri, trials=plan.groups[0], dataset_uri=plan.dataset_uri, image="i", nodes=2
+    )
+    assert "without a finished trial" in json.loads(outcome)["error"]

@@ -58,6 +58,15 @@ def code_version(*rooms: str) -> str:
     return _code_version(tuple(sorted(set(rooms))))
 
 
+def running_pod() -> str:
+    """The pod this process runs in; empty outside of one.
+
+    Kubeflow names it in KFP_POD_NAME. The hostname is cut at 63 characters, which names no pod and is the same for
+    all pods of a run whose names differ behind that.
+    """
+    return os.environ.get("KFP_POD_NAME") or os.environ.get("HOSTNAME", "")
+
+
 def running_image() -> str:
     """The container image this process runs in, as its build or who started it names it; empty outside of one."""
     return os.environ.get(IMAGE, "")

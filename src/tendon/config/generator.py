@@ -171,7 +171,7 @@ class ConfigGenerator(Sequence[Mapping[str, Any]]):
         return tuple(paths)
 
     def pipeline(self) -> dict[str, Any]:
-        """``config`` and ``sweep`` of a run of the pipeline whose trials are these experiments, by the same names.
+        """``policy_config`` and ``policy_sweep`` of a run of the pipeline whose trials are these experiments, by the same names.
 
         Raises:
             ConfigError: the experiments are policies of different kinds, whose keys differ.
@@ -194,7 +194,7 @@ class ConfigGenerator(Sequence[Mapping[str, Any]]):
         varying = [key for key in keys if key not in fixed]
         config = " ".join(f"{'++' if key.startswith('policy.') else ''}{key}={trees[0][key]}" for key in fixed)
         if not varying:
-            return {"config": config, "sweep": []}
+            return {"policy_config": config, "policy_sweep": []}
         names = [one.name for one in experiments]
         sweep = []
         for index, key in enumerate(varying):
@@ -203,7 +203,7 @@ class ConfigGenerator(Sequence[Mapping[str, Any]]):
                 first, rests = _split_names(names)
                 entry |= {"name": first, "value_names": rests}
             sweep.append(entry)
-        return {"config": config, "sweep": sweep}
+        return {"policy_config": config, "policy_sweep": sweep}
 
 
 def trial_keys(config: Mapping[str, Any], place: str) -> dict[str, str]:

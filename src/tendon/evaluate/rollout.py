@@ -2,7 +2,7 @@
 
 ``eval.batch_size`` guests work at once, each with an actor of its own; the policy is asked for one episode at a time,
 so a result depends on the seed alone. A guest that dies or hangs is replaced and its episode recorded as crashed, never
-as a failure and never tried again. Called by steps.evaluate_trial, steps.confirm and rollouts in training.
+as a failure and never tried again. Called by steps.evaluate_trials, steps.confirm and rollouts in training.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A bundle on a block of seeds: rolled out once, kept as a committed table, found again by whoever asks the same question.
 
 In: bundle URI, environment, seeds. Out: an Evaluation (rows, summary, clips) under ``<evaluations>/<block>-<digest>/``.
-Called by steps.evaluate_trial, steps.confirm and ``tendon compare``.
+Called by steps.evaluate_trials, steps.confirm and ``tendon compare``.
 """
 
 from __future__ import annotations

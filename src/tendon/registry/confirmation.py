@@ -43,7 +43,7 @@ class Confirmation:
             "success_rate": summary["success_rate"],
             "success_low": low,
             "success_high": high,
-            "n_episodes": float(summary["n"]),
+            "episodes": float(summary["n"]),
             "crashed": float(summary["crashed"]),
             "promotes": float(self.verdict.promotes),
         }

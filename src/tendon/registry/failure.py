@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from tendon.config.digest import running_pod
 from tendon.errors import Interrupted, Problem, TendonError, unexpected
 from tendon.storage import open_store
 
@@ -46,9 +47,13 @@ class Failure:
 
 @contextmanager
 def kept(uri: str, step: str, part: str = "", *, soft: bool = False) -> Iterator[None]:
-    """Within: an error is written below ``uri`` before it goes on, if there is one. A store that refuses changes nothing."""
+    """Within: an error is written below ``uri`` before it goes on, if there is one. A store that refuses changes nothing.
+
+    A step that succeeds takes away what its earlier attempt left.
+    """
     try:
         yield
+        _forget(uri, step, part)
     except TendonError as error:
         _keep(uri, step, part, error, soft=soft and not isinstance(error, Interrupted))
         raise
@@ -61,10 +66,23 @@ def kept(uri: str, step: str, part: str = "", *, soft: bool = False) -> Iterator
 def _keep(uri: str, step: str, part: str, error: TendonError, *, soft: bool) -> None:
     """Write what went wrong; the latest failure of a step takes the place of an earlier one."""
     failure = Failure(step, part, now(), error.exit_code, error.problems, where_the_log_is(), soft)
-    name = "-".join(filter(None, (step, part.replace("/", "-of-"))))
     if uri:
         with suppress(Exception):
-            open_store(uri).write(f"{FOLDER}/{name}.json", json.dumps(asdict(failure), indent=1).encode())
+            open_store(uri).write(_key(step, part), json.dumps(asdict(failure), indent=1).encode())
+
+
+def _forget(uri: str, step: str, part: str) -> None:
+    """Take away the failure of an earlier attempt."""
+    if uri:
+        with suppress(TendonError):
+            store = open_store(uri)
+            if store.head(_key(step, part)) is not None:
+                store.delete(_key(step, part))
+
+
+def _key(step: str, part: str) -> str:
+    name = "-".join(filter(None, (step, part.replace("/", "-of-"))))
+    return f"{FOLDER}/{name}.json"
 
 
 def failures_in(uri: str, since: str = "") -> list[Failure]:
@@ -85,7 +103,7 @@ def where_the_log_is() -> str:
     if os.environ.get(LOG) or "KUBERNETES_SERVICE_HOST" not in os.environ:
         return os.environ.get(LOG, "")
     namespace = f"-n {NAMESPACE.read_text(encoding='utf-8').strip()} " if NAMESPACE.exists() else ""
-    return f"kubectl {namespace}logs {os.environ.get('HOSTNAME', 'POD')} -c main"
+    return f"kubectl {namespace}logs {running_pod() or 'POD'} -c main"
 
 
 def now() -> str:

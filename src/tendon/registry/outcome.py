@@ -1,6 +1,6 @@
 """What travels from step to step inside the fan-out, as one JSON string: a trial, how far it came, and what it scored.
 
-Made by steps.train_trial, handed on by export and evaluate, collected by select.
+Made by steps.train_trials, handed on by export and evaluate; every step also keeps it in the store (outcomes.py).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class TrialOutcome:
     metrics: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """The outcome as a string that fits: the outcomes of 150 trials are one argument of at most 128 kB."""
+        """The outcome as a string that fits: the outcomes of a group of trials are one argument of at most 128 kB."""
         metrics = {name: float(f"{value:.6g}") for name, value in self.metrics.items()}
         fields = asdict(self) | {"metrics": metrics, "error": ""}
         room = max(MOST_OUTCOME - len(json.dumps(fields, separators=(",", ":"))), LEAST_ERROR)
@@ -37,7 +37,8 @@ class TrialOutcome:
 
     def score(self) -> TrialScore:
         """The outcome as the selection rule sees it."""
-        counts = {name: int(self.metrics.get(name, 0)) for name in ("successes", "n", "crashed")}
+        names = {"successes": "successes", "n": "episodes", "crashed": "crashed"}
+        counts = {field: int(self.metrics.get(name, 0)) for field, name in names.items()}
         steps = self.metrics.get("mean_steps", 0.0)
         return TrialScore(self.trial, **counts, mean_steps=steps, failed_step=self.failed_step, error=self.error)
 

@@ -44,6 +44,7 @@ class RunPlan:
     promote: bool
     code_version: str  # of the rooms that make the numbers, when the run was planned
     trials: tuple[PlannedTrial, ...]
+    trial_retries: int = 2  # further tries of a training that died; no part of the run's identity
 
     @property
     def run_uri(self) -> str:
@@ -86,8 +87,9 @@ class RunPlan:
 
 
 def save_plan(plan: RunPlan) -> None:
-    """Write the plan; the run id is a digest of its content, so a second writer writes the same."""
-    open_store(plan.run_uri).create("plan.json", plan.to_json().encode())
+    """Write the plan; the run id is a digest of its content but for ``trial_retries``, of which the latest wish holds."""
+    if not open_store(plan.run_uri).create("plan.json", plan.to_json().encode()) and load_plan(plan.run_uri) != plan:
+        open_store(plan.run_uri).write("plan.json", plan.to_json().encode())
 
 
 def load_plan(run_uri: str) -> RunPlan:

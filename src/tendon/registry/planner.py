@@ -6,7 +6,7 @@ Called by steps.plan and by ``tendon run --plan``; touches nothing but the sourc
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from tendon.config.compose import compose, to_dict
@@ -25,10 +25,17 @@ from tendon.registry.plan import PlannedTrial, RunPlan
 
 MOST_WORKERS = 64  # each is a pod
 IMAGES = "observation.images."
+MOST_PER_POD = 100
+MOST_RETRIES = 20
 SHARED = ("data.", "env.", "eval.")  # one dataset, one task, one yardstick per run
 
 
-def make_plan(
+def make_plan(**parameters: Any) -> RunPlan:
+    """The plan of a run alone; arguments and errors as ``make_sized_plan``."""
+    return make_sized_plan(**parameters)[0]
+
+
+def make_sized_plan(
     *,
     source_uri: str,
     store_uri: str,
@@ -40,16 +47,19 @@ def make_plan(
     champion: str,
     promote: bool,
     convert_workers: int = 1,
-) -> RunPlan:
-    """The plan of a run; a ConfigError with every problem of every trial, or the source's own error."""
+    trials_per_pod: int = 1,
+    trial_retries: int = 2,
+) -> tuple[RunPlan, int]:
+    """The plan of a run and the bytes of its demonstrations; a ConfigError with every problem of every trial, or the source's own."""
     problems = _check_parameters(dataset_name, champion, episodes, confirm_episodes)
-    problems += _check_workers(convert_workers)
+    problems += _check_pods(convert_workers, trials_per_pod, trial_retries)
     overrides = split_overrides(config)
     base = _composed([*overrides, "data.uri=pending", f"eval.n_episodes={max(episodes, 1)}"], "config", problems)
     trials = _expanded(sweep, problems)
     if problems or base is None:
         raise ConfigError.of(problems)
     digest_of_source, source = identified(source_uri)
+    source_bytes = source.describe().num_bytes if source is not None else 0  # an expert's are small, and not made yet
     options = conversion_options(base.data)
     uri = dataset_uri(store_uri, dataset_name, plan_digest(digest_of_source, options))
     fixed = [*overrides, f"eval.n_episodes={episodes}", f"data.uri={quote(uri)}"]
@@ -73,8 +83,14 @@ def make_plan(
         promote=promote,
         code_version=code,
         trials=tuple(trial for trial in planned if trial is not None),
+        trial_retries=trial_retries,
     )
-    return replace(run, run_id=digest(run))
+    return replace(run, run_id=_run_id(run)), source_bytes
+
+
+def _run_id(run: RunPlan) -> str:
+    """Digest of what decides the results of a run; how often a dead training is tried again does not."""
+    return digest({field.name: getattr(run, field.name) for field in fields(run) if field.name != "trial_retries"})
 
 
 def conversion_options(data: DataConfig) -> ConversionOptions:
@@ -92,11 +108,6 @@ def shares_of(source_uri: str, convert_workers: int) -> list[str]:
     """The shares of a conversion; the demonstrations of a scripted expert are one file, which its converter records."""
     of = 1 if is_demo(source_uri) else convert_workers
     return [f"{number}/{of}" for number in range(of)]
-
-
-def source_digest(source_uri: str) -> str:
-    """Changes when the demonstrations do."""
-    return identified(source_uri)[0]
 
 
 def run_key(config: TrainConfig) -> str:
@@ -167,21 +178,34 @@ def _expanded(sweep: Sequence[dict[str, Any]], problems: list[Problem]) -> tuple
     return trials
 
 
-def _check_workers(convert_workers: int) -> list[Problem]:
-    if 1 <= convert_workers <= MOST_WORKERS:
-        return []
-    why = f"each worker is a pod; there can be 1 to {MOST_WORKERS}"
-    return [Problem(f"convert_workers is {convert_workers}", "parameters", why, "convert_workers=8")]
+def _check_pods(convert_workers: int, trials_per_pod: int, trial_retries: int) -> list[Problem]:
+    problems = []
+    if not 1 <= convert_workers <= MOST_WORKERS:
+        why = f"each worker is a pod; there can be 1 to {MOST_WORKERS}"
+        problems.append(
+            Problem(f"data_convert_workers is {convert_workers}", "parameters", why, "data_convert_workers=8")
+        )
+    if not 1 <= trials_per_pod <= MOST_PER_POD:
+        why = f"a pod of the loop does 1 to {MOST_PER_POD} trials; their outcomes are one argument of the next pod"
+        problems.append(
+            Problem(f"policy_trials_per_pod is {trials_per_pod}", "parameters", why, "policy_trials_per_pod=1")
+        )
+    if not 0 <= trial_retries <= MOST_RETRIES:
+        why = f"a training that died is tried again 0 to {MOST_RETRIES} times"
+        problems.append(
+            Problem(f"policy_trial_retries is {trial_retries}", "parameters", why, "policy_trial_retries=2")
+        )
+    return problems
 
 
 def _check_parameters(dataset_name: str, champion: str, episodes: int, confirm_episodes: int) -> list[Problem]:
     problems = []
-    for name, count in (("episodes", episodes), ("confirm_episodes", confirm_episodes)):
+    for name, count in (("evaluate_episodes", episodes), ("evaluate_confirm_episodes", confirm_episodes)):
         if count < 1:
             problems.append(
                 Problem(f"{name} is {count}", "parameters", "a rate needs at least one episode", f"{name}=50")
             )
-    for name, text in (("dataset_name", dataset_name), ("champion", champion)):
+    for name, text in (("data_name", dataset_name), ("gate_champion", champion)):
         if not text or not text.replace("-", "").replace("_", "").isalnum():
             problems.append(
                 Problem(f"{name} is {text!r}", "parameters", "it becomes a folder name", "use letters, digits, - and _")

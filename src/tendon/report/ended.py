@@ -1,22 +1,28 @@
 """The pages of what is not a whole run: one that ended early, one that had nothing to do, one bundle that was measured.
 
-Called by steps.finish and steps.measure; reads the store of the run, gives back a headline and a page.
+Called by steps.finish and steps.evaluate_bundle; reads the store of the run, gives back a headline and a page.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from html import escape
 
+from tendon.errors import TendonError
 from tendon.evaluate.table import Evaluation
 from tendon.registry.confirmation import compare_tables
+from tendon.registry.endings import NOTHING_TO_DO, PART_DONE, SUCCEEDED, End
 from tendon.registry.failure import Failure
 from tendon.registry.plan import RunPlan, load_plan
 from tendon.report.page import render
 from tendon.report.repeat import commands
 from tendon.report.summary import Difference, Ending, LineageRow, Rate, ReportInputs, Stop
 from tendon.storage import join, open_store
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,32 +44,67 @@ NEXT = {
     75: "Start again with the same parameters: it saved its work and continues there.",
 }
 SILENT = (
-    "No step left a message, so a pod was killed or never started. Look at the red step in the graph: an image that cannot "
-    "be pulled, a quota that is full or too little memory is told under its events. Finished steps are kept, so starting "
-    "again with the same parameters repeats none of them."
+    "No step left a message: the run was terminated, or a pod was killed or never started. Look at the red step in the "
+    "graph: an image that cannot be pulled, a quota that is full or too little memory is told under its events. Finished "
+    "steps are kept, so starting again with the same parameters repeats none of them."
 )
+NOTHING = "Start it with data_force=true to run it all the same."
+REST = "Start the same run again: it takes the next trials, and selects when there are no more."
 
 
-def describe_end(run_uri: str, state: str, error: str, failures: Sequence[Failure] = ()) -> Shown:
-    """How a run ended: its own report when it got that far, else a page with what there is and what stopped it."""
+def describe_end(end: End, error: str = "") -> Shown:
+    """The page of a job that ended: the report of its run when that is what it came to, else what there is and what stopped it.
+
+    Args:
+        end: What the store says.
+        error: What the engine says of it, if anything.
+    """
+    run_uri = end.job.run_uri
+    if end.ending == SUCCEEDED or (end.ending == NOTHING_TO_DO and end.job.is_complete):
+        page = open_store(run_uri).read("report.html").decode()
+        return Shown(end.headline, with_notes(page, end.job.unfinished))
     if not run_uri:
-        headline = (
-            "there was nothing to do"
-            if state == "SUCCEEDED"
-            else f"the run ended as {state} before anything was planned"
-        )
-        stops = tuple(_stops(failures, error, {})) if state != "SUCCEEDED" else ()
-        inputs = ReportInputs("tendon", when=_now(), verdict=_with(headline, error), stops=stops)
-        return Shown(headline, render(inputs))
-    store = open_store(run_uri)
-    if state == "SUCCEEDED" and store.head("report.html") is not None:
-        return Shown(f"the run ended well: {run_uri}", store.read("report.html").decode())
-    first = next((failure for failure in failures if not failure.soft), None)
-    headline = f"the run ended as {state}" + (f" at {first.name}" if first else "")
+        stops = tuple(_stops(end.failures, error, {}))
+        inputs = ReportInputs("tendon", when=_now(), verdict=_with(end.headline, error), stops=stops)
+        return Shown(end.headline, with_notes(render(inputs), end.job.unfinished))
     run = load_plan(run_uri)
-    inputs = _gathered(run, _with(headline, first.problems[0].what if first else error))
-    shown = [failure for failure in failures if not (failure.soft and inputs.leaderboard)]  # the board lists those
-    return Shown(headline, render(replace(inputs, stops=tuple(_stops(shown, error, commands(run))))))
+    inputs = _gathered(run, end.headline)
+    if end.ending == NOTHING_TO_DO:
+        inputs = replace(inputs, stops=(Stop("plan", end.job.reason, "", "", NOTHING),))
+    elif end.ending == PART_DONE:
+        return Shown(end.headline, with_notes(describe_part(run, end.headline).html, end.job.unfinished))
+    else:
+        shown = [
+            failure for failure in end.failures if not (failure.soft and inputs.leaderboard)
+        ]  # the board lists those
+        inputs = replace(inputs, stops=tuple(_stops(shown, error, commands(run))))
+    return Shown(end.headline, with_notes(render(inputs), end.job.unfinished))
+
+
+def describe_part(run: RunPlan, headline: str) -> Shown:
+    """The page of a run that did its share of the trials and leaves the rest to the next."""
+    stop = Stop("conclude", headline, "", "", REST)
+    title = f"{run.dataset_name}: {run.source_uri}"
+    inputs = ReportInputs(title, run_id=run.run_id, when=_now(), verdict=headline, stops=(stop,))
+    return Shown(headline, render(replace(inputs, lineage=tuple(_made(run)))))
+
+
+def keep_page(end: End, html: str, job_uri: str) -> str:
+    """Where the page of a job is: the report of its run, which nobody overwrites, or the job's own folder; empty: nowhere."""
+    if end.ending == SUCCEEDED or (end.ending == NOTHING_TO_DO and end.job.is_complete):
+        return join(end.job.run_uri, "report.html")
+    try:
+        open_store(job_uri).write("report.html", html.encode())
+    except TendonError as error:
+        log.warning("finish: the page could not be kept: %s", error)
+        return ""
+    return join(job_uri, "report.html")
+
+
+def with_notes(html: str, notes: Sequence[str]) -> str:
+    """A page with sentences that are not about its run above everything else."""
+    said = "".join(f"<p>Note: {escape(note)}.</p>" for note in notes)
+    return html.replace("<main>\n", f'<main>\n<section id="notes">{said}</section>\n', 1) if said else html
 
 
 def _stops(failures: Sequence[Failure], error: str, known: dict[str, str]) -> Iterator[Stop]:
@@ -104,10 +145,10 @@ def _gathered(run: RunPlan, verdict: str) -> ReportInputs:
     return ReportInputs(title, run_id=run.run_id, when=_now(), verdict=verdict, lineage=tuple(_made(run)))
 
 
-def describe_measurement(bundle_uri: str, champion_uri: str, tables: dict[str, Evaluation]) -> Shown:
+def describe_measurement(bundle_uri: str, baseline_uri: str, tables: dict[str, Evaluation]) -> Shown:
     """The rate of a bundle, and the verdict beside another on the same seeds."""
     own = tables["winner"]
-    names = {"winner": bundle_uri, "champion": champion_uri}
+    names = {"winner": bundle_uri, "champion": baseline_uri}
     rates = tuple(Rate.of(role, names[role], table.summary) for role, table in tables.items())
     verdict, difference, decision, rule = f"{bundle_uri}: {rates[0]}", None, "", ""
     if "champion" in tables:
@@ -126,8 +167,9 @@ def describe_measurement(bundle_uri: str, champion_uri: str, tables: dict[str, E
         endings=tuple(Ending(row["seed"], row["status"], row["steps"]) for row in own.rows),
     )
     low, high = own.summary["interval_95"]
-    metrics = {name: float(own.summary[name]) for name in ("success_rate", "n", "crashed", "mean_steps")}
-    return Shown(verdict, render(inputs), metrics | {"success_low": low, "success_high": high})
+    metrics = {name: float(own.summary[name]) for name in ("success_rate", "crashed", "mean_steps")}
+    metrics |= {"episodes": float(own.summary["n"]), "success_low": low, "success_high": high}
+    return Shown(verdict, render(inputs), metrics)
 
 
 def _with(headline: str, error: str) -> str:

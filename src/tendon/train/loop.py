@@ -1,6 +1,6 @@
 """Training, one loop for every policy: a configuration and a dataset in, a committed checkpoint and its numbers out.
 
-Called by ``steps.train_trial``. Resume-first: a second call continues where the last whole checkpoint is, and ends with
+Called by ``steps.train_trials``. Resume-first: a second call continues where the last whole checkpoint is, and ends with
 the same bytes as an uninterrupted run. SIGTERM and Ctrl-C save and leave with code 75. With ``training.num_gpus`` the
 same code runs in each process that launch.py starts through torchrun.
 """

@@ -18,6 +18,7 @@ from types import TracebackType
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+from tendon.config.digest import running_pod
 from tendon.errors import Interrupted, TendonError
 from tendon.storage.store import Store
 from tendon.train.ranks import World
@@ -114,7 +115,7 @@ class Pulse:
             "stage": STAGES[stage],
             "at": time.time(),
             "every_s": HEARTBEAT_EVERY_S,
-            "host": socket.gethostname(),
+            "host": _host(),
             "pid": os.getpid(),
             "num_processes": self._world.size,
         }
@@ -152,6 +153,11 @@ def _lost(step: int) -> Interrupted:
     )
 
 
+def _host() -> str:
+    """The pod, or the machine: all training pods of a run share one hostname, which is cut at 63 characters."""
+    return running_pod() or socket.gethostname()
+
+
 def _report_last(store: Store) -> None:
     """Say how the last attempt ended, if it could not say so itself."""
     if store.head(HEARTBEAT) is None:
@@ -160,8 +166,8 @@ def _report_last(store: Store) -> None:
     if beat["state"] != "running":
         return
     age = time.time() - beat["at"]
-    if age < 2 * beat["every_s"] and (beat["host"], beat["pid"]) != (socket.gethostname(), os.getpid()):
-        alive = "it may still run there" if beat["host"] != socket.gethostname() else "it was killed, or still runs"
+    if age < 2 * beat["every_s"] and (beat["host"], beat["pid"]) != (_host(), os.getpid()):
+        alive = "it may still run there" if beat["host"] != _host() else "it was killed, or still runs"
         logger.warning(
             "train: process %d on %s was at step %d %.0f s ago: %s", beat["pid"], beat["host"], beat["step"], age, alive
         )

@@ -1,4 +1,4 @@
-"""When a checkpoint is made and which ones stay: robomimic's rules and names. Pure but for the clock it is given.
+"""When a checkpoint is made and which ones stay: robomimic's rules and names. Pure but for the clock and the cluster.
 
 ``best`` compares as robomimic does: a validation loss as low as the best so far counts, a return or a success rate must
 be greater; a save for any recurring reason starts the clock of ``every_n_seconds`` anew.
@@ -6,6 +6,7 @@ be greater; a save for any recurring reason starts the clock of ``every_n_second
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,16 @@ from typing import Any
 from tendon.config.schema import SaveConfig, TrainingConfig
 
 VALIDATION, RETURN, SUCCESS = "best_validation", "best_rollout_return", "best_rollout_success_rate"
+CLUSTER_EVERY_S = 300.0
 LISTED, RECURRING = "epoch", "time"
+
+
+def usual_every_s() -> float:
+    """Seconds between checkpoints when the configuration names none: on a cluster a pod may be gone within one second.
+
+    It is no part of the configuration, so a trial has the same run key on a cluster and on a laptop.
+    """
+    return CLUSTER_EVERY_S if "KUBERNETES_SERVICE_HOST" in os.environ else 0.0
 
 
 @dataclass
@@ -29,7 +39,8 @@ class SaveRules:
 
     def is_time(self, now_s: float) -> bool:
         """Whether ``every_n_seconds`` have passed."""
-        return self.save.every_n_seconds > 0 and now_s - self.saved_at_s > self.save.every_n_seconds
+        every_s = self.save.every_n_seconds or usual_every_s()
+        return every_s > 0 and now_s - self.saved_at_s > every_s
 
     def recurring(self, num_done: int, is_time: bool, now_s: float) -> dict[str, float]:
         """Why the state after ``num_done`` updates is saved, whatever it is worth."""

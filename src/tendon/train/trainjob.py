@@ -1,6 +1,6 @@
 """Training on several nodes: a Kubeflow TrainJob is made, watched and, when we are told to stop, deleted.
 
-In: a JobSpec. Out: nothing, or the TendonError of the job; the work itself is in the store. Called by steps.train_on_nodes
+In: a JobSpec. Out: nothing, or the TendonError of the job; the work itself is in the store. Called by steps.train_trials_on_nodes
 from a small pod whose service account may handle TrainJobs (k8s/base). Speaks to the API server with the standard
 library alone: the Python client for Kubernetes is in no image of ours. Not tried on a real cluster yet.
 """

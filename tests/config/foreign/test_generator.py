@@ -69,9 +69,9 @@ def test_the_generator_is_what_the_pipelines_sweep_takes(base: Path) -> None:
     generator = make_generator(base)
     assert [trial.name for trial in expand(parse_sweep(generator), "bc_rnn_hyper")] == NAMES
     run = generator.pipeline()
-    trials = expand(parse_sweep(run["sweep"]), "")
+    trials = expand(parse_sweep(run["policy_sweep"]), "")
     assert [trial.name for trial in trials] == NAMES
-    configs = [compose([*run["config"].split(" "), "data.uri=x", *trial.overrides]) for trial in trials]
+    configs = [compose([*run["policy_config"].split(" "), "data.uri=x", *trial.overrides]) for trial in trials]
     assert [c.training.lr for c in configs] == [1e-3] * 4 + [1e-4] * 4
     heads = [getattr(c.policy, "head") for c in configs]  # noqa: B009
     assert heads == ["gmm", "gmm", "deterministic", "deterministic"] * 2

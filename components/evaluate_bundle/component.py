@@ -1,4 +1,4 @@
-"""The component of the step ``measure``; the work is in tendon.steps.measure."""
+"""The component of the step ``evaluate_bundle``; the work is in tendon.steps.evaluate_bundle."""
 
 from kfp import dsl
 
@@ -6,27 +6,27 @@ from components.images import IMAGES
 
 
 @dsl.component(base_image=IMAGES["sim"], install_kfp_package=False)
-def measure(
+def evaluate_bundle(
     bundle_uri: str,
-    against_uri: str,
+    baseline_uri: str,
     store_uri: str,
-    config: str,
+    overrides: str,
     episodes: int,
     job_id: str,
     metrics: dsl.Output[dsl.Metrics],
-    page: dsl.Output[dsl.HTML],
+    report: dsl.Output[dsl.HTML],
 ) -> str:
     """Roll an existing bundle out on confirmation seeds, beside another one if it is named.
 
     Args:
         bundle_uri: The bundle.
-        against_uri: Another bundle to compare with; empty means none.
+        baseline_uri: Another bundle to compare with; empty means none.
         store_uri: Where the tables are kept; empty means beside each bundle.
-        config: Changes to the bundle's own configuration.
+        overrides: Changes to the bundle's own configuration.
         episodes: Rollouts of each bundle.
         job_id: The engine's own name of this run; finish finds by it what went wrong.
-        metrics: success_rate, success_low, success_high, n, crashed, mean_steps.
-        page: The rates, self-contained.
+        metrics: success_rate, success_low, success_high, episodes, crashed, mean_steps.
+        report: The rates, self-contained.
 
     Returns:
         The verdict, or the rate, in one sentence.
@@ -35,20 +35,21 @@ def measure(
 
     from tendon import errors, logs, steps
 
-    logs.setup("measure")
-    with errors.reported("measure"):
-        result = steps.measure(
+    logs.setup("evaluate_bundle")
+    with errors.reported("evaluate_bundle"):
+        result = steps.evaluate_bundle(
             bundle_uri=bundle_uri,
-            champion_uri=against_uri,
+            baseline_uri=baseline_uri,
             episodes=episodes,
-            config=config,
+            overrides=overrides,
             store_uri=store_uri,
-            artifact_uri=page.uri,
+            artifact_uri=report.uri,
             job_id=job_id,
         )
     for name, value in result.metrics.items():
         if math.isfinite(value):
-            metrics.log_metric(name, value)
-    with open(page.path, "w", encoding="utf-8") as file:
+            metrics.log_metric({"n": "episodes"}.get(name, name), value)
+    report.metadata["display_name"] = "report"
+    with open(report.path, "w", encoding="utf-8") as file:
         file.write(result.html)
     return result.verdict

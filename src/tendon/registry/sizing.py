@@ -1,0 +1,75 @@
+"""CPU and memory that the steps of a run ask for, as Kubernetes quantities. Pure: facts of the plan in, six texts out.
+
+=======  ====================================================  ========  ========
+pod      when                                                  cpu       memory
+=======  ====================================================  ========  ========
+data     less than 64 MiB of demonstrations                    500m      1Gi
+data     less than 10 GiB                                      2         4Gi
+data     more                                                  4         8Gi
+train    low-dimensional, bc, at most 2 million weights a      500m      1Gi
+         hidden layer, batches of at most 256 windows
+train    low-dimensional, any other policy                     2         4Gi
+train    with images                                           4         16Gi
+sim      the numpy simulator                                   500m      1Gi
+sim      any other simulator                                   2         4Gi
+sim      with images                                           4         8Gi
+=======  ====================================================  ========  ========
+
+The largest trial of a sweep counts. The parameters cluster_cpu_* and cluster_memory_* replace each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+MIB, GIB = 1 << 20, 1 << 30
+SMALL, MIDDLE = ("500m", "1Gi"), ("2", "4Gi")
+SMALL_SOURCE, LARGE_SOURCE = 64 * MIB, 10 * GIB
+SMALL_LAYER = 2_000_000  # weights between two hidden layers
+SMALL_BATCH = 256
+NUMPY_SIMULATORS = ("reach",)
+
+
+def size_steps(configs: Sequence[dict[str, Any]], source_bytes: int) -> dict[str, str]:
+    """``cpu_data``, ``memory_data``, ``cpu_train``, ... for trials of these configurations."""
+    pods = {
+        "data": _data(source_bytes),
+        "train": max((_train(config) for config in configs), key=_as_memory),
+        "sim": max((_sim(config) for config in configs), key=_as_memory),
+    }
+    sizes: dict[str, str] = {}
+    for pod, (cpu, memory) in pods.items():
+        sizes |= {f"cpu_{pod}": cpu, f"memory_{pod}": memory}
+    return sizes
+
+
+def _data(source_bytes: int) -> tuple[str, str]:
+    if source_bytes < SMALL_SOURCE:
+        return SMALL
+    return MIDDLE if source_bytes < LARGE_SOURCE else ("4", "8Gi")
+
+
+def _train(config: dict[str, Any]) -> tuple[str, str]:
+    if _has_images(config):
+        return ("4", "16Gi")
+    policy = config["policy"]
+    widths = list(policy.get("hidden_dims") or [0])
+    largest_layer = max((a * b for a, b in pairwise(widths)), default=0)
+    is_small = policy["name"] == "bc" and largest_layer <= SMALL_LAYER
+    return SMALL if is_small and config["training"]["batch_size"] <= SMALL_BATCH else MIDDLE
+
+
+def _sim(config: dict[str, Any]) -> tuple[str, str]:
+    if config["env"]["simulator"] in NUMPY_SIMULATORS:
+        return SMALL
+    return ("4", "8Gi") if _has_images(config) else MIDDLE
+
+
+def _has_images(config: dict[str, Any]) -> bool:
+    return any(word in name for name in config["env"]["observation"] for word in ("image", "depth", "camera", "rgb"))
+
+
+def _as_memory(size: tuple[str, str]) -> int:
+    return int(size[1].removesuffix("Gi"))
