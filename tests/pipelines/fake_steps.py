@@ -57,20 +57,24 @@ def _sleep(seconds):
     time.sleep(seconds)
 
 
-def plan(*, store_uri, config, sweep, **given):
+def plan(*, store_uri, config, sweep, promote, convert_workers=1, trials_per_pod=1, only_new=False, force=False, **given):
     run_uri = f"{store_uri}/runs/r1"
     names = [f"t{number}" for number in range(sweep[0]["values"] if sweep else 1)]
-    _step(run_uri, "plan", config=config, sweep=sweep, **given)
+    _step(run_uri, "plan", config=config, sweep=sweep, promote=promote, only_new=only_new, **given)
     Path(run_uri, "plan.json").write_text(json.dumps({"config": config}))
-    trials = [{"name": name, "overrides": ""} for name in names]
+    work = force or not (only_new and Path(store_uri, "trained").exists()) and "finished" not in config.split()
     return SimpleNamespace(
         run_uri=run_uri,
         store_uri=store_uri,
         source_digest="d1",
         dataset_uri=f"{store_uri}/dataset",
         conversion={"skip_episodes": ["demo_3"], "resize": [84, 84]},
-        shares=[f"{number}/{given['convert_workers']}" for number in range(given["convert_workers"])],
-        trials=trials,
+        shares=[f"{number}/{convert_workers}" for number in range(convert_workers)],
+        groups=[names[at : at + trials_per_pod] for at in range(0, len(names), trials_per_pod)] if work else [],
+        work=work,
+        reason="because",
+        resources={f"{what}_{kind}": "1" for what in ("cpu", "memory") for kind in ("data", "train", "sim")},
+        trials=[{"name": name, "overrides": ""} for name in names],
     )
 
 
@@ -87,7 +91,19 @@ def stats(*, dataset_uri):
     return SimpleNamespace(stats_uri=f"{dataset_uri}/stats.json", stats={"action": [0.0]})
 
 
-def train_trial(*, run_uri, trial, dataset_uri):
+def _save(run_uri, fields):
+    """As every step of a trial does: its outcome is in the store."""
+    folder = Path(run_uri, "outcomes")
+    folder.mkdir(exist_ok=True)
+    (folder / f"{fields['trial']}.json").write_text(json.dumps(fields))
+    return json.dumps(fields)
+
+
+def train_trials(*, run_uri, trials, dataset_uri):
+    return [_train(run_uri, trial) for trial in trials]
+
+
+def _train(run_uri, trial):
     config = _step(run_uri, "train", trial=trial)
     outcome = dict(
         trial=trial,
@@ -106,26 +122,26 @@ def train_trial(*, run_uri, trial, dataset_uri):
             "error": "error: the loss is not a number\nwhere: step 3",
             "checkpoint_uri": "",
         }
-    return json.dumps(outcome | {"metrics": {"loss": float("nan")}})
+    return _save(run_uri, outcome | {"metrics": {"loss": float("nan")}})
 
 
 def _next(run_uri, step, outcome, **more):
     fields = json.loads(outcome)
     _step(run_uri, step, trial=fields["trial"])
-    return json.dumps(fields | more if fields["status"] == "ok" else fields)
+    return _save(run_uri, fields | more if fields["status"] == "ok" else fields)
 
 
-def export_trial(*, run_uri, outcome):
-    return _next(run_uri, "export", outcome, bundle_uri="b")
+def export_trials(*, run_uri, outcomes):
+    return [_next(run_uri, "export", outcome, bundle_uri="b") for outcome in outcomes]
 
 
-def evaluate_trial(*, run_uri, outcome):
-    return _next(
-        run_uri, "evaluate", outcome, evaluation_uri="e", metrics={"success_rate": 0.5, "n": 50.0, "loss": float("nan")}
-    )
+def evaluate_trials(*, run_uri, outcomes):
+    metrics = {"success_rate": 0.5, "episodes": 50.0, "loss": float("nan")}
+    return [_next(run_uri, "evaluate", outcome, evaluation_uri="e", metrics=metrics) for outcome in outcomes]
 
 
-def select(*, run_uri, outcomes):
+def select(*, run_uri):
+    outcomes = [path.read_text() for path in sorted(Path(run_uri, "outcomes").glob("*.json"))]
     _step(run_uri, "select", outcomes=outcomes)
     alive = [fields["trial"] for fields in map(json.loads, outcomes) if fields["status"] == "ok"]
     return SimpleNamespace(
@@ -151,20 +167,34 @@ def promote(*, run_uri):
     return SimpleNamespace(promoted=False, reason="it was not asked for")
 
 
-def check_new(*, store_uri, force=False, **given):
-    _step(f"{store_uri}/runs/r1", "check")
-    needed = force or not Path(store_uri, "trained").exists()
-    return SimpleNamespace(needed=needed, reason="because", source_digest="d1")
+def conclude(*, run_uri, job_id):
+    _step(run_uri, "conclude", job_id=job_id)
+    winner = select(run_uri=run_uri).winner
+    confirmed, page, promoted = confirm(run_uri=run_uri), report(run_uri=run_uri), promote(run_uri=run_uri)
+    Path(run_uri, "concluded").write_text(job_id)
+    return SimpleNamespace(
+        metrics=confirmed.metrics, verdict=confirmed.verdict, html=page.html, winner=winner, promoted=promoted.promoted
+    )
 
 
 def finish(*, store_uri, remember=False, **given):
-    _step(f"{store_uri}/runs/r1", "finish", remember=remember, **given)
-    if remember and given["state"] == "SUCCEEDED":
+    run_uri = f"{store_uri}/runs/r1"
+    _step(run_uri, "finish", remember=remember, **given)
+    concluded = Path(run_uri, "concluded")
+    succeeded = concluded.exists() and concluded.read_text() == given["job_id"]
+    if remember and succeeded:
         Path(store_uri, "trained").write_text("yes")
-    return SimpleNamespace(html="<html></html>", headline="it ended", report_uri="", notified=False)
+    ending = "succeeded" if succeeded else "nothing to do" if "FAILED" not in given["state"] else "failed"
+    return SimpleNamespace(
+        html="<html></html>",
+        headline="it ended",
+        report_uri=f"{run_uri}/report.html",
+        notified=False,
+        ending=ending,
+    )
 
 
-def measure(*, bundle_uri, champion_uri, store_uri, **given):
+def evaluate_bundle(*, bundle_uri, baseline_uri, store_uri, **given):
     folder = Path(store_uri)
-    _step(f"{folder}/runs/r1", "measure", bundle_uri=bundle_uri, champion_uri=champion_uri, **given)
+    _step(f"{folder}/runs/r1", "evaluate_bundle", bundle_uri=bundle_uri, baseline_uri=baseline_uri, **given)
     return SimpleNamespace(metrics={"success_rate": 0.5, "loss": float("nan")}, verdict="better", html="<html></html>")

@@ -132,7 +132,7 @@ def test_kfps_own_files_go_into_the_store_or_beside_it(tmp_path, monkeypatch):
 
 def test_the_committed_pipeline_is_found_with_its_defaults():
     defaults = default_arguments(default_yaml())
-    assert defaults["episodes"] == 50
-    assert type(defaults["episodes"]) is int
-    assert defaults["sweep"] == []
-    assert defaults["promote"] is False
+    assert defaults["evaluate_episodes"] == 50
+    assert type(defaults["evaluate_episodes"]) is int
+    assert defaults["policy_sweep"] == []
+    assert defaults["gate_promote"] is False

@@ -1,13 +1,14 @@
 """The one place that reaches into kfp: watch its tasks, start their processes ourselves, undo its limits.
 
 kfp.local 2.17 hides a failing task's exit code, caps every loop at two workers, indents print() once more after each
-loop and leaves its temporary components behind. ``hooked`` replaces a few of its functions while a run lasts, and
+loop, finds no named output of a step in a condition, and leaves its temporary components behind. ``hooked`` replaces a few of its functions while a run lasts, and
 refuses a kfp whose functions are not those it knows. Called by local.py.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import importlib
 import inspect
 import json
@@ -18,7 +19,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,10 @@ TARGETS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("kfp.local.logging_utils", "indented_print", ("num_spaces",)),
     ("kfp.local.logging_utils", "local_logger_context", ()),
     ("kfp.local.logging_utils", "print_horizontal_line", ()),
+    ("kfp.local.io", "IOStore.get_parent_input", ("self", "key")),
 )
+CHANNEL = "pipelinechannel--"
+MOST_NAMES = 3  # trials of a group that its name spells out
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ class Watch:
 
         if self.processes.stopping:
             return {}, Status.FAILURE
-        task = self._local.task = Task(task_name, _part_of(arguments))
+        task = self._local.task = Task(task_name, part_of(arguments))
         self._tell("started", task)
         try:
             outputs, status = run()
@@ -152,7 +156,16 @@ class Watch:
             self.cached.append(task.name)
             self._tell("cached", task)
             return
-        outcome = _outcome_of(outputs.get("Output"))
+        outcomes = outcomes_of(outputs.get("Output") or outputs.get("outcomes"))
+        if len(outcomes) == 1:
+            self._tell_outcome(task, outcomes[0])
+            return
+        for outcome in outcomes:
+            self._tell_outcome(replace(task, part=str(outcome.get("trial", ""))), outcome)
+        self._tell("done", task)
+
+    def _tell_outcome(self, task: Task, outcome: dict[str, Any]) -> None:
+        """How one trial of a step ended."""
         if outcome.get("status", "ok") == "ok":
             self._tell("done", task)
         elif outcome.get("failed_step") == task.step:
@@ -213,6 +226,7 @@ def hooked(watch: Watch, max_parallel: int, log: Path) -> Iterator[None]:
         (words, "indented_print", nullcontext),
         (words, "local_logger_context", nullcontext),
         (words, "print_horizontal_line", lambda: None),
+        (modules["kfp.local.io"].IOStore, "get_parent_input", _with_named_outputs(modules["kfp.local.io"].IOStore)),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in replacements]
     with _kfp_logs_to(log), warnings.catch_warnings():
@@ -246,7 +260,7 @@ def check_kfp() -> dict[str, Any]:
         )
     modules = {name: importlib.import_module(name) for name, _, _ in TARGETS}
     for name, attribute, parameters in TARGETS:
-        target = getattr(modules[name], attribute, None)
+        target = functools.reduce(lambda value, word: getattr(value, word, None), attribute.split("."), modules[name])
         found = tuple(inspect.signature(target).parameters) if target is not None else ()
         if target is None or found != parameters:
             raise MissingDependency(
@@ -307,22 +321,48 @@ def _with_image(kwargs: dict[str, Any], arguments: dict[str, Any]) -> dict[str, 
     return {**kwargs["executors"], label: executor}
 
 
-def _part_of(arguments: dict[str, Any]) -> str:
-    """Which of the tasks of a loop this is: its trial, or its share of a conversion."""
+def _with_named_outputs(store_class: Any) -> Callable[[Any, str], Any]:
+    """Kfp's look-up of an input, which also finds a step's named output: a condition asks for it as ``STEP-NAME``."""
+    get_parent_input = store_class.get_parent_input
+
+    def get(store: Any, key: str) -> Any:
+        try:
+            return get_parent_input(store, key)
+        except ValueError:
+            wanted, scope = key.removeprefix(CHANNEL), store
+            while scope is not None:
+                for task, outputs in scope._task_output_data.items():
+                    if wanted.startswith(f"{task}-") and wanted.removeprefix(f"{task}-") in outputs:
+                        return outputs[wanted.removeprefix(f"{task}-")]
+                scope = scope._parent
+            raise
+
+    return get
+
+
+def part_of(arguments: dict[str, Any]) -> str:
+    """Which of the tasks of a loop this is: its trials, or its share of a conversion."""
+    names = [str(name) for name in _json_list(arguments.get("trials"))]
+    names = names or [str(outcome.get("trial", "")) for outcome in outcomes_of(arguments.get("outcomes"))]
+    if len(names) > MOST_NAMES:
+        return f"{names[0]} and {len(names) - 1} more"
     share = str(arguments.get("worker", ""))
-    outcome = _outcome_of(arguments.get("outcome"))
-    return str(arguments.get("trial") or outcome.get("trial") or ("" if share == "0/1" else share))
+    return ", ".join(names) or ("" if share == "0/1" else share)
 
 
-def _outcome_of(value: Any) -> dict[str, Any]:
-    """The trial outcome in an output string, {} when it is something else."""
-    if not isinstance(value, str) or not value.startswith("{"):
-        return {}
+def outcomes_of(value: Any) -> list[dict[str, Any]]:
+    """The outcomes of trials in an output string, [] when it is something else."""
+    return [outcome for outcome in _json_list(value) if isinstance(outcome, dict)]
+
+
+def _json_list(value: Any) -> list[Any]:
+    if not isinstance(value, str) or not value.startswith("["):
+        return []
     try:
-        outcome = json.loads(value)
+        values = json.loads(value)
     except ValueError:
-        return {}
-    return outcome if isinstance(outcome, dict) else {}
+        return []
+    return values if isinstance(values, list) else []
 
 
 @contextmanager

@@ -39,6 +39,7 @@ from tendon.runner.processes import Processes, signals_stop
 from tendon.runner.progress import Console, OnEvent
 
 KEPT_RUNS = 5
+STORE = "data_store_uri"  # the pipelines' parameter
 PUBLIC = "/var/tmp"  # noqa: S108 - not /tmp, which is the containers' own
 STALE_S = 3600.0
 ERROR_OF = {
@@ -80,7 +81,7 @@ def run_local(
     Args:
         yaml_path: The compiled pipeline.
         arguments: Values of its parameters; what is left out has the default of the YAML.
-        store_uri: Where everything is kept; also the pipeline's ``store_uri`` when that is not given.
+        store_uri: Where everything is kept; also the pipeline's ``data_store_uri`` when that is not given.
         fresh: Forget what kfp cached of earlier runs (what the steps finished stays in the store).
         max_parallel: How many trials run at once.
         on_event: Watches the steps; a console on standard output when left out.
@@ -95,8 +96,8 @@ def run_local(
     component = _load(yaml_path)
     spec = component.pipeline_spec
     _check_arguments(arguments, spec.root.input_definitions.parameters, str(yaml_path))
-    if "store_uri" in spec.root.input_definitions.parameters:
-        arguments = {"store_uri": store_uri, **arguments}
+    if STORE in spec.root.input_definitions.parameters:
+        arguments = {STORE: store_uri, **arguments}
     home = kfp_home(store_uri) if docker is None else shared_home(store_uri)
     _check_docker(docker, store_uri)
     processes: Processes | Containers = Containers() if docker else Processes()
@@ -134,9 +135,9 @@ def _check_docker(docker: Docker | None, store_uri: str) -> None:
     if "://" not in store_uri or store_uri.startswith("file://"):
         raise ConfigError(
             "containers share no folder",
-            where=f"store_uri={store_uri}",
+            where=f"data_store_uri={store_uri}",
             why="each step runs in a container of its own, so what it leaves for the next has to be in an object store",
-            fix="store_uri=s3://BUCKET/PREFIX, with AWS_ENDPOINT_URL for a store of your own (docker/compose.yaml)",
+            fix="data_store_uri=s3://BUCKET/PREFIX, with AWS_ENDPOINT_URL for a store of your own (docker/compose.yaml)",
         )
     try:
         importlib.import_module("docker").from_env().ping()
@@ -155,7 +156,7 @@ def default_images() -> dict[str, str]:
     if not path.is_file():
         return {}
     table = json.loads(path.read_text(encoding="utf-8"))
-    return {f"image_{kind}": built["reference"] for kind, built in table.items()}
+    return {f"cluster_image_{kind}": built["reference"] for kind, built in table.items()}
 
 
 def default_yaml(pipeline: str = "policy_pipeline") -> Path:
@@ -200,7 +201,7 @@ def steps_in_order(spec: Any) -> list[str]:
                 else:
                     yield name
 
-    return list(walk(spec.root.dag))
+    return list(dict.fromkeys(walk(spec.root.dag)))
 
 
 def kfp_home(store_uri: str) -> Path:
@@ -292,7 +293,8 @@ def _check_arguments(arguments: dict[str, Any], parameters: Any, where: str) -> 
     problems = []
     for name, value in sorted(arguments.items()):
         if name not in parameters:
-            near = difflib.get_close_matches(name, list(parameters), n=1)
+            near = [known for known in parameters if known.endswith(f"_{name}")]
+            near = near or difflib.get_close_matches(name, list(parameters), n=1)
             fix = f"did you mean {near[0]}?" if near else f"one of {', '.join(parameters)}"
             problems.append(
                 Problem(f"the pipeline has no parameter {name!r}", where, "it is not among its inputs", fix)
