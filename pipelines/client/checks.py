@@ -78,9 +78,12 @@ def _texts(values: Mapping[str, Any]) -> Iterator[Problem]:
 def _resources(values: Mapping[str, Any]) -> Iterator[Problem]:
     for name, value in values.items():
         kind = name.split("_")[1] if name.startswith(("cluster_cpu_", "cluster_memory_")) else ""
-        if kind and value:
+        if kind:
             pattern, example = QUANTITY[kind]
-            if not pattern.fullmatch(value):
+            if not value and "policy_config" not in values:
+                why = "this pipeline plans nothing, so nobody sizes it"
+                yield _problem(f"{name} is empty", why, f"{name}={example.split()[0]}")
+            elif value and not pattern.fullmatch(value):
                 why = f"{kind} is a quantity of Kubernetes: {example}; empty lets plan size it"
                 yield _problem(f"{name} is {value!r}", why, f"{name}={example.split()[0]}")
 

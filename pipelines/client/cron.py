@@ -6,7 +6,7 @@ from tendon.errors import Problem
 
 MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
-FIELDS = (  # name, least, most, words
+FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (  # name, least, most, words
     ("second", 0, 59, {}),
     ("minute", 0, 59, {}),
     ("hour", 0, 23, {}),

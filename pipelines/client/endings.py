@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -92,12 +92,22 @@ class Endings:
 
 def _from_store(kept: Mapping[str, Any], stopped: bool) -> Ending:
     word = STOPPED if stopped and kept.get("ending") not in GOOD else str(kept.get("ending") or "failed")
-    failures = [failure for failure in kept.get("failures") or () if isinstance(failure, dict)]
-    problems = [
-        Problem(*(str(problem.get(line, "")) for line in ("what", "where", "why", "fix")))
-        for failure in failures
-        for problem in failure.get("problems") or ()
-    ]
-    step = " ".join(filter(None, (failures[0].get("step"), failures[0].get("part")))) if failures else ""
+    failures = list(kept.get("failures") or ())
+    first = failures[0] if failures and isinstance(failures[0], dict) else {}
+    step = " ".join(filter(None, (first.get("step"), first.get("part"))))
     headline, report_uri = str(kept.get("headline") or ""), str(kept.get("report_uri") or "")
-    return Ending(word, headline, report_uri, tuple(problems), step, from_store=True)
+    problems = tuple(problem for failure in failures for problem in _problems(failure))
+    return Ending(word, headline, report_uri, problems, step, from_store=True)
+
+
+def _problems(failure: Any) -> Iterator[Problem]:
+    """The four lines of a failure, kept as fields or as text."""
+    if isinstance(failure, dict):
+        for problem in failure.get("problems") or ():
+            yield Problem(*(str(problem.get(line, "")) for line in ("what", "where", "why", "fix")))
+        return
+    for text in str(failure).split("\n\n"):
+        lines = dict.fromkeys(("error", "where", "why", "fix"), "")
+        lines |= {key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+        if lines["error"]:
+            yield Problem(lines["error"], lines["where"], lines["why"], lines["fix"])

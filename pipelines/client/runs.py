@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from pipelines.client.connection import ENDED, Connection, Refused, account_fix, state_of, was_canceled
-from pipelines.client.endings import PART_DONE, STORE, Ending, Endings
+from pipelines.client.endings import DIED, PART_DONE, STORE, Ending, Endings
 from pipelines.client.forms import SHORT, Form
 from pipelines.client.pods import Kubectl, log_command
 from pipelines.client.tasks import Task, tasks_of
@@ -165,13 +165,13 @@ def is_ours(run: Any) -> bool:
 
 def list_runs(connection: Connection, *, most: int) -> None:
     """Print our runs, newest first: state, age, name, what they came to."""
-    endings = Endings(connection)
-    rows = []
+    endings, orphans = Endings(connection), Orphans(connection)
+    rows: list[tuple[str, ...]] = []
     for run in _runs(connection):
         if len(rows) == most:
             break
         if is_ours(run):
-            rows.append(_row(run, endings))
+            rows.append(_row(run, endings, orphans))
     for row in rows:
         print(f"{row[0]:36}  {row[1]:9}  {row[2]:>6}  {row[3]}" + (f"  | {row[4]}" if row[4] else ""))
     for store_uri, why in endings.unreadable.items():
@@ -180,8 +180,26 @@ def list_runs(connection: Connection, *, most: int) -> None:
         print("no run of our pipelines; another namespace may have some: --namespace")
 
 
-def _row(run: Any, endings: Endings) -> tuple[str, str, str, str, str]:
-    ending = endings.of(run)
+class Orphans:
+    """Runs whose schedule was deleted: that kills them without their exit task, and their state stays as it was."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.schedules: set[str] | None = None  # asked for when a run needs it
+
+    def has(self, run: Any) -> bool:
+        """Whether this run is one."""
+        if not run.recurring_run_id or state_of(run) in ENDED:
+            return False
+        if self.schedules is None:
+            call, namespace = self.connection.client.list_recurring_runs, self.connection.asked_namespace
+            pages = self.connection.pages("recurring_runs", call, namespace=namespace)
+            self.schedules = {str(one.recurring_run_id) for one in pages}
+        return run.recurring_run_id not in self.schedules
+
+
+def _row(run: Any, endings: Endings, orphans: Orphans) -> tuple[str, ...]:
+    ending = Ending(DIED, "its schedule was deleted") if orphans.has(run) else endings.of(run)
     outcome = f"{ending.word}: {ending.headline}".removesuffix(": ") if ending else ""
     return run.run_id, state_of(run), _age(run.created_at), str(run.display_name), outcome
 

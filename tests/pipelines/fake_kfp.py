@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from pipelines import submit
+
 RECORDED = json.loads(Path(__file__).with_name("recorded_kfp_api.json").read_text(encoding="utf-8"))
 API = "/apis/v2beta1"
 ENDED = ("SUCCEEDED", "FAILED")
@@ -209,3 +211,16 @@ class Handler(BaseHTTPRequestHandler):
             if run.get("recurring_run_id") == identifier and run["state"] not in ENDED:
                 server.killed.append(run["run_id"])
         self.answer({})
+
+
+def do(kubeflow, verb, *words, host=None):
+    """The exit code of a command line."""
+    try:
+        return submit.main([verb, "--host", host or kubeflow.url, *words])
+    except SystemExit as left:
+        return left.code
+
+
+def run(kubeflow, *words, host=None):
+    """The exit code of ``submit.py submit``."""
+    return do(kubeflow, "submit", "--poll", "0.01", *words, host=host)

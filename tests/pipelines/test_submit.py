@@ -12,18 +12,9 @@ from pipelines.client import forms
 from pipelines.client.connection import TOKEN
 from pipelines.client.cron import cron_problems
 from tendon.errors import ConfigError
+from tests.pipelines.fake_kfp import do, run
 
 SWEEP = '[{"key": "training.lr", "name": "lr", "group": 0, "values": [0.1, 0.01]}]'
-
-
-def do(kubeflow, verb, *words, host=None):
-    with pytest.raises(SystemExit) as left:
-        raise SystemExit(submit.main([verb, "--host", host or kubeflow.url, *words]))
-    return left.value.code
-
-
-def run(kubeflow, *words, host=None):
-    return do(kubeflow, "submit", "--poll", "0.01", *words, host=host)
 
 
 def test_a_run_is_submitted_with_typed_arguments_and_waited_for(kubeflow, capfd):
@@ -80,6 +71,10 @@ def test_wrong_arguments_are_all_named_before_anything_is_sent(kubeflow, capfd):
         ("evaluate_episodes=0", "1 or more"),
         ("data_convert_workers=65", "1 to 64"),
         ("cluster_trainjob_nodes=0", "1 or more"),
+        ("policy_trials_per_pod=0", "1 to 150"),
+        ("policy_trial_retries=-1", "0 to 20"),
+        ("cluster_cpu_train=lots", "500m or 2"),
+        ("cluster_memory_sim=16", "1Gi or 512Mi"),
         ("cluster_gpu_count=one", "whole number"),
         ("cluster_notify_when=sometimes", "never, failure, always"),
         ("data_name=a/b", "folder name"),
@@ -100,14 +95,6 @@ def test_what_cannot_work_is_refused_before_it_costs_a_pod(kubeflow, capfd, word
     assert kubeflow.log == []
 
 
-@pytest.mark.parametrize("name", ["cluster_cpu_train=lots", "cluster_memory_sim=16", "policy_trials_per_pod=0"])
-def test_sizes_are_checked_where_the_form_has_them(kubeflow, capfd, name):
-    if name.partition("=")[0] not in submit.Form.of("policy").fields:
-        pytest.skip("this form has no sizes")
-    assert run(kubeflow, name) == 2
-    assert name.partition("=")[0] in capfd.readouterr().err
-
-
 def test_the_configuration_and_the_numbers_are_judged_together(kubeflow, capfd):
     assert run(kubeflow, "policy_config=training.of_steps=5 policy=bd", "evaluate_confirm_episodes=0", "x=1") == 2
     err = capfd.readouterr().err
@@ -117,6 +104,8 @@ def test_the_configuration_and_the_numbers_are_judged_together(kubeflow, capfd):
 def test_a_bundle_has_to_be_named_to_be_evaluated(kubeflow, capfd):
     assert run(kubeflow, "--pipeline", "evaluate") == 2
     assert "evaluate_bundle_uri is empty" in capfd.readouterr().err
+    assert run(kubeflow, "--pipeline", "evaluate", "evaluate_bundle_uri=s3://b/t", "cluster_cpu_sim=") == 2
+    assert "nobody sizes it" in capfd.readouterr().err
     assert run(kubeflow, "--pipeline", "evaluate", "evaluate_bundle_uri=s3://b/t", "evaluate_overrides=a b") == 2
     assert run(kubeflow, "--pipeline", "evaluate", "evaluate_bundle_uri=s3://b/t") == 0
 

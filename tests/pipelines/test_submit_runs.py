@@ -10,8 +10,7 @@ from pipelines.client import watching
 from pipelines.client.connection import message_of
 from pipelines.client.pods import explained
 from pipelines.client.tasks import fnv1a, step_of
-from tests.pipelines.fake_kfp import recorded_error
-from tests.pipelines.test_submit import do, run
+from tests.pipelines.fake_kfp import do, recorded_error, run
 
 FAILURE = {
     "step": "train",
@@ -81,6 +80,13 @@ def test_the_four_lines_of_the_failing_step_come_from_the_store(kubeflow, tmp_pa
     assert watch(kubeflow, "r7") == 1
     err = capfd.readouterr().err
     assert "error: a shard is broken\nwhere: shard 7\nwhy:   its hash differs\nfix:   convert again" in err
+
+
+def test_four_lines_that_were_kept_as_text_are_told_too(kubeflow, tmp_path, capfd):
+    kubeflow.add_run("r7", ["FAILED"], **stored(tmp_path))
+    end(tmp_path, "r7", "failed", "plan failed", ["error: a\nwhere: b\nwhy:   c: d\nfix:   e"])
+    assert watch(kubeflow, "r7") == 1
+    assert "error: a\nwhere: b\nwhy:   c: d\nfix:   e" in capfd.readouterr().err
 
 
 def test_a_store_that_cannot_be_read_does_not_hide_the_ending(kubeflow, capfd):
@@ -324,6 +330,16 @@ def test_our_runs_are_listed_with_what_they_came_to(kubeflow, tmp_path, capfd):
     assert "RUNNING" in lines["ours-2"]
     assert "stopped" in lines["a851b7db-c840-456e-9657-462fd260e971"]
     assert "theirs" not in lines
+
+
+def test_a_run_whose_schedule_was_deleted_is_not_listed_as_running(kubeflow, capfd):
+    kubeflow.schedules.append({"recurring_run_id": "s1", "display_name": "kept"})
+    kubeflow.add_run("alive", ["RUNNING"], description="tendon a", recurring_run_id="s1")
+    kubeflow.add_run("orphan", ["RUNNING"], description="tendon a", recurring_run_id="gone")
+    assert do(kubeflow, "list") == 0
+    lines = {line.split()[0]: line for line in capfd.readouterr().out.splitlines()}
+    assert "died without its exit task: its schedule was deleted" in lines["orphan"]
+    assert "died" not in lines["alive"]
 
 
 def test_logs_name_the_pod_and_print_its_text(kubeflow, capfd):
