@@ -23,6 +23,7 @@ TOKEN = "KF_PIPELINES_TOKEN"  # noqa: S105 - the name of a variable
 TOKEN_FILE = "KF_PIPELINES_SA_TOKEN_PATH"  # noqa: S105 - the same; Kubeflow's own name for it
 INSTALLED_IN = "KF_PIPELINES_NAMESPACE"  # where a single-user Kubeflow lives, if not in kubeflow
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
+AWAY = (502, 503, 504)  # what a proxy says when nobody is behind it
 MOST_MESSAGE = 300
 NO_ACCOUNT = re.compile(r"error looking up service account ([\w.-]+)/([\w.-]+)")
 
@@ -201,8 +202,11 @@ class Refused(StorageError):  # noqa: N818
     message: str
 
 
-def _refused(host: str, status: int, body: Any) -> Refused:
+def _refused(host: str, status: int, body: Any) -> StorageError:
     message = message_of(body)
+    if status in AWAY:
+        why, fix = f"HTTP {status}: {message[:MOST_MESSAGE]}", "its API server is starting, or gone; ask again later"
+        return Unreachable("Kubeflow cannot be reached", where=host, why=why, fix=fix)
     fix = "see the message; the server's log has more"
     if status in (401, 403):
         fix = f"put a token into {TOKEN}" if status == 401 else f"ask for the right, or put another token into {TOKEN}"

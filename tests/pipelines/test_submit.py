@@ -172,9 +172,12 @@ def test_refused_and_unreachable_say_so_without_a_secret(kubeflow, capfd, monkey
     assert err.count("error:") == 2
 
 
-def test_an_unreachable_host_is_four_lines(kubeflow):
-    """In a process of its own: pytest would catch what kfp's client logs."""
-    words = [sys.executable, submit.__file__, "watch", "r7", "--host", "http://127.0.0.1:9"]
+@pytest.mark.parametrize("behind_a_proxy", [False, True])
+def test_an_unreachable_host_is_four_lines(kubeflow, behind_a_proxy):
+    """In a process of its own: pytest would catch the tracebacks that kfp's client logs, one for each of five attempts."""
+    kubeflow.refuse["GET /healthz"] = (503, {"message": "no healthy upstream"})
+    words = [sys.executable, submit.__file__, "watch", "r7"]
+    words += ["--host", kubeflow.url if behind_a_proxy else "http://127.0.0.1:9"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert done.returncode == 4
     assert [line.partition(":")[0] for line in done.stderr.splitlines()] == ["error", "where", "why", "fix"]
