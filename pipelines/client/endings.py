@@ -26,7 +26,7 @@ class Ending:
     report_uri: str = ""
     problems: tuple[Problem, ...] = ()  # the four lines of what failed
     step: str = ""
-    from_store: bool = False
+    log: str = ""  # the command that shows the log of that step
 
 
 def store_of(connection: Connection, run: Any) -> str:
@@ -92,21 +92,18 @@ class Endings:
 
 def _from_store(kept: Mapping[str, Any], stopped: bool) -> Ending:
     word = STOPPED if stopped and kept.get("ending") not in GOOD else str(kept.get("ending") or "failed")
-    failures = list(kept.get("failures") or ())
+    failures = [one for one in kept.get("failures") or () if not (isinstance(one, dict) and one.get("soft"))]
     first = failures[0] if failures and isinstance(failures[0], dict) else {}
     step = " ".join(filter(None, (first.get("step"), first.get("part"))))
     headline, report_uri = str(kept.get("headline") or ""), str(kept.get("report_uri") or "")
     problems = tuple(problem for failure in failures for problem in _problems(failure))
-    return Ending(word, headline, report_uri, problems, step, from_store=True)
+    return Ending(word, headline, report_uri, problems, step, str(first.get("log") or ""))
 
 
 def _problems(failure: Any) -> Iterator[Problem]:
-    """The four lines of a failure, kept as fields or as text."""
-    if isinstance(failure, dict):
-        for problem in failure.get("problems") or ():
-            yield Problem(*(str(problem.get(line, "")) for line in ("what", "where", "why", "fix")))
-        return
-    for text in str(failure).split("\n\n"):
+    """The four lines of a failure, which are kept as text."""
+    told = failure.get("text", "") if isinstance(failure, dict) else failure
+    for text in str(told).split("\n\n"):
         lines = dict.fromkeys(("error", "where", "why", "fix"), "")
         lines |= {key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
         if lines["error"]:

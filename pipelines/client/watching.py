@@ -123,7 +123,7 @@ def _failed(connection: Connection, run: Any, ending: Ending, endings: Endings) 
         why = ending.problems[0].what
     if not why:
         why = _no_reason(connection, run, ending, endings)
-    log = log_command(kubectl, run.run_id, steps[0].pod_id) if steps else ""
+    log = ending.log or (log_command(kubectl, run.run_id, steps[0].pod_id) if steps else "")
     fix = f"see {log}" if log else f"{SUBMIT} logs {run.run_id}"
     return Problem(what, connection.run_link(run.run_id), why, f"{fix}; start it again: finished steps are kept")
 

@@ -21,6 +21,7 @@ FAILURE = {
     "log": "",
     "soft": False,
 }
+FOUR_LINES = "error: a shard is broken\nwhere: shard 7\nwhy:   its hash differs\nfix:   convert again"
 
 
 def end(store, run_id, ending, headline="", failures=(), **more):
@@ -76,17 +77,15 @@ def test_the_step_that_failed_is_named_though_the_run_has_no_error(kubeflow, cap
 
 def test_the_four_lines_of_the_failing_step_come_from_the_store(kubeflow, tmp_path, capfd):
     kubeflow.add_recorded("mu2-tendon-runner", run_id="r7", **stored(tmp_path))
-    end(tmp_path, "r7", "failed", "train lr_0.1 failed", [FAILURE])
+    kept = {key: FAILURE[key] for key in ("step", "part", "when", "exit_code", "soft")}
+    kept |= {"text": FOUR_LINES, "log": "kubectl -n kubeflow logs the-pod -c main"}
+    carried = kept | {"soft": True, "text": FOUR_LINES.replace("a shard", "another trial")}
+    end(tmp_path, "r7", "failed", "train lr_0.1 failed", [kept, carried])
     assert watch(kubeflow, "r7") == 1
     err = capfd.readouterr().err
-    assert "error: a shard is broken\nwhere: shard 7\nwhy:   its hash differs\nfix:   convert again" in err
-
-
-def test_four_lines_that_were_kept_as_text_are_told_too(kubeflow, tmp_path, capfd):
-    kubeflow.add_run("r7", ["FAILED"], **stored(tmp_path))
-    end(tmp_path, "r7", "failed", "plan failed", ["error: a\nwhere: b\nwhy:   c: d\nfix:   e"])
-    assert watch(kubeflow, "r7") == 1
-    assert "error: a\nwhere: b\nwhy:   c: d\nfix:   e" in capfd.readouterr().err
+    assert "another trial" not in err
+    assert "see kubectl -n kubeflow logs the-pod -c main" in err
+    assert FOUR_LINES in err
 
 
 def test_a_store_that_cannot_be_read_does_not_hide_the_ending(kubeflow, capfd):
