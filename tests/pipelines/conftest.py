@@ -10,12 +10,26 @@ from pathlib import Path
 
 import pytest
 
+from tests.pipelines.fake_kfp import Kubeflow
+
 ROOT = Path(__file__).resolve().parents[2]
 LOGS = """
 import logging, sys
 def setup(step, *, quiet=False):
     handler = logging.StreamHandler(sys.stderr)
     logging.getLogger("tendon").addHandler(handler)
+"""
+# Answers "get KIND" with KIND.json and "logs POD" with POD.log of its folder; without the file it may not look.
+KUBECTL = """#!{python}
+import pathlib, sys
+folder, words = pathlib.Path(__file__).parent, sys.argv[1:]
+with open(folder / "calls", "a") as calls:
+    calls.write(" ".join(words) + chr(10))
+verb = "get" if "get" in words else "logs"
+name = words[words.index(verb) + 1] + (".json" if verb == "get" else ".log")
+if not (folder / name).exists():
+    sys.exit("Error from server (Forbidden)")
+print((folder / name).read_text())
 """
 RUN = """
 import json, sys
@@ -82,3 +96,23 @@ def fake(tmp_path):
     shutil.copy(Path(__file__).with_name("fake_steps.py"), package / "steps.py")
     (package / "logs.py").write_text(LOGS)
     return FakeTendon(tmp_path / "src", tmp_path / "store")
+
+
+@pytest.fixture
+def kubeflow(monkeypatch, tmp_path):
+    """A Kubeflow over HTTP, and a kubectl that knows no cluster."""
+    for name in list(os.environ):
+        if name.startswith(("KF_PIPELINES_", "KUBECONFIG")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    answers = tmp_path / "kubectl"
+    answers.mkdir()
+    command = answers / "kubectl"
+    command.write_text(KUBECTL.format(python=sys.executable))
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{answers}{os.pathsep}{os.environ['PATH']}")
+    server = Kubeflow().serve()
+    server.kubectl = answers
+    yield server
+    server.shutdown()
+    server.server_close()
