@@ -161,6 +161,8 @@ def test_components_and_pipelines_are_thin() -> None:
     wrong = []
     for folder in ("components", "pipelines"):
         for file in sorted((ROOT / folder).rglob("*.py")):
+            if file.parent.name == "client":  # a front end of its own, like cli.py: it checks a form before it sends it
+                continue
             wrong += wrong_imports_of_wrapper(file.read_text(encoding="utf-8"), str(file.relative_to(ROOT)))
     assert not wrong, "\n".join(wrong)
 
