@@ -164,9 +164,7 @@ def _write_for_cluster(words: argparse.Namespace) -> int:
     table = json.loads(words.images.read_text(encoding="utf-8")) if words.images else {}
     references = default_images(words.image_prefix) if words.image_prefix else {}
     references |= {kind: built["reference"] for kind, built in table.items()}
-    options = ClusterOptions(
-        words.queue, words.priority, words.parallel_trials, words.shared_memory, words.pull_secret
-    )
+    options = ClusterOptions(words.queue, words.priority, words.parallel_trials, words.shared_memory, words.pull_secret)
     words.output.mkdir(parents=True, exist_ok=True)
     for name in PIPELINES:
         path = words.output / f"{name}.yaml"

@@ -55,7 +55,9 @@ def _nodes(spec: Spec, tasks: Spec, before: tuple[str, ...] = (), group: str = "
             ends[name] = (key,)
         else:
             # What is in a condition of the root is told by its tasks alone; a pipeline's name keeps its tasks apart.
-            inside_of = group if tasks[name].get("triggerPolicy") or not group and name.startswith("exit") else f"{key}-"
+            inside_of = (
+                group if tasks[name].get("triggerPolicy") or (not group and name.startswith("exit")) else f"{key}-"
+            )
             inner = tuple(_nodes(spec, component["dag"]["tasks"], direct, inside_of))
             yield from inner
             followed = {near for node in inner for near in node.after}

@@ -117,9 +117,7 @@ def _secrets(task: PipelineTask) -> None:
     kubernetes.use_config_map_as_env(task, STORE_SECRET, {name: name for name in STORE_SETTINGS}, optional=True)
     kubernetes.use_secret_as_env(task, STOCK_SECRET, STOCK_KEYS, optional=True)
     if task.name == "finish":
-        kubernetes.use_secret_as_env(
-            task, NOTIFY_SECRET, {"TENDON_WEBHOOK_URL": "TENDON_WEBHOOK_URL"}, optional=True
-        )
+        kubernetes.use_secret_as_env(task, NOTIFY_SECRET, {"TENDON_WEBHOOK_URL": "TENDON_WEBHOOK_URL"}, optional=True)
 
 
 def build_sentence(parallel_trials: int, shared_memory: str = "", pull_secret: str = "") -> str:

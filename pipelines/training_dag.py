@@ -37,9 +37,7 @@ class RunParameters:
 
 def exit_task(form: SimpleNamespace, *, remember: bool = False) -> dsl.PipelineTask:
     """The exit task: it runs however the rest ended."""
-    task = finish(
-        job_id=JOB, store_uri=form.data_store_uri, notify_when=form.cluster_notify_when, remember=remember
-    )
+    task = finish(job_id=JOB, store_uri=form.data_store_uri, notify_when=form.cluster_notify_when, remember=remember)
     return Placement(form, {}).apply(task)
 
 
@@ -63,19 +61,18 @@ def extra_workers(
     """
     form = SimpleNamespace(cluster_image_data=cluster_image_data)
     placement = Placement(form, {"cpu_data": cpu_data, "memory_data": memory_data})
-    with dsl.If(needed == YES, name="more than one worker"):
-        with dsl.ParallelFor(items=shares, name="workers") as share:
-            placement.apply(
-                convert(
-                    source_uri=source_uri,
-                    source_digest=source_digest,
-                    store_uri=store_uri,
-                    dataset_name=dataset_name,
-                    dataset_uri=dataset_uri,
-                    conversion=conversion_options,
-                    worker=share,
-                )
+    with dsl.If(needed == YES, name="more than one worker"), dsl.ParallelFor(items=shares, name="workers") as share:
+        placement.apply(
+            convert(
+                source_uri=source_uri,
+                source_digest=source_digest,
+                store_uri=store_uri,
+                dataset_name=dataset_name,
+                dataset_uri=dataset_uri,
+                conversion=conversion_options,
+                worker=share,
             )
+        )
 
 
 def training_dag(run: RunParameters) -> None:

@@ -6,9 +6,7 @@ from components.images import IMAGES
 
 
 @dsl.component(base_image=IMAGES["data"], install_kfp_package=False)
-def select(
-    run_uri: str, leaderboard: dsl.Output[dsl.Artifact], metrics: dsl.Output[dsl.Metrics]
-) -> str:
+def select(run_uri: str, leaderboard: dsl.Output[dsl.Artifact], metrics: dsl.Output[dsl.Metrics]) -> str:
     """Rank the trials on the selection seeds; dead trials are listed with what killed them.
 
     Args:

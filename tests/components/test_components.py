@@ -68,7 +68,9 @@ def artifact(tmp_path):
     return lambda kind, name="artifact": kind(name=name, uri=str(tmp_path / name), metadata={})
 
 
-SIZES = {f"{quantity}_{kind}": f"{quantity} of {kind}" for quantity in ("cpu", "memory") for kind in ("data", "train", "sim")}
+SIZES = {
+    f"{quantity}_{kind}": f"{quantity} of {kind}" for quantity in ("cpu", "memory") for kind in ("data", "train", "sim")
+}
 PLANNED = {
     "run_uri": "/s/runs/r",
     "store_uri": "/s",
@@ -99,7 +101,16 @@ ASKED = {
     "force": False,
     "job_id": "j1",
 }
-NAMED = ("run_uri", "store", "dataset_uri", "source_digest", "conversion", "first_share", "extra_shares", "extra_needed")
+NAMED = (
+    "run_uri",
+    "store",
+    "dataset_uri",
+    "source_digest",
+    "conversion",
+    "first_share",
+    "extra_shares",
+    "extra_needed",
+)
 NAMED = (*NAMED, "work", "reason", *SIZES)
 
 
@@ -142,7 +153,12 @@ def test_plan_hands_on_sizes_that_were_asked_for_and_says_when_there_is_nothing_
     steps.answers("plan", SimpleNamespace(**PLANNED | {"shares": ["0/1"], "groups": [], "work": False}))
     items, files = run_plan(tmp_path, artifact(dsl.Artifact), cpu_sim="7", memory_train="9Gi")
     assert items == []
-    assert (files["work"], files["extra_needed"], files["extra_shares"], files["first_share"]) == ("no", "no", "[]", "0/1")
+    assert (files["work"], files["extra_needed"], files["extra_shares"], files["first_share"]) == (
+        "no",
+        "no",
+        "[]",
+        "0/1",
+    )
     assert {size: files[size] for size in SIZES} == SIZES | {"cpu_sim": "7", "memory_train": "9Gi"}
 
 
@@ -180,7 +196,10 @@ def test_steps_of_a_trial_describe_their_model_flat(steps, artifact, step, addre
 
 
 def test_a_group_of_trials_goes_through_its_steps_together(steps, artifact):
-    pair = [json.dumps(OUTCOME), json.dumps(OUTCOME | {"trial": "t1", "run_key": "k1", "metrics": {"success_rate": 0.1}})]
+    pair = [
+        json.dumps(OUTCOME),
+        json.dumps(OUTCOME | {"trial": "t1", "run_key": "k1", "metrics": {"success_rate": 0.1}}),
+    ]
     for step in ("train", "export", "evaluate"):
         steps.answers(f"{step}_trials", pair)
     model, metrics = artifact(dsl.Model), artifact(dsl.Metrics, "metrics")
@@ -199,7 +218,15 @@ def test_a_group_of_trials_goes_through_its_steps_together(steps, artifact):
 
 def test_on_several_nodes_train_asks_for_a_job(steps, artifact):
     steps.answers("train_trials_on_nodes", [json.dumps(OUTCOME)])
-    given = {"run_uri": "/r", "trials": '["t0"]', "dataset_uri": "/d", **PLACE, "nodes": 4, "node_gpus": "8", "queue": "q"}
+    given = {
+        "run_uri": "/r",
+        "trials": '["t0"]',
+        "dataset_uri": "/d",
+        **PLACE,
+        "nodes": 4,
+        "node_gpus": "8",
+        "queue": "q",
+    }
     component("train").python_func(**given, checkpoint=artifact(dsl.Model))
     called = steps.called["train_trials_on_nodes"]
     assert (called["nodes"], called["gpus"], called["image"], called["queue"]) == (4, "8", "i", "q")

