@@ -85,16 +85,20 @@ def main() -> int:
     with reported("demo"):
         if env not in DEMOS:
             raise ConfigError(f"no demo {env!r}", where="ENV", why="unknown", fix=f"one of {', '.join(DEMOS)}")
-        if missing := {"image_data", "image_train", "image_sim"} - set(default_images()):
+        if missing := {"cluster_image_data", "cluster_image_train", "cluster_image_sim"} - set(default_images()):
             raise ConfigError("images are missing", where="build/images.json", why=f"no {missing}", fix="make images")
         source, config = DEMOS[env]
         with object_store() as endpoint:
             make_bucket()
             store_uri = f"s3://{BUCKET}/demo-{env}-{time.strftime('%Y%m%d-%H%M%S')}"
             print(f"object store {endpoint}, {store_uri}", flush=True)
-            arguments = default_images() | {"source_uri": source, "config": config, "store_uri": store_uri}
+            arguments = default_images() | {
+                "data_source_uri": source,
+                "policy_config": config,
+                "data_store_uri": store_uri,
+            }
             if env != "reach":  # its expert drives the simulator itself, so convert needs an image that has it
-                arguments["image_data"] = arguments["image_sim"]
+                arguments["cluster_image_data"] = arguments["cluster_image_sim"]
             result = run_local(default_yaml(), arguments, store_uri=store_uri, docker=Docker())
             print(f"{sum(result.seconds.values()):.0f} s in {len(result.seconds)} containers, run {result.run_uri}")
             check(store_uri)

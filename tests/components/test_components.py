@@ -25,11 +25,11 @@ OUTCOME = {
     "status": "ok",
     "checkpoint_uri": "/s/checkpoints/1",
     "bundle_uri": "/s/bundle",
-    "metrics": {"success_rate": 0.9, "n": 50.0, "loss": math.nan},
+    "metrics": {"success_rate": 0.9, "episodes": 50.0, "loss": math.nan},
 }
 
 
-PLACE = {"gpu_count": "0", "gpu_type": "g", "image": "i", "nodes": 1, "node_gpus": "1", "queue": ""}
+PLACE = {"gpu_type": "g", "image": "i", "nodes": 1, "node_gpus": "1", "queue": ""}
 
 
 def component(step):
@@ -68,52 +68,98 @@ def artifact(tmp_path):
     return lambda kind, name="artifact": kind(name=name, uri=str(tmp_path / name), metadata={})
 
 
+SIZES = {
+    f"{quantity}_{kind}": f"{quantity} of {kind}" for quantity in ("cpu", "memory") for kind in ("data", "train", "sim")
+}
+PLANNED = {
+    "run_uri": "/s/runs/r",
+    "store_uri": "/s",
+    "source_digest": "d",
+    "dataset_uri": "/s/data",
+    "conversion": {"skip_episodes": ["demo_1"], "resize": [84, 84]},
+    "shares": ["0/2", "1/2"],
+    "groups": [["lr_0.1", "lr_0.2"], ["lr_0.3"]],
+    "work": True,
+    "reason": "3 trials are left",
+    "resources": SIZES,
+    "trials": [{"name": "lr_0.1", "overrides": "training.lr=0.1"}],
+}
+ASKED = {
+    "source_uri": "demo://reach",
+    "store_uri": "",
+    "dataset_name": "demos",
+    "convert_workers": 2,
+    "config": "a=1",
+    "sweep": [{"key": "training.seed", "values": [0.0, 1.0, 0.5, 1e30]}],
+    "episodes": 5,
+    "confirm_episodes": 6,
+    "champion": "c",
+    "promote": True,
+    "trials_per_pod": 2,
+    "trial_retries": 3,
+    "only_new": True,
+    "force": False,
+    "job_id": "j1",
+}
+NAMED = (
+    "run_uri",
+    "store",
+    "dataset_uri",
+    "source_digest",
+    "conversion",
+    "first_share",
+    "extra_shares",
+    "extra_needed",
+)
+NAMED = (*NAMED, "work", "reason", *SIZES)
+
+
+def run_plan(tmp_path, table, **asked_sizes):
+    asked = {f"asked_{size}": asked_sizes.get(size, "") for size in SIZES}
+    files = {name: str(tmp_path / name) for name in NAMED}
+    items = component("plan").python_func(**ASKED, **asked, trial_table=table, **files)
+    return items, {name: (tmp_path / name).read_text() for name in NAMED}
+
+
 def test_plan_writes_its_named_outputs_and_returns_the_items_of_the_fan_out(steps, artifact, tmp_path):
-    trials = [{"name": "lr_0.1", "overrides": "training.lr=0.1"}]
-    steps.answers(
-        "plan",
-        SimpleNamespace(
-            run_uri="/s/runs/r",
-            store_uri="/s",
-            source_digest="d",
-            dataset_uri="/s/data",
-            conversion={"skip_episodes": ["demo_1"], "resize": [84, 84]},
-            shares=["0/2", "1/2"],
-            trials=trials,
-        ),
-    )
+    steps.answers("plan", SimpleNamespace(**PLANNED))
     table = artifact(dsl.Artifact)
-    names = ("run_uri", "store", "dataset_uri", "source_digest", "conversion", "shares")
-    given = {
-        "source_uri": "demo://reach",
-        "store_uri": "",
-        "dataset_name": "demos",
-        "convert_workers": 2,
-        "config": "a=1",
-        "sweep": [{"key": "training.seed", "values": [0.0, 1.0, 0.5, 1e30]}],
-        "episodes": 5,
-        "confirm_episodes": 6,
-        "champion": "c",
-        "promote": True,
-        "job_id": "j1",
-    }
-    items = component("plan").python_func(**given, trial_table=table, **{name: str(tmp_path / name) for name in names})
-    assert items == [{"trial": "lr_0.1", "run_uri": "/s/runs/r", "dataset_uri": "/s/data"}]
-    assert {name: (tmp_path / name).read_text() for name in names} == {
+    items, files = run_plan(tmp_path, table)
+    place = {"run_uri": "/s/runs/r", "dataset_uri": "/s/data"}
+    assert items == [{"trials": '["lr_0.1", "lr_0.2"]', **place}, {"trials": '["lr_0.3"]', **place}]
+    assert files == {
         "run_uri": "/s/runs/r",
         "store": "/s",
         "dataset_uri": "/s/data",
         "source_digest": "d",
         "conversion": '{"skip_episodes": ["demo_1"], "resize": [84, 84]}',
-        "shares": '["0/2", "1/2"]',
+        "first_share": "0/2",
+        "extra_shares": '["1/2"]',
+        "extra_needed": "yes",
+        "work": "yes",
+        "reason": "3 trials are left",
+        **SIZES,
     }
-    assert json.loads(Path(table.path).read_text()) == trials
+    assert json.loads(Path(table.path).read_text()) == PLANNED["trials"]
     called = steps.called["plan"]
     assert called["artifact_uri"] == table.uri
     assert [type(value) for value in called["sweep"][0]["values"]] == [int, int, float, float]
-    assert {name: called[name] for name in given if name != "sweep"} == {
-        name: given[name] for name in given if name != "sweep"
+    assert {name: called[name] for name in ASKED if name != "sweep"} == {
+        name: ASKED[name] for name in ASKED if name != "sweep"
     }
+
+
+def test_plan_hands_on_sizes_that_were_asked_for_and_says_when_there_is_nothing_to_do(steps, artifact, tmp_path):
+    steps.answers("plan", SimpleNamespace(**PLANNED | {"shares": ["0/1"], "groups": [], "work": False}))
+    items, files = run_plan(tmp_path, artifact(dsl.Artifact), cpu_sim="7", memory_train="9Gi")
+    assert items == []
+    assert (files["work"], files["extra_needed"], files["extra_shares"], files["first_share"]) == (
+        "no",
+        "no",
+        "[]",
+        "0/1",
+    )
+    assert {size: files[size] for size in SIZES} == SIZES | {"cpu_sim": "7", "memory_train": "9Gi"}
 
 
 def test_convert_keeps_data_out_of_the_artifact(steps, artifact):
@@ -132,71 +178,115 @@ def test_convert_keeps_data_out_of_the_artifact(steps, artifact):
 def test_stats(steps, artifact):
     steps.answers("stats", SimpleNamespace(stats_uri="/s/stats.json", stats={"action": 1}))
     statistics = artifact(dsl.Artifact)
-    assert component("stats").python_func("/s/data", ["d2", "d2"], statistics) == "/s/stats.json"
+    assert component("stats").python_func("/s/data", "d2", statistics) == "/s/stats.json"
     assert json.loads(Path(statistics.path).read_text()) == {"action": 1}
     assert statistics.metadata["dataset_digest"] == "d2"
 
 
 @pytest.mark.parametrize(("step", "address"), [("train", "checkpoint_uri"), ("export", "bundle_uri")])
 def test_steps_of_a_trial_describe_their_model_flat(steps, artifact, step, address):
-    steps.answers(f"{step}_trial", json.dumps(OUTCOME))
+    steps.answers(f"{step}_trials", [json.dumps(OUTCOME)])
     model = artifact(dsl.Model)
-    inputs = {"trial": "t0", "dataset_uri": "/s/data", **PLACE} if step == "train" else {"outcome": "{}"}
-    outputs = {"checkpoint" if step == "train" else "bundle": model}
-    assert json.loads(component(step).python_func(run_uri="/s/runs/r", **inputs, **outputs))["trial"] == "t0"
-    assert model.metadata == {"trial": "t0", "run_key": "k0", "status": "ok", address: OUTCOME[address]}
+    inputs = {"trials": '["t0"]', "dataset_uri": "/s/data", **PLACE} if step == "train" else {"outcomes": "[{}]"}
+    kind = "checkpoint" if step == "train" else "bundle"
+    (outcome,) = json.loads(component(step).python_func(run_uri="/s/runs/r", **inputs, **{kind: model}))
+    assert outcome["trial"] == "t0"
+    shown = {"trial": "t0", "run_key": "k0", "status": "ok", address: OUTCOME[address]}
+    assert model.metadata == {**shown, "display_name": f"{kind} t0"}
+
+
+def test_a_group_of_trials_goes_through_its_steps_together(steps, artifact):
+    pair = [
+        json.dumps(OUTCOME),
+        json.dumps(OUTCOME | {"trial": "t1", "run_key": "k1", "metrics": {"success_rate": 0.1}}),
+    ]
+    for step in ("train", "export", "evaluate"):
+        steps.answers(f"{step}_trials", pair)
+    model, metrics = artifact(dsl.Model), artifact(dsl.Metrics, "metrics")
+    given = {"trials": '["t0", "t1"]', "dataset_uri": "/d", **PLACE}
+    trained = component("train").python_func(run_uri="/r", **given, checkpoint=model)
+    assert steps.called["train_trials"]["trials"] == ["t0", "t1"]
+    assert (model.metadata["trial"], model.metadata["status"]) == ("t0, t1", "ok, ok")
+    component("export").python_func("/r", trained, artifact(dsl.Model))
+    assert [json.loads(one)["trial"] for one in steps.called["export_trials"]["outcomes"]] == ["t0", "t1"]
+    outcomes, ended = component("evaluate").python_func("/r", trained, metrics)
+    assert [one["trial"] for one in json.loads(outcomes)] == ["t0", "t1"]
+    assert ended == "ok ok"
+    numbers = {"t0/success_rate": 0.9, "t0/episodes": 50.0, "t1/success_rate": 0.1}
+    assert metrics.metadata == {"trial": "t0, t1", **numbers}
 
 
 def test_on_several_nodes_train_asks_for_a_job(steps, artifact):
-    steps.answers("train_on_nodes", json.dumps(OUTCOME))
-    given = {"run_uri": "/r", "trial": "t0", "dataset_uri": "/d", **PLACE, "nodes": 4, "node_gpus": "8", "queue": "q"}
+    steps.answers("train_trials_on_nodes", [json.dumps(OUTCOME)])
+    given = {
+        "run_uri": "/r",
+        "trials": '["t0"]',
+        "dataset_uri": "/d",
+        **PLACE,
+        "nodes": 4,
+        "node_gpus": "8",
+        "queue": "q",
+    }
     component("train").python_func(**given, checkpoint=artifact(dsl.Model))
-    called = steps.called["train_on_nodes"]
+    called = steps.called["train_trials_on_nodes"]
     assert (called["nodes"], called["gpus"], called["image"], called["queue"]) == (4, "8", "i", "q")
 
 
-@pytest.mark.parametrize(("needed", "answer"), [(True, "yes"), (False, "no")])
-def test_check_answers_a_schedule(steps, artifact, needed, answer):
-    steps.answers("check_new", SimpleNamespace(needed=needed, reason="why", source_digest="d"))
-    made = artifact(dsl.Artifact)
-    assert component("check").python_func("u", "", "demos", "c", False, "j", made) == answer
-    assert json.loads(Path(made.path).read_text())["reason"] == "why"
-    assert steps.called["check_new"]["artifact_uri"] == made.uri
-
-
-def test_measure_and_finish_write_their_pages(steps, artifact):
-    metrics = {"success_rate": 0.5, "loss": math.nan}
-    steps.answers("measure", SimpleNamespace(metrics=metrics, verdict="better", html="<html>"))
-    steps.answers("finish", SimpleNamespace(html="<html>", headline="it failed"))
+@pytest.mark.parametrize(
+    ("ending", "shown"), [("succeeded", "how it ended"), ("failed", "failure page"), ("stopped", "failure page")]
+)
+def test_evaluate_bundle_and_finish_write_their_pages(steps, artifact, ending, shown):
+    metrics = {"success_rate": 0.5, "n": 7.0, "loss": math.nan}
+    steps.answers("evaluate_bundle", SimpleNamespace(metrics=metrics, verdict="better", html="<html>"))
+    steps.answers("finish", SimpleNamespace(html="<html>", headline="so it was", report_uri="/r.html", ending=ending))
     logged, page = artifact(dsl.Metrics, "metrics"), artifact(dsl.HTML, "page")
-    assert component("measure").python_func("/b", "/c", "s3://b/x", "", 7, "j", logged, page) == "better"
-    assert logged.metadata == {"success_rate": 0.5}
-    assert (steps.called["measure"]["store_uri"], steps.called["measure"]["artifact_uri"]) == ("s3://b/x", page.uri)
-    status = dsl.PipelineTaskFinalStatus("FAILED", "res", "task", 9, "it broke")
-    component("finish").python_func("job", "", "always", False, status, page)
-    assert (steps.called["finish"]["state"], steps.called["finish"]["error"]) == ("FAILED", "it broke")
+    assert component("evaluate_bundle").python_func("/b", "/c", "s3://b/x", "", 7, "j", logged, page) == "better"
+    assert logged.metadata == {"success_rate": 0.5, "episodes": 7.0}
+    called = steps.called["evaluate_bundle"]
+    assert (called["store_uri"], called["artifact_uri"], called["baseline_uri"]) == ("s3://b/x", page.uri, "/c")
+    status = dsl.PipelineTaskFinalStatus("COMPLETE", "res", "task", 9, "it broke")
+    ended = component("finish").python_func("job", "", "always", False, status, page)
+    assert ended == (ending, "so it was", "/r.html")
+    assert page.metadata["display_name"] == shown
+    assert (steps.called["finish"]["state"], steps.called["finish"]["error"]) == ("COMPLETE", "it broke")
 
 
-def test_evaluate_logs_finite_numbers_only(steps, artifact):
-    steps.answers("evaluate_trial", json.dumps(OUTCOME))
+def test_evaluate_logs_finite_numbers_only_with_the_name_of_the_trial(steps, artifact):
+    steps.answers("evaluate_trials", [json.dumps(OUTCOME)])
     metrics = artifact(dsl.Metrics)
-    component("evaluate").python_func("/s/runs/r", "{}", metrics)
-    assert metrics.metadata == {"success_rate": 0.9, "n": 50.0}
+    component("evaluate").python_func("/s/runs/r", "[{}]", metrics)
+    assert metrics.metadata == {"trial": "t0", "success_rate": 0.9, "episodes": 50.0}
 
 
 def test_select_confirm_report_promote(steps, artifact):
-    steps.answers("select", SimpleNamespace(winner="t0", leaderboard=[{"trial": "t0"}], metrics={"success_rate": 0.9}))
-    steps.answers("confirm", SimpleNamespace(metrics={"success_rate": 0.8}, verdict="better"))
+    numbers = {"success_rate": 0.9, "n": 5.0}
+    steps.answers("select", SimpleNamespace(winner="t0", leaderboard=[{"trial": "t0"}], metrics=numbers))
+    steps.answers("confirm", SimpleNamespace(metrics={"success_rate": 0.8, "n_episodes": 6.0}, verdict="better"))
     steps.answers("report", SimpleNamespace(html="<html>", report_uri="/s/report.html", record_uri="/s/record.json"))
     steps.answers("promote", SimpleNamespace(promoted=True, reason="better"))
     board, metrics, page = artifact(dsl.Artifact, "board"), artifact(dsl.Metrics, "metrics"), artifact(dsl.HTML, "page")
-    assert component("select").python_func("/r", ["{}"], board, metrics) == "t0"
+    assert component("select").python_func("/r", board, metrics) == "t0"
     assert json.loads(Path(board.path).read_text()) == [{"trial": "t0"}]
-    assert metrics.metadata == {"success_rate": 0.9}
-    assert component("confirm").python_func("/r", artifact(dsl.Metrics)) == "better"
+    assert board.metadata["display_name"] == "leaderboard"
+    assert metrics.metadata == {"trial": "t0", "success_rate": 0.9, "episodes": 5.0}
+    confirmed = artifact(dsl.Metrics, "confirmed")
+    assert component("confirm").python_func("/r", confirmed) == "better"
+    assert confirmed.metadata == {"success_rate": 0.8, "episodes": 6.0}
     assert component("report").python_func("/r", page) == ("/s/report.html", "/s/record.json")
-    assert Path(page.path).read_text() == "<html>"
+    assert (Path(page.path).read_text(), page.metadata["display_name"]) == ("<html>", "report")
     assert component("promote").python_func("/r") == (True, "better")
+
+
+def test_conclude_is_the_four_of_them_in_one(steps, artifact):
+    metrics = {"success_rate": 0.8, "episodes": 6.0, "loss": math.nan}
+    result = SimpleNamespace(metrics=metrics, verdict="better", html="<html>", winner="t0", promoted=True)
+    steps.answers("conclude", result)
+    page, logged = artifact(dsl.HTML, "page"), artifact(dsl.Metrics, "metrics")
+    ended = component("conclude").python_func("/r", "j", ["ok"], page, logged)
+    assert ended == ("better", "t0", True, "/r/report.html")
+    assert logged.metadata == {"trial": "t0", "success_rate": 0.8, "episodes": 6.0}
+    assert Path(page.path).read_text() == "<html>"
+    assert steps.called["conclude"] == {"run_uri": "/r", "job_id": "j"}
 
 
 def test_an_error_leaves_with_four_lines_and_its_exit_code(steps, capsys):

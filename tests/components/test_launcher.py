@@ -42,10 +42,11 @@ class Launcher:
 
     def run(self, step, expect=0, **parameters):
         """Parameters in, (output parameters, artifacts by name) out."""
-        spec = next(spec for spec in SPECS if f"exec-{step}" in spec["deploymentSpec"]["executors"])
+        label = step.replace("_", "-")
+        spec = next(spec for spec in SPECS if f"exec-{label}" in spec["deploymentSpec"]["executors"])
         component, container = (
-            spec["components"][f"comp-{step}"],
-            spec["deploymentSpec"]["executors"][f"exec-{step}"]["container"],
+            spec["components"][f"comp-{label}"],
+            spec["deploymentSpec"]["executors"][f"exec-{label}"]["container"],
         )
         given = self._typed(component["inputDefinitions"].get("parameters", {}), parameters)
         executor_input, output_file = self._executor_input(step, component, given)
@@ -246,19 +247,28 @@ PLAN = {
     "confirm_episodes": 2,
     "champion": "default",
     "promote": False,
+    "trials_per_pod": 1,
+    "trial_retries": 0,
+    "only_new": True,
+    "force": False,
+    **{f"asked_{quantity}_{kind}": "" for quantity in ("cpu", "memory") for kind in ("data", "train", "sim")},
     "job_id": JOB,
 }
-PLACE = {"gpu_count": "0", "gpu_type": "nvidia.com/gpu", "image": "x", "nodes": 1, "node_gpus": "1", "queue": ""}
+PLACE = {"gpu_type": "nvidia.com/gpu", "image": "x", "nodes": 1, "node_gpus": "1", "queue": ""}
+ALONE = {"select", "confirm", "report", "promote"}  # components of which a run has only the four in one: conclude
+
+
+def final_status(state, message=""):
+    """What the engine says at the end; its words are those of the metadata store, not of the run."""
+    words = {"pipelineJobResourceName": "x", "pipelineTaskName": "y"}
+    return {"state": state, "error": {"code": 9 if message else 0, "message": message}, **words}
 
 
 def test_every_component_keeps_the_launchers_contract(launcher):
-    store = {"source_uri": PLAN["source_uri"], "store_uri": "", "dataset_name": "demos", "champion": "default"}
-    store["job_id"] = JOB
-    asked, _ = launcher.run("check", **store, force=False)
-    assert asked == {"Output": "yes"}
-
     planned, _ = launcher.run("plan", **PLAN)
     assert planned["store"] == "s3://mlpipeline/tendon", "beside the pipeline root"
+    assert planned["work"] == "yes"
+    assert (planned["cpu_train"], planned["memory_train"]) == ("500m", "1Gi")
     (item,) = planned["Output"]
     converted, made = launcher.run(
         "convert",
@@ -268,47 +278,42 @@ def test_every_component_keeps_the_launchers_contract(launcher):
         dataset_name="demos",
         dataset_uri=planned["dataset_uri"],
         conversion=planned["conversion"],
-        worker=planned["shares"][0],
+        worker=planned["first_share"],
     )
     assert converted["dataset_uri"] == planned["dataset_uri"] == made["manifest"][1]["dataset_uri"]
-    launcher.run("stats", dataset_uri=planned["dataset_uri"], digests=[converted["digest"]])
+    launcher.run("stats", dataset_uri=planned["dataset_uri"], digest=converted["digest"])
     trained, _ = launcher.run("train", **item, **PLACE)
-    exported, bundle = launcher.run("export", run_uri=item["run_uri"], outcome=trained["Output"])
-    evaluated, rated = launcher.run("evaluate", run_uri=item["run_uri"], outcome=exported["Output"])
-    assert json.loads(evaluated["Output"])["status"] == "ok"
-    assert rated["metrics"][1]["n"] == 2
+    exported, bundle = launcher.run("export", run_uri=item["run_uri"], outcomes=trained["Output"])
+    evaluated, rated = launcher.run("evaluate", run_uri=item["run_uri"], outcomes=exported["Output"])
+    (outcome,) = json.loads(evaluated["outcomes"])
+    assert outcome["status"] == evaluated["ended"] == "ok"
+    assert (rated["metrics"][1]["episodes"], rated["metrics"][1]["trial"]) == (2, outcome["trial"])
 
-    run_uri = {"run_uri": planned["run_uri"]}
-    launcher.run("select", **run_uri, outcomes=[evaluated["Output"]])
-    launcher.run("confirm", **run_uri)
-    _, page = launcher.run("report", **run_uri)
-    assert "<html" in page["page"][0].read_text()
-    promoted, _ = launcher.run("promote", **run_uri)
-    assert promoted["promoted"] is False
+    concluded, made = launcher.run("conclude", run_uri=planned["run_uri"], job_id=JOB, after=[evaluated["ended"]])
+    assert "<html" in made["report"][0].read_text()
+    assert (concluded["promoted"], concluded["winner"]) == (False, outcome["trial"])
+    assert boto3.client("s3").head_object(Bucket="mlpipeline", Key=concluded["report_uri"].split("/", 3)[3])
 
-    measured, _ = launcher.run(
-        "measure",
+    evaluation, _ = launcher.run(
+        "evaluate_bundle",
         bundle_uri=bundle["bundle"][1]["bundle_uri"],
-        against_uri="",
+        baseline_uri="",
         store_uri="",
-        config="",
+        overrides="",
         episodes=2,
         job_id=JOB,
     )
-    assert "2" in measured["Output"]
-    ended = {
-        "state": "SUCCEEDED",
-        "error": {"code": 0, "message": ""},
-        "pipelineJobResourceName": "x",
-        "pipelineTaskName": "y",
-    }
-    _, page = launcher.run("finish", job_id=JOB, store_uri="", notify_when="always", remember=True, status=ended)
-    assert page["page"][0].read_text().startswith("<!doctype html>")
-    again, _ = launcher.run("check", **store, force=False)
-    assert again == {"Output": "no"}
-    forced, _ = launcher.run("check", **store, force=True)
-    assert forced == {"Output": "yes"}
-    assert set(launcher.ran) == {path.parent.name for path in (ROOT / "components").glob("*/component.py")}
+    assert "2" in evaluation["Output"]
+    given = {"job_id": JOB, "store_uri": "", "notify_when": "always", "remember": True}
+    ended, pages = launcher.run("finish", **given, status=final_status("COMPLETE"))
+    assert ended["ending"] == "succeeded", "COMPLETE is how a good run ends"
+    assert pages["ending_page"][0].read_text().startswith("<!doctype html>")
+    again, _ = launcher.run("plan", **PLAN)
+    assert (again["work"], again["Output"]) == ("no", [])
+    forced, _ = launcher.run("plan", **{**PLAN, "force": True})
+    assert forced["work"] == "yes"
+    everything = {path.parent.name for path in (ROOT / "components").glob("*/component.py")}
+    assert set(launcher.ran) == everything - ALONE
 
 
 def test_a_sweep_that_is_too_large_is_refused_at_plan(launcher):
@@ -319,12 +324,8 @@ def test_a_sweep_that_is_too_large_is_refused_at_plan(launcher):
 
 
 def test_a_failed_run_has_a_page_too(launcher):
-    job = "99999999-2222-3333-4444-555555555555"
-    failed = {
-        "state": "FAILED",
-        "error": {"code": 9, "message": "plan failed"},
-        "pipelineJobResourceName": "x",
-        "pipelineTaskName": "y",
-    }
-    _, page = launcher.run("finish", job_id=job, store_uri="", notify_when="failure", remember=False, status=failed)
-    assert "before anything was planned" in page["page"][0].read_text()
+    given = {"job_id": "99999999-2222-3333-4444-555555555555", "store_uri": "", "notify_when": "failure"}
+    status = final_status("FAILED", "plan failed")
+    ended, pages = launcher.run("finish", **given, remember=False, status=status)
+    assert ended["ending"] == "never planned"
+    assert "before anything was planned" in pages["ending_page"][0].read_text()

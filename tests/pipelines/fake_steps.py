@@ -57,12 +57,15 @@ def _sleep(seconds):
     time.sleep(seconds)
 
 
-def plan(*, store_uri, config, sweep, promote, convert_workers=1, trials_per_pod=1, only_new=False, force=False, **given):
+def plan(
+    *, store_uri, config, sweep, promote, convert_workers=1, trials_per_pod=1, only_new=False, force=False, **given
+):
     run_uri = f"{store_uri}/runs/r1"
     names = [f"t{number}" for number in range(sweep[0]["values"] if sweep else 1)]
     _step(run_uri, "plan", config=config, sweep=sweep, promote=promote, only_new=only_new, **given)
     Path(run_uri, "plan.json").write_text(json.dumps({"config": config}))
-    work = force or not (only_new and Path(store_uri, "trained").exists()) and "finished" not in config.split()
+    is_old = only_new and Path(store_uri, "trained").exists()
+    work = force or not (is_old or "finished" in config.split())
     return SimpleNamespace(
         run_uri=run_uri,
         store_uri=store_uri,

@@ -61,7 +61,9 @@ class SimulatedRun:
         inside = component["dag"]["tasks"]
         if "parameterIterator" in task:
             at_once = task.get("iteratorPolicy", {}).get("parallelismLimit", 0)
-            return self._loop(inside, self.shape.items.get(title, 1), at_once, self._pod(start_s, "iteration-driver(0)"))
+            return self._loop(
+                inside, self.shape.items.get(title, 1), at_once, self._pod(start_s, "iteration-driver(0)")
+            )
         ended_s = self._pod(start_s, f"{name}-driver(0)")
         is_skipped = "condition" in task.get("triggerPolicy", {}) and title in self.shape.skipped
         return ended_s if is_skipped else self._dag(inside, ended_s)

@@ -1,5 +1,6 @@
 """The committed YAML: fresh, complete, and what kfp's own spec classes understand."""
 
+import inspect
 import json
 import re
 import shutil
@@ -7,13 +8,16 @@ import shutil
 import pytest
 import yaml
 from google.protobuf import json_format
+from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
 from kfp.pipeline_spec import pipeline_spec_pb2
 
+from components import images
 from pipelines import compile as compiling
-from pipelines import drawing, pages
-from pipelines.parameters import PIPELINES, parameters_of, with_parameters
+from pipelines import drawing, pages, parameters
+from pipelines.parameters import PIPELINES, Parameter, parameters_of
 from pipelines.resources import STEPS
 
+GPUS = ("cluster_gpu_count", "cluster_gpu_type", "cluster_trainjob_gpus")
 TYPES = {str: "STRING", int: "NUMBER_INTEGER", bool: "BOOLEAN", list: "LIST", dict: "STRUCT"}
 TEXTS = {name: compiling.COMPILED.with_name(f"{name}.yaml").read_text(encoding="utf-8") for name in PIPELINES}
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, faster
@@ -29,21 +33,23 @@ def raw():
 
 
 def tasks_of(raw):
-    """Every task of a pipeline, those inside groups too."""
+    """Every task of a pipeline, those inside groups too, by its executor."""
     return {
-        name: task
+        raw["components"][task["componentRef"]["name"]]["executorLabel"]: task
         for dag in [raw["root"]["dag"], *(c["dag"] for c in raw["components"].values() if "dag" in c)]
-        for name, task in dag["tasks"].items()
+        for task in dag["tasks"].values()
         if "dag" not in raw["components"][task["componentRef"]["name"]]
     }
 
 
-def executors_of(name):
-    """What the cluster is asked for, by step."""
-    return {
-        executor.removeprefix("exec-"): wanted
-        for executor, wanted in PLATFORMS[name]["platforms"]["kubernetes"]["deploymentSpec"]["executors"].items()
-    }
+def executors_of(name, platforms=PLATFORMS):
+    """What the cluster is asked for, by executor."""
+    return platforms[name]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+
+
+def step_of(executor):
+    """The step of an executor; a step that is there twice has a number behind the second."""
+    return re.sub(r"-\d+$", "", executor.removeprefix("exec-")).replace("-", "_")
 
 
 def test_nothing_generated_is_stale():
@@ -66,7 +72,9 @@ def test_check_names_what_is_stale(monkeypatch, tmp_path, capsys):
     assert "error: README.md is stale" in out
     compiling.main(["--picture"])
     assert compiling.main(["--check"]) == 0
-    assert "plan ──► ┌ convert ┐" in (copy / "README.md").read_text()
+    picture = (copy / "README.md").read_text()
+    assert "plan ──► convert + ┌ convert ┐ ──► stats ──► ┌ train" in picture
+    assert "evaluate ┐ ──► conclude ──► finish" in picture
 
 
 def test_the_steps_are_there_in_their_order(raw):
@@ -74,14 +82,12 @@ def test_the_steps_are_there_in_their_order(raw):
     assert order == [
         "plan",
         "convert",
+        "convert",
         "stats",
         "train",
         "export",
         "evaluate",
-        "select",
-        "confirm",
-        "report",
-        "promote",
+        "conclude",
         "finish",
     ]
 
@@ -100,19 +106,45 @@ def test_every_parameter_has_a_group_a_description_a_type_and_a_default(name):
         assert pipeline_spec_pb2.ParameterType.ParameterTypeEnum.Name(found.parameter_type) == TYPES[parameter.type]
 
 
-def test_a_signature_that_leaves_the_table_is_refused():
-    def policy_pipeline(source_uri: str):
-        """Nothing."""
+def test_a_parameter_is_one_entry_of_the_table(monkeypatch):
+    """The pipeline function has its signature from there; one that it does not know is refused."""
+    fields = (*parameters_of("policy_pipeline"), Parameter("policy_new", int, 3, "New."))
+    monkeypatch.setattr(parameters, "parameters_of", lambda name: fields)
+    forms = []
 
+    @parameters.with_parameters
+    def policy_pipeline(form):
+        """One."""
+        forms.append(form)
+
+    signature = inspect.signature(policy_pipeline)
+    assert (signature.parameters["policy_new"].default, signature.parameters["policy_new"].annotation) == (3, int)
+    assert "    policy_new: [policy] New." in policy_pipeline.__doc__
+    policy_pipeline(*(field.default for field in fields))
+    assert forms[0].policy_new == 3
     with pytest.raises(TypeError):
-        with_parameters(policy_pipeline)
+        policy_pipeline(policy_old=3)
+
+
+def test_names_group_themselves_and_every_old_one_has_a_new_one():
+    assert {p.name.partition("_")[0] for p in parameters.TABLE} == {"data", "policy", "evaluate", "gate", "cluster"}
+    assert set(parameters.OLD_NAMES.values()) <= set(parameters.BY_NAME)
+    assert not set(parameters.OLD_NAMES) & set(parameters.BY_NAME)
+    committed_before = (
+        "source_uri store_uri dataset_name convert_workers config sweep episodes confirm_episodes champion promote force "
+        "bundle_uri against_uri changes gpu_count gpu_type image_data image_train image_sim node_selector "
+        "node_tolerations trainjob_nodes trainjob_gpus trainjob_queue notify_when"
+    )
+    assert set(parameters.OLD_NAMES) == set(committed_before.split())
 
 
 @every_pipeline
 def test_caching_retries_and_resources_are_those_of_the_table(name):
     tasks, wanted_of = tasks_of(SPECS[name]), executors_of(name)
-    for step, task in tasks.items():
-        wanted, asked = STEPS[step], wanted_of[step]
+    for executor, task in tasks.items():
+        step = step_of(executor)
+        wanted, asked = STEPS[step], wanted_of[executor]
+        assert task["taskInfo"]["name"] == wanted.title
         assert bool(task["cachingOptions"].get("enableCache")) == wanted.cache
         assert task.get("retryPolicy", {}).get("maxRetryCount", 0) == wanted.retries
         assert asked["activeDeadlineSeconds"] == str(wanted.hours * 3600)
@@ -120,9 +152,35 @@ def test_caching_retries_and_resources_are_those_of_the_table(name):
         assert ("nodeSelector" in asked, "tolerations" in asked) == (wanted.chosen_node, wanted.chosen_node)
         mounts = [(m["mountPath"], m["medium"], m["sizeLimit"]) for m in asked.get("emptyDirMounts", ())]
         assert mounts == ([("/dev/shm", "Memory", wanted.shared_memory)] if wanted.shared_memory else [])
-        resources = SPECS[name]["deploymentSpec"]["executors"][f"exec-{step}"]["container"]["resources"]
-        assert resources["resourceCpuLimit"] == wanted.cpu
-        assert resources["resourceMemoryLimit"] == wanted.memory
+        assert asked["securityContext"] == {"runAsNonRoot": True}
+        resources = SPECS[name]["deploymentSpec"]["executors"][executor]["container"]["resources"]
+        assert resources["resourceMemoryRequest"] == resources["resourceMemoryLimit"]
+        assert "resourceCpuLimit" not in resources, "a step may use idle processors while it starts"
+        for key, quantity in (("resourceCpuRequest", "cpu"), ("resourceMemoryRequest", "memory")):
+            fixed = getattr(wanted, quantity)
+            source = re.escape(fixed) if fixed else rf".*--(plan-|cluster_)?{quantity}_{wanted.image}'\]\}}\}}"
+            assert re.fullmatch(source, resources[key]), (executor, resources[key])
+
+
+@every_pipeline
+def test_whatever_a_pod_is_asked_with_is_an_input_of_its_task(name):
+    """kfp 2.17 drops a limit silently when the driver cannot find its parameter among the task's inputs."""
+    tasks = tasks_of(SPECS[name])
+    for executor, task in tasks.items():
+        container = SPECS[name]["deploymentSpec"]["executors"][executor]["container"]
+        asked = json.dumps([container["image"], container.get("resources", {})])
+        for parameter in re.findall(r"inputs\.parameters\['([^']+)'\]", asked):
+            assert parameter in task["inputs"]["parameters"], (executor, parameter)
+
+
+def test_retries_are_not_ended_by_argos_clock():
+    """Argo's maximum counts from the first attempt: 600 s meant that a pod lost after 11 minutes was not tried again."""
+    for executor, task in tasks_of(SPECS["policy_pipeline"]).items():
+        wanted = STEPS[step_of(executor)]
+        if wanted.retries:
+            last_s = int(task["retryPolicy"]["backoffMaxDuration"].removesuffix("s"))
+            assert last_s >= wanted.retries * wanted.hours * 3600
+            assert task["retryPolicy"]["backoffFactor"] == 1.0, "the tenth retry must not wait for hours"
 
 
 def test_only_steps_whose_errors_are_outcomes_are_retried():
@@ -133,14 +191,14 @@ def test_only_steps_whose_errors_are_outcomes_are_retried():
 
 @every_pipeline
 def test_no_pod_installs_anything_and_every_image_is_a_parameter(name):
-    for step, task in tasks_of(SPECS[name]).items():
-        container = SPECS[name]["deploymentSpec"]["executors"][f"exec-{step}"]["container"]
+    for executor, task in tasks_of(SPECS[name]).items():
+        container = SPECS[name]["deploymentSpec"]["executors"][executor]["container"]
         assert not [part for part in container["command"] if "pip install" in part]
         assert re.fullmatch(
-            r"\{\{\$\.inputs\.parameters\['pipelinechannel--image_(data|train|sim)'\]\}\}", container["image"]
+            r"\{\{\$\.inputs\.parameters\['pipelinechannel--cluster_image_(data|train|sim)'\]\}\}", container["image"]
         )
         assert "env" not in container
-        parameter = re.search(r"image_\w+", container["image"])[0]
+        parameter = re.search(r"cluster_image_\w+", container["image"])[0]
         assert task["inputs"]["parameters"][f"pipelinechannel--{parameter}"], "the driver could not resolve it"
 
 
@@ -160,24 +218,29 @@ def test_what_a_task_or_a_group_reads_is_handed_down_to_it(name):
 def test_gpus_are_parameters_of_type_text():
     """A number would be resolved to an empty string, and the limit dropped."""
     train = SPECS["policy_pipeline"]["deploymentSpec"]["executors"]["exec-train"]["container"]["resources"]
-    assert "gpu_count" in train["accelerator"]["resourceCount"]
-    assert "gpu_type" in train["accelerator"]["resourceType"]
+    assert "cluster_gpu_count" in train["accelerator"]["resourceCount"]
+    assert "cluster_gpu_type" in train["accelerator"]["resourceType"]
     parameters = SPECS["policy_pipeline"]["root"]["inputDefinitions"]["parameters"]
-    assert {parameters[gpu]["parameterType"] for gpu in ("gpu_count", "gpu_type", "trainjob_gpus")} == {"STRING"}
+    assert {parameters[gpu]["parameterType"] for gpu in GPUS} == {"STRING"}
 
 
 @every_pipeline
 def test_secrets_are_references_and_optional(name):
-    for step, asked in executors_of(name).items():
-        secrets = {one["secretName"] for one in asked["secretAsEnv"]}
-        assert secrets == ({"tendon-store", "tendon-notify"} if step == "finish" else {"tendon-store"})
+    for executor, asked in executors_of(name).items():
+        secrets = {one["secretName"]: one["keyToEnv"] for one in asked["secretAsEnv"]}
+        notice = {"tendon-notify"} if step_of(executor) == "finish" else set()
+        assert set(secrets) == {"tendon-store", "mlpipeline-minio-artifact", *notice}
+        assert {key["secretKey"]: key["envVar"] for key in secrets["mlpipeline-minio-artifact"]} == {
+            "accesskey": "TENDON_STOCK_ACCESS_KEY",
+            "secretkey": "TENDON_STOCK_SECRET_KEY",
+        }
         assert all(one["optional"] for one in (*asked["secretAsEnv"], *asked["configMapAsEnv"]))
 
 
 @every_pipeline
 def test_small_and_without_a_secret(name):
     """Far below the 1 MiB of a workflow: a loop's templates are shared by its trials, so 150 of them add no text."""
-    assert len(TEXTS[name]) < 120_000
+    assert len(TEXTS[name]) < 150_000
     assert not re.search(r"(?i)password|AKIA[0-9A-Z]{16}|https?://(?!kubernetes)|/home/|/root/|/work/", TEXTS[name])
 
 
@@ -199,7 +262,7 @@ def test_for_one_cluster_images_are_pinned_and_pods_queue(tmp_path, capsys):
         spec, platform = yaml.safe_load_all((tmp_path / "out" / f"{name}.yaml").read_text())
         json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
         defaults = spec["root"]["inputDefinitions"]["parameters"]
-        assert {defaults[p]["defaultValue"] for p in defaults if p.startswith("image_")} <= {
+        assert {defaults[p]["defaultValue"] for p in defaults if p.startswith("cluster_image_")} <= {
             built["reference"] for built in table.values()
         }
         for executor in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():
@@ -210,21 +273,87 @@ def test_for_one_cluster_images_are_pinned_and_pods_queue(tmp_path, capsys):
     assert "tendon-data:0.1.0" not in (tmp_path / "out" / "policy_pipeline.yaml").read_text().split("root:")[1]
 
 
+def test_a_cluster_gets_what_no_parameter_can_say(tmp_path, capsys):
+    words = ["--output", str(tmp_path), "--image-prefix", "registry.example/team", "--parallel-trials", "9"]
+    assert compiling.main([*words, "--shared-memory", "32Gi", "--pull-secret", "registry-key"]) == 0
+    for name in PIPELINES:
+        spec, platform = yaml.load_all((tmp_path / f"{name}.yaml").read_text(), LOADER)
+        json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
+        defaults = spec["root"]["inputDefinitions"]["parameters"]
+        images = [p["defaultValue"] for key, p in defaults.items() if key.startswith("cluster_image_")]
+        assert all(image.startswith("registry.example/team/tendon-") for image in images)
+        for executor in executors_of(name, {name: platform}).values():
+            json_format.ParseDict(executor, KubernetesExecutorConfig())
+            assert executor["imagePullSecret"][0]["secretName"] == "registry-key"
+            assert {mount["sizeLimit"] for mount in executor.get("emptyDirMounts", ())} <= {"32Gi"}
+        limits = [t["iteratorPolicy"] for dag in spec["components"].values() for t in tasks_with_limits(dag)]
+        assert limits == ([] if name == "evaluate_pipeline" else [{"parallelismLimit": 9}])
+        about = spec["pipelineInfo"]["description"]
+        assert "Compiled for 9 trials at once; /dev/shm 32Gi for train" in about
+        assert "pull secret registry-key" in about
+        assert "Compiled for 4 trials at once; /dev/shm 8Gi for train" in SPECS[name]["pipelineInfo"]["description"]
+        assert "imagePullSecret" not in TEXTS[name], "an empty one would hide those of the service account"
+
+
+def tasks_with_limits(component):
+    return [task for task in component.get("dag", {}).get("tasks", {}).values() if "iteratorPolicy" in task]
+
+
+def test_options_of_a_cluster_need_a_folder(capsys):
+    with pytest.raises(SystemExit) as left:
+        compiling.main(["--image-prefix", "registry.example/"])
+    assert left.value.code == 2
+    assert "--output FOLDER" in capsys.readouterr().err
+
+
+def test_a_release_pulls_its_images_by_digest(monkeypatch):
+    monkeypatch.setattr(images, "DIGESTS", {"data": "sha256:" + "0" * 64})
+    assert images.default_image("data", images.REGISTRY) == f"tendon-data@sha256:{'0' * 64}"
+    assert images.default_image("train", images.REGISTRY) == f"tendon-train:{images.VERSION}"
+    assert images.default_images("other.example")["data"] == f"other.example/tendon-data:{images.VERSION}", (
+        "another registry need not have the same bytes"
+    )
+
+
 @pytest.mark.parametrize("name", ["policy_pipeline", "retrain_pipeline"])
-def test_inside_the_fan_out_no_other_steps_output_is_read(name):
-    """kfp's local engine gives the loop item to every input that is another step's output."""
-    loops = [component for label, component in SPECS[name]["components"].items() if label.startswith("comp-for-loop")]
-    of_conversion = SPECS[name]["components"]["comp-conversion"]["inputDefinitions"]["parameters"]
-    assert len(loops) == 2
-    for task in (task for loop in loops for task in loop["dag"]["tasks"].values()):
-        read = [
-            v["componentInputParameter"]
-            for v in task["inputs"]["parameters"].values()
-            if "componentInputParameter" in v
-        ]
-        channels = {found.removeprefix("pipelinechannel--") for found in read}
-        items = {"plan-Output-loop-item", "shares-loop-item"}
-        assert channels - items <= {*PIPELINES[name], *of_conversion}
+def test_nothing_is_nested_for_one_worker_and_the_end_is_one_pod(name):
+    """Every nesting costs a driver pod of ten seconds: only the loops and the two conditions are groups."""
+    groups = {
+        task["taskInfo"]["name"]
+        for component in [SPECS[name]["root"], *SPECS[name]["components"].values()]
+        for task in component.get("dag", {}).get("tasks", {}).values()
+        if "dag" in SPECS[name]["components"][task["componentRef"]["name"]]
+    }
+    assert groups == {"run", "work", "trials", "more workers of the conversion", "more than one worker", "workers"}
+    within_work = next(
+        tasks
+        for component in SPECS[name]["components"].values()
+        if "conclude" in (tasks := component.get("dag", {}).get("tasks", {}))
+    )
+    assert {"convert", "stats"} <= set(within_work)
+
+
+def test_no_two_artifacts_of_a_run_have_one_name_but_metrics():
+    spec = SPECS["policy_pipeline"]
+    names = [
+        artifact
+        for label, component in spec["components"].items()
+        if "executorLabel" in component and not label.startswith("comp-convert-")
+        for artifact in component.get("outputDefinitions", {}).get("artifacts", {})
+    ]
+    assert sorted(names) == [
+        *(
+            "bundle",
+            "checkpoint",
+            "ending_page",
+            "manifest",
+            "metrics",
+            "metrics",
+            "report",
+            "statistics",
+            "trial_table",
+        ),
+    ]
 
 
 def test_pictures_show_edges_of_the_graph_and_nothing_that_follows_from_them():

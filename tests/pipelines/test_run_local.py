@@ -82,7 +82,12 @@ def test_a_worker_that_fails_ends_the_run_and_the_end_is_still_reported(fake):
 
 
 def test_ints_of_a_sweep_stay_ints(fake):
-    fake.run(arguments={"policy_sweep": [{"values": 1, "seeds": [0, 1], "rates": [0.5, 2.0]}], "policy_config": "fail=convert:3"})
+    fake.run(
+        arguments={
+            "policy_sweep": [{"values": 1, "seeds": [0, 1], "rates": [0.5, 2.0]}],
+            "policy_config": "fail=convert:3",
+        }
+    )
     (call,) = [call for call in fake.calls() if call["step"] == "plan"]
     assert call["sweep"] == [{"values": 1, "seeds": [0, 1], "rates": [0.5, 2.0]}]
     assert [type(value) for value in call["sweep"][0]["seeds"]] == [int, int]

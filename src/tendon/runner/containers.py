@@ -22,7 +22,9 @@ from tendon.errors import MissingDependency
 from tendon.registry.failure import LOG
 from tendon.runner.processes import Finished, forward, task_folder
 
-PASSED_ON = re.compile(r"AWS_(?!CA_BUNDLE)\w+|TENDON_WEBHOOK_URL|TENDON_STOCK_\w+")  # what a secret and a config map hold on a cluster
+PASSED_ON = re.compile(
+    r"AWS_(?!CA_BUNDLE)\w+|TENDON_WEBHOOK_URL|TENDON_STOCK_\w+"
+)  # what a secret and a config map hold on a cluster
 PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\['(pipelinechannel--\w+)'\]\}\}")
 
 

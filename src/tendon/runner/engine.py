@@ -1,14 +1,13 @@
 """The one place that reaches into kfp: watch its tasks, start their processes ourselves, undo its limits.
 
 kfp.local 2.17 hides a failing task's exit code, caps every loop at two workers, indents print() once more after each
-loop, finds no named output of a step in a condition, and leaves its temporary components behind. ``hooked`` replaces a few of its functions while a run lasts, and
-refuses a kfp whose functions are not those it knows. Called by local.py.
+loop, finds no named output of a step in a condition, and leaves its temporary components behind. ``hooked`` replaces a
+few of its functions while a run lasts, and refuses a kfp whose functions are not those it knows. Called by local.py.
 """
 
 from __future__ import annotations
 
 import errno
-import functools
 import importlib
 import inspect
 import json
@@ -260,7 +259,9 @@ def check_kfp() -> dict[str, Any]:
         )
     modules = {name: importlib.import_module(name) for name, _, _ in TARGETS}
     for name, attribute, parameters in TARGETS:
-        target = functools.reduce(lambda value, word: getattr(value, word, None), attribute.split("."), modules[name])
+        target: Any = modules[name]
+        for word in attribute.split("."):
+            target = getattr(target, word, None)
         found = tuple(inspect.signature(target).parameters) if target is not None else ()
         if target is None or found != parameters:
             raise MissingDependency(
