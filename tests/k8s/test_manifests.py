@@ -190,6 +190,6 @@ def test_the_schedule_starts_the_newest_version_with_its_arguments(server, tmp_p
     assert token == "Bearer hush"
     assert "hush" not in done.stdout + done.stderr
     assert body["pipeline_version_reference"] == {"pipeline_id": "p", "pipeline_version_id": "v9"}
-    assert body["runtime_config"]["parameters"]["champion"] == "default"
+    assert body["runtime_config"]["parameters"]["gate_champion"] == "default"
     server.published = False
     assert start().returncode == 2
