@@ -37,8 +37,8 @@ def find_garbage(uri: str) -> Garbage:
     """
     dataset = open_dataset(uri)
     needed = {shard.key for shard in dataset.manifest.shards} | {dataset.manifest.index.key}
-    found = [info for prefix in OWNED for info in dataset.store.list(prefix) if info.key not in needed]
-    return Garbage(uri, tuple(found))
+    unneeded = [info for prefix in OWNED for info in dataset.store.list(prefix) if info.key not in needed]
+    return Garbage(uri, tuple(unneeded))
 
 
 def collect_garbage(uri: str) -> Garbage:

@@ -47,8 +47,8 @@ class Rows(Sequence[EpisodeRow]):
 
     def ids(self) -> list[str]:
         """The ids alone."""
-        found: list[str] = self._taken("episode_id", self.numbers).to_pylist()
-        return found
+        ids: list[str] = self._taken("episode_id", self.numbers).to_pylist()
+        return ids
 
     def chosen(self, mask: np.ndarray) -> Rows:
         """Those where ``mask [E]`` holds; places in any order do as well."""
