@@ -181,18 +181,18 @@ class CachedBytes:
         return self._count()
 
     def _count(self) -> int:
-        found: dict[Name, int] = {}
+        sizes: dict[Name, int] = {}
         by_name = {key.rsplit("/", 1)[-1]: key for key in self._sizes}
         for path in self._folder.glob("*/[0-9]*"):
             key = by_name.get(path.parent.name)
             if key is not None:
                 try:
-                    found[(key, int(path.name))] = path.stat().st_size
+                    sizes[(key, int(path.name))] = path.stat().st_size
                 except FileNotFoundError:
                     continue
         with self._lock:
-            self._held, self._since_count = found, COUNT_AGAIN
-        return sum(found.values())
+            self._held, self._since_count = sizes, COUNT_AGAIN
+        return sum(sizes.values())
 
     def _path(self, name: Name) -> Path:
         return self._folder / name[0].rsplit("/", 1)[-1] / f"{name[1]:06d}"

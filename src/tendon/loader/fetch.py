@@ -301,5 +301,5 @@ def _readable(connections: list[http.client.HTTPConnection], seconds: float) -> 
     by_file = {each.sock.fileno(): each for each in connections}
     for file in by_file:
         poll.register(file, select.POLLIN)
-    found = poll.poll(seconds * 1000)
-    return by_file[found[0][0]] if found else None
+    ready = poll.poll(seconds * 1000)
+    return by_file[ready[0][0]] if ready else None

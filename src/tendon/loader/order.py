@@ -184,9 +184,9 @@ class _Lanes:
         dealt = self._dealt(keyed_order(len(sizes), seed, epoch, 0), sizes.tolist(), lanes)
         self._blocks: list[list[int]] = []  # units of every block
         lane_of_block, start_of_block, lengths = [], [], []
-        for lane, own in enumerate(dealt):
+        for lane, units_of_lane in enumerate(dealt):
             at = held = 0
-            for unit in own:
+            for unit in units_of_lane:
                 if not at or held >= block:
                     lane_of_block.append(lane)
                     start_of_block.append(at)
@@ -212,13 +212,13 @@ class _Lanes:
     def _dealt(order: np.ndarray, sizes: list[int], lanes: int) -> list[list[int]]:
         """Each unit to the shortest lane; a tie goes to the first. Units without windows are left out."""
         heap = [(0, lane) for lane in range(lanes)]
-        own: list[list[int]] = [[] for _ in range(lanes)]
+        units_by_lane: list[list[int]] = [[] for _ in range(lanes)]
         for unit in order.tolist():
             if sizes[unit]:
                 length, lane = heap[0]
-                own[lane].append(unit)
+                units_by_lane[lane].append(unit)
                 heapq.heapreplace(heap, (length + sizes[unit], lane))
-        return own
+        return units_by_lane
 
     def between(self, begin: int, end: int) -> np.ndarray:
         """The windows at positions ``[begin, end)`` of the epoch."""

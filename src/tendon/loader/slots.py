@@ -53,8 +53,8 @@ class Slots:
         batches, slots = np.divmod(positions, self.num_slots)
         if len(batches):
             self._cover(int(batches.min()), int(batches.max()))
-        found = [self._window(b, s) for b, s in zip(batches.tolist(), slots.tolist(), strict=True)]
-        return np.array(found, np.int64)
+        windows = [self._window(b, s) for b, s in zip(batches.tolist(), slots.tolist(), strict=True)]
+        return np.array(windows, np.int64)
 
     def _window(self, batch: int, slot: int) -> int:
         for stay in self._stays[slot]:
@@ -148,8 +148,8 @@ def minestudio_batches(windows_per_episode: Sequence[int], batch_size: int, rank
                 slots[i] = pieces.popleft()
         batch = []
         for slot in slots:
-            found = [slot, *slots] if slot else [other for other in slots if other]
-            if not found:
+            filled_slots = [slot, *slots] if slot else [other for other in slots if other]
+            if not filled_slots:
                 return batches
-            batch.append(found[0].popleft())
+            batch.append(filled_slots[0].popleft())
         batches.append(batch)
