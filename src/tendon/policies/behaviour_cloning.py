@@ -31,7 +31,7 @@ NUM_COS_DIMS = 3  # robomimic compares directions of the first three action dime
 Head = DeterministicHead | GaussianHead | MixtureHead
 
 
-class Cloning(Policy):
+class BehaviourCloning(Policy):
     """A policy that imitates: subclasses set ``window``, build a backbone and call ``make_head``."""
 
     encoder: ObservationEncoder

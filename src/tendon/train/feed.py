@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tendon.config.schema import DataConfig, TrainConfig
 from tendon.data.stats import FeatureStats
-from tendon.policies.base import DRAWS, GOAL, Batch, Policy, Shape, Window
+from tendon.policies.base import AUGMENT_NOISE, GOAL, Batch, Policy, Shape, Window
 from tendon.train.ranks import ALONE, World
 from tendon.train.volume import Volume
 
@@ -82,7 +82,7 @@ class Feeds:
             own_B = (
                 np.split(np.arange(self.batch_size), size)[rank] if policy.window.carries else slice(rank, None, size)
             )
-            batch[DRAWS] = _placed(drawn_BN[own_B], device)
+            batch[AUGMENT_NOISE] = _placed(drawn_BN[own_B], device)
         return batch
 
     def valid_batches(self, policy: Policy, device: torch.device) -> Iterator[Batch]:
