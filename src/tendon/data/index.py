@@ -1,4 +1,4 @@
-"""The index of a dataset: one parquet row per episode with where its bytes are and what its values add up to.
+"""The index of a dataset: one parquet row per episode with the place of its bytes and the sums of its values.
 
 A row is a function of the shard's bytes alone, so a lost index is rebuilt from the tars. convert makes it; dataset and
 stats read it. Columns: see ``shard_table``.
@@ -193,7 +193,7 @@ def object_name(content: bytes) -> str:
 
 
 def _row(sample: Sample, shard: int) -> dict[str, Any]:
-    """One episode's values by column; what is absent is null."""
+    """One episode's values by column; a column without a value is null."""
     names = ("episode_id", "length", "task", "success", "splits")
     row: dict[str, Any] = {"episode_index": int(sample.name.removeprefix("ep_")), "sample": sample.name, "shard": shard}
     row |= {name: sample.meta[name] for name in names}

@@ -1,4 +1,4 @@
-"""Episodes of a dataset as a sequence that costs nothing until it is looked at: a million of them open at once.
+"""The episodes of a dataset as a lazy sequence: opening a million of them costs nothing until they are read.
 
 ``Rows`` are made by dataset; stats and loaders take ``numbers`` and ``lengths`` (arrays) where there are many.
 """

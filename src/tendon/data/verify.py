@@ -1,4 +1,4 @@
-"""Every byte of a committed dataset against what was committed: which shard, member, offset and episode is damaged.
+"""Verifies every byte of a committed dataset; names shard, member, offset and episode of each damage.
 
 A shard whose sha256 holds is whole. Of any other, every member's crc32c says where the damage lies. ``tendon inspect
 --verify`` calls this; readers check the members that they read by themselves.
@@ -33,7 +33,7 @@ class _MemberLocation:
 
 
 def find_damage(dataset: Dataset, progress: Callable[[int, int, str], None] | None = None) -> Iterator[Problem]:
-    """What is damaged or missing, shard by shard; the index first, because it names all else.
+    """Find damaged or missing shards and members. The index comes first, because it names all others.
 
     Raises:
         StorageError: the store cannot be read.

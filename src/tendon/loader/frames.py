@@ -1,4 +1,4 @@
-"""Encoded frames into their place: JPEGs by simplejpeg straight into the buffer, chunks of mp4 by PyAV.
+"""Decodes frames straight into their buffers: JPEGs with simplejpeg, chunks of mp4 with PyAV.
 
 Pixels are equal to those of data/video.py, the plain way. Both release the interpreter's lock, so threads help.
 """
@@ -35,7 +35,7 @@ def decode_mp4_into(content: memoryview, places: Mapping[int, Sequence[np.ndarra
     from av.video.reformatter import VideoReformatter
 
     last, num_decoded = max(places), 0
-    reformatter = VideoReformatter()  # one for all frames: what it works out for the first holds for the others
+    reformatter = VideoReformatter()  # one for all frames: its setup for the first frame serves the others
     with av.open(io.BytesIO(content)) as container:
         stream: Any = container.streams.video[0]
         stream.thread_type, stream.thread_count = "NONE", 1

@@ -1,7 +1,7 @@
 """Orders for recurrent policies: each row of the batch walks through an episode window by window.
 
-``Slots`` is ours: nothing lost, doubled or broken, a new keyed order every epoch. ``minestudio_batches`` is MineStudio's
-sampler as it is, with what it loses. Both are functions of the number of windows per episode.
+``Slots`` loses, doubles and splits nothing, and has a new keyed order every epoch. ``minestudio_batches`` is MineStudio's
+sampler, which loses windows. Both depend on the number of windows per episode alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tendon.loader.order import keyed_order
 
 @dataclass(frozen=True)
 class _Stay:
-    """An episode in a slot."""
+    """The batches during which an episode is in a slot."""
 
     begin: int  # the batch of its first window
     end: int

@@ -1,4 +1,4 @@
-"""What the behaviour cloning policies share: encoder, normalisers, heads, losses and chance; robomimic's numbers.
+"""The base of behaviour cloning policies: encoder, normalisers, heads, losses and sampling, with robomimic's numbers.
 
 Subclasses add a backbone between encoder and head. Two deliberate differences: validation uses the predicted std
 (upstream uses 1e-4 there, so its loss is the distance to the nearest mode in units of 1e8); and with

@@ -1,4 +1,4 @@
-"""What is known of a policy without its weights: the content of policy.json, beside every model.safetensors."""
+"""Describes a policy without its weights: the content of policy.json, beside every model.safetensors."""
 
 from __future__ import annotations
 
