@@ -135,7 +135,7 @@ def test_a_store_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (check.status, check.fix) == ("FAIL", "create it")
 
 
-@pytest.mark.skipif(not hasattr(tendon.storage, "open_store"), reason="the storage package is not there")
+@pytest.mark.skipif(not hasattr(tendon.storage, "open_store"), reason="the storage room is not merged yet")
 def test_a_folder_is_left_as_it_was_found(tmp_path: Path) -> None:
     assert doctor.check_store(str(tmp_path / "new" / "store")).status == "PASS"
     assert not list(tmp_path.iterdir())
