@@ -75,7 +75,7 @@ def test_every_word_has_one_meaning() -> None:
 
 def test_what_does_not_exist_is_named() -> None:
     head = "| word | meaning | where |\n|---|---|---|\n"
-    assert missing(head + "| shelf | gone | `loader/shelf.py: Shelf` |") == ["shelf: there is no file loader/shelf.py"]
-    assert missing(head + "| shelf | gone | `loader/unit_cache.py: Shelf, UnitCache, CachedUnit.pins` |") == [
-        "shelf: loader/unit_cache.py defines no Shelf"
+    assert missing(head + "| attic | gone | `loader/attic.py: Attic` |") == ["attic: there is no file loader/attic.py"]
+    assert missing(head + "| attic | gone | `loader/unit_cache.py: Attic, UnitCache, CachedUnit.pins` |") == [
+        "attic: loader/unit_cache.py defines no Attic"
     ]
