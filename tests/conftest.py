@@ -1,4 +1,4 @@
-"""Fixtures that several rooms share: an S3 server in this process, and small robomimic files."""
+"""Fixtures that several packages share: an S3 server in this process, and small robomimic files."""
 
 from __future__ import annotations
 

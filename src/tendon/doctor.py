@@ -259,7 +259,7 @@ def check_store(store_uri: str | None) -> Check:
     try:
         open_store = importlib.import_module("tendon.storage").open_store
     except (ImportError, AttributeError):
-        return Check("store", "SKIP", "this build has no storage room")
+        return Check("store", "SKIP", "this build has no storage package")
     created = [one for one in (Path(store_uri), *Path(store_uri).parents) if not one.exists()]
     probe = f".doctor-{uuid.uuid4().hex}"
     try:

@@ -141,7 +141,7 @@ class Progress:
             self._update(done, fields)
 
     def follow(self, done: int, total: int, unit: str = "") -> None:
-        """Take over what a room reports as ``progress(done, total)``; a new unit begins a new count."""
+        """Take over what a package reports as ``progress(done, total)``; a new unit begins a new count."""
         with self._lock:
             if unit and unit != self.unit:
                 self.unit, self._start, self._began = unit, done, self._clock()

@@ -1,4 +1,4 @@
-"""``make bench``, the rows of the data room (numbers of facts: 17, 19, 20, 21) and a dataset of a million episodes.
+"""``make bench``, the rows of the data package (numbers of facts: 17, 19, 20, 21) and a dataset of a million episodes.
 
 CPU seconds and medians of interleaved rounds; every value is a ratio within one run, except where seconds are said.
 """

@@ -1,4 +1,4 @@
-"""``make faults``, the rows of the data room: conversions that are killed or doubled, storage that lies, bits that flip."""
+"""``make faults``, the rows of the data package: conversions that are killed or doubled, storage that lies, bits that flip."""
 
 from __future__ import annotations
 

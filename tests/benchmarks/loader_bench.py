@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from tendon.data.dataset import Dataset
-from tendon.loader import Loader, Means, Ordering
-from tendon.loader.mixture import PERIOD, Mixture
+from tendon.loader import Loader, LoaderResources, SamplingOrder
+from tendon.loader.mixture import PERIOD, DatasetMixture
 from tendon.loader.order import Order, Units
 from tendon.loader.records import Records
 from tendon.loader.slots import Slots, minestudio_batches
@@ -35,7 +35,7 @@ def _lowdim(batch_size: int) -> Callable[[], int]:
     _, dataset = lift()
     deltas = {f"observation.{key}": TEN for key in LOW} | {"action": TEN}
     loader = Loader(dataset, "all", deltas, batch_size, 1)
-    while not loader._shelved().ready:
+    while not loader._opened_cache().ready:
         next(loader)
     return taking(loader, max(8, 20_000 // batch_size))
 
@@ -75,7 +75,7 @@ def lowdim_beside_all() -> float:
 
 def _beside_take(dataset: Dataset, deltas: dict[str, tuple[int, ...]], dim: int, batch_size: int = 4096) -> float:
     loader = Loader(dataset, "all", deltas, batch_size, 1)
-    while not loader._shelved().ready:
+    while not loader._opened_cache().ready:
         next(loader)
     num = sum(each.length for each in dataset.rows)
     values = np.random.default_rng(0).normal(size=(num, dim)).astype(np.float32)
@@ -119,10 +119,10 @@ def lowdim_streaming() -> float:
     import webdataset as wds
 
     dataset = coded(episodes=600, length=145, codecs=(), dim=39)
-    ordering = Ordering(lanes=8, block=10, unit_bytes=1 << 18)
+    ordering = SamplingOrder(lanes=8, block=10, unit_bytes=1 << 18)
     loader = Loader(
         dataset, "all", {STATE: TEN, "action": TEN}, 1024, 1,
-        ordering=ordering, means=Means(memory_budget=10 * MIB, threads=1, tier="block", ahead=0),
+        ordering=ordering, resources=LoaderResources(memory_budget=10 * MIB, threads=1, tier="block", ahead=0),
     )  # fmt: skip
     assert loader.shares.rows < sum(row.length for row in dataset.rows)
     paths = [str(Path(dataset.uri) / shard.key) for shard in dataset.manifest.shards]
@@ -295,7 +295,7 @@ def shuffle_lag() -> float:
 def mixture_error() -> float:
     """Five datasets, sliding over three periods."""
     weights = np.array([1.0, 0.37, 0.05, 2.2, 0.003])
-    datasets, _ = Mixture(weights.tolist(), 1).at(np.arange(3 * PERIOD))
+    datasets, _ = DatasetMixture(weights.tolist(), 1).at(np.arange(3 * PERIOD))
     worst = 0.0
     for d, weight in enumerate(weights):
         sums = np.concatenate([[0], np.cumsum(datasets == d)])

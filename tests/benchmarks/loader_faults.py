@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tendon.data.dataset import open_dataset
-from tendon.loader import Loader, Means, Ordering
+from tendon.loader import Loader, LoaderResources, SamplingOrder
 from tests.benchmarks.rows import row
 from tests.loader.coded import JPEG, STATE, Coded, coded_dataset
 from tests.loader.slow_store import Trouble, counts, slow_store
@@ -53,7 +53,11 @@ def loader_sigkill() -> float:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         local = coded_dataset(root / "root", Coded(episodes=96, length=12, codecs=("jpeg",)))
-        plain = Loader(local, **arguments | {"ordering": Ordering(**arguments["ordering"])}, means=Means(threads=1))  # type: ignore[arg-type]
+        plain = Loader(
+            local,
+            **arguments | {"ordering": SamplingOrder(**arguments["ordering"])},
+            resources=LoaderResources(threads=1),
+        )  # type: ignore[arg-type]
         from tests.benchmarks.loader_worker import windows_of
 
         expected = [windows_of(plain.batch(k)) for k in range(BATCHES)]
@@ -127,7 +131,7 @@ def loader_coverage() -> float:
         everything = sorted((r.index, t) for r in dataset.rows for t in range(r.length))
         for world in range(1, 13):
             for lanes in (1, 96):
-                ordering = Ordering(lanes=lanes, block=3, unit_bytes=1)
+                ordering = SamplingOrder(lanes=lanes, block=3, unit_bytes=1)
                 ranks = [
                     Loader(dataset, "all", {STATE: (0,)}, 20, 1, rank=r, world=world, ordering=ordering)
                     for r in range(world)
@@ -189,9 +193,9 @@ def loader_network() -> float:
             "deltas": {STATE: (-1, 0), JPEG: (-1, 0)},
             "batch_size": 64,
             "seed": 1,
-            "ordering": Ordering(lanes=24, block=4, unit_bytes=1),
+            "ordering": SamplingOrder(lanes=24, block=4, unit_bytes=1),
         }
-        plain = Loader(local, **asked, means=Means(threads=1))
+        plain = Loader(local, **asked, resources=LoaderResources(threads=1))
         num = 3 * plain.num_windows // 64
         from tests.benchmarks.loader_worker import windows_of
 
@@ -203,7 +207,9 @@ def loader_network() -> float:
                 with slow_store(root / "root", told) as (endpoint, pipe):
                     os.environ.update(KEYS | {"AWS_ENDPOINT_URL_S3": endpoint})
                     far = open_dataset("s3://bucket/" + str(Path(local.uri).relative_to(root / "root")))
-                    loader = Loader(far, **asked, means=Means(memory_budget=16 * MIB, fetches=16, tier="window"))
+                    loader = Loader(
+                        far, **asked, resources=LoaderResources(memory_budget=16 * MIB, fetches=16, tier="window")
+                    )
                     stream = [windows_of(next(loader)) for _ in range(2)]
                     began = time.monotonic()
                     stream += [windows_of(next(loader)) for _ in range(num - 2)]

@@ -17,7 +17,7 @@ from tendon.data.dataset import open_dataset
 from tendon.data.plan import ConversionOptions
 from tendon.data.sources import open_source
 from tendon.data.video import encode_chunks
-from tendon.loader import Loader, Means, Ordering
+from tendon.loader import Loader, LoaderResources, SamplingOrder
 from tests.benchmarks import peers
 from tests.benchmarks.loader_sets import MIB, ROUNDS, coded, folder, lift, per_cpu_s, ratio, robomimic_rate, taking
 from tests.benchmarks.rows import Skip, row
@@ -28,7 +28,9 @@ from tests.loader.coded import JPEG, VIDEO, coded_frames
 
 def _jpegs(size: int, batch_size: int = 64) -> tuple[Loader, list[bytes]]:
     dataset = coded(episodes=24, length=40, size=size, codecs=("jpeg",), noise=12)
-    loader = Loader(dataset, "all", {JPEG: (0,)}, batch_size, 1, means=Means(tier="window", threads=1, ahead=0))
+    loader = Loader(
+        dataset, "all", {JPEG: (0,)}, batch_size, 1, resources=LoaderResources(tier="window", threads=1, ahead=0)
+    )
     for _ in range(20):
         next(loader)
     return loader, [frame for each in dataset.rows for frame in dataset.jpegs(each, JPEG)]
@@ -101,15 +103,17 @@ def _images(tier: str, frame_stack: int, seq_length: int, lanes: int) -> float:
     acted = tuple(range(1 - frame_stack, seq_length))
     deltas = {f"observation.images.{camera}": observed for camera in cameras}
     deltas |= {"observation.robot0_eef_pos": observed, "action": acted}
-    means = Means(tier=tier, threads=1, ahead=0, memory_budget=(1024 if tier == "resident" else 300) * MIB)  # type: ignore[arg-type]
+    resources = LoaderResources(
+        tier=tier, threads=1, ahead=0, memory_budget=(1024 if tier == "resident" else 300) * MIB
+    )  # type: ignore[arg-type]
 
     def opened() -> Loader:
-        ordering = Ordering(lanes=lanes, block=4, unit_bytes=1)
-        return Loader(dataset, "all", deltas, 64, 1, ordering=ordering, means=means)
+        ordering = SamplingOrder(lanes=lanes, block=4, unit_bytes=1)
+        return Loader(dataset, "all", deltas, 64, 1, ordering=ordering, resources=resources)
 
     loader = opened()
     per_epoch = loader.num_windows // 64
-    while tier == "resident" and not loader._shelved().ready:  # later epochs
+    while tier == "resident" and not loader._opened_cache().ready:  # later epochs
         next(loader)
     keys = [*cameras, "robot0_eef_pos"]
     rates = []
@@ -165,8 +169,8 @@ def _video() -> dict[str, float]:
     """Frames per CPU second: ours, MineStudio's on the same frames in its chunks, torchcodec on ours end to end."""
     dataset = coded(episodes=32, length=254, size=224, codecs=("video",), noise=1, chunk=128)
     loader = Loader(
-        dataset, "all", {VIDEO: tuple(range(128))}, 4, 1, stride=128, ordering=Ordering("slots"),
-        means=Means(threads=1, ahead=0, memory_budget=400 * MIB),  # of 1230 MB of frames
+        dataset, "all", {VIDEO: tuple(range(128))}, 4, 1, stride=128, ordering=SamplingOrder("slots"),
+        resources=LoaderResources(threads=1, ahead=0, memory_budget=400 * MIB),  # of 1230 MB of frames
     )  # fmt: skip
     root = Path(folder().name)
     for name, chunk in (("short", 32), ("long", 256)):
@@ -228,8 +232,8 @@ def beside_lerobot() -> float:
     manifest = convert(open_source(str(root)), folder().name, "small", options)
     dataset = open_dataset(dataset_uri(folder().name, "small", manifest.plan))
     cameras = [camera.name for camera in dataset.manifest.schema.cameras]
-    means = Means(tier="window", threads=1, ahead=0)
-    loader = Loader(dataset, "all", dict.fromkeys(cameras, (-1, 0)), 16, 1, means=means)
+    resources = LoaderResources(tier="window", threads=1, ahead=0)
+    loader = Loader(dataset, "all", dict.fromkeys(cameras, (-1, 0)), 16, 1, resources=resources)
     next(loader)
     ours = statistics.median(per_cpu_s(taking(loader, 2)) for _ in range(ROUNDS))
     print(f"  {ours:.4g} / {theirs:.4g} per CPU second", file=sys.stderr)
@@ -250,7 +254,7 @@ def _wait_share(device: Any, steps: int = 300) -> float:
     import torch
 
     dataset = coded(episodes=24, length=40, size=224, codecs=("jpeg",), noise=12)
-    loader = Loader(dataset, "all", {JPEG: (-1, 0)}, 32, 1, means=Means(threads=8))
+    loader = Loader(dataset, "all", {JPEG: (-1, 0)}, 32, 1, resources=LoaderResources(threads=8))
     width, layers = 256, [torch.nn.Conv2d(3, 256, 7, 4), torch.nn.ReLU()]
     for _ in range(8):
         layers += [torch.nn.Conv2d(width, width, 3, 1, 1), torch.nn.ReLU()]

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tendon.data.dataset import open_dataset
-from tendon.loader import Loader, Means, Ordering
+from tendon.loader import Loader, LoaderResources, SamplingOrder
 
 
 def resident_bytes() -> int:
@@ -32,8 +32,8 @@ def main() -> None:
         told["deltas"],
         told["batch_size"],
         seed=1,
-        ordering=Ordering(lanes=told["lanes"], block=2, unit_bytes=told["unit_bytes"]),
-        means=Means(memory_budget=told["budget"], threads=2, tier=told["tier"]),
+        ordering=SamplingOrder(lanes=told["lanes"], block=2, unit_bytes=told["unit_bytes"]),
+        resources=LoaderResources(memory_budget=told["budget"], threads=2, tier=told["tier"]),
     )
     per_epoch, peak = loader.num_windows // told["batch_size"] + 1, 0
     growth = []

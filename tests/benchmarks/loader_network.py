@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from tendon.loader import Loader, Means
+from tendon.loader import Loader, LoaderResources
 from tendon.loader.fetch import HttpBytes, open_bytes
 from tests.benchmarks import peers
 from tests.benchmarks.loader_sets import KEYS, MIB, ROUNDS, coded, far, ratio
@@ -174,7 +174,7 @@ def _first(batch_size: int, jpeg: bool) -> tuple[float, float, int]:
             began = time.monotonic()
             remote.table  # noqa: B018
             opened = time.monotonic()
-            loader = Loader(remote, "all", deltas, batch_size, seed, means=Means(ahead=0))
+            loader = Loader(remote, "all", deltas, batch_size, seed, resources=LoaderResources(ahead=0))
             batch = next(loader)
             indexed.append(time.monotonic() - opened)
             whole.append(time.monotonic() - began)

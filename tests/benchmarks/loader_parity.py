@@ -12,7 +12,7 @@ from tendon.data.convert import convert, dataset_uri
 from tendon.data.dataset import Dataset, open_dataset
 from tendon.data.sources import open_source
 from tendon.loader import Loader
-from tendon.loader.rules import lerobot_windows, robomimic_windows
+from tendon.loader.window_presets import lerobot_windows, robomimic_windows
 from tests.benchmarks import peers
 from tests.benchmarks.rows import row
 from tests.conftest import make_lift_like_hdf5

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tendon.data.dataset import open_dataset
-from tendon.loader import Loader, Means, Ordering
+from tendon.loader import Loader, LoaderResources, SamplingOrder
 
 
 def windows_of(batch: dict[str, np.ndarray]) -> list[str]:
@@ -31,10 +31,10 @@ def main() -> None:
     arguments = dict(told["arguments"])
     loader = Loader(
         open_dataset(told["uri"]),
-        **arguments | {"ordering": Ordering(**arguments["ordering"])},
+        **arguments | {"ordering": SamplingOrder(**arguments["ordering"])},
         rank=told["rank"],
         world=told["world"],
-        means=Means(
+        resources=LoaderResources(
             memory_budget=told["budget"],
             threads=told["threads"],
             fetches=4,

@@ -53,7 +53,7 @@ def test_code_version_follows_the_sources(tmp_path: Path, monkeypatch: pytest.Mo
     moved = version("data", "steps")
     (tmp_path / "data" / "a.py").write_text("x = 2\n")
     assert len({first, moved, version("data", "steps")}) == 3
-    with pytest.raises(ValueError, match="no room called nothing"):
+    with pytest.raises(ValueError, match="no package called nothing"):
         version("nothing")
     digest_module._code_version.cache_clear()
 

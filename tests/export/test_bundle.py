@@ -16,8 +16,8 @@ from tendon.export import bundle as bundle_module
 from tendon.export.bundle import bundle_digest, export_bundle, find_bundle, load_policy
 from tendon.export.fresh import act_in_fresh_process
 from tendon.export.parity import compare, demand, fixed_inputs
-from tendon.policies.info import PolicyInfo
 from tendon.policies.registry import make_policy
+from tendon.policies.spec import PolicySpec
 from tests.train.small_trial import run
 
 
@@ -133,7 +133,7 @@ def test_a_memory_that_is_lost_late_is_seen(tmp_path: Path, monkeypatch: pytest.
     folder = tmp_path / "policy"
     folder.mkdir()
     save_file(policy.state_dict(), folder / "model.safetensors")
-    info = PolicyInfo(config.policy, features, policy.window)
+    info = PolicySpec(config.policy, features, policy.window)
     (folder / "policy.json").write_text(json.dumps(info.to_json()))
     actions = act_in_fresh_process(folder, inputs, "here")
     assert compare("bundle", policy, actions, inputs).holds

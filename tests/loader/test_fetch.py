@@ -13,7 +13,7 @@ import pytest
 
 from tendon.data.dataset import Dataset, open_dataset
 from tendon.errors import DataError, StorageError
-from tendon.loader import Loader, Means, Ordering
+from tendon.loader import Loader, LoaderResources, SamplingOrder
 from tendon.loader import fetch as fetch_module
 from tendon.loader.cache import BLOCK, CachedBytes
 from tendon.loader.fetch import HttpBytes, LocalBytes, StoreBytes, open_bytes
@@ -70,15 +70,15 @@ def test_a_faulty_network_gives_the_same_stream(
         "deltas": DELTAS,
         "batch_size": 6,
         "seed": 5,
-        "ordering": Ordering(lanes=2, block=2, unit_bytes=1),
+        "ordering": SamplingOrder(lanes=2, block=2, unit_bytes=1),
     }
     plain = Loader(local, **asked)  # type: ignore[arg-type]
     trouble = Trouble(refused=0.1, cut=0.1, flipped=0.1, slow=0.1, slow_s=0.3, twice=False)
     with slow_store(root_of(local, tmp_path), trouble) as (endpoint, pipe):
         far = remote(local, endpoint, s3_environment)
-        means = Means(tier="window", memory_budget=160_000, fetches=4)
-        loader = Loader(far, **asked, means=means)  # type: ignore[arg-type]
-        source = loader._shelved()._source
+        resources = LoaderResources(tier="window", memory_budget=160_000, fetches=4)
+        loader = Loader(far, **asked, resources=resources)  # type: ignore[arg-type]
+        source = loader._opened_cache()._source
         assert isinstance(source, HttpBytes)
         stream = [next(loader) for _ in range(200)]
         done = counts(pipe)
@@ -243,12 +243,12 @@ def test_the_second_epoch_does_not_touch_the_store(
         "deltas": DELTAS,
         "batch_size": 8,
         "seed": 5,
-        "ordering": Ordering(lanes=2, block=1, unit_bytes=1),
+        "ordering": SamplingOrder(lanes=2, block=1, unit_bytes=1),
     }
     with slow_store(root_of(local, tmp_path)) as (endpoint, pipe):
         far = remote(local, endpoint, s3_environment)
-        means = Means(tier="window", memory_budget=160_000, cache=tmp_path / "cache", ahead=0)
-        loader = Loader(far, **asked, means=means)  # type: ignore[arg-type]
+        resources = LoaderResources(tier="window", memory_budget=160_000, cache=tmp_path / "cache", ahead=0)
+        loader = Loader(far, **asked, resources=resources)  # type: ignore[arg-type]
         epoch = loader.num_windows // 8 + 1
         first = [digest(next(loader)) for _ in range(epoch)]
         seen = counts(pipe)["requests"]

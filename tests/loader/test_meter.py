@@ -8,8 +8,8 @@ import time
 import pytest
 
 from tendon.loader import meter as meter_module
-from tendon.loader.ahead import Pace
 from tendon.loader.meter import Meter
+from tendon.loader.prefetcher import WaitMonitor
 
 
 def test_a_border_does_not_count_what_is_counted_inside() -> None:
@@ -26,15 +26,15 @@ def test_a_border_does_not_count_what_is_counted_inside() -> None:
 def test_one_sentence_names_the_bottleneck_and_its_knob(
     border: str, knob: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tendon.loader.ahead.ENOUGH_S", 0.0)
+    monkeypatch.setattr("tendon.loader.prefetcher.ENOUGH_S", 0.0)
     meter = Meter()
     meter.add(border, 1.0)
-    pace = Pace(meter)
+    monitor = WaitMonitor(meter)
     with caplog.at_level(logging.WARNING):
         for _ in range(4):
             began = time.monotonic()
             time.sleep(0.01)
-            pace.count(began)  # the consumer does nothing but wait
+            monitor.count(began)  # the consumer does nothing but wait
     (said,) = caplog.messages
     assert "the consumer waited" in said
     assert knob in said

@@ -6,9 +6,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tendon.errors import ConfigError
-from tendon.loader.emphasis import changing_frames, emphasis
-from tendon.loader.mixture import PERIOD, Mixture, tempered
+from tendon.loader.mixture import PERIOD, DatasetMixture, tempered
 from tendon.loader.order import Order, Units, keyed_order, splitmix64
+from tendon.loader.sample_weights import changing_frames, sample_weights
 from tendon.loader.slots import MineStudioOrder, Slots, minestudio_batches
 from tendon.loader.windows import Span, window_table
 
@@ -78,7 +78,7 @@ def test_next_use() -> None:
 @settings(deadline=None, max_examples=40)
 def test_mixtures_are_exact_in_any_4096_samples(weights: list[float], seed: int, stratified: bool) -> None:
     try:
-        mixture = Mixture(weights, seed, stratified=stratified)
+        mixture = DatasetMixture(weights, seed, stratified=stratified)
     except ConfigError:
         return
     exact = np.array(weights) / sum(weights) * PERIOD
@@ -93,7 +93,7 @@ def test_mixtures_are_exact_in_any_4096_samples(weights: list[float], seed: int,
 def test_mistakes_in_mixtures() -> None:
     for weights in ([], [0, 0], [1, -1], [1, float("nan")], [1, 1e-6]):
         with pytest.raises(ConfigError, match="mixture"):
-            Mixture(weights, 0)
+            DatasetMixture(weights, 0)
     assert tempered([100, 1], 2) == [10.0, 1.0]
 
 
@@ -142,7 +142,7 @@ def test_minestudios_golden_cases(world: int, expected: list[list[list[int]]]) -
 
 def test_emphasis_is_even() -> None:
     table = window_table([5, 7, 3], [Span((0,))])
-    chosen = emphasis(table, {0: 0.4, 2: 2.5}, {1: [2, 3]}, times=3)
+    chosen = sample_weights(table, {0: 0.4, 2: 2.5}, {1: [2, 3]}, times=3)
     assert chosen.counts.tolist() == [2, 7 + 6, 8]  # 7.5 rounds to even
     seen = np.zeros(15, np.int64)
     for epoch in range(35):

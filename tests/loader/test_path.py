@@ -11,7 +11,7 @@ import pytest
 
 from tendon.data.dataset import Dataset
 from tendon.errors import ConfigError, DataError, Interrupted
-from tendon.loader import Loader, Means, MixedLoader, Ordering
+from tendon.loader import Loader, LoaderResources, MixedLoader, SamplingOrder
 from tests.loader.coded import JPEG, STATE, VIDEO, Coded, coded_dataset, numbers_in
 
 DELTAS = {STATE: (-1, 0), JPEG: (-1, 0), VIDEO: (0, 2), "action": (0, 1, 2)}
@@ -33,8 +33,8 @@ def digest(batch: dict[str, np.ndarray]) -> str:
 @pytest.mark.parametrize("tier", ["window", "block", "resident"])
 @pytest.mark.parametrize("lanes", [1, 3])
 def test_each_frame_carries_its_number(dataset: Dataset, tier: str, lanes: int) -> None:
-    means = Means(tier=tier, memory_budget=64 * MIB)  # type: ignore[arg-type]
-    loader = Loader(dataset, "all", DELTAS, 7, 3, means=means, ordering=Ordering(lanes=lanes, block=2))
+    resources = LoaderResources(tier=tier, memory_budget=64 * MIB)  # type: ignore[arg-type]
+    loader = Loader(dataset, "all", DELTAS, 7, 3, resources=resources, ordering=SamplingOrder(lanes=lanes, block=2))
     assert loader.shares.tier == tier
     for _ in range(2 * loader.num_windows // 7):
         batch = next(loader)
@@ -50,22 +50,22 @@ def test_each_frame_carries_its_number(dataset: Dataset, tier: str, lanes: int) 
 
 def test_every_way_gives_the_same_bytes(dataset: Dataset) -> None:
     ways = [
-        Means(tier="resident"),
-        Means(tier="window", threads=1, ahead=0),
-        Means(tier="window", threads=4, ahead=5),
-        Means(tier="block", memory_budget=2 * MIB),
-        Means(memory_budget=1 * MIB + MIB // 2, threads=4),
+        LoaderResources(tier="resident"),
+        LoaderResources(tier="window", threads=1, ahead=0),
+        LoaderResources(tier="window", threads=4, ahead=5),
+        LoaderResources(tier="block", memory_budget=2 * MIB),
+        LoaderResources(memory_budget=1 * MIB + MIB // 2, threads=4),
     ]
     streams = []
-    for means in ways:
-        loader = Loader(dataset, "all", DELTAS, 6, 5, means=means, ordering=Ordering(lanes=2, block=2))
+    for resources in ways:
+        loader = Loader(dataset, "all", DELTAS, 6, 5, resources=resources, ordering=SamplingOrder(lanes=2, block=2))
         streams.append([digest(next(loader)) for _ in range(30)])
         loader.close()
     assert all(stream == streams[0] for stream in streams)
 
 
 def test_frames_are_those_of_the_plain_reader(dataset: Dataset) -> None:
-    batch = Loader(dataset, "all", DELTAS, 12, 1, means=Means(tier="window")).batch(0)
+    batch = Loader(dataset, "all", DELTAS, 12, 1, resources=LoaderResources(tier="window")).batch(0)
     for i in range(12):
         row, t = dataset.rows[batch["episode_index"][i]], int(batch["frame_index"][i])
         for camera in (JPEG, VIDEO):
@@ -74,17 +74,17 @@ def test_frames_are_those_of_the_plain_reader(dataset: Dataset) -> None:
 
 
 def test_a_batch_is_kept_as_long_as_someone_holds_it(dataset: Dataset) -> None:
-    loader = Loader(dataset, "all", DELTAS, 4, 1, means=Means(tier="resident", ahead=1))
+    loader = Loader(dataset, "all", DELTAS, 4, 1, resources=LoaderResources(tier="resident", ahead=1))
     kept = [next(loader) for _ in range(12)]
     before = [digest(batch) for batch in kept]
     some = kept[3][STATE][:, 0]  # a view alone keeps the memory too
     copy = some.copy()
     assert [digest(batch) for batch in kept] == before
     del kept
-    made = loader._slabs.made
+    made = loader._buffers.made
     for _ in range(30):
         next(loader)
-    assert loader._slabs.made == made
+    assert loader._buffers.made == made
     assert np.array_equal(some, copy)
     loader.close()
 
@@ -97,7 +97,7 @@ def test_the_memory_of_batches_can_be_pinned(dataset: Dataset, processes: int) -
         start = np.frombuffer(memory, np.uint8).ctypes.data
         pinned.append(range(start, start + len(memory)))
 
-    loader = Loader(dataset, "all", DELTAS, 4, 1, means=Means(pin=pin, processes=processes, threads=1))
+    loader = Loader(dataset, "all", DELTAS, 4, 1, resources=LoaderResources(pin=pin, processes=processes, threads=1))
     for _ in range(10):
         for array in next(loader).values():
             assert any(array.ctypes.data in memory for memory in pinned)
@@ -123,7 +123,7 @@ KEYS = ("episode_index", "frame_index")
 
 
 def test_slots_walk_through_episodes(dataset: Dataset) -> None:
-    asked = {"deltas": {STATE: (0, 1, 2, 3)}, "edges": {STATE: "zero"}, "stride": 4, "ordering": Ordering("slots")}
+    asked = {"deltas": {STATE: (0, 1, 2, 3)}, "edges": {STATE: "zero"}, "stride": 4, "ordering": SamplingOrder("slots")}
     loader = Loader(dataset, "all", batch_size=3, seed=2, **asked)  # type: ignore[arg-type]
     ranks = [Loader(dataset, "all", batch_size=3, seed=2, rank=r, world=2, **asked) for r in (0, 1)]  # type: ignore[arg-type]
     before = None
@@ -143,7 +143,7 @@ def test_slots_walk_through_episodes(dataset: Dataset) -> None:
 
 
 def test_weights_and_repeated_frames(dataset: Dataset) -> None:
-    ordering = Ordering(weights={"e1": 2.0, "e2": 0.0}, repeated={"e3": [4]}, times=3)
+    ordering = SamplingOrder(weights={"e1": 2.0, "e2": 0.0}, repeated={"e3": [4]}, times=3)
     loader = Loader(dataset, "all", {STATE: (0,)}, 10, 2, ordering=ordering)
     batch = loader.samples(0, loader.num_windows)
     pairs = list(zip(batch["episode_index"].tolist(), batch["frame_index"].tolist(), strict=True))
@@ -152,14 +152,14 @@ def test_weights_and_repeated_frames(dataset: Dataset) -> None:
     assert not [pair for pair in pairs if pair[0] == of["e2"]]
     assert pairs.count((of["e3"], 4)) == 4
     with pytest.raises(ConfigError, match="no episode named e99"):
-        Loader(dataset, "all", {STATE: (0,)}, 10, 2, ordering=Ordering(weights={"e99": 1}))
+        Loader(dataset, "all", {STATE: (0,)}, 10, 2, ordering=SamplingOrder(weights={"e99": 1}))
 
 
 def test_a_budget_too_small_says_what_would_do(dataset: Dataset) -> None:
     with pytest.raises(ConfigError, match="too small for one batch") as caught:
-        Loader(dataset, "all", DELTAS, 6, 0, means=Means(memory_budget=10_000))
+        Loader(dataset, "all", DELTAS, 6, 0, resources=LoaderResources(memory_budget=10_000))
     needed = int(str(caught.value).split("(")[1].split(" bytes")[0])
-    Loader(dataset, "all", DELTAS, 6, 0, means=Means(memory_budget=needed)).batch(3)
+    Loader(dataset, "all", DELTAS, 6, 0, resources=LoaderResources(memory_budget=needed)).batch(3)
 
 
 def _damage(dataset: Dataset, episode: str, member: str) -> None:
@@ -178,16 +178,16 @@ def _damage(dataset: Dataset, episode: str, member: str) -> None:
 def test_bad_samples(tmp_path: Path, tier: str) -> None:
     dataset = coded_dataset(tmp_path, Coded(codecs=("jpeg",)))
     asked = {"split": "all", "deltas": {STATE: (0,), JPEG: (0, 1)}, "batch_size": 8, "seed": 1}
-    means = Means(tier=tier)  # type: ignore[arg-type]
-    good = Loader(dataset, **asked, means=means)  # type: ignore[arg-type]
+    resources = LoaderResources(tier=tier)  # type: ignore[arg-type]
+    good = Loader(dataset, **asked, resources=resources)  # type: ignore[arg-type]
     expected = [good.batch(k) for k in range(12)]
     _damage(dataset, "e2", "jpeg.mjpeg")
     with pytest.raises(DataError) as caught:
-        for _ in Loader(dataset, **asked, means=means):  # type: ignore[arg-type]
+        for _ in Loader(dataset, **asked, resources=resources):  # type: ignore[arg-type]
             pass
     for word in ("jpeg.mjpeg", "episode e2 of coded", "shards/", "offset", "crc32c"):
         assert word in str(caught.value)
-    loader = Loader(dataset, **asked, means=means, on_bad_sample="substitute")  # type: ignore[arg-type]
+    loader = Loader(dataset, **asked, resources=resources, on_bad_sample="substitute")  # type: ignore[arg-type]
     batches = [next(loader) for _ in range(12)]
     bad = next(row.index for row in dataset.rows if row.episode_id == "e2")
     for batch, own in zip(batches, expected, strict=True):
@@ -199,25 +199,25 @@ def test_bad_samples(tmp_path: Path, tier: str) -> None:
     assert loader.bad_episodes == ["e2"]
     state = json.loads(json.dumps(loader.state))
     assert state["bad"] == [bad]
-    again = Loader(dataset, **asked, means=means, on_bad_sample="substitute")  # type: ignore[arg-type]
+    again = Loader(dataset, **asked, resources=resources, on_bad_sample="substitute")  # type: ignore[arg-type]
     again.load_state(state)
     assert digest(next(again)) == digest(loader.batch(12))
     _damage(dataset, "e3", "jpeg.mjpeg")  # a second of six is more than may be replaced
     with pytest.raises(DataError):
-        for _ in Loader(dataset, **asked, means=means, on_bad_sample="substitute"):  # type: ignore[arg-type]
+        for _ in Loader(dataset, **asked, resources=resources, on_bad_sample="substitute"):  # type: ignore[arg-type]
             pass
 
 
 def test_processes_give_the_same_bytes(dataset: Dataset) -> None:
     asked = {"split": "all", "deltas": DELTAS, "batch_size": 6, "seed": 5}
     plain = Loader(dataset, **asked)  # type: ignore[arg-type]
-    loader = Loader(dataset, **asked, means=Means(processes=2, threads=1))  # type: ignore[arg-type]
+    loader = Loader(dataset, **asked, resources=LoaderResources(processes=2, threads=1))  # type: ignore[arg-type]
     kept = [next(loader) for _ in range(9)]
     assert [digest(batch) for batch in kept] == [digest(plain.batch(k)) for k in range(9)]
     state = loader.state
     loader.load_state(state)
     assert digest(next(loader)) == digest(plain.batch(9))
-    loader._ahead._processes[0].kill()  # type: ignore[union-attr]
+    loader._batches._processes[0].kill()  # type: ignore[union-attr]
     with pytest.raises(Interrupted, match="has ended"):  # noqa: PT012
         for _ in range(20):
             next(loader)
@@ -247,9 +247,9 @@ def test_mixtures(dataset: Dataset, tmp_path: Path) -> None:
 def test_what_is_in_memory_is_worked_out_in_chunks_and_stays_the_same(dataset: Dataset) -> None:
     asked = {"split": "all", "deltas": DELTAS, "batch_size": 7, "seed": 5, "edges": {"action": ("repeat", "zero")}}
     for rank, world in ((0, 1), (1, 2), (2, 3)):
-        slow = Loader(dataset, **asked, rank=rank, world=world, means=Means(tier="window"))  # type: ignore[arg-type]
-        fast = Loader(dataset, **asked, rank=rank, world=world, means=Means(tier="resident"))  # type: ignore[arg-type]
+        slow = Loader(dataset, **asked, rank=rank, world=world, resources=LoaderResources(tier="window"))  # type: ignore[arg-type]
+        fast = Loader(dataset, **asked, rank=rank, world=world, resources=LoaderResources(tier="resident"))  # type: ignore[arg-type]
         for k in (*range(40), 1000, 3):
             assert digest(fast.batch(k)) == digest(slow.batch(k))
-        assert fast._shelved().ready
+        assert fast._opened_cache().ready
         assert digest(fast.samples(13, 4)) == digest(slow.samples(13, 4))

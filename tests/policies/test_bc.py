@@ -11,8 +11,8 @@ from tendon.config.schema import BcConfig, PolicyConfig
 from tendon.data.stats import FeatureStats
 from tendon.errors import ConfigError
 from tendon.policies.bc import Bc
-from tendon.policies.info import PolicyInfo
 from tendon.policies.registry import make_policy
+from tendon.policies.spec import PolicySpec
 
 FEATURES = {"observation.z": 2, "action": 4, "observation.a": 3}
 CONFIG = BcConfig("bc", (32, 16), "deterministic", 5, 1e-4, True, 1.0, 0.0, 0.0, "mean_std", "identity")
@@ -127,8 +127,8 @@ def test_unknown_policy_names_the_nearest() -> None:
 
 def test_info_round_trip() -> None:
     policy = make_policy(CONFIG, FEATURES)
-    info = PolicyInfo(CONFIG, FEATURES, policy.window)
+    info = PolicySpec(CONFIG, FEATURES, policy.window)
     import json
 
-    assert PolicyInfo.from_json(json.loads(json.dumps(info.to_json())), "here") == info
+    assert PolicySpec.from_json(json.loads(json.dumps(info.to_json())), "here") == info
     assert info.action_dim == 4

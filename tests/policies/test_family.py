@@ -10,7 +10,7 @@ import torch
 
 from tendon.config.compose import compose
 from tendon.policies.bc_transformer import BcTransformer
-from tendon.policies.cloning import Cloning
+from tendon.policies.behaviour_cloning import BehaviourCloning
 from tendon.policies.registry import make_policy
 
 FEATURES = {"observation.object": 5, "observation.robot0_eef_pos": 3, "action": 4}
@@ -36,7 +36,7 @@ def policy_of(name: str, *more: str) -> Any:
     return make_policy(compose([f"policy={name}", "data.uri=x", *SMALL[name], *more]).policy, FEATURES)
 
 
-def batch_of(policy: Cloning, size: int = 5) -> dict[str, torch.Tensor]:
+def batch_of(policy: BehaviourCloning, size: int = 5) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(2)
     times, steps = len(policy.window.observation_deltas), len(policy.window.action_deltas)
     made = {k: torch.randn(size, times, FEATURES[k], generator=generator) for k in policy.window.observation_keys}
@@ -169,6 +169,6 @@ def test_scans_are_three_convolutions() -> None:
     policy = make_policy(config, features)
     data = {"observation.object": torch.randn(2, 1, 5), "observation.scans.lidar": torch.randn(2, 1, 1, 64)}
     assert policy.act(data)[0].shape == (2, 1, 4)
-    assert isinstance(policy, Cloning)
+    assert isinstance(policy, BehaviourCloning)
     layers = [layer for layer in policy.encoder.modules() if isinstance(layer, torch.nn.Conv1d)]
     assert [(c.out_channels, c.kernel_size[0], c.stride[0]) for c in layers] == [(32, 8, 4), (64, 4, 2), (64, 2, 1)]

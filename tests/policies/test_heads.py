@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tendon.policies.parts.heads import DeterministicHead, Mixture, MixtureHead
+from tendon.policies.parts.heads import DeterministicHead, GaussianMixture, MixtureHead
 from tendon.policies.parts.mlp import make_mlp
 
 
@@ -22,7 +22,7 @@ def test_mixture_log_prob_by_hand() -> None:
         return float(np.exp(-0.5 * ((x - m) / s) ** 2) / (s * np.sqrt(2 * np.pi)))
 
     density = 0.25 * normal(0.5, 0, 1) * normal(-0.5, 0.5, 2) + 0.75 * normal(0.5, 1, 0.5) * normal(-0.5, -1, 0.25)
-    assert Mixture(mean, std, logits).log_prob(action).item() == pytest.approx(np.log(density), abs=1e-6)
+    assert GaussianMixture(mean, std, logits).log_prob(action).item() == pytest.approx(np.log(density), abs=1e-6)
 
 
 def test_mixture_agrees_with_torch_distributions() -> None:
@@ -32,12 +32,12 @@ def test_mixture_agrees_with_torch_distributions() -> None:
     mean, std = torch.randn(16, 5, 7, generator=generator), torch.rand(16, 5, 7, generator=generator) + 1e-4
     logits, action = torch.randn(16, 5, generator=generator), torch.randn(16, 7, generator=generator)
     theirs = d.MixtureSameFamily(d.Categorical(logits=logits), d.Independent(d.Normal(mean, std), 1)).log_prob(action)
-    torch.testing.assert_close(Mixture(mean, std, logits).log_prob(action), theirs, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(GaussianMixture(mean, std, logits).log_prob(action), theirs, rtol=1e-5, atol=1e-5)
 
 
 def test_log_prob_survives_far_actions_and_tiny_std() -> None:
     """Ten thousand standard deviations away: by hand, of two equal modes."""
-    mixture = Mixture(torch.zeros(1, 2, 7), torch.full((1, 2, 7), 1e-4), torch.zeros(1, 2))
+    mixture = GaussianMixture(torch.zeros(1, 2, 7), torch.full((1, 2, 7), 1e-4), torch.zeros(1, 2))
     expected = 7 * (-0.5 * 1e8 - math.log(1e-4) - 0.5 * math.log(2 * math.pi))
     assert mixture.log_prob(torch.ones(1, 7)).item() == pytest.approx(expected, rel=1e-6)
 
@@ -46,7 +46,7 @@ def test_samples_choose_modes_by_weight_and_spread_by_std() -> None:
     count = 20_000
     mean = torch.tensor([-0.5, 0.5]).view(1, 2, 1).expand(count, 2, 1)
     std = torch.tensor([0.1, 0.01]).view(1, 2, 1).expand(count, 2, 1)
-    mixture = Mixture(mean, std, torch.log(torch.tensor([0.3, 0.7])).expand(count, 2))
+    mixture = GaussianMixture(mean, std, torch.log(torch.tensor([0.3, 0.7])).expand(count, 2))
     generator = torch.Generator().manual_seed(1)
     uniform, normal = torch.rand(count, generator=generator), torch.randn(count, 1, generator=generator)
     sample = mixture.sample(uniform, normal)
@@ -59,7 +59,7 @@ def test_samples_choose_modes_by_weight_and_spread_by_std() -> None:
 
 
 def test_sample_at_the_upper_edge_stays_in_the_last_mode() -> None:
-    mixture = Mixture(torch.tensor([[[0.0], [1.0], [2.0]]]), torch.ones(1, 3, 1), torch.zeros(1, 3))
+    mixture = GaussianMixture(torch.tensor([[[0.0], [1.0], [2.0]]]), torch.ones(1, 3, 1), torch.zeros(1, 3))
     assert mixture.sample(torch.tensor([0.99999994]), torch.zeros(1, 1)).item() == 2.0
 
 

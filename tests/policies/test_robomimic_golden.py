@@ -14,7 +14,7 @@ from torch import nn
 
 from tendon.export.formats.robomimic import import_content
 from tendon.policies.bc_vae import BcVae
-from tendon.policies.cloning import Cloning
+from tendon.policies.behaviour_cloning import BehaviourCloning
 from tendon.policies.parts.heads import DeterministicHead, MixtureHead
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "robomimic"
@@ -98,10 +98,10 @@ def batch_of(golden: Any, prefix: str, features: Any) -> dict[str, torch.Tensor]
     return batch
 
 
-def policy_of(case: str) -> tuple[Cloning, Any, Any]:
+def policy_of(case: str) -> tuple[BehaviourCloning, Any, Any]:
     golden = np.load(GOLDEN / f"{case}.npz")
     imported = import_content(content_of(golden), case)
-    assert isinstance(imported.policy, Cloning)
+    assert isinstance(imported.policy, BehaviourCloning)
     return imported.policy, imported.info, golden
 
 
@@ -148,7 +148,7 @@ def test_losses_and_outputs(case: str) -> None:
         np.testing.assert_allclose(log_prob.reshape(expected.shape), expected, atol=TOLERANCE, rtol=TOLERANCE)
 
 
-def heads(policy: Cloning, batch: dict[str, torch.Tensor]) -> Any:
+def heads(policy: BehaviourCloning, batch: dict[str, torch.Tensor]) -> Any:
     """What the head gives in training, caught on its way."""
     caught = []
     handle = policy.head.register_forward_hook(lambda module, inputs, output: caught.append(output))
@@ -182,6 +182,6 @@ def test_an_episode_of_actions(case: str) -> None:
         np.testing.assert_allclose(action[0, 0], expected, atol=TOLERANCE, err_msg=f"step {step}")
 
 
-def most_probable(policy: Cloning, features: torch.Tensor) -> torch.Tensor:
+def most_probable(policy: BehaviourCloning, features: torch.Tensor) -> torch.Tensor:
     mixture = policy.head(features)
     return mixture.mean[torch.arange(len(features)), mixture.logits.argmax(-1)]

@@ -1,4 +1,4 @@
-"""The order of the rooms: each imports what stands to its left, and what is heavy or foreign stays in its place."""
+"""The order of the packages: each imports what stands to its left, and what is heavy or foreign stays in its place."""
 
 from __future__ import annotations
 
@@ -101,18 +101,18 @@ def _running_at_import(node: ast.AST) -> Iterator[ast.AST]:
 
 def wrong_imports(source: str, module: str, *, is_package: bool = False) -> list[str]:
     """What a file of tendon imports against the rules."""
-    room = [*module.split("."), "__init__"][1]
+    package = [*module.split("."), "__init__"][1]
     wrong = []
     for one in imports_of(source, module, is_package=is_package):
         parts = one.module.split(".")
         says = f"{module}:{one.line} imports {one.module}"
-        if room == "sim":
+        if package == "sim":
             wrong += [f"{says}: {why}" for why in _wrong_in_guest(one)]
-        elif parts[0] == "tendon" and len(parts) > 1 and parts[1] in ORDER and room in ORDER:
-            if ORDER.index(parts[1]) > ORDER.index(room):
-                wrong.append(f"{says}: {parts[1]} stands to the right of {room}")
-        elif parts[0] == "torch" and room in WITHOUT_TORCH:
-            wrong.append(f"{says}: {room} works without torch")
+        elif parts[0] == "tendon" and len(parts) > 1 and parts[1] in ORDER and package in ORDER:
+            if ORDER.index(parts[1]) > ORDER.index(package):
+                wrong.append(f"{says}: {parts[1]} stands to the right of {package}")
+        elif parts[0] == "torch" and package in WITHOUT_TORCH:
+            wrong.append(f"{says}: {package} works without torch")
         if parts[0] in SIMULATORS and one.at_top:
             wrong.append(f"{says} at the top: a simulator is imported inside of functions")
     return wrong
@@ -142,12 +142,12 @@ def files_of_package() -> list[Path]:
     return sorted((SOURCE / "tendon").rglob("*.py"))
 
 
-def test_every_room_has_its_place() -> None:
-    rooms = {file.relative_to(SOURCE / "tendon").parts[0].removesuffix(".py") for file in files_of_package()}
-    assert rooms - {"__init__"} <= set(ORDER), "a new room needs a place in ORDER"
+def test_every_package_has_its_place() -> None:
+    packages = {file.relative_to(SOURCE / "tendon").parts[0].removesuffix(".py") for file in files_of_package()}
+    assert packages - {"__init__"} <= set(ORDER), "a new package needs a place in ORDER"
 
 
-def test_rooms_import_to_their_left_only() -> None:
+def test_packages_import_to_their_left_only() -> None:
     wrong = []
     for file in files_of_package():
         path = file.relative_to(SOURCE).with_suffix("")

@@ -1,4 +1,4 @@
-"""One suite, both stores: what every room relies on."""
+"""One suite, both stores: what every package relies on."""
 
 from __future__ import annotations
 

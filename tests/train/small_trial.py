@@ -144,13 +144,13 @@ def augment() -> None:
     """
     import torch
 
-    from tendon.policies.base import DRAWS
+    from tendon.policies.base import AUGMENT_NOISE
     from tendon.policies.bc import Bc
 
     plain = Bc.loss
 
     def loss(self: Bc, batch: dict[str, torch.Tensor], memory: Any = None) -> Any:
-        moved = 0.2 * batch[DRAWS][:, None] if DRAWS in batch else 0.0
+        moved = 0.2 * batch[AUGMENT_NOISE][:, None] if AUGMENT_NOISE in batch else 0.0
         changed = {key: value + moved + 0.1 * torch.randn_like(value) for key, value in batch.items() if "obs" in key}
         return plain(self, batch | changed, memory)
 

@@ -23,7 +23,7 @@ from tendon.errors import ConfigError, Interrupted
 from tendon.evaluate.demos import record_demos
 from tendon.evaluate.rollout import evaluate_policy
 from tendon.export.bundle import export_bundle, load_policy
-from tendon.policies.base import DRAWS, GOAL, Window
+from tendon.policies.base import AUGMENT_NOISE, GOAL, Window
 from tendon.registry.planner import run_key
 from tendon.storage import join
 from tendon.train.callbacks import Callback
@@ -112,10 +112,10 @@ def test_the_same_windows_change_alike_in_one_process_and_in_two(case: Case) -> 
     config = case.config()
     engine = case.engine(config)
     whole = case.batch(config, engine)
-    assert whole[DRAWS].shape == (8, 4 + 2)
+    assert whole[AUGMENT_NOISE].shape == (8, 4 + 2)
     for rank in range(2):
         own = case.batch(config, engine, World(rank, 2))
-        for key in (CAMERA, DRAWS, "action"):
+        for key in (CAMERA, AUGMENT_NOISE, "action"):
             assert torch.equal(own[key], whole[key][rank::2])
 
 
@@ -136,7 +136,7 @@ def test_every_family_sees(case: Case, policy: str) -> None:
     config = case.config(f"policy={policy}", *small, "policy.num_keypoints=0", "training.lr_warmup_steps=0")
     engine = case.engine(config)
     batch = case.batch(config, engine)
-    assert batch[DRAWS].shape[1] == 4 + 2 * batch[CAMERA].shape[1]
+    assert batch[AUGMENT_NOISE].shape[1] == 4 + 2 * batch[CAMERA].shape[1]
     first_layer = next(p for p in engine.policy.parameters() if p.ndim == 4)
     before = first_layer.detach().clone()
     losses = [engine.update(batch, step, measure=False).loss.item() for step in range(25)]

@@ -51,9 +51,9 @@ def _canonical(value: object) -> Any:
 
 
 def code_version(*rooms: str) -> str:
-    """Digest of the .py sources of some rooms of this package, e.g. ``code_version("data", "loader", "train")``.
+    """Digest of the .py sources of some packages of tendon, e.g. ``code_version("data", "loader", "train")``.
 
-    A room is a folder (``data``) or a module (``steps``); order and repetition of the names do not matter.
+    A package is a folder (``data``) or a module (``steps``); order and repetition of the names do not matter.
     """
     return _code_version(tuple(sorted(set(rooms))))
 
@@ -79,7 +79,7 @@ def _code_version(rooms: tuple[str, ...]) -> str:
         folder, module = PACKAGE / room, PACKAGE / f"{room}.py"
         files = sorted(folder.rglob("*.py")) if folder.is_dir() else [module]
         if not all(file.is_file() for file in files) or not files:
-            raise ValueError(f"tendon has no room called {room}")
+            raise ValueError(f"tendon has no package called {room}")
         for file in files:
             content = hashlib.sha256(file.read_bytes()).hexdigest()
             whole.update(f"{file.relative_to(PACKAGE).as_posix()} {content}\n".encode())

@@ -1,6 +1,6 @@
-"""What is wrong or odd with demonstrations. Pure: values in, problems and findings out.
+"""Checks of demonstrations. A problem stops the conversion before anything is written. A finding is only reported.
 
-A problem stops the conversion before anything is written; a finding is reported and travels with the statistics.
+Findings are stored with the statistics. Pure: values in, problems and findings out.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Ticks:
-    """Differences of an episode's timestamps, each ``[E]``; what cannot be known looks perfect."""
+    """Differences between an episode's timestamps, per episode ``[E]``; an episode of one step counts as perfect."""
 
     mean_s: np.ndarray
     longest_s: np.ndarray
@@ -46,10 +46,15 @@ class Ticks:
     @classmethod
     def of(cls, times: Sequence[np.ndarray], fps: float) -> Ticks:
         """From the timestamps of every episode; one step has no difference."""
-        each = [
-            np.diff(np.asarray(one, np.float64).reshape(-1)) if len(one) > 1 else np.array([1 / fps]) for one in times
+        steps_s = [
+            np.diff(np.asarray(time_s, np.float64).reshape(-1)) if len(time_s) > 1 else np.array([1 / fps])
+            for time_s in times
         ]
-        return cls(*(np.array([getattr(one, kind)() for one in each]) for kind in ("mean", "max", "min")))
+        return cls(
+            np.array([step_s.mean() for step_s in steps_s]),
+            np.array([step_s.max() for step_s in steps_s]),
+            np.array([step_s.min() for step_s in steps_s]),
+        )
 
     @classmethod
     def merged(cls, parts: Sequence[Ticks]) -> Ticks:
@@ -60,11 +65,11 @@ class Ticks:
 
 @dataclass(frozen=True)
 class Facts:
-    """What findings are made from: arrays over episodes ``[E]``, extremes over all of them."""
+    """The values that findings are computed from: arrays over episodes ``[E]``, extremes over all of them."""
 
     ids: tuple[str, ...]
     lengths: np.ndarray
-    untold: np.ndarray  # bool: no task text
+    without_task: np.ndarray  # bool: no task text
     prints: np.ndarray  # equal where all low-dimensional values are
     outside: np.ndarray  # action dimensions outside [-1, 1]
     lows: Mapping[str, np.ndarray]
@@ -99,7 +104,7 @@ class Facts:
         return cls(
             ids=tuple(one for each in parts for one in each.ids),
             lengths=joined("lengths"),
-            untold=joined("untold"),
+            without_task=joined("without_task"),
             prints=joined("prints"),
             outside=joined("outside"),
             lows={name: np.min([each.lows[name] for each in parts], 0) for name in parts[0].lows},
@@ -111,14 +116,14 @@ class Facts:
         """Everything odd."""
         observed = [name for name in self.lows if not name.startswith("next.") and name != TIMESTAMP]
         lows, highs = ({name: each[name].tolist() for name in observed} for each in (self.lows, self.highs))
-        found = span_findings(lows, highs)
+        findings = span_findings(lows, highs)
         if "action" in lows:
-            found += action_findings(lows["action"], highs["action"], self.ids, self.outside)
-        found += [*length_findings(self.ids, self.lengths), *duplicate_findings(self.ids, self.prints)]
-        found += task_findings(self.ids, self.untold)
+            findings += action_findings(lows["action"], highs["action"], self.ids, self.outside)
+        findings += [*length_findings(self.ids, self.lengths), *duplicate_findings(self.ids, self.prints)]
+        findings += task_findings(self.ids, self.without_task)
         if self.ticks is not None:
-            found += timing_findings(self.ids, self.ticks, fps)
-        return tuple(found + split_findings(splits))
+            findings += timing_findings(self.ids, self.ticks, fps)
+        return tuple(findings + split_findings(splits))
 
 
 def finding_problems(findings: Sequence[Finding], uri: str) -> list[Problem]:
@@ -193,19 +198,19 @@ def task_findings(ids: Sequence[str], without: np.ndarray) -> list[Finding]:
 
 def timing_findings(ids: Sequence[str], ticks: Ticks, fps: float) -> list[Finding]:
     """Episodes whose timestamps do not follow the frame rate, or have gaps."""
-    found = []
+    findings = []
     wrong = np.abs(ticks.mean_s * fps - 1) > WRONG_RATE
     for i in np.flatnonzero(wrong)[:MAX_LISTED]:
         message = f"its timestamps run at {1 / ticks.mean_s[i]:.4g} per second, the dataset says {fps:g}"
-        found.append(Finding("fps", ids[i], message))
-    found += _more("fps", int(wrong.sum()))
+        findings.append(Finding("fps", ids[i], message))
+    findings += _more("fps", int(wrong.sum()))
     gaps = (ticks.longest_s > GAP * np.where(wrong, ticks.mean_s, 1 / fps)) | (ticks.shortest_s <= 0)
     for i in np.flatnonzero(gaps)[:MAX_LISTED]:
         message = f"two timestamps are {ticks.longest_s[i]:.4g} s apart, a step is {1 / fps:.4g} s"
         if ticks.shortest_s[i] <= 0:
             message = "its timestamps do not grow from step to step"
-        found.append(Finding("timestamp_gap", ids[i], message))
-    return found + _more("timestamp_gap", int(gaps.sum()))
+        findings.append(Finding("timestamp_gap", ids[i], message))
+    return findings + _more("timestamp_gap", int(gaps.sum()))
 
 
 def length_findings(episode_ids: Sequence[str], lengths: np.ndarray) -> list[Finding]:

@@ -1,7 +1,7 @@
-"""Demonstrations in, committed dataset out: shards, receipts, index, manifest, in this order.
+"""Converts demonstrations into a committed dataset: shards, receipts, index, manifest, in this order.
 
-Killed anywhere, a rerun keeps every shard that has a receipt and makes the rest; nothing is a dataset before
-manifest.json is there. The bytes depend on the source and the options alone, not on the number of processes.
+After a kill, the next run keeps every shard that has a receipt and makes the rest. Only manifest.json makes it a dataset.
+The bytes depend on the source and the options alone, not on the number of processes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 import tendon
 from tendon.data import index as index_table
 from tendon.data.check import Facts, episode_problems, finding_problems
-from tendon.data.crew import Crew, Place
+from tendon.data.conversion_pool import ConversionPool, WorkerContext
 from tendon.data.images import prepared
 from tendon.data.manifest import (
     FORMAT_VERSION,
@@ -99,16 +99,27 @@ def convert(
     worker: int = 0,
     of: int = 1,
 ) -> Manifest:
-    """Convert ``source`` to ``<store_uri>/datasets/<name>/<plan>/``; what is there already is not made again.
+    """Convert ``source`` to ``<store_uri>/datasets/<name>/<plan>/``. Shards that exist are not made again.
 
-    ``workers`` processes on this machine. ``of`` machines share one plan when each gets its own number ``worker``: it
-    makes its own shards, then those that others have not finished; whoever sees all of them commits, one commit counts.
-    ``source_digest`` is what the source is known by when that is not its bytes: demonstrations named by how they were
-    made. ``strict`` makes findings errors.
+    Args:
+        source: demonstrations, as ``open_source`` gives them.
+        store_uri: the store.
+        name: of the dataset.
+        options: image size, codec, episodes to skip and so on; part of the dataset's address.
+        workers: processes on this machine.
+        progress: called with steps done, steps in all, and their unit.
+        source_digest: identifies the source instead of its bytes: for demonstrations named by how they were made.
+        strict: findings are errors.
+        worker: this machine's number when ``of`` machines share one plan. It makes its own shards first, then those that
+            others have not finished. Whoever sees all of them commits; one commit counts.
+        of: how many machines share the plan.
 
     Raises:
-        DataError: a demonstration has NaN or another shape (all of them at once); nothing has been written then.
+        DataError: a demonstration has NaN or another shape (all of them at once). Nothing has been written then.
         StorageError: the store cannot be written.
+
+    Example:
+        ``manifest = convert(open_source("lift.hdf5"), "s3://bucket/store", "lift", workers=4)``
     """
     if not 0 <= worker < of:
         why = f"worker {worker} of {of} was asked for; they count from 0"
@@ -124,23 +135,25 @@ def convert(
         return committed
     plan = plan_conversion(info, options)
     report = progress or (lambda done, total, unit: None)
-    with Crew(source, plan, store.uri, workers) as crew:
+    with ConversionPool(source, plan, store.uri, workers) as pool:
         receipts = _receipts(store, plan) if committed is None else {}
         if receipts:
             log.info("convert: continuing %s: %d of %d shards are there", store.uri, len(receipts), len(plan.shards))
         if strict or not receipts:
-            _check(crew, plan, report, strict)
+            _check(pool, plan, report, strict)
         if committed is not None:
             return committed
         while missing := [n for n in _own_first(len(plan.shards), worker, of) if n not in receipts]:
-            _make(crew, store, missing, receipts, report)
+            _make(pool, store, missing, receipts, report)
             receipts = _receipts(store, plan)
     return _commit(store, name, plan, [receipts[n] for n in range(len(plan.shards))])
 
 
-def _make(crew: Crew, store: Store, missing: list[int], receipts: dict[int, Receipt], report: Progress) -> None:
-    """Shards that nobody has finished by the time a process is free for them."""
-    plan, done = crew.plan, sum(receipt.shard.steps for receipt in receipts.values())
+def _make(
+    pool: ConversionPool, store: Store, missing: list[int], receipts: dict[int, Receipt], report: Progress
+) -> None:
+    """Make the missing shards, except those that another machine finishes before a process is free for them."""
+    plan, done = pool.plan, sum(receipt.shard.steps for receipt in receipts.values())
     unit = "steps converted"
     report(done, plan.steps, unit)
 
@@ -150,14 +163,14 @@ def _make(crew: Crew, store: Store, missing: list[int], receipts: dict[int, Rece
         report(min(done, plan.steps), plan.steps, unit)
 
     listed = {info.key for info in store.list("_work/")}
-    broken = {n for n in missing if _receipt_key(n) in listed}  # there, and yet not taken for a receipt
+    broken = {n for n in missing if _receipt_key(n) in listed}  # it exists, but is damaged or its shard is not whole
     unfinished = (n for n in missing if n in broken or store.head(_receipt_key(n)) is None)
-    for _ in crew.run(_make_one, unfinished, count):
+    for _ in pool.run(_make_one, unfinished, count):
         pass
 
 
-def _make_one(place: Place, n: int) -> None:
-    make_shard(place.source, place.plan, place.store, n, place.writer, place.count)
+def _make_one(context: WorkerContext, n: int) -> None:
+    make_shard(context.source, context.plan, context.store, n, context.writer, context.count)
 
 
 def _own_first(num: int, worker: int, of: int) -> list[int]:
@@ -195,7 +208,7 @@ def make_shard(
 ) -> Receipt:
     """Write shard ``n`` of the plan, then its receipt. Two makers of one shard write the same bytes.
 
-    ``count`` is told the steps of every episode.
+    ``count`` is called with the steps of every episode.
     """
     writer.clear()
     samples, steps = [], 0
@@ -208,14 +221,14 @@ def make_shard(
             count(episode.length)
     content, sha256 = writer.finish()
     shard = Shard(f"shards/{n:06d}-{sha256[:16]}.tar", len(content), sha256, len(plan.shards[n]), steps)
-    store.write(shard.key, content)  # its name says its bytes: whoever writes it second changes nothing
+    store.write(shard.key, content)  # the key holds the hash of the bytes: a second writer changes nothing
     receipt = Receipt(shard, index_table.to_ipc(index_table.shard_table(samples, n, plan.schema)))
     store.write(_receipt_key(n), receipt.to_bytes())
     return receipt
 
 
 def rebuild_index(store: Store, manifest: Manifest) -> bytes:
-    """The index parquet again, from the shards alone."""
+    """The bytes of the index, made again from the shards alone."""
     tables = [
         index_table.shard_table(read_samples(store.read(shard.key), f"{store.uri}/{shard.key}"), n, manifest.schema)
         for n, shard in enumerate(manifest.shards)
@@ -257,7 +270,7 @@ def _commit(store: Store, name: str, plan: ConversionPlan, receipts: list[Receip
     return committed
 
 
-def _check(crew: Crew, plan: ConversionPlan, report: Progress, strict: bool) -> None:
+def _check(pool: ConversionPool, plan: ConversionPlan, report: Progress, strict: bool) -> None:
     """Read every low-dimensional value once before anything is written."""
     jobs = [
         range(at, min(at + CHECKED_AT_ONCE, len(plan.episodes))) for at in range(0, len(plan.episodes), CHECKED_AT_ONCE)
@@ -269,11 +282,11 @@ def _check(crew: Crew, plan: ConversionPlan, report: Progress, strict: bool) -> 
         done += episodes
         report(done, len(plan.episodes), "episodes checked")
 
-    found = dict(crew.run(_check_some, jobs, count))
-    problems = [problem for job in jobs for problem in found[job][0]]
+    checked = dict(pool.run(_check_some, jobs, count))
+    problems = [problem for job in jobs for problem in checked[job][0]]
     if problems:
         raise DataError.of(problems[:MAX_PROBLEMS])
-    findings = Facts.merged([found[job][1] for job in jobs]).findings(plan.info.schema.fps, _splits(plan))
+    findings = Facts.merged([checked[job][1] for job in jobs]).findings(plan.info.schema.fps, _splits(plan))
     if findings and strict:
         raise DataError.of(finding_problems(findings[:MAX_PROBLEMS], plan.info.uri))
     for finding in findings[:SHOWN]:
@@ -282,36 +295,36 @@ def _check(crew: Crew, plan: ConversionPlan, report: Progress, strict: bool) -> 
         log.warning("convert: and %d more; `tendon inspect` lists them", len(findings) - SHOWN)
 
 
-def _check_some(place: Place, numbers: range) -> tuple[list[Problem], Facts]:
+def _check_some(context: WorkerContext, numbers: range) -> tuple[list[Problem], Facts]:
     problems: list[Problem] = []
     episodes = []
     for i in numbers:
-        episodes.append(place.source.read(place.plan.episodes[i].episode_id, images=False))
-        problems += episode_problems(episodes[-1], place.source.uri)
-        place.count(1)
-    return problems, Facts.of(episodes, place.plan.info.schema.fps)
+        episodes.append(context.source.read(context.plan.episodes[i].episode_id, images=False))
+        problems += episode_problems(episodes[-1], context.source.uri)
+        context.count(1)
+    return problems, Facts.of(episodes, context.plan.info.schema.fps)
 
 
 def _splits(plan: ConversionPlan) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    ids_by_split: dict[str, list[str]] = {}
     for episode in plan.episodes:
         for split in episode.splits:
-            found.setdefault(split, []).append(episode.episode_id)
-    return found
+            ids_by_split.setdefault(split, []).append(episode.episode_id)
+    return ids_by_split
 
 
 def _receipts(store: Store, plan: ConversionPlan) -> dict[int, Receipt]:
     """Receipts of shards that are whole in the store."""
     listed = {info.key for info in store.list("_work/")}
-    there = [n for n in range(len(plan.shards)) if _receipt_key(n) in listed]
-    if not there:
+    numbers = [n for n in range(len(plan.shards)) if _receipt_key(n) in listed]
+    if not numbers:
         return {}
     sizes = {info.key: info.size for info in store.list("shards/")}
     with ThreadPoolExecutor(READERS) as pool:
-        read = list(pool.map(lambda n: Receipt.from_bytes(store.read(_receipt_key(n))), there))
+        receipts = list(pool.map(lambda n: Receipt.from_bytes(store.read(_receipt_key(n))), numbers))
     return {
         n: receipt
-        for n, receipt in zip(there, read, strict=True)
+        for n, receipt in zip(numbers, receipts, strict=True)
         if receipt is not None and sizes.get(receipt.shard.key) == receipt.shard.bytes
     }
 

@@ -1,4 +1,4 @@
-"""How many processors this process may use: those it is bound to, and no more than its container's quota."""
+"""The number of processors this process may use: those it is bound to, at most its container's quota."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A committed dataset, opened: its manifest, its episodes, and their bytes, verified at every read.
+"""Reads a committed dataset: its manifest, its episodes and their bytes, verified at every read.
 
-``open_dataset(uri)`` reads manifest.json; the index is read when an episode is first asked for. Used by stats, the
+``open_dataset(uri)`` reads manifest.json. The index is read when an episode is first asked for. Used by stats, the
 loader and the report.
 """
 
@@ -98,13 +98,11 @@ class Dataset:
         self._check_names(split, skip_episodes)
         mask = np.ones(len(self.rows), bool)
         if split != ALL:
-            splits = self.table.combined("splits")
+            splits = self.table.combined("splits")  # one list per episode
+            is_split = pc.equal(splits.flatten(), split).to_numpy(zero_copy_only=False)
+            episode_of_entry = pc.list_parent_indices(splits).to_numpy()
             mask[:] = False
-            mask[
-                pc.list_parent_indices(splits).to_numpy()[
-                    pc.equal(splits.flatten(), split).to_numpy(zero_copy_only=False)
-                ]
-            ] = True
+            mask[episode_of_entry[is_split]] = True
         if skip_episodes:
             wanted = pa.array(list(skip_episodes), pa.string())
             mask &= ~pc.is_in(self.table.combined("episode_id"), wanted).to_numpy(zero_copy_only=False)
@@ -130,8 +128,8 @@ class Dataset:
         with ThreadPoolExecutor(READERS) as pool:
             for some in np.split(numbers, cuts):
                 contents: dict[int, bytes] = {}
-                for found in pool.map(self._read_span, self._spans(some.tolist(), LOWDIM)):
-                    contents |= found
+                for contents_of_span in pool.map(self._read_span, self._spans(some.tolist(), LOWDIM)):
+                    contents |= contents_of_span
                 for number in some.tolist():
                     yield npy_rows(contents[number])
 
@@ -155,8 +153,8 @@ class Dataset:
         spans: list[_Span] = []
         for k in chosen:
             place = (int(values[key][k]) for key in PLACE)
-            _append_part(spans, row.shard, _Part(row.index, chunk_member(of, k), *place))
-        contents = [content for span in spans for content in self._read_parts(span)]
+            _append_member(spans, row.shard, _Member(row.index, chunk_member(of, k), *place))
+        contents = [content for span in spans for content in self._read_members(span)]
         return [
             VideoChunk(content, *(int(values[key][k]) for key in CHUNK_KEYS))
             for k, content in zip(chosen, contents, strict=True)
@@ -177,18 +175,18 @@ class Dataset:
         return decode_jpegs(self.jpegs(row, camera, frames), of.channels)
 
     def extras(self, row: EpisodeRow) -> dict[str, bytes]:
-        """What of an episode is neither low-dimensional nor a camera, by file name, verified."""
+        """The files of an episode that are neither low-dimensional nor a camera, by name, verified."""
         if f"{EXTRA}name" not in self.table.column_names:
-            return {}  # converted before there were any
+            return {}  # an older dataset: converted before extras existed
         columns = [self.table.column(f"{EXTRA}{key}")[row.index].as_py() or [] for key in ("name", *PLACE)]
         names = columns[0]
         spans: list[_Span] = []
         for name, *place in zip(*columns, strict=True):
-            _append_part(spans, row.shard, _Part(row.index, f"{EXTRA}{name}", *place))
-        return dict(zip(names, [content for span in spans for content in self._read_parts(span)], strict=True))
+            _append_member(spans, row.shard, _Member(row.index, f"{EXTRA}{name}", *place))
+        return dict(zip(names, [content for span in spans for content in self._read_members(span)], strict=True))
 
     def camera(self, name: str) -> Camera:
-        """What the schema says of a camera, by its feature name."""
+        """The camera of that feature name, from the schema."""
         return next(each for each in self.manifest.schema.cameras if each.name == name)
 
     def problems(self) -> list[Problem]:
@@ -208,27 +206,27 @@ class Dataset:
         offsets, sizes, crcs = (self._column(f"{member}/{key}") for key in ("offset", "size", "crc32c"))
         spans: list[_Span] = []
         for i in sorted(set(numbers), key=lambda i: (shards[i], offsets[i])):
-            _append_part(spans, int(shards[i]), _Part(i, member, int(offsets[i]), int(sizes[i]), int(crcs[i])))
+            _append_member(spans, int(shards[i]), _Member(i, member, int(offsets[i]), int(sizes[i]), int(crcs[i])))
         return spans
 
     def _read_span(self, span: _Span) -> dict[int, bytes]:
-        return {part.row: content for part, content in zip(span.parts, self._read_parts(span), strict=True)}
+        return {part.row: content for part, content in zip(span.parts, self._read_members(span), strict=True)}
 
-    def _read_parts(self, span: _Span) -> list[bytes]:
+    def _read_members(self, span: _Span) -> list[bytes]:
         shard = self.manifest.shards[span.shard]
         try:
             content = self.store.read_range(shard.key, span.start, span.end - span.start)
         except DataError as error:
             raise self._damaged(shard.key, span.parts[0], error.problems[0].why) from error
-        found = []
+        contents = []
         for part in span.parts:
             begin = part.offset - span.start
-            found.append(content[begin : begin + part.size])
-            if crc32c(found[-1]) != part.crc32c:
+            contents.append(content[begin : begin + part.size])
+            if crc32c(contents[-1]) != part.crc32c:
                 raise self._damaged(shard.key, part, "its bytes do not have the crc32c that the index names")
-        return found
+        return contents
 
-    def _damaged(self, key: str, part: _Part, why: str) -> DataError:
+    def _damaged(self, key: str, part: _Member, why: str) -> DataError:
         row = self.rows[part.row]
         member = f"ep_{row.index:08d}.{part.member}"
         source = self.manifest.sources[0].uri
@@ -258,7 +256,7 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Member:
     """One member of one episode inside a shard."""
 
     row: int
@@ -273,7 +271,7 @@ class _Span:
     """Neighbouring members of a shard that are read at once."""
 
     shard: int
-    parts: list[_Part]
+    parts: list[_Member]
 
     @property
     def start(self) -> int:
@@ -284,7 +282,7 @@ class _Span:
         return self.parts[-1].offset + self.parts[-1].size
 
 
-def _append_part(spans: list[_Span], shard: int, part: _Part) -> None:
+def _append_member(spans: list[_Span], shard: int, part: _Member) -> None:
     """Add a member to the last span when it lies near in the same shard, else to a new one."""
     last = spans[-1] if spans else None
     near = last and last.shard == shard and part.offset - last.end <= JOIN_GAP
@@ -299,6 +297,9 @@ def open_dataset(uri: str) -> Dataset:
 
     Raises:
         DataError: there is none, or its conversion has not finished.
+
+    Example:
+        ``rows = open_dataset("s3://bucket/datasets/lift/0123456789abcdef").episodes("train")``
     """
     store = open_store(uri)
     manifest = load_manifest(store)

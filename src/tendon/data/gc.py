@@ -1,4 +1,4 @@
-"""What lies in a dataset's folder and belongs to nothing: shards that no manifest names, receipts, dead uploads.
+"""Finds objects in a dataset's folder that nothing needs: shards that no manifest names, receipts, dead uploads.
 
 Only a committed dataset is cleaned, because its manifest says what belongs to it; the shards of a conversion that has
 not finished are work that the next run continues. Called by ``tendon gc``.
@@ -18,7 +18,7 @@ OWNED = ("shards/", "index/", "_work/")  # nothing else is ever touched: stats, 
 
 @dataclass(frozen=True)
 class Garbage:
-    """What may be deleted."""
+    """Objects that may be deleted."""
 
     uri: str
     objects: tuple[ObjectInfo, ...]
@@ -30,19 +30,19 @@ class Garbage:
 
 
 def find_garbage(uri: str) -> Garbage:
-    """What the dataset at ``uri`` does not need.
+    """The objects that the dataset at ``uri`` does not need.
 
     Raises:
         DataError: there is no committed dataset.
     """
     dataset = open_dataset(uri)
     needed = {shard.key for shard in dataset.manifest.shards} | {dataset.manifest.index.key}
-    found = [info for prefix in OWNED for info in dataset.store.list(prefix) if info.key not in needed]
-    return Garbage(uri, tuple(found))
+    unneeded = [info for prefix in OWNED for info in dataset.store.list(prefix) if info.key not in needed]
+    return Garbage(uri, tuple(unneeded))
 
 
 def collect_garbage(uri: str) -> Garbage:
-    """Delete it, unfinished uploads older than a day too; what was deleted."""
+    """Delete the garbage, and unfinished uploads older than a day. Returns what was deleted."""
     garbage = find_garbage(uri)
     store = open_dataset(uri).store
     for each in garbage.objects:

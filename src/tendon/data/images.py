@@ -1,4 +1,4 @@
-"""Images on their way into a shard: another size, another codec, or as they are. Pure.
+"""Prepares images for a shard: resized, in another codec, or unchanged. Pure.
 
 ``planned_cameras`` says what a conversion makes of the source's cameras, ``prepared`` does it for one episode. Resizing
 is a triangle filter in whole numbers, so that every machine writes the same bytes. Called by plan and convert.
@@ -42,7 +42,7 @@ def planned_cameras(cameras: Sequence[Camera], resize: tuple[int, int] | None, c
 
 
 def prepared(episode: Episode, planned: Sequence[Camera], uri: str) -> Episode:
-    """The episode with the images that ``planned`` describes, when they are asked for; what fits already is not touched."""
+    """The episode with images as ``planned``, made when they are read. Images that fit already are not touched."""
 
     def frames_of(camera: Camera) -> Frames:
         frames = episode.images[camera.name]

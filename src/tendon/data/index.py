@@ -1,4 +1,4 @@
-"""The index of a dataset: one parquet row per episode with where its bytes are and what its values add up to.
+"""The index of a dataset: one parquet row per episode with the place of its bytes and the sums of its values.
 
 A row is a function of the shard's bytes alone, so a lost index is rebuilt from the tars. convert makes it; dataset and
 stats read it. Columns: see ``shard_table``.
@@ -178,8 +178,8 @@ def sums_in_batches(
     for first, batch in table.batches([f"{feature}/{kind}" for kind in kinds]):
         begin, end = np.searchsorted(wanted, [first, first + len(batch)])
         if begin < end:
-            own = wanted[begin:end]
-            yield own, *(_matrix(batch.column(f"{feature}/{kind}"))[own - first] for kind in kinds)
+            chosen = wanted[begin:end]
+            yield chosen, *(_matrix(batch.column(f"{feature}/{kind}"))[chosen - first] for kind in kinds)
 
 
 def _matrix(column: pa.Array) -> np.ndarray:
@@ -193,7 +193,7 @@ def object_name(content: bytes) -> str:
 
 
 def _row(sample: Sample, shard: int) -> dict[str, Any]:
-    """One episode's values by column; what is absent is null."""
+    """One episode's values by column; a column without a value is null."""
     names = ("episode_id", "length", "task", "success", "splits")
     row: dict[str, Any] = {"episode_index": int(sample.name.removeprefix("ep_")), "sample": sample.name, "shard": shard}
     row |= {name: sample.meta[name] for name in names}
@@ -219,7 +219,7 @@ def _sums(episodes: Sequence[np.ndarray], schema: Schema) -> dict[str, np.ndarra
     # numbers and vectors apart: numpy adds a lone column in another order than the columns of a matrix
     alone = [each for each in schema.features if each.dim == 1]
     beside = [each for each in schema.features if each.dim != 1]
-    found = {f"{each.name}/count": np.array([len(rows) for rows in episodes], np.int64) for each in schema.features}
+    columns = {f"{each.name}/count": np.array([len(rows) for rows in episodes], np.int64) for each in schema.features}
     for features, axis in ((alone, 1), (beside, 0)):
         if not features:
             continue
@@ -227,9 +227,9 @@ def _sums(episodes: Sequence[np.ndarray], schema: Schema) -> dict[str, np.ndarra
         at = 0
         for each in features:
             for i, kind in enumerate(SUMS):
-                found[f"{each.name}/{kind}"] = reduced[:, i, at : at + each.dim]
+                columns[f"{each.name}/{kind}"] = reduced[:, i, at : at + each.dim]
             at += each.dim
-    return found
+    return columns
 
 
 def _reduced(rows: np.ndarray, features: Sequence[Feature], steps: int) -> np.ndarray:

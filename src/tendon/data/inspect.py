@@ -1,4 +1,4 @@
-"""What is in a dataset or a source, as values: schema, sizes, splits, how values are spread, what is odd.
+"""Describes a dataset or a source as values: schema, sizes, splits, distributions, findings.
 
 ``inspect_uri`` looks at a committed dataset (index, and a bounded number of its steps) or at anything that a source
 reads (every low-dimensional value). inspect_text draws it in a terminal, the report draws it as a page.

@@ -10,18 +10,18 @@ BARS = " ▁▂▃▄▅▆▇█"
 MOST_DIMS = 16  # rows per feature
 
 
-def draw(found: Inspection) -> str:
+def draw(inspection: Inspection) -> str:
     """The text."""
-    parts = [_table([list(row) for row in found.facts])]
-    if found.splits:
-        parts.append("splits\n" + _table([[n, f"{e:,} episodes", f"{s:,} steps"] for n, e, s in found.splits]))
-    if len(found.lengths):
-        counts, edges = np.histogram(found.lengths, 24)
+    parts = [_table([list(row) for row in inspection.facts])]
+    if inspection.splits:
+        parts.append("splits\n" + _table([[n, f"{e:,} episodes", f"{s:,} steps"] for n, e, s in inspection.splits]))
+    if len(inspection.lengths):
+        counts, edges = np.histogram(inspection.lengths, 24)
         parts.append(
-            f"episode lengths   {int(edges[0])} |{spark(counts)}| {int(edges[-1])} steps, median {np.median(found.lengths):g}"
+            f"episode lengths   {int(edges[0])} |{spark(counts)}| {int(edges[-1])} steps, median {np.median(inspection.lengths):g}"
         )
     rows = []
-    for each in found.features:
+    for each in inspection.features:
         rows.append([each.name, f"{each.dtype} {list(each.shape)}" if each.shape else each.dtype, "", "", ""])
         for d in range(min(len(each.low), MOST_DIMS)):
             low, mean, high = (f"{float(values[d]):.4g}" for values in (each.low, each.mean, each.high))
@@ -29,9 +29,9 @@ def draw(found: Inspection) -> str:
         if len(each.low) > MOST_DIMS:
             rows.append([f"  and {len(each.low) - MOST_DIMS} more dimensions", "", "", "", ""])
     parts.append("features\n" + _table(rows))
-    if found.cameras:
-        parts.append("cameras\n" + "\n".join(f"  {each}" for each in found.cameras))
-    parts.append(_findings(found))
+    if inspection.cameras:
+        parts.append("cameras\n" + "\n".join(f"  {each}" for each in inspection.cameras))
+    parts.append(_findings(inspection))
     return "\n\n".join(parts)
 
 
@@ -41,18 +41,18 @@ def spark(counts: np.ndarray) -> str:
     return "".join(BARS[0 if not n else max(1, round(8 * int(n) / top))] for n in counts)
 
 
-def _findings(found: Inspection) -> str:
-    if not found.findings and not found.problems:
+def _findings(inspection: Inspection) -> str:
+    if not inspection.findings and not inspection.problems:
         return "findings: none"
     kinds: dict[str, int] = {}
-    for each in found.findings:
+    for each in inspection.findings:
         kinds[each.kind] = kinds.get(each.kind, 0) + each.count
     head = ", ".join(f"{num} {kind.replace('_', ' ')}" for kind, num in kinds.items())
     lines = [f"findings: {head}" if head else "findings: none"]
-    lines += [f"  {each}" for each in found.findings]
-    if found.problems:
-        lines.append(f"{len(found.problems)} problems that stop a conversion")
-        lines += [f"  {each.what} ({each.where})" for each in found.problems]
+    lines += [f"  {each}" for each in inspection.findings]
+    if inspection.problems:
+        lines.append(f"{len(inspection.problems)} problems that stop a conversion")
+        lines += [f"  {each.what} ({each.where})" for each in inspection.problems]
     return "\n".join(lines)
 
 

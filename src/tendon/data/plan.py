@@ -1,4 +1,4 @@
-"""What a conversion will do, decided before the first byte: its digest, its episodes, and which shard holds which.
+"""The plan of a conversion, made before the first byte: its digest, its episodes, and the shard of each.
 
 A pure function of the source's description and the options; shard n is a pure function of (plan, n). Used by convert.
 """
@@ -34,7 +34,7 @@ MAX_PROBLEMS = 20
 
 @dataclass(frozen=True)
 class ConversionOptions:
-    """What may differ between two conversions of one source; each that is not at its default is part of the digest."""
+    """The options of a conversion. Each that is not at its default is part of the plan's digest."""
 
     skip_episodes: tuple[str, ...] = ()
     jpeg_quality: int = 90
@@ -82,7 +82,7 @@ def option_values(options: ConversionOptions) -> dict[str, Any]:
 
 
 def dataset_uri(store_uri: str, name: str, plan: str) -> str:
-    """Where a dataset lies in a store."""
+    """The address of a dataset in a store."""
     return join(store_uri, "datasets", name, plan)
 
 

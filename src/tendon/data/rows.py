@@ -1,4 +1,4 @@
-"""Episodes of a dataset as a sequence that costs nothing until it is looked at: a million of them open at once.
+"""The episodes of a dataset as a lazy sequence: opening a million of them costs nothing until they are read.
 
 ``Rows`` are made by dataset; stats and loaders take ``numbers`` and ``lengths`` (arrays) where there are many.
 """
@@ -47,8 +47,8 @@ class Rows(Sequence[EpisodeRow]):
 
     def ids(self) -> list[str]:
         """The ids alone."""
-        found: list[str] = self._taken("episode_id", self.numbers).to_pylist()
-        return found
+        ids: list[str] = self._taken("episode_id", self.numbers).to_pylist()
+        return ids
 
     def chosen(self, mask: np.ndarray) -> Rows:
         """Those where ``mask [E]`` holds; places in any order do as well."""

@@ -1,4 +1,4 @@
-"""Statistics of a dataset: what normalisers need and what the report shows. float64 throughout.
+"""Statistics of a dataset, for normalisers and for the report. float64 throughout.
 
 Mean, std, min, max and count come from the index alone and merge exactly over any subset of episodes and over datasets.
 Quantiles need the values: one bounded pass over the low-dimensional members of the split, exact up to QUANTILE_STEPS
@@ -44,7 +44,7 @@ class FeatureStats:
 
 @dataclass(frozen=True)
 class DatasetStats:
-    """Statistics of one split, and what is odd about it. ``quantiles``: "exact", or how far off they may be."""
+    """Statistics and findings of one split. ``quantiles``: "exact", or their largest error."""
 
     dataset_digest: str
     split: str
@@ -117,7 +117,7 @@ def compute_stats(dataset: Dataset, split: str = "train", skip_episodes: Sequenc
     """
     rows = dataset.episodes(split, skip_episodes)
     sums = subset_stats(dataset, rows)
-    low_high, told = _quantiles(dataset, rows, sums)
+    low_high, accuracy = _quantiles(dataset, rows, sums)
     features = {
         name: FeatureStats(
             each.count, *(_floats(v) for v in (each.mean, each.std, each.min, each.max, *low_high[name]))
@@ -125,7 +125,9 @@ def compute_stats(dataset: Dataset, split: str = "train", skip_episodes: Sequenc
         for name, each in sums.items()
     }
     findings = find_odd(dataset, rows)
-    return DatasetStats(dataset.manifest.digest, split, len(rows), int(rows.lengths.sum()), told, features, findings)
+    return DatasetStats(
+        dataset.manifest.digest, split, len(rows), int(rows.lengths.sum()), accuracy, features, findings
+    )
 
 
 def subset_stats(dataset: Dataset, rows: Rows | Sequence[EpisodeRow]) -> dict[str, Stats]:
@@ -142,21 +144,21 @@ def subset_stats(dataset: Dataset, rows: Rows | Sequence[EpisodeRow]) -> dict[st
     counts = dataset.table.array("length")[at]
     sums, m2s, mins, maxs = (dataset.stacked_sums[kind][at] for kind in SUMS)
     whole = Stats.merged(counts, sums / counts[:, None], m2s, mins, maxs)
-    found, start = {}, 0
+    stats, start = {}, 0
     for feature in features:
         part = slice(start, start + feature.dim)
         parts = (each[part] for each in (whole.mean, whole.m2, whole.min, whole.max))
-        found[feature.name] = Stats(whole.count, *parts)
+        stats[feature.name] = Stats(whole.count, *parts)
         start += feature.dim
-    return found
+    return stats
 
 
 def index_stats(dataset: Dataset, rows: Rows | Sequence[EpisodeRow], feature: str) -> Stats:
     """Sums of one feature over some episodes, from the index alone."""
     lengths = dataset.table.array("length")
     parts = [
-        Stats.merged(lengths[own], sums / lengths[own, None], m2s, mins, maxs)
-        for own, sums, m2s, mins, maxs in sums_in_batches(dataset.table, feature, numbers_of(rows))
+        Stats.merged(lengths[chosen], sums / lengths[chosen, None], m2s, mins, maxs)
+        for chosen, sums, m2s, mins, maxs in sums_in_batches(dataset.table, feature, numbers_of(rows))
     ]
     counts = np.array([each.count for each in parts])
     kinds = ("mean", "m2", "min", "max")
@@ -202,17 +204,17 @@ def _quantiles(dataset: Dataset, rows: Rows, sums: Mapping[str, Stats]) -> tuple
     features = dataset.manifest.schema.features
     if steps <= QUANTILE_STEPS:
         arrays = list(dataset.lowdims(rows))
-        found = {}
+        quantiles = {}
         for feature in features:
             values = np.concatenate([each[feature.name].reshape(len(each), feature.dim) for each in arrays])
-            found[feature.name] = np.quantile(values.astype(np.float64), QUANTILES, axis=0)
-        return found, "exact"
-    piles = {feature.name: Histogram.between(sums[feature.name]) for feature in features}
+            quantiles[feature.name] = np.quantile(values.astype(np.float64), QUANTILES, axis=0)
+        return quantiles, "exact"
+    histograms = {feature.name: Histogram.between(sums[feature.name]) for feature in features}
     for each in dataset.lowdims(_as_stored(dataset, rows)):
         for feature in features:
-            piles[feature.name].add(each[feature.name].reshape(len(each), feature.dim))
-    told = f"within 1/{2 * QUANTILE_BINS} of the range of each dimension"
-    return {name: pile.quantiles(QUANTILES) for name, pile in piles.items()}, told
+            histograms[feature.name].add(each[feature.name].reshape(len(each), feature.dim))
+    accuracy = f"within 1/{2 * QUANTILE_BINS} of the range of each dimension"
+    return {name: histogram.quantiles(QUANTILES) for name, histogram in histograms.items()}, accuracy
 
 
 def _as_stored(dataset: Dataset, rows: Rows) -> Rows:
@@ -244,15 +246,15 @@ class Histogram:
     def quantiles(self, levels: Sequence[float]) -> np.ndarray:
         """``[len(levels), D]``, as numpy would interpolate them, each value known to half a bin."""
         total = np.cumsum(self.counts, 1)
-        found = np.empty((len(levels), len(self.low)))
+        values_at = np.empty((len(levels), len(self.low)))
         for d in range(len(self.low)):
             for k, level in enumerate(levels):
                 rank = level * (total[d, -1] - 1)
                 around = np.searchsorted(total[d], [np.floor(rank), np.ceil(rank)], "right")
                 values = self.low[d] + (np.minimum(around, QUANTILE_BINS - 1) + 0.5) * self.width[d]
-                found[k, d] = values[0] + (values[1] - values[0]) * (rank - np.floor(rank))
+                values_at[k, d] = values[0] + (values[1] - values[0]) * (rank - np.floor(rank))
         constant = self.counts[:, 0] == total[:, -1]
-        return np.where(constant, self.low, found)
+        return np.where(constant, self.low, values_at)
 
 
 def find_odd(dataset: Dataset, rows: Rows) -> tuple[Finding, ...]:
@@ -267,7 +269,7 @@ def find_odd(dataset: Dataset, rows: Rows) -> tuple[Finding, ...]:
     facts = Facts(
         tuple(rows.ids()),
         rows.lengths,
-        _untold(rows),
+        _without_task(rows),
         size << np.uint64(32) | crc,
         outside,
         {name: np.min([low for low, _, _ in each], 0) for name, each in spans.items()},
@@ -284,7 +286,7 @@ def _spans(table: IndexTable, name: str, at: np.ndarray) -> Iterator[tuple[np.nd
         yield low.min(0), high.max(0), ((low < -1) | (high > 1)).sum(1)
 
 
-def _untold(rows: Rows) -> np.ndarray:
+def _without_task(rows: Rows) -> np.ndarray:
     """Which episodes have no task text."""
     import pyarrow.compute as pc
 
@@ -303,12 +305,12 @@ def _ticks(dataset: Dataset, rows: Rows, at: np.ndarray) -> Ticks:
     read = Ticks.of(
         [each[TIMESTAMP] for each in dataset.lowdims(Rows(dataset.table, at[odd]))], dataset.manifest.schema.fps
     )
-    for own, real in (
+    for estimated, measured in (
         (ticks.mean_s, read.mean_s),
         (ticks.longest_s, read.longest_s),
         (ticks.shortest_s, read.shortest_s),
     ):
-        own[odd] = real
+        estimated[odd] = measured
     return ticks
 
 

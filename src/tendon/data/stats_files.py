@@ -40,10 +40,10 @@ def groot_metadata(stats: DatasetStats, manifest: Manifest, embodiment: str = EM
     statistics: dict[str, Any] = {}
     modalities: dict[str, Any] = {"video": video}
     for kind, part in (("state", _states(stats.features)), ("action", _actions(stats.features))):
-        told = modality.get("parts", {}).get(kind, {})
-        keyed = _by_key(part, kind, told, modality.get("order", {}).get(kind, ()))
+        declared = modality.get("parts", {}).get(kind, {})
+        keyed = _by_key(part, kind, declared, modality.get("order", {}).get(kind, ()))
         statistics[kind] = {key: _moments(each) for key, each in keyed.items()}
-        modalities[kind] = {key: _modality(key, each, told.get(key, {}), schema) for key, each in keyed.items()}
+        modalities[kind] = {key: _modality(key, each, declared.get(key, {}), schema) for key, each in keyed.items()}
     return {embodiment: {"statistics": statistics, "modalities": modalities, "embodiment_tag": embodiment}}
 
 
@@ -69,25 +69,25 @@ def _moments(each: FeatureStats) -> dict[str, list[float]]:
 
 
 def _by_key(
-    part: dict[str, FeatureStats], kind: str, told: Mapping[str, Any], order: Sequence[str]
+    part: dict[str, FeatureStats], kind: str, declared: Mapping[str, Any], order: Sequence[str]
 ) -> dict[str, FeatureStats]:
     """Statistics by the keys of modality.json, also where a data configuration has joined them to one vector."""
     if not order:
-        return {key: each for key, each in part.items() if not told or key in told}
-    at, found = 0, {}
+        return {key: each for key, each in part.items() if not declared or key in declared}
+    at, stats = 0, {}
     for key in order:
-        own = slice(at, at + told[key]["shape"][0])
-        found[key] = replace(part[kind], **{name: getattr(part[kind], name)[own] for name in MOMENTS})
-        at = own.stop
-    return found
+        dims = slice(at, at + declared[key]["shape"][0])
+        stats[key] = replace(part[kind], **{name: getattr(part[kind], name)[dims] for name in MOMENTS})
+        at = dims.stop
+    return stats
 
 
-def _modality(key: str, each: FeatureStats, told: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
+def _modality(key: str, each: FeatureStats, declared: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
     """What is known of a part: from modality.json, else from its dtype."""
     dtypes = {feature.name.rpartition(".")[2]: feature.dtype for feature in schema.features}
     usual = {"absolute": True, "rotation_type": None, "shape": [len(each.mean)]}
     usual["continuous"] = np.dtype(dtypes.get(key, "float32")).kind == "f"
-    return {name: told.get(name, value) for name, value in usual.items()}
+    return {name: declared.get(name, value) for name, value in usual.items()}
 
 
 def _states(features: Mapping[str, FeatureStats]) -> dict[str, FeatureStats]:

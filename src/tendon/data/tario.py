@@ -46,12 +46,12 @@ class Member:
 
     @property
     def sample(self) -> str:
-        """The episode it belongs to: what stands before the first dot."""
+        """The sample that it belongs to: its name before the first dot."""
         return self.name.partition(".")[0]
 
     @property
     def suffix(self) -> str:
-        """What it is: what stands after the first dot."""
+        """Its name after the first dot."""
         return self.name.partition(".")[2]
 
 
@@ -67,7 +67,7 @@ class ShardWriter:
         return self.add_stream(name, parts)[0]
 
     def add_stream(self, name: str, parts: Iterable[Bytes]) -> tuple[Member, list[int]]:
-        """Append one file whose parts are made while it is written; where each of them begins in it."""
+        """Append one file whose parts are made while it is written. Returns it, and the offset of each part in it."""
         head, begin = self._size, self._size + BLOCK
         starts, at, space = [], begin, self._space
         for part in parts:
@@ -187,7 +187,7 @@ def chunk_member(camera: Camera, k: int) -> str:
 def jpegs(
     frames: np.ndarray | tuple[bytes, ...] | tuple[VideoChunk, ...], camera: Camera, quality: int
 ) -> Iterator[bytes]:
-    """The frames as JPEGs; what is encoded already is not encoded again."""
+    """The frames as JPEGs; frames that are encoded already are not encoded again."""
     if isinstance(frames, tuple):
         for frame in frames:
             assert isinstance(frame, bytes), f"{camera.name} is a video, its codec in the schema must be mp4"

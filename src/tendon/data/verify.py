@@ -1,4 +1,4 @@
-"""Every byte of a committed dataset against what was committed: which shard, member, offset and episode is damaged.
+"""Verifies every byte of a committed dataset; names shard, member, offset and episode of each damage.
 
 A shard whose sha256 holds is whole. Of any other, every member's crc32c says where the damage lies. ``tendon inspect
 --verify`` calls this; readers check the members that they read by themselves.
@@ -24,7 +24,7 @@ FIX = "delete the shard and the dataset's manifest.json, then convert again: onl
 
 
 @dataclass(frozen=True)
-class _Place:
+class _MemberLocation:
     episode_id: str
     name: str
     offset: int
@@ -33,7 +33,7 @@ class _Place:
 
 
 def find_damage(dataset: Dataset, progress: Callable[[int, int, str], None] | None = None) -> Iterator[Problem]:
-    """What is damaged or missing, shard by shard; the index first, because it names all else.
+    """Find damaged or missing shards and members. The index comes first, because it names all others.
 
     Raises:
         StorageError: the store cannot be read.
@@ -50,8 +50,8 @@ def find_damage(dataset: Dataset, progress: Callable[[int, int, str], None] | No
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for first in range(0, len(shards), AT_ONCE):  # in turns, so that no more than these are in memory
             numbers = range(first, min(first + AT_ONCE, len(shards)))
-            for n, found in zip(numbers, pool.map(partial(_damage, dataset), numbers), strict=True):
-                yield from found
+            for n, problems in zip(numbers, pool.map(partial(_damage, dataset), numbers), strict=True):
+                yield from problems
                 if progress is not None:
                     progress(n + 1, len(shards), "shards verified")
 
@@ -70,22 +70,22 @@ def _damage(dataset: Dataset, n: int) -> list[Problem]:
         return [Problem("a shard is damaged", _where(dataset, shard, None), error.problems[0].why, FIX)]
     if len(content) == shard.bytes and hashlib.sha256(content).hexdigest() == shard.sha256:
         return []
-    found = []
+    problems = []
     for each in sorted(_members(dataset, n), key=lambda each: each.offset):
         if each.offset + each.size > len(content):
             why = f"the shard ends at byte {len(content)} of {shard.bytes}"
-            found.append(Problem("a shard is cut off", _where(dataset, shard, each), why, FIX))
+            problems.append(Problem("a shard is cut off", _where(dataset, shard, each), why, FIX))
             break
         if crc32c(content[each.offset : each.offset + each.size]) != each.crc32c:
             why = "its bytes do not have the crc32c that the index names"
-            found.append(Problem("a shard is damaged", _where(dataset, shard, each), why, FIX))
-    if found:
-        return found
+            problems.append(Problem("a shard is damaged", _where(dataset, shard, each), why, FIX))
+    if problems:
+        return problems
     why = f"{len(content)} of {shard.bytes} bytes, not the sha256 that the manifest names, and every member whole"
     return [Problem("a shard is damaged between its members", _where(dataset, shard, None), why, FIX)]
 
 
-def _members(dataset: Dataset, n: int) -> Iterator[_Place]:
+def _members(dataset: Dataset, n: int) -> Iterator[_MemberLocation]:
     """Everything that the index places in shard ``n``."""
     rows = dataset.rows.chosen(dataset.table.array("shard") == n)
     cameras = dataset.manifest.schema.cameras
@@ -95,15 +95,15 @@ def _members(dataset: Dataset, n: int) -> Iterator[_Place]:
     table = {name: rows.column(name).to_pylist() for name in ("sample", "episode_id", *names)}
     for i, (sample, episode_id) in enumerate(zip(table["sample"], table["episode_id"], strict=True)):
         for member in single:
-            yield _Place(episode_id, f"{sample}.{member}", *(table[f"{member}/{key}"][i] for key in PLACE))
+            yield _MemberLocation(episode_id, f"{sample}.{member}", *(table[f"{member}/{key}"][i] for key in PLACE))
         for camera in cameras:
             if camera.codec == MP4:
                 places = zip(*(table[f"{camera.member}.{MP4}/{key}"][i] for key in PLACE), strict=True)
                 for k, place in enumerate(places):
-                    yield _Place(episode_id, f"{sample}.{chunk_member(camera, k)}", *place)
+                    yield _MemberLocation(episode_id, f"{sample}.{chunk_member(camera, k)}", *place)
 
 
-def _where(dataset: Dataset, shard: Shard, at: _Place | None) -> str:
+def _where(dataset: Dataset, shard: Shard, at: _MemberLocation | None) -> str:
     place = join(dataset.uri, shard.key)
     if at is None:
         return place

@@ -24,16 +24,16 @@ ENCODERS = {
 def decode_chunks(chunks: Sequence[VideoChunk], frames: Sequence[int] | range) -> np.ndarray:
     """The episode's ``frames`` (in the order asked for) out of the chunks that hold them."""
     wanted = np.asarray(frames, np.int64)
-    found: np.ndarray | None = None
+    pixels: np.ndarray | None = None
     for chunk in chunks:
         at = np.flatnonzero((wanted >= chunk.first_frame) & (wanted < chunk.first_frame + chunk.num_frames))
         if len(at):
             decoded = decode_mp4(chunk.content, wanted[at] - chunk.first_frame + chunk.skip)
-            found = np.empty((len(wanted), *decoded.shape[1:]), np.uint8) if found is None else found
-            found[at] = decoded
-    if found is None:
+            pixels = np.empty((len(wanted), *decoded.shape[1:]), np.uint8) if pixels is None else pixels
+            pixels[at] = decoded
+    if pixels is None:
         raise ValueError(f"no chunk holds the frames {list(frames)[:3]}")
-    return found
+    return pixels
 
 
 def decode_mp4(content: bytes, frames: Sequence[int] | np.ndarray | None = None) -> np.ndarray:

@@ -22,7 +22,7 @@ from tendon.train.checkpoint import digests, fetch
 
 if TYPE_CHECKING:
     from tendon.policies.base import Policy
-    from tendon.policies.info import PolicyInfo
+    from tendon.policies.spec import PolicySpec
 
 logger = logging.getLogger(__name__)
 FILES = ("model.safetensors", "config.yaml", "stats.json", "policy.json")
@@ -111,7 +111,7 @@ def bundle_digest(uri: str) -> str:
     return digest(_decisive(uri))
 
 
-def load_policy(uri: str, device: str = "cpu") -> tuple[Policy, PolicyInfo]:
+def load_policy(uri: str, device: str = "cpu") -> tuple[Policy, PolicySpec]:
     """The policy of a bundle or a checkpoint, in evaluation mode, and what it reads and predicts.
 
     Raises:
@@ -121,16 +121,16 @@ def load_policy(uri: str, device: str = "cpu") -> tuple[Policy, PolicyInfo]:
         return read_policy(_fetch(uri, Path(scratch)), uri, device)
 
 
-def read_policy(folder: Path, where: str, device: str = "cpu") -> tuple[Policy, PolicyInfo]:
+def read_policy(folder: Path, where: str, device: str = "cpu") -> tuple[Policy, PolicySpec]:
     """As ``load_policy``, from a folder on this machine."""
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from tendon.policies.info import PolicyInfo
     from tendon.policies.registry import make_policy
+    from tendon.policies.spec import PolicySpec
 
-    info = PolicyInfo.from_json(json.loads((folder / "policy.json").read_text()), f"{where}/policy.json")
+    info = PolicySpec.from_json(json.loads((folder / "policy.json").read_text()), f"{where}/policy.json")
     with torch.random.fork_rng(devices=[]):
         policy = make_policy(info.config, info.features)
     try:

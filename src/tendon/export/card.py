@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tendon.export.parity import ParityRecord
 from tendon.policies.base import Policy
-from tendon.policies.info import PolicyInfo
+from tendon.policies.spec import PolicySpec
 
 CARD = """\
 # {name}
@@ -32,7 +32,7 @@ actions, memory = policy.act(observation, memory)  # {{key: [1, {num_times}, dim
 """
 
 
-def make_card(policy: Policy, info: PolicyInfo, checkpoint_uri: str, record: ParityRecord) -> str:
+def make_card(policy: Policy, info: PolicySpec, checkpoint_uri: str, record: ParityRecord) -> str:
     """The card as Markdown."""
     window = info.window
     return CARD.format(

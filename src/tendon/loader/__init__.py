@@ -1,7 +1,7 @@
 """From a converted dataset to batches: order, windows, loader. No torch."""
 
-from tendon.loader.choice import Means, Ordering
+from tendon.loader.choice import LoaderResources, SamplingOrder
 from tendon.loader.loader import Loader
 from tendon.loader.mixed import MixedLoader
 
-__all__ = ["Loader", "Means", "MixedLoader", "Ordering"]
+__all__ = ["Loader", "LoaderResources", "MixedLoader", "SamplingOrder"]

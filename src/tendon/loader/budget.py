@@ -1,4 +1,4 @@
-"""One memory budget, cut into the parts of the path, and the tier of frames that costs least within it. Pure.
+"""Divides one memory budget among the parts of a loader, and chooses the cheapest tier of frames that fits. Pure.
 
 Tiers: ``resident`` decodes every frame once and keeps it; ``block`` decodes a frame once per epoch; ``window`` keeps
 frames encoded and decodes those that a window asks for. Rows are steps; a row holds the low-dimensional features and,
@@ -19,10 +19,10 @@ SMALL = 1 << 20
 
 @dataclass(frozen=True)
 class Needs:
-    """What a loader is made of, in bytes and counts."""
+    """What a loader needs, in bytes and counts."""
 
     rows: int  # steps of all episodes
-    live_rows: int  # that the order has in play at once
+    live_rows: int  # of the episodes that the order reads from at the same time
     lowdim_row: int  # bytes
     frame_row: int  # bytes of the decoded frames of a step
     encoded: int  # bytes of all members
@@ -36,7 +36,7 @@ class Needs:
 
 @dataclass(frozen=True)
 class Shares:
-    """What each part may hold."""
+    """How much memory each part may use."""
 
     tier: Tier
     rows: int
@@ -46,7 +46,7 @@ class Shares:
 
 
 def share_out(needs: Needs, budget: int, ring: int, fetches: int, tier: Tier | Literal["auto"] = "auto") -> Shares:
-    """Cut the budget.
+    """Divide the budget.
 
     Raises:
         ConfigError: not even one batch fits; says how much would do.
@@ -79,7 +79,7 @@ def share_out(needs: Needs, budget: int, ring: int, fetches: int, tier: Tier | L
 
 
 def _squeezed(needs: Needs, budget: int, ring: int, fixed: int, in_flight: int, tier: Tier) -> Shares:
-    """Less than what is in play: units come and go, which is slow and right."""
+    """Too little for the episodes in use at a time: units are loaded again and again, which is slow but correct."""
     if needs.frame_row and tier != "block":
         tier = "window"
     elif tier == "resident":

@@ -1,9 +1,9 @@
-"""Blocks of shards on a local disk, so that the second epoch does not touch the store. Wraps another Bytes.
+"""Disk cache for blocks of shards, so that the second epoch does not read the store. Wraps another Bytes.
 
-One file per block of 4 MB, renamed into place when it is whole. Several processes may share the folder: a block is
-fetched by one of them while the others wait for it (flock, which ends with its process), and the bytes that lie there
-are counted in a file for all of them. What is needed last is thrown away first; a block that is needed later than all
-that is held is not kept. An error of the disk is said once, and reading goes on without it.
+One file per block of 4 MB, renamed into place when it is whole. Several processes may share the folder: one of them
+fetches a block while the others wait for it (flock, which ends with its process), and one file counts the bytes of all.
+The block that is needed last is evicted first; a block needed later than all cached ones is not kept. The first error of
+the disk is logged, and reading goes on without the cache.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from tendon.loader.fetch import Bytes
 log = logging.getLogger(__name__)
 
 BLOCK = 4 << 20
-COUNT_AGAIN = 64  # blocks after which what other processes wrote is counted
+COUNT_AGAIN = 64  # blocks after which the folder is counted again, because other processes write too
 
 Name = tuple[str, int]  # shard key, number of the block
 
 
 class CachedBytes:
-    """Reads through a folder of blocks."""
+    """Reads through a folder of cached blocks."""
 
     def __init__(self, source: Bytes, folder: Path, budget: int, sizes: Mapping[str, int]) -> None:
         """Read through ``folder``.
@@ -110,7 +110,7 @@ class CachedBytes:
         return whole
 
     def _wanted(self, name: Name) -> bool:
-        """Whether the block is needed sooner than something that is held, or there is room."""
+        """Whether there is room for the block, or a cached one is needed later."""
         with self._lock:
             if sum(self._held.values()) + BLOCK <= self._budget:
                 return True
@@ -119,7 +119,7 @@ class CachedBytes:
         return bool(held) and uses[0] < max(uses[1:])
 
     def _keep(self, name: Name, part: Path, size: int) -> None:
-        """Put a whole block in its place, and make room for it."""
+        """Make room for a whole block and rename it into place."""
         with self._counted() as total:
             total[0] += size - self._make_room(total[0] + size - self._budget)
             os.replace(part, self._path(name))
@@ -127,12 +127,12 @@ class CachedBytes:
                 self._held[name] = size
 
     def _make_room(self, size: int) -> int:
-        """Throw away at least so many bytes, as far as there are any; how many it were."""
+        """Evict blocks of at least so many bytes, if there are enough; return how many bytes that freed."""
         freed = 0
-        for anew in (False, True):  # what others have put there is counted when one's own is not enough
+        for count_first in (False, True):  # evict other processes' blocks only when those known here are not enough
             if freed >= size:
                 break
-            if anew:
+            if count_first:
                 self._count()
             with self._lock:
                 names = list(self._held)
@@ -161,7 +161,7 @@ class CachedBytes:
 
     @contextmanager
     def _counted(self) -> Iterator[list[int]]:
-        """The bytes that lie in the folder, for all processes; alone with them, they may be changed."""
+        """Lock the count of all processes' bytes in the folder. The caller may change it."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with open(self._folder / ".bytes", "a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -172,7 +172,7 @@ class CachedBytes:
             file.write(str(total[0]).encode())
 
     def _read_total(self, file: BinaryIO) -> int:
-        """As it was written last; counted anew now and then, since a process may have ended before it wrote."""
+        """The count as last written, or a new count now and then: a process may have been killed before it wrote."""
         file.seek(0)
         text = file.read()
         self._since_count -= 1
@@ -181,18 +181,18 @@ class CachedBytes:
         return self._count()
 
     def _count(self) -> int:
-        found: dict[Name, int] = {}
+        sizes: dict[Name, int] = {}
         by_name = {key.rsplit("/", 1)[-1]: key for key in self._sizes}
         for path in self._folder.glob("*/[0-9]*"):
             key = by_name.get(path.parent.name)
             if key is not None:
                 try:
-                    found[(key, int(path.name))] = path.stat().st_size
+                    sizes[(key, int(path.name))] = path.stat().st_size
                 except FileNotFoundError:
                     continue
         with self._lock:
-            self._held, self._since_count = found, COUNT_AGAIN
-        return sum(found.values())
+            self._held, self._since_count = sizes, COUNT_AGAIN
+        return sum(sizes.values())
 
     def _path(self, name: Name) -> Path:
         return self._folder / name[0].rsplit("/", 1)[-1] / f"{name[1]:06d}"

@@ -1,4 +1,4 @@
-"""What is asked of a loader: which windows in which order (it makes the stream), and the means (they do not)."""
+"""The settings of a loader: SamplingOrder, which defines the stream, and LoaderResources, which never change it."""
 
 from __future__ import annotations
 
@@ -14,34 +14,43 @@ GIB = 1 << 30
 
 
 @dataclass(frozen=True)
-class Means:
-    """With what the stream is made. Nothing here changes a single value of it."""
+class LoaderResources:
+    """Loader resources. None of them changes a batch.
 
-    memory_budget: int = 4 * GIB  # bytes, on top of what the process holds already
+    Example:
+        ``Loader(dataset, "train", deltas, 256, seed, resources=LoaderResources(memory_budget=8 << 30, threads=8))``
+    """
+
+    memory_budget: int = 4 * GIB  # bytes, on top of what the process uses already
     threads: int = 2  # that decode
-    processes: int = 0  # that make batches; 0: this one does
+    processes: int = 0  # worker processes that make batches; 0: this process makes them
     fetches: int = 16  # requests in flight
-    ahead: int | None = None  # batches made before they are asked for; None: 0 where all is at hand, else 3
+    ahead: int | None = None  # batches to prefetch; None: 0 when the whole dataset is in memory, else 3
     tier: Tier | Literal["auto"] = "auto"
-    cache: Path | None = None  # a folder on a local disk for blocks of a remote dataset
+    cache: Path | None = None  # a folder on a local disk that keeps blocks of a remote dataset
     cache_bytes: int = 64 * GIB
-    # called once with the memory of every batch, which is used again: to page-lock it for copies to a device that go on
-    # in the background. Such a batch must be held until its copy is done, for what nobody holds is written anew
+    # Called once with the memory of every batch buffer, to page-lock it for copies to a device in the background. Keep a
+    # reference to such a batch until its copy is done: a buffer without references is overwritten by a later batch.
     pin: Callable[[memoryview], None] | None = None
 
 
 @dataclass(frozen=True)
-class Ordering:
-    """In which order windows come."""
+class SamplingOrder:
+    """The order of the windows, and which of them come more often.
+
+    Example:
+        ``SamplingOrder("slots")`` for a recurrent policy: each row of the batch walks through an episode.
+    """
 
     kind: Literal["shuffled", "slots", "minestudio"] = "shuffled"
-    lanes: int | None = None  # None: 1 for sets of which the encoded members have less than 2 GiB, else 96
+    # The fields of this class are part of saved positions (Stream.plan): a renamed one makes old positions unreadable.
+    lanes: int | None = None  # None: 1 for datasets with less than 2 GiB of encoded members, else 96
     block: int = BLOCK_EPISODES
-    unit_bytes: int = 4 << 20  # neighbouring episodes are fetched and dealt to lanes together up to this size
+    unit_bytes: int = 4 << 20  # neighbouring episodes up to this size are fetched and dealt to lanes together
     weights: Mapping[str, float] = field(default_factory=dict)  # of episodes, by their id
-    repeated: Mapping[str, Sequence[int]] = field(default_factory=dict)  # steps that are listed again, by episode id
-    times: int = 1  # how often in addition
+    repeated: Mapping[str, Sequence[int]] = field(default_factory=dict)  # steps that come more often, by episode id
+    times: int = 1  # how many more times
 
 
-SHUFFLED = Ordering()
+SHUFFLED = SamplingOrder()
 ONE_LANE_BYTES = 2 * GIB

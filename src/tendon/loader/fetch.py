@@ -1,7 +1,7 @@
 """Bytes of a shard into a buffer: from a folder, over HTTP with presigned addresses, or through any Store.
 
 ``open_bytes(store)`` chooses. HTTP keeps one connection per thread, resumes at the received byte, tries again with
-jitter, and asks a second time when the first answer is slower than nearly all others were. Called by shelf.py.
+jitter, and asks a second time when the first answer is slower than nearly all others were. Called by unit_cache.py.
 """
 
 from __future__ import annotations
@@ -301,5 +301,5 @@ def _readable(connections: list[http.client.HTTPConnection], seconds: float) -> 
     by_file = {each.sock.fileno(): each for each in connections}
     for file in by_file:
         poll.register(file, select.POLLIN)
-    found = poll.poll(seconds * 1000)
-    return by_file[found[0][0]] if found else None
+    ready = poll.poll(seconds * 1000)
+    return by_file[ready[0][0]] if ready else None

@@ -1,4 +1,4 @@
-"""Encoded frames into their place: JPEGs by simplejpeg straight into the buffer, chunks of mp4 by PyAV.
+"""Decodes frames straight into their buffers: JPEGs with simplejpeg, chunks of mp4 with PyAV.
 
 Pixels are equal to those of data/video.py, the plain way. Both release the interpreter's lock, so threads help.
 """
@@ -20,9 +20,9 @@ def decode_jpeg_into(content: memoryview, out_HWC: np.ndarray) -> None:
         ValueError: it is no JPEG, or of another size.
     """
     space = "GRAY" if out_HWC.shape[2] == 1 else "RGB"
-    found = _decode_jpeg()(content, space, fastdct=False, fastupsample=False, buffer=out_HWC)
-    if found.shape != out_HWC.shape:
-        raise ValueError(f"a frame has the shape {found.shape}, the schema says {out_HWC.shape}")
+    decoded = _decode_jpeg()(content, space, fastdct=False, fastupsample=False, buffer=out_HWC)
+    if decoded.shape != out_HWC.shape:
+        raise ValueError(f"a frame has the shape {decoded.shape}, the schema says {out_HWC.shape}")
 
 
 def decode_mp4_into(content: memoryview, places: Mapping[int, Sequence[np.ndarray]]) -> None:
@@ -34,8 +34,8 @@ def decode_mp4_into(content: memoryview, places: Mapping[int, Sequence[np.ndarra
     import av
     from av.video.reformatter import VideoReformatter
 
-    last, found = max(places), 0
-    reformatter = VideoReformatter()  # one for all frames: what it works out for the first holds for the others
+    last, num_decoded = max(places), 0
+    reformatter = VideoReformatter()  # one for all frames: its setup for the first frame serves the others
     with av.open(io.BytesIO(content)) as container:
         stream: Any = container.streams.video[0]
         stream.thread_type, stream.thread_count = "NONE", 1
@@ -44,10 +44,10 @@ def decode_mp4_into(content: memoryview, places: Mapping[int, Sequence[np.ndarra
                 pixels = _pixels(reformatter.reformat(frame, format="rgb24"))
                 for place in places[i]:
                     place[...] = pixels
-                found += 1
+                num_decoded += 1
             if i >= last:
                 break
-    if found != len(places):
+    if num_decoded != len(places):
         raise ValueError(f"a chunk of video ends before frame {last}")
 
 

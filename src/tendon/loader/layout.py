@@ -1,6 +1,6 @@
-"""Where the bytes of the wanted members lie: parts of episodes, joined into units that are fetched together.
+"""Byte ranges of the members that a loader reads. Members of neighbouring episodes form units, fetched together.
 
-Made once per loader from the dataset's index. Pure arithmetic on columns; reading is in fetch.py. Axes: E episodes.
+Built once per loader from the dataset's index. Pure arithmetic on columns; fetch.py does the reading. Axes: E episodes.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ JOIN_GAP = 128 << 10  # bytes between two members that are read rather than skip
 
 
 @dataclass(frozen=True)
-class Part:
+class ShardMember:
     """One member of one episode inside its shard."""
 
-    episode: int  # place among the loader's episodes
-    member: str
+    episode: int  # index among the loader's episodes
+    name: str  # such as lowdim.npy
     offset: int
     size: int
     crc32c: int
@@ -36,16 +36,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Range:
-    """Parts of one shard that are read at once."""
+    """Neighbouring members of one shard, fetched in one read."""
 
     shard: int
     start: int
     end: int
-    parts: tuple[Part, ...]
+    members: tuple[ShardMember, ...]
 
 
-class Layout:
-    """The members that a set of features and cameras needs, of some episodes in the order of their number."""
+class ShardLayout:
+    """Where in the shards the selected features and cameras of the selected episodes are stored."""
 
     def __init__(self, dataset: Dataset, rows: Rows, lowdim: bool, cameras: Sequence[Camera], unit_bytes: int) -> None:
         self.dataset, self.rows, self.cameras = dataset, rows, tuple(cameras)
@@ -75,9 +75,8 @@ class Layout:
             self.bytes_E += sizes
         for columns in self._chunks.values():
             self.bytes_E += np.array([int(sizes.sum()) for sizes in columns[1]], np.int64)
-        self.unit_start = _units(
-            self.shard, self.bytes_E, unit_bytes
-        )  # first episode of every unit, and the number of episodes
+        # first episode of every unit, then the number of episodes
+        self.unit_start = _unit_starts(self.shard, self.bytes_E, unit_bytes)
         self.unit_of = np.repeat(np.arange(self.num_units), np.diff(self.unit_start))
 
     @property
@@ -107,62 +106,66 @@ class Layout:
         return first, num, skip
 
     def ranges(self, unit: int) -> list[Range]:
-        """What is read for a unit: members that lie close together are one range."""
-        parts = sorted(
-            (part for episode in self.episodes(unit) for part in self.parts(episode)), key=lambda p: p.offset
-        )
-        found: list[list[Part]] = []
+        """The reads of a unit. Members with a small gap between them share one read."""
+        members = [member for episode in self.episodes(unit) for member in self.members(episode)]
+        members.sort(key=lambda member: member.offset)
+        runs: list[list[ShardMember]] = []
         end = -1
-        for part in parts:
-            if found and part.offset - end <= JOIN_GAP:
-                found[-1].append(part)
+        for member in members:
+            if runs and member.offset - end <= JOIN_GAP:
+                runs[-1].append(member)
             else:
-                found.append([part])
-            end = part.offset + part.size
+                runs.append([member])
+            end = member.offset + member.size
         shard = int(self.shard[self.unit_start[unit]])
-        return [Range(shard, own[0].offset, own[-1].offset + own[-1].size, tuple(own)) for own in found]
+        return [range_of(shard, run) for run in runs]
 
-    def parts(self, episode: int) -> list[Part]:
+    def members(self, episode: int) -> list[ShardMember]:
         """The members of an episode."""
-        parts = [
-            Part(episode, member, int(offset[episode]), int(size[episode]), int(crc[episode]))
-            for member, (offset, size, crc) in self._columns.items()
+        members = [
+            ShardMember(episode, name, int(offset[episode]), int(size[episode]), int(crc[episode]))
+            for name, (offset, size, crc) in self._columns.items()
         ]
-        for member, columns in self._chunks.items():
+        for name, columns in self._chunks.items():
             chunks = zip(*(column[episode].tolist() for column in columns), strict=True)
-            parts += [Part(episode, f"{member}.{i:04d}.{MP4}", *chunk) for i, chunk in enumerate(chunks)]
-        return parts
+            members += [ShardMember(episode, f"{name}.{i:04d}.{MP4}", *chunk) for i, chunk in enumerate(chunks)]
+        return members
 
-    def part(self, episode: int, member: str) -> Part:
+    def member(self, episode: int, name: str) -> ShardMember:
         """One member of an episode."""
-        return next(part for part in self.parts(episode) if part.member == member)
+        return next(member for member in self.members(episode) if member.name == name)
 
     def key(self, shard: int) -> str:
         """The key of a shard in the dataset's store."""
         return self.dataset.manifest.shards[shard].key
 
-    def damaged(self, part: Part, why: str) -> DataError:
-        """The error of a member that cannot be had: shard, member, offset, episode, source file."""
-        row, manifest = self.rows[part.episode], self.dataset.manifest
+    def damaged(self, member: ShardMember, why: str) -> DataError:
+        """The error for a member that cannot be read. It names shard, member, offset, episode and source file."""
+        row, manifest = self.rows[member.episode], self.dataset.manifest
         source = manifest.sources[0].uri if manifest.sources else "its source"
-        where = f"{join(self.dataset.uri, self.key(row.shard))}, member ep_{row.index:08d}.{part.member}"
+        where = f"{join(self.dataset.uri, self.key(row.shard))}, member ep_{row.index:08d}.{member.name}"
         return DataError(
             "a shard is missing or damaged",
-            where=f"{where}, offset {part.offset}, episode {row.episode_id} of {source}",
+            where=f"{where}, offset {member.offset}, episode {row.episode_id} of {source}",
             why=why,
             fix="delete the shard and the dataset's manifest.json, then convert again: only what is missing is made; "
             "or leave the episode out (data.skip_episodes)",
         )
 
 
+def range_of(shard: int, members: Sequence[ShardMember]) -> Range:
+    """One read from the first of ``members`` to the last; they are sorted by offset."""
+    return Range(shard, members[0].offset, members[-1].offset + members[-1].size, tuple(members))
+
+
 def as_stored(rows: Rows) -> Rows:
-    """The episodes in the order in which they lie in the shards, so that neighbours are fetched together."""
+    """The episodes in their order within the shards, so that neighbours can be fetched together."""
     offset, shard = rows.column(f"{LOWDIM}/offset"), rows.column("shard")
     return rows.chosen(np.lexsort((offset.to_numpy(), shard.to_numpy())))
 
 
 def _flat(dataset: Dataset, name: str, number: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A column of lists: all values, and per episode the first of its own and how many it has."""
+    """A column of lists as one array: all values, then per episode the index of its first value and their count."""
     column = dataset.table.column(name).combine_chunks()
     flat, offsets = column.flatten().to_numpy(zero_copy_only=False), column.offsets.to_numpy().astype(np.int64)
     offsets = offsets - offsets[0]
@@ -174,12 +177,13 @@ def _lists(dataset: Dataset, name: str, number: np.ndarray) -> list[np.ndarray]:
     return [flat[at : at + count] for at, count in zip(first.tolist(), num.tolist(), strict=True)]
 
 
-def _units(shard: np.ndarray, size: np.ndarray, most: int) -> np.ndarray:
-    starts, held = [0], 0
-    for episode in range(len(shard)):
-        new_shard = episode and shard[episode] != shard[episode - 1]
-        if episode and (new_shard or held + size[episode] > most):
+def _unit_starts(shard_E: np.ndarray, bytes_E: np.ndarray, max_bytes: int) -> np.ndarray:
+    # Units decide which episodes are dealt to a lane together: another rule here is another order of windows.
+    starts, unit_bytes = [0], 0
+    for episode in range(len(shard_E)):
+        new_shard = episode and shard_E[episode] != shard_E[episode - 1]
+        if episode and (new_shard or unit_bytes + bytes_E[episode] > max_bytes):
             starts.append(episode)
-            held = 0
-        held += int(size[episode])
-    return np.array([*starts, len(shard)], np.int64)
+            unit_bytes = 0
+        unit_bytes += int(bytes_E[episode])
+    return np.array([*starts, len(shard_E)], np.int64)

@@ -1,4 +1,4 @@
-"""How long each border of the path waited for the one before it, and one sentence when that is too long."""
+"""Seconds that each stage of the loader waited for the one before it, and a sentence when that is too long."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 TOO_MUCH = 0.3  # share of its time that the consumer may wait
-ENOUGH_S = 10.0  # before anything is said
+ENOUGH_S = 10.0  # before the first warning
 KNOBS = {
     "fetch": "reading from the store is the bottleneck: raise fetches, or give the loader a disk cache",
     "decode": "decoding is the bottleneck: raise threads or processes, or memory_budget so that frames stay decoded",
@@ -20,7 +20,7 @@ BORDERS = (*KNOBS, "consumer_wait", "ring_full")
 
 @dataclass
 class Meter:
-    """Seconds by border. Added to from several threads."""
+    """Seconds by stage. Several threads add to it."""
 
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(BORDERS, 0.0))
     started: float = field(default_factory=time.monotonic)
@@ -30,7 +30,7 @@ class Meter:
 
     @contextmanager
     def waiting(self, border: str) -> Iterator[None]:
-        """Count the time inside, without what is counted at another border meanwhile."""
+        """Count the time inside, without the part that is counted at another stage meanwhile."""
         began, before = time.monotonic(), getattr(self._own, "counted", 0.0)
         self._own.counted = 0.0
         try:
@@ -41,7 +41,7 @@ class Meter:
             self._own.counted = before + took
 
     def restart(self) -> None:
-        """Begin to count again, such as after what is only slow at first."""
+        """Begin to count again, such as after a slow start."""
         with self._lock:
             self.seconds, self.started = dict.fromkeys(BORDERS, 0.0), time.monotonic()
 
@@ -51,7 +51,7 @@ class Meter:
             self.seconds[border] += seconds
 
     def metrics(self) -> dict[str, float]:
-        """For the log: seconds at every border and the consumer's share."""
+        """For the log: seconds at every stage, and the share of its time that the consumer waited."""
         return {f"loader/{name}_s": round(value, 4) for name, value in self.seconds.items()} | {
             "loader/wait_share": round(self.share, 4)
         }
@@ -62,7 +62,7 @@ class Meter:
         return self.seconds["consumer_wait"] / max(time.monotonic() - self.started, 1e-9)
 
     def bottleneck(self) -> str | None:
-        """One sentence when the consumer waits too much: what is slow, and its knob."""
+        """One sentence when the consumer waits too much: the slowest stage, and the setting that helps."""
         if self.share <= TOO_MUCH:
             return None
         behind = {name: self.seconds[name] for name in KNOBS}

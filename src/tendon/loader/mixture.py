@@ -1,7 +1,7 @@
-"""Several datasets in one stream: which dataset stands at a position, and how far into its own stream that is.
+"""Several datasets in one stream: the dataset at each position, and the position within that dataset's own stream.
 
-A fixed pattern of 4096 positions repeats, so any 4096 positions in a row, wherever they begin, hold exactly the counts
-nearest to the weights. Weights are therefore rounded to 1/4096. Pure; O(1) from any position.
+A fixed pattern of 4096 positions repeats, so any 4096 positions in a row hold exactly the counts nearest to the weights,
+wherever they begin. Weights are therefore rounded to 1/4096. Pure; O(1) from any position.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tendon.loader.order import keyed_order
 PERIOD = 4096
 
 
-class Mixture:
+class DatasetMixture:
     """The pattern of a list of weights."""
 
     def __init__(self, weights: Sequence[float], seed: int, *, stratified: bool = False) -> None:
@@ -24,35 +24,35 @@ class Mixture:
 
         Args:
             weights: one per dataset, in any unit.
-            seed: of the places inside the pattern.
+            seed: of the order inside the pattern.
             stratified: spread every dataset evenly, so that each batch has nearly the same counts.
 
         Raises:
             ConfigError: a weight is negative, not finite, or too small to be seen in 4096 samples.
         """
         self.counts = counts_of(weights)
-        names = np.repeat(np.arange(len(self.counts)), self.counts)
+        datasets = np.repeat(np.arange(len(self.counts)), self.counts)
         if stratified:
             nth = np.concatenate([np.arange(count) for count in self.counts])
-            places = np.argsort((nth + 0.5) / self.counts[names], kind="stable")
-            self._pattern = names[places]
+            order = np.argsort((nth + 0.5) / self.counts[datasets], kind="stable")
+            self._pattern = datasets[order]
         else:
-            self._pattern = names[keyed_order(PERIOD, seed, 4096)]
-        own = np.zeros(PERIOD, np.int64)
+            self._pattern = datasets[keyed_order(PERIOD, seed, 4096)]  # 4096 is a salt here: never change it
+        # how many samples of the same dataset come before each position of the pattern
+        self._before = np.zeros(PERIOD, np.int64)
         for dataset in range(len(self.counts)):
-            places = np.flatnonzero(self._pattern == dataset)
-            own[places] = np.arange(len(places))
-        self._before = own
+            at = np.flatnonzero(self._pattern == dataset)
+            self._before[at] = np.arange(len(at))
 
     def at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Dataset and position in that dataset's own stream."""
+        """The dataset of every position, and the position in that dataset's own stream."""
         periods, inside = np.divmod(positions, PERIOD)
         datasets = self._pattern[inside]
         return datasets, periods * self.counts[datasets] + self._before[inside]
 
 
 def counts_of(weights: Sequence[float]) -> np.ndarray:
-    """How many of 4096 samples each dataset gives: largest remainders."""
+    """How many of 4096 samples come from each dataset, by the method of largest remainders."""
     shares = np.asarray(weights, np.float64)
     if not len(shares) or not np.isfinite(shares).all() or (shares < 0).any() or not shares.sum():
         raise ConfigError(

@@ -16,15 +16,15 @@ from functools import cached_property
 import numpy as np
 
 MASK = (1 << 64) - 1
-EPOCHS_KEPT = 2  # a batch may lie across the border of two
-SPAN = 1 << 14  # positions that are worked out at once, at most two epochs
+EPOCHS_KEPT = 2  # a batch may hold the end of one epoch and the start of the next
+SPAN = 1 << 14  # positions that are computed at once, at most two epochs
 SPANS_KEPT = 8
-FEW = 1 << 11  # keys that numpy sorts as fast
+FEW = 1 << 11  # for fewer keys numpy's sort is as fast
 LANES, BLOCK_EPISODES = 96, 24  # 98 % of the ideal number of episodes in a batch of 256
 
 
 def splitmix64(values: np.ndarray) -> np.ndarray:
-    """Mix 64-bit integers so that neighbours share nothing; a bijection."""
+    """Mix 64-bit integers; neighbours become unrelated. A bijection. Its constants define every stream: never change them."""
     z = values + np.uint64(0x9E3779B97F4A7C15)
     z ^= z >> np.uint64(30)
     z *= np.uint64(0xBF58476D1CE4E5B9)
@@ -48,9 +48,9 @@ def keyed_order(num: int, *salts: int) -> np.ndarray:
 
 
 def argsort(keys: np.ndarray) -> np.ndarray:
-    """The order of 64-bit keys that are spread evenly and no two of them equal, in half the time of numpy's.
+    """The argsort of 64-bit keys that are spread evenly and all different, in half the time of numpy's.
 
-    Two rounds of radix sort by the upper 32 bits, then the few neighbours that agree in them are put right.
+    Two rounds of radix sort by the upper 32 bits, then the few neighbours with equal upper bits are sorted.
     """
     if len(keys) < FEW:
         return np.argsort(keys)
@@ -74,13 +74,13 @@ class Units:
 
     @classmethod
     def single(cls, windows_per_episode: np.ndarray) -> Units:
-        """Every episode a unit of its own."""
+        """Units of one episode each."""
         counts = np.asarray(windows_per_episode, np.int64)
         return cls(np.concatenate([[0], np.cumsum(counts)]), np.ones(len(counts), np.int64))
 
 
 class Order:
-    """Which window stands at which position of the endless stream. Its caches change speed, never the answer."""
+    """The window at every position of the endless stream. The caches change speed, never a result."""
 
     def __init__(
         self, num_windows: int, seed: int, lanes: int = 1, units: Units | None = None, block: int = BLOCK_EPISODES
@@ -156,7 +156,7 @@ class Order:
 
 
 class _Permutation:
-    """An epoch whose windows are permuted as one."""
+    """An epoch that is one permutation of all windows."""
 
     def __init__(self, num_windows: int, seed: int, epoch: int, units: int) -> None:
         self._size, self._salts, self._units = num_windows, (seed, epoch, 0), units
@@ -176,7 +176,7 @@ class _Permutation:
 
 
 class _Lanes:
-    """An epoch whose units are dealt to lanes; each lane is a row of blocks."""
+    """An epoch whose units are dealt to lanes; each lane is a sequence of blocks."""
 
     def __init__(self, units: Units, seed: int, epoch: int, lanes: int, block: int) -> None:
         self._units, self._seed, self._epoch, self._num = units, seed, epoch, lanes
@@ -184,9 +184,9 @@ class _Lanes:
         dealt = self._dealt(keyed_order(len(sizes), seed, epoch, 0), sizes.tolist(), lanes)
         self._blocks: list[list[int]] = []  # units of every block
         lane_of_block, start_of_block, lengths = [], [], []
-        for lane, own in enumerate(dealt):
+        for lane, units_of_lane in enumerate(dealt):
             at = held = 0
-            for unit in own:
+            for unit in units_of_lane:
                 if not at or held >= block:
                     lane_of_block.append(lane)
                     start_of_block.append(at)
@@ -212,13 +212,13 @@ class _Lanes:
     def _dealt(order: np.ndarray, sizes: list[int], lanes: int) -> list[list[int]]:
         """Each unit to the shortest lane; a tie goes to the first. Units without windows are left out."""
         heap = [(0, lane) for lane in range(lanes)]
-        own: list[list[int]] = [[] for _ in range(lanes)]
+        units_by_lane: list[list[int]] = [[] for _ in range(lanes)]
         for unit in order.tolist():
             if sizes[unit]:
                 length, lane = heap[0]
-                own[lane].append(unit)
+                units_by_lane[lane].append(unit)
                 heapq.heapreplace(heap, (length + sizes[unit], lane))
-        return own
+        return units_by_lane
 
     def between(self, begin: int, end: int) -> np.ndarray:
         """The windows at positions ``[begin, end)`` of the epoch."""

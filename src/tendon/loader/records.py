@@ -1,4 +1,4 @@
-"""Members of episodes as they lie in the shards, by number, without a copy: for tools that want bytes, not windows.
+"""Members of episodes by number, without a copy: for tools that want bytes, not windows.
 
 A local dataset is mapped into memory; every member is verified by its crc32c when it is handed out.
 """

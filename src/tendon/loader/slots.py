@@ -1,7 +1,7 @@
 """Orders for recurrent policies: each row of the batch walks through an episode window by window.
 
-``Slots`` is ours: nothing lost, doubled or broken, a new keyed order every epoch. ``minestudio_batches`` is MineStudio's
-sampler as it is, with what it loses. Both are functions of the number of windows per episode.
+``Slots`` loses, doubles and splits nothing, and has a new keyed order every epoch. ``minestudio_batches`` is MineStudio's
+sampler, which loses windows. Both depend on the number of windows per episode alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tendon.loader.order import keyed_order
 
 @dataclass(frozen=True)
 class _Stay:
-    """An episode in a slot."""
+    """The batches during which an episode is in a slot."""
 
     begin: int  # the batch of its first window
     end: int
@@ -53,8 +53,8 @@ class Slots:
         batches, slots = np.divmod(positions, self.num_slots)
         if len(batches):
             self._cover(int(batches.min()), int(batches.max()))
-        found = [self._window(b, s) for b, s in zip(batches.tolist(), slots.tolist(), strict=True)]
-        return np.array(found, np.int64)
+        windows = [self._window(b, s) for b, s in zip(batches.tolist(), slots.tolist(), strict=True)]
+        return np.array(windows, np.int64)
 
     def _window(self, batch: int, slot: int) -> int:
         for stay in self._stays[slot]:
@@ -148,8 +148,8 @@ def minestudio_batches(windows_per_episode: Sequence[int], batch_size: int, rank
                 slots[i] = pieces.popleft()
         batch = []
         for slot in slots:
-            found = [slot, *slots] if slot else [other for other in slots if other]
-            if not found:
+            filled_slots = [slot, *slots] if slot else [other for other in slots if other]
+            if not filled_slots:
                 return batches
-            batch.append(found[0].popleft())
+            batch.append(filled_slots[0].popleft())
         batches.append(batch)

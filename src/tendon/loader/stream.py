@@ -1,7 +1,7 @@
-"""The endless stream of windows that a loader makes: which window stands where, and which positions are a rank's.
+"""The endless stream of windows of a loader: which window has which position, and which positions belong to a rank.
 
-Joins order, emphasis and the table of windows; a function of dataset, seed and what is asked for, never of the means.
-Called by loader.py. Axes: B windows, E episodes.
+Joins sampling order, sample weights and window table. It depends on the dataset, the seed and the StreamSpec, never on
+the LoaderResources. Called by loader.py. Axes: B windows, E episodes.
 """
 
 from __future__ import annotations
@@ -13,64 +13,64 @@ import numpy as np
 
 from tendon.data.dataset import Dataset
 from tendon.data.manifest import digest_of
-from tendon.loader import mistakes
-from tendon.loader.choice import ONE_LANE_BYTES, Ordering
-from tendon.loader.emphasis import Emphasis, emphasis
-from tendon.loader.layout import Layout
+from tendon.loader import argument_checks
+from tendon.loader.choice import ONE_LANE_BYTES, SamplingOrder
+from tendon.loader.layout import ShardLayout
 from tendon.loader.order import LANES, Order, Units
+from tendon.loader.sample_weights import SampleWeights, sample_weights
 from tendon.loader.slots import MineStudioOrder, Slots
 from tendon.loader.windows import Span, WindowTable
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What makes the stream, besides dataset and seed."""
+class StreamSpec:
+    """The settings that define the stream, besides dataset and seed."""
 
     split: str
     spans: Mapping[str, Span]
     skip_episodes: Sequence[str]
     drop_n_last_frames: int
-    ordering: Ordering
+    ordering: SamplingOrder
     batch_size: int
     rank: int
     world: int
 
 
 class Stream:
-    """Positions in, episodes and steps out."""
+    """Maps positions of the stream to episodes and steps."""
 
-    def __init__(self, dataset: Dataset, layout: Layout, table: WindowTable, asked: Asked, seed: int) -> None:
+    def __init__(self, dataset: Dataset, layout: ShardLayout, table: WindowTable, spec: StreamSpec, seed: int) -> None:
         """Order the windows of ``table``.
 
         Raises:
             ConfigError: a weight is not usable, or nothing is left.
         """
-        self.table, self._layout, self._asked = table, layout, asked
-        self.ordering, self.shuffled = asked.ordering, asked.ordering.kind == "shuffled"
-        self._emphasis = self._emphasised(dataset)
+        self.table, self._layout, self._spec = table, layout, spec
+        self.ordering, self.shuffled = spec.ordering, spec.ordering.kind == "shuffled"
+        self._weights = self._sample_weights(dataset)
         self.order = self._ordered(seed)
         self.num_windows = self.order.num_windows
 
     @property
     def plan(self) -> str:
-        """A digest of all that makes the stream, besides dataset and seed."""
-        asked, ordering = self._asked, asdict(self.ordering)
+        """A digest of the settings that define the stream. Saved positions hold it: its keys must stay as they are."""
+        spec, ordering = self._spec, asdict(self.ordering)
         ordering |= {"lanes": self.order.lanes, "repeated": {k: list(v) for k, v in self.ordering.repeated.items()}}
-        found: dict[str, object] = {
-            "split": asked.split,
-            "skip": sorted(asked.skip_episodes),
-            "spans": {name: asdict(span) for name, span in sorted(asked.spans.items())},
+        settings: dict[str, object] = {
+            "split": spec.split,
+            "skip": sorted(spec.skip_episodes),
+            "spans": {name: asdict(span) for name, span in sorted(spec.spans.items())},
             "stride": self.table.stride,
-            "drop": asked.drop_n_last_frames,
+            "drop": spec.drop_n_last_frames,
             "ordering": ordering,
         }
         if not self.shuffled:
-            found["slots"] = asked.batch_size
-        return digest_of(found)[:16]
+            settings["slots"] = spec.batch_size
+        return digest_of(settings)[:16]
 
     def positions(self, first: int) -> np.ndarray:
-        """Where this rank's windows of the batch at ``first`` stand in the stream."""
-        rank, world, size = self._asked.rank, self._asked.world, self._asked.batch_size
+        """The positions of this rank's windows in the batch that begins at position ``first``."""
+        rank, world, size = self._spec.rank, self._spec.world, self._spec.batch_size
         if self.shuffled:
             return np.arange(first + (rank - first) % world, first + size, world)
         begin, end = (size * r // world for r in (rank, rank + 1))
@@ -79,71 +79,72 @@ class Stream:
     def located(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Episode and t of the windows at positions."""
         items = self.order.at(positions)
-        if self._emphasis is not None:
-            items = self._emphasis.windows(items, positions // self.num_windows)
+        if self._weights is not None:
+            items = self._weights.windows(items, positions // self.num_windows)
         return self.table.locate(items)
 
     def located_run(self, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Episode and t of this rank's windows among those at ``[first, first + count)``; ranks take turns from there."""
-        if self._emphasis is not None:
-            return self.located(np.arange(first + self._asked.rank, first + count, self._asked.world))
-        return self.table.locate(self.order.windows(first, count)[self._asked.rank :: self._asked.world])
+        """Episode and t of this rank's windows at positions ``[first, first + count)``; ranks take turns from there."""
+        if self._weights is not None:
+            return self.located(np.arange(first + self._spec.rank, first + count, self._spec.world))
+        return self.table.locate(self.order.windows(first, count)[self._spec.rank :: self._spec.world])
 
     def without(
         self, bad: set[int], positions: np.ndarray, episodes_B: np.ndarray, t_B: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Windows of bad episodes replaced by the next window of the order that is not bad."""
+        """Replace windows of bad episodes by the next window of the order that is not bad."""
         if not bad:
             return episodes_B, t_B
         unusable = np.fromiter(bad, np.int64)
         positions, episodes_B, t_B = positions.copy(), episodes_B.copy(), t_B.copy()
-        while (wrong := np.isin(episodes_B, unusable)).any():
-            positions[wrong] += 1 if self.shuffled else self._asked.batch_size
-            episodes_B[wrong], t_B[wrong] = self.located(positions[wrong])
+        while (is_bad := np.isin(episodes_B, unusable)).any():
+            positions[is_bad] += 1 if self.shuffled else self._spec.batch_size  # a slot stays in its column
+            episodes_B[is_bad], t_B[is_bad] = self.located(positions[is_bad])
         return episodes_B, t_B
 
     def next_use(self, units: np.ndarray, now: int, look_ahead: int) -> np.ndarray:
-        """The position at which each unit is needed next; of orders that only tell what is near, as far as that."""
+        """The position at which each unit is needed next. Orders of slots are searched ``look_ahead`` positions far."""
         if isinstance(self.order, Order):
             return self.order.next_use(units, now)
         episodes, _ = self.located(np.arange(now, now + look_ahead))
-        soon, where = np.unique(self._layout.unit_of[episodes], return_index=True)
-        at = np.searchsorted(soon, units).clip(max=len(soon) - 1)
-        return np.where(soon[at] == units, where[at], np.iinfo(np.int64).max)
+        used_units, first_use = np.unique(self._layout.unit_of[episodes], return_index=True)
+        at = np.searchsorted(used_units, units).clip(max=len(used_units) - 1)
+        return np.where(used_units[at] == units, first_use[at], np.iinfo(np.int64).max)
 
     @property
     def in_play(self) -> float:
-        """The share of the episodes that the order has in play at once, for this rank."""
-        order, world, num = self.order, self._asked.world, len(self._layout.rows)
+        """The share of the episodes that this rank reads from at the same time."""
+        order, world, num = self.order, self._spec.world, len(self._layout.rows)
         if isinstance(order, Order):
             if order.lanes == 1:
                 return 1.0
-            mine = -(-order.lanes // world) if order.lanes % world == 0 else order.lanes
-            return min(1.0, 2 * mine * order.block / num)
-        return min(1.0, 2 * -(-self._asked.batch_size // world) / num)
+            # ranks take turns: only where the lanes can be dealt evenly does each rank read its own ones alone
+            lanes = -(-order.lanes // world) if order.lanes % world == 0 else order.lanes
+            return min(1.0, 2 * lanes * order.block / num)
+        return min(1.0, 2 * -(-self._spec.batch_size // world) / num)
 
-    def _emphasised(self, dataset: Dataset) -> Emphasis | None:
+    def _sample_weights(self, dataset: Dataset) -> SampleWeights | None:
         ordering = self.ordering
         if not ordering.weights and not ordering.repeated:
             return None
-        places = {name: i for i, name in enumerate(self._layout.rows.ids())}
-        mistakes.check_ordering(ordering, places, dataset, self._asked.split)
-        weights = {places[name]: weight for name, weight in ordering.weights.items() if name in places}
-        repeated = {places[name]: steps for name, steps in ordering.repeated.items() if name in places}
-        found = emphasis(self.table, weights, repeated, ordering.times)
-        if not found.num_items:
-            raise mistakes.no_window(dataset, self._asked.split, self._layout.rows)
-        return found
+        index_of = {name: i for i, name in enumerate(self._layout.rows.ids())}
+        argument_checks.check_sampling_order(ordering, index_of, dataset, self._spec.split)
+        weights = {index_of[name]: weight for name, weight in ordering.weights.items() if name in index_of}
+        repeated = {index_of[name]: steps for name, steps in ordering.repeated.items() if name in index_of}
+        weighted = sample_weights(self.table, weights, repeated, ordering.times)
+        if not weighted.num_items:
+            raise argument_checks.no_window(dataset, self._spec.split, self._layout.rows)
+        return weighted
 
     def _ordered(self, seed: int) -> Order | Slots | MineStudioOrder:
-        ordering, size = self.ordering, self._asked.batch_size
-        counts = self.table.counts if self._emphasis is None else self._emphasis.counts
+        ordering, size = self.ordering, self._spec.batch_size
+        counts = self.table.counts if self._weights is None else self._weights.counts
         if ordering.kind == "slots":
             return Slots(counts, size, seed)
         if ordering.kind == "minestudio":
-            order = MineStudioOrder(counts.tolist(), size, self._asked.world)
+            order = MineStudioOrder(counts.tolist(), size, self._spec.world)
             if not order.num_windows:
-                raise mistakes.too_few_windows(int(counts.sum()), size)
+                raise argument_checks.too_few_windows(int(counts.sum()), size)
             return order
         starts = np.concatenate([[0], np.cumsum(counts)])
         units = Units(starts[self._layout.unit_start], np.diff(self._layout.unit_start))

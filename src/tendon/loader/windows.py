@@ -1,7 +1,7 @@
-"""A window is (episode, t, deltas per feature): the arithmetic that turns windows into row numbers and masks. Pure.
+"""A window is (episode, t, deltas per feature). This file turns windows into row numbers and masks. Pure.
 
-Deltas are steps relative to t, as in LeRobot; rules.py says the same in the words of the other readers. An edge says
-what a delta beyond the episode gives. Axes: B windows, W deltas, E episodes.
+Deltas are steps relative to t, as in LeRobot; window_presets.py has those of other data loaders. An edge rule says what a
+delta beyond the episode gives. Axes: B windows, W deltas, E episodes.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Literal
 
 import numpy as np
 
-TABLE_WINDOWS = 1 << 24  # up to so many, the episode of a window is looked up rather than searched
+TABLE_WINDOWS = 1 << 24  # up to so many windows, a table holds the episode of each; above, it is searched
 
 Edge = Literal["repeat", "zero", "none"]  # the nearest step, zeros, or no such window at all
 
 
 @dataclass(frozen=True)
 class Span:
-    """The deltas of one feature and what happens before the first and after the last step of an episode."""
+    """The deltas of one feature, and the edge rules before the first and after the last step of an episode."""
 
     deltas: tuple[int, ...]
     before: Edge = "repeat"
@@ -59,40 +59,42 @@ class WindowTable:
 def window_table(
     lengths: Sequence[int] | np.ndarray, spans: Iterable[Span], stride: int = 1, drop_n_last_frames: int = 0
 ) -> WindowTable:
-    """The windows of episodes of these lengths; the edge ``none`` takes windows away, the others never do.
+    """The windows of episodes of these lengths. The edge ``none`` removes windows that reach over it; others never do.
 
     Args:
         lengths: steps of every episode.
         spans: of all features.
-        stride: steps between the windows of an episode; the last may reach beyond its end.
+        stride: steps between the windows of an episode; its last window may reach beyond its end.
         drop_n_last_frames: no window begins at the last n steps, as with LeRobot's Diffusion Policy.
     """
     spans = list(spans)
     lengths_E = np.asarray(lengths, np.int64)
-    first = max([0, *(-min(span.deltas) for span in spans if span.before == "none")])
-    behind = max([0, *(max(span.deltas) for span in spans if span.after == "none")])
-    counts = np.maximum(lengths_E - first - max(behind, drop_n_last_frames), 0)
+    first_t = max([0, *(-min(span.deltas) for span in spans if span.before == "none")])
+    lost_at_end = max([0, *(max(span.deltas) for span in spans if span.after == "none")])
+    counts = np.maximum(lengths_E - first_t - max(lost_at_end, drop_n_last_frames), 0)
     counts = -(-counts // stride)
     rows = np.cumsum(lengths_E) - lengths_E
-    starts = np.cumsum(counts) - counts  # an episode without windows shares its start with the next, which locate finds
-    t0 = np.full(len(lengths_E), first)
+    starts = (
+        np.cumsum(counts) - counts
+    )  # an episode without windows has the start of the next one, which locate returns
+    t0 = np.full(len(lengths_E), first_t)
     return WindowTable(rows, lengths_E, t0, starts, counts, int(counts.sum()), stride)
 
 
 def steps_of(t_B: np.ndarray, length_B: np.ndarray, deltas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Steps inside their episodes ``[B, W]``, and which of them are padding ``[B, W]`` (True: beyond the episode)."""
-    wanted = t_B[:, None] + deltas
-    steps = np.minimum(np.maximum(wanted, 0), length_B[:, None] - 1)
-    return steps, steps != wanted
+    """Steps clipped to their episodes ``[B, W]``, and which of them are padding ``[B, W]`` (True: beyond the episode)."""
+    unclipped = t_B[:, None] + deltas
+    steps = np.minimum(np.maximum(unclipped, 0), length_B[:, None] - 1)
+    return steps, steps != unclipped
 
 
 def spans_of(
     deltas: Mapping[str, Sequence[int]], edges: Mapping[str, Edge | tuple[Edge, Edge]] | None = None
 ) -> dict[str, Span]:
-    """One span per feature; an edge may be one rule or a pair (before, after)."""
+    """One span per feature; an edge is one rule or a pair (before, after)."""
     spans = {}
-    for name, own in deltas.items():
+    for name, feature_deltas in deltas.items():
         edge = (edges or {}).get(name, "repeat")
         before, after = (edge, edge) if isinstance(edge, str) else edge
-        spans[name] = Span(tuple(int(delta) for delta in own), before, after)
+        spans[name] = Span(tuple(int(delta) for delta in feature_deltas), before, after)
     return spans

@@ -18,7 +18,7 @@ Shape = int | tuple[int, ...]  # of one step of a feature: D, (C, L) of a scan, 
 Memory = Any  # a tree of tensors with a leading batch axis, or None
 
 GOAL = "goal."  # before a feature's name: its value in the last step of the episode, [B, 1, ...]
-DRAWS = "draws"  # in a batch: numbers in [0, 1) that decide what is random about its windows, [B, num_draws]
+AUGMENT_NOISE = "draws"  # key in a batch: numbers in [0, 1) for random augmentation, [B, num_draws]
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from torch import Tensor
 from tendon.config.schema import BcConfig
 from tendon.data.stats import FeatureStats
 from tendon.policies.base import Batch, LossOutput, Memory, Shape, Window
-from tendon.policies.cloning import ACTION, Cloning
+from tendon.policies.behaviour_cloning import ACTION, BehaviourCloning
 from tendon.policies.parts.mlp import make_mlp
 
 
-class Bc(Cloning):
+class Bc(BehaviourCloning):
     """One observation in, one action out."""
 
     def __init__(

@@ -14,11 +14,11 @@ from torch import Tensor
 from tendon.config.schema import BcRnnConfig
 from tendon.data.stats import FeatureStats
 from tendon.policies.base import Batch, LossOutput, Memory, Shape, Window
-from tendon.policies.cloning import ACTION, Cloning, backbone_mlp
+from tendon.policies.behaviour_cloning import ACTION, BehaviourCloning, backbone_mlp
 from tendon.policies.parts.recurrent import Recurrent
 
 
-class BcRnn(Cloning):
+class BcRnn(BehaviourCloning):
     """The memory is ``{"state": [B, L, P, H], "step": [B]}``, with ``held`` features [B, E] and ``noise`` where needed."""
 
     def __init__(

@@ -14,11 +14,11 @@ from torch import Tensor
 from tendon.config.schema import BcTransformerConfig
 from tendon.data.stats import FeatureStats
 from tendon.policies.base import Batch, LossOutput, Memory, Shape, Window
-from tendon.policies.cloning import ACTION, Cloning
+from tendon.policies.behaviour_cloning import ACTION, BehaviourCloning
 from tendon.policies.parts.transformer import Transformer
 
 
-class BcTransformer(Cloning):
+class BcTransformer(BehaviourCloning):
     """One token per observation; before the start of an episode its first observation is repeated."""
 
     def __init__(

@@ -14,7 +14,7 @@ from torch.nn import functional
 from tendon.config.schema import BcVaeConfig
 from tendon.data.stats import FeatureStats
 from tendon.policies.base import Batch, LossOutput, Memory, Shape, Window
-from tendon.policies.cloning import ACTION, Cloning
+from tendon.policies.behaviour_cloning import ACTION, BehaviourCloning
 from tendon.policies.parts.heads import DeterministicHead
 from tendon.policies.parts.mlp import make_mlp
 from tendon.policies.parts.noise import draw_normal, start_noise
@@ -36,7 +36,7 @@ class GaussianNet(nn.Module):
         return self.mean(hidden_BH), self.logvar(hidden_BH)
 
 
-class BcVae(Cloning):
+class BcVae(BehaviourCloning):
     """Chance in training comes from torch's global generator; in acting, from the episode's seed."""
 
     def __init__(

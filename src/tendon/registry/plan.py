@@ -42,7 +42,7 @@ class RunPlan:
     confirm_episodes: int
     champion: str
     promote: bool
-    code_version: str  # of the rooms that make the numbers, when the run was planned
+    code_version: str  # of the packages that make the numbers, when the run was planned
     trials: tuple[PlannedTrial, ...]
     trial_retries: int = 2  # further tries of a training that died; no part of the run's identity
 

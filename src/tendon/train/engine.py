@@ -17,8 +17,8 @@ from tendon.config.schema import TrainConfig
 from tendon.data.stats import FeatureStats
 from tendon.errors import ConfigError, Problem
 from tendon.policies.base import GOAL, Batch, LossOutput, Memory, Policy, Shape
-from tendon.policies.info import PolicyInfo
 from tendon.policies.registry import make_policy
+from tendon.policies.spec import PolicySpec
 from tendon.train.carry import detached
 from tendon.train.device import pick_device
 from tendon.train.ema import Ema
@@ -69,7 +69,7 @@ class Engine:
         seed_everything(config.seed)
         features = select_features(config, stats, cameras)
         self.policy: Policy = make_policy(config.policy, features, stats).to(self.device)
-        self.info = PolicyInfo(config.policy, features, self.policy.window)
+        self.info = PolicySpec(config.policy, features, self.policy.window)
         freeze(self.policy, training.freeze)
         freeze(self.policy, self.policy.frozen(), where=f"policy={config.policy.name}")
         training_mode(self.policy)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tendon.config.schema import DataConfig, TrainConfig
 from tendon.data.stats import FeatureStats
-from tendon.policies.base import DRAWS, GOAL, Batch, Policy, Shape, Window
+from tendon.policies.base import AUGMENT_NOISE, GOAL, Batch, Policy, Shape, Window
 from tendon.train.ranks import ALONE, World
 from tendon.train.volume import Volume
 
@@ -82,7 +82,7 @@ class Feeds:
             own_B = (
                 np.split(np.arange(self.batch_size), size)[rank] if policy.window.carries else slice(rank, None, size)
             )
-            batch[DRAWS] = _placed(drawn_BN[own_B], device)
+            batch[AUGMENT_NOISE] = _placed(drawn_BN[own_B], device)
         return batch
 
     def valid_batches(self, policy: Policy, device: torch.device) -> Iterator[Batch]:
@@ -107,7 +107,7 @@ class OpenFeeds(Protocol):
 def open_feeds(dataset_uri: str, config: TrainConfig, window: Window, world: World = ALONE) -> Feeds:
     """Loaders over a converted dataset, windows as the policy declares them; each validation batch is a full one."""
     from tendon.data.dataset import open_dataset
-    from tendon.loader.choice import SHUFFLED, Means, Ordering
+    from tendon.loader.choice import SHUFFLED, LoaderResources, SamplingOrder
     from tendon.loader.loader import Loader
 
     dataset, data, training = open_dataset(dataset_uri), config.data, config.training
@@ -116,7 +116,7 @@ def open_feeds(dataset_uri: str, config: TrainConfig, window: Window, world: Wor
     rows = [row for row in held_out if row.episode_id not in skipped]
     num_frames = sum(row.length for row in rows)
 
-    def load(split: str, batch_size: int, means: Means, *, walks: bool = False) -> Loader:
+    def load(split: str, batch_size: int, resources: LoaderResources, *, walks: bool = False) -> Loader:
         return Loader(
             dataset,
             split,
@@ -125,10 +125,10 @@ def open_feeds(dataset_uri: str, config: TrainConfig, window: Window, world: Wor
             config.seed,
             skip_episodes=skipped,
             stride=len(window.action_deltas) if walks else 1,
-            ordering=Ordering("slots") if walks else SHUFFLED,
+            ordering=SamplingOrder("slots") if walks else SHUFFLED,
             rank=world.rank,
             world=world.size,
-            means=means,
+            resources=resources,
         )
 
     memory = _means(data, 1 - VALID_MEMORY if num_frames else 1.0)
@@ -198,9 +198,9 @@ def _placed(array: np.ndarray, device: torch.device) -> Tensor:
 
 def _means(data: DataConfig, share: float) -> Any:
     """With what a loader works, of which nothing changes a number."""
-    from tendon.loader.choice import Means
+    from tendon.loader.choice import LoaderResources
 
-    return Means(
+    return LoaderResources(
         memory_budget=int(data.memory_gib * share * GIB),
         threads=data.threads,
         processes=data.processes,

@@ -17,7 +17,7 @@ from tendon.export.bundle import load_policy
 from tendon.export.formats.bundle import import_robomimic
 from tendon.export.formats.robomimic import export_pth, import_pth, read_file
 from tendon.export.formats.robomimic_config import make_config
-from tendon.policies.cloning import Cloning
+from tendon.policies.behaviour_cloning import BehaviourCloning
 from tests.policies.test_robomimic_golden import CASES, GOLDEN, content_of
 
 LOW_KEYS = ("object", "robot0_eef_pos")
@@ -91,7 +91,7 @@ def test_normalisers_travel_in_both_spellings(tmp_path: Path) -> None:
     }
     torch.save(given, tmp_path / "file.pth")
     imported = import_pth(tmp_path / "file.pth")
-    assert isinstance(imported.policy, Cloning)
+    assert isinstance(imported.policy, BehaviourCloning)
     raw = {"observation.object": torch.randn(2, 1, 5), "observation.robot0_eef_pos": torch.randn(2, 1, 3)}
     seen = imported.policy.encoder(raw)[:, 0].numpy()
     np.testing.assert_allclose(
@@ -168,8 +168,8 @@ def test_what_is_no_checkpoint_is_said(broken: str, tmp_path: Path) -> None:
 
 
 def test_a_policy_of_ours_becomes_a_file_of_theirs(tmp_path: Path) -> None:
-    from tendon.policies.info import PolicyInfo
     from tendon.policies.registry import make_policy
+    from tendon.policies.spec import PolicySpec
 
     features = {"observation.object": 5, "observation.robot0_eef_pos": 3, "action": 3}
     small = {
@@ -181,7 +181,7 @@ def test_a_policy_of_ours_becomes_a_file_of_theirs(tmp_path: Path) -> None:
     for policy_name, overrides in small.items():
         config = compose([f"policy={policy_name}", "data.uri=x", *overrides]).policy
         policy = make_policy(config, features).eval()
-        info = PolicyInfo(config, features, policy.window)
+        info = PolicySpec(config, features, policy.window)
         for version in ("0.3", "0.5"):
             export_pth(policy, info, tmp_path / "file.pth", version)  # type: ignore[arg-type]
             imported = import_pth(tmp_path / "file.pth")

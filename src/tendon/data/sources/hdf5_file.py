@@ -114,9 +114,9 @@ class Hdf5File:
 
     def attributes_below(self, base: str) -> dict[str, dict[str, Any]]:
         """The attributes of a group and of all that is in it, by path from there; what has none is left out."""
-        found = {"": self.attributes(base)}
-        self._handle[base].visititems(lambda path, each: found.__setitem__(path, dict(each.attrs)))
-        return {path: each for path, each in found.items() if each}
+        attributes = {"": self.attributes(base)}
+        self._handle[base].visititems(lambda path, each: attributes.__setitem__(path, dict(each.attrs)))
+        return {path: each for path, each in attributes.items() if each}
 
     def paths_below(self, base: str) -> list[str]:
         """Every array of a group by its path from there."""

@@ -21,7 +21,7 @@ from tendon.data.sources.folder import SourceFolder
 from tendon.data.sources.lerobot_layout import (
     TASK_INDEX,
     EpisodeAt,
-    Layout,
+    LeRobotLayout,
     episode_columns,
     episodes_v2,
     episodes_v3,
@@ -69,7 +69,7 @@ class LeRobotSource:
         self.uri = uri
         self.folder = SourceFolder(uri)
         self._info: SourceInfo | None = None
-        self._layout: Layout | None = None
+        self._layout: LeRobotLayout | None = None
         self._episodes: dict[str, EpisodeAt] = {}
         self._data = DataFiles(self.folder)
         self._videos = VideoFiles(self.folder)
@@ -150,7 +150,7 @@ class LeRobotSource:
             {"lerobot": self._metadata(layout, episodes)}, layout.left_out,
         )  # fmt: skip
 
-    def _tables(self, layout: Layout) -> list[EpisodeAt]:
+    def _tables(self, layout: LeRobotLayout) -> list[EpisodeAt]:
         try:
             if layout.version != "v3.0":
                 return episodes_v2(json_lines(self.folder.read("meta/episodes.jsonl")), layout)
@@ -163,7 +163,7 @@ class LeRobotSource:
                 fix="write the dataset again with LeRobot (finalize() was not called, if a parquet file has no footer)",
             ) from error
 
-    def _episode_table(self, layout: Layout) -> pa.Table:
+    def _episode_table(self, layout: LeRobotLayout) -> pa.Table:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -171,7 +171,7 @@ class LeRobotSource:
         read = [pq.read_table(io.BytesIO(self.folder.read(key)), columns=episode_columns(layout)) for key in keys]
         return pa.concat_tables(read)
 
-    def _tasks(self, layout: Layout) -> list[str]:
+    def _tasks(self, layout: LeRobotLayout) -> list[str]:
         """The text of every task by its number."""
         if layout.version != "v3.0":
             lines = json_lines(self.folder.read("meta/tasks.jsonl")) if "meta/tasks.jsonl" in self.folder.sizes else []
@@ -184,13 +184,13 @@ class LeRobotSource:
         text = next(name for name in table.column_names if name != TASK_INDEX)
         return [str(task) for task in table.sort_by(TASK_INDEX).column(text).to_pylist()]
 
-    def _metadata(self, layout: Layout, episodes: Sequence[EpisodeAt]) -> dict[str, Any]:
+    def _metadata(self, layout: LeRobotLayout, episodes: Sequence[EpisodeAt]) -> dict[str, Any]:
         """What a writer needs to say again and no array holds."""
         kept = ("codebase_version", "robot_type", "fps", "splits", "features")
-        found = {key: layout.info[key] for key in kept if key in layout.info}
+        metadata = {key: layout.info[key] for key in kept if key in layout.info}
         tasks = self._tasks(layout)
         needed = any(len(each.tasks) > 1 for each in episodes)
-        return found | ({"tasks": tasks} if needed or sum(map(len, tasks)) <= MAX_TASK_TEXT else {})
+        return metadata | ({"tasks": tasks} if needed or sum(map(len, tasks)) <= MAX_TASK_TEXT else {})
 
     def _seen(self, camera: Camera, episodes: Sequence[EpisodeAt], fps: float) -> Camera:
         """The camera with what the first of its videos says that is there."""
@@ -200,20 +200,22 @@ class LeRobotSource:
             camera, height=height, width=width, channels=3, codec="mp4", encoding=encoding, fps=fps, chunk=CHUNK_FRAMES
         )
 
-    def _problems(self, at: EpisodeAt, layout: Layout) -> list[Problem]:
+    def _problems(self, at: EpisodeAt, layout: LeRobotLayout) -> list[Problem]:
         """What is wrong with an episode, as far as its files show without reading values."""
         skip = f"data.skip_episodes=[{at.episode_id}], or record it again"
-        name, found = at.episode_id, []
+        name, problems = at.episode_id, []
         if at.length <= 0:
-            found.append(Problem(f"{name} has no steps", self.uri, f"its length is {at.length}", skip))
+            problems.append(Problem(f"{name} has no steps", self.uri, f"its length is {at.length}", skip))
         for key in [at.data_key, *(each.key for each in at.videos.values())]:
             if key not in self.folder.sizes:
                 why = "the dataset's tables name it"
-                found.append(Problem(f"a file of {name} is missing", join(self.uri, key), why, skip))
-        if not found and self.folder.is_local:
+                problems.append(Problem(f"a file of {name} is missing", join(self.uri, key), why, skip))
+        if not problems and self.folder.is_local:
             times = np.arange(at.length) / layout.fps
-            found += [each for camera in layout.videos for each in self._videos.problems(at, camera.name, times, skip)]
-        return found
+            problems += [
+                each for camera in layout.videos for each in self._videos.problems(at, camera.name, times, skip)
+            ]
+        return problems
 
 
 def _success(features: dict[str, np.ndarray]) -> bool | None:

@@ -55,7 +55,7 @@ class EpisodeAt:
 
 
 @dataclass(frozen=True)
-class Layout:
+class LeRobotLayout:
     """What is read from every episode. Columns have the names of the features and of the cameras."""
 
     version: str
@@ -68,7 +68,7 @@ class Layout:
     info: Mapping[str, Any]  # info.json
 
 
-def layout_of(info: Mapping[str, Any], uri: str, many_tasks: bool) -> Layout:
+def layout_of(info: Mapping[str, Any], uri: str, many_tasks: bool) -> LeRobotLayout:
     """The layout that info.json describes; ``many_tasks``: an episode has more than one, so that the column is kept.
 
     Raises:
@@ -113,24 +113,24 @@ def layout_of(info: Mapping[str, Any], uri: str, many_tasks: bool) -> Layout:
         ) from error
     rank = {"action": 1, "next.reward": 2, "next.done": 3, "next.success": 4, "timestamp": 5, TASK_INDEX: 6}
     features.sort(key=lambda each: (rank.get(each.name, 0), each.name))
-    return Layout(version, fps, tuple(features), tuple(images), tuple(videos), left_out, splits, info)
+    return LeRobotLayout(version, fps, tuple(features), tuple(images), tuple(videos), left_out, splits, info)
 
 
-def episodes_v2(lines: Sequence[Mapping[str, Any]], layout: Layout) -> list[EpisodeAt]:
+def episodes_v2(lines: Sequence[Mapping[str, Any]], layout: LeRobotLayout) -> list[EpisodeAt]:
     """Versions 2.0 and 2.1: a line of episodes.jsonl, a parquet file and a video per camera each."""
     per_chunk = int(layout.info.get("chunks_size") or 1000)
     data, video = layout.info.get("data_path") or DATA_V2, layout.info.get("video_path") or VIDEO_V2
-    found = []
+    episodes = []
     for line in lines:
         number = int(line["episode_index"])
         place = {"episode_chunk": number // per_chunk, "episode_index": number}
         videos = {each.name: VideoAt(video.format(video_key=each.name, **place), 0.0) for each in layout.videos}
         tasks = tuple(str(task) for task in line.get("tasks") or ())
-        found.append(EpisodeAt(number, int(line["length"]), tasks, data.format(**place), 0, videos))
-    return sorted(found, key=lambda each: each.number)
+        episodes.append(EpisodeAt(number, int(line["length"]), tasks, data.format(**place), 0, videos))
+    return sorted(episodes, key=lambda each: each.number)
 
 
-def episode_columns(layout: Layout) -> list[str]:
+def episode_columns(layout: LeRobotLayout) -> list[str]:
     """The columns of version 3's episode table that are read."""
     names = ["episode_index", "tasks", "length", "data/chunk_index", "data/file_index", "dataset_from_index"]
     for camera in layout.videos:
@@ -138,7 +138,7 @@ def episode_columns(layout: Layout) -> list[str]:
     return names
 
 
-def episodes_v3(table: pa.Table, layout: Layout) -> list[EpisodeAt]:
+def episodes_v3(table: pa.Table, layout: LeRobotLayout) -> list[EpisodeAt]:
     """Version 3.0: a row of the episode table; files hold many episodes."""
     columns = {name: table.column(name).to_pylist() for name in episode_columns(layout)}
     data, video = layout.info.get("data_path") or DATA_V3, layout.info.get("video_path") or VIDEO_V3
@@ -149,7 +149,7 @@ def episodes_v3(table: pa.Table, layout: Layout) -> list[EpisodeAt]:
     first_of: dict[str, int] = {}
     for key, first in zip(keys, columns["dataset_from_index"], strict=True):
         first_of[key] = min(first_of.get(key, first), first)
-    found = []
+    episodes = []
     for i, number in enumerate(columns["episode_index"]):
         videos = {}
         for each in layout.videos:
@@ -160,8 +160,8 @@ def episodes_v3(table: pa.Table, layout: Layout) -> list[EpisodeAt]:
             videos[each.name] = VideoAt(key, float(start))
         tasks = tuple(str(task) for task in columns["tasks"][i] or ())
         first = columns["dataset_from_index"][i] - first_of[keys[i]]
-        found.append(EpisodeAt(int(number), int(columns["length"][i]), tasks, keys[i], int(first), videos))
-    return sorted(found, key=lambda each: each.number)
+        episodes.append(EpisodeAt(int(number), int(columns["length"][i]), tasks, keys[i], int(first), videos))
+    return sorted(episodes, key=lambda each: each.number)
 
 
 def json_lines(content: bytes) -> list[dict[str, Any]]:
@@ -169,17 +169,17 @@ def json_lines(content: bytes) -> list[dict[str, Any]]:
     return [json.loads(line) for line in content.decode().splitlines() if line.strip()]
 
 
-def splits_of(number: int, layout: Layout) -> tuple[str, ...]:
+def splits_of(number: int, layout: LeRobotLayout) -> tuple[str, ...]:
     """The splits that an episode is in."""
     return tuple(name for name, numbers in layout.splits.items() if number in numbers)
 
 
 def _splits(info: Mapping[str, Any]) -> dict[str, range]:
-    found = {}
+    splits = {}
     for name, text in (info.get("splits") or {"train": "0:"}).items():
         first, _, end = str(text).partition(":")
-        found[str(name)] = range(int(first or 0), int(end) if end else np.iinfo(np.int32).max)
-    return found
+        splits[str(name)] = range(int(first or 0), int(end) if end else np.iinfo(np.int32).max)
+    return splits
 
 
 def _reason_to_leave_out(

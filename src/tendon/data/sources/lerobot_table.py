@@ -158,12 +158,12 @@ def _are_plain_jpegs(pictures: Sequence[bytes], camera: Camera) -> bool:
 
 def _pictures_of(column: Any, folder: SourceFolder, where: str) -> list[bytes]:
     """The encoded pictures of a struct of bytes and path: bytes where they are, else the file of that name."""
-    found = []
+    pictures = []
     for i, each in enumerate(column.to_pylist()):
         if not each or not (each.get("bytes") or each.get("path")):
             raise _bad_picture(where, i, "it has neither bytes nor a path")
-        found.append(each["bytes"] or folder.read(each["path"]))
-    return found
+        pictures.append(each["bytes"] or folder.read(each["path"]))
+    return pictures
 
 
 def _bad_picture(where: str, step: int, why: str) -> DataError:

@@ -130,13 +130,13 @@ class VideoFiles:
 def _ranges(cuts: np.ndarray, first: int, end: int, chunk: int) -> list[tuple[int, int]]:
     """Frames [begin, stop) of every chunk: begin is a cut, stop the next chunk's begin or ``end``."""
     begin = int(cuts[np.searchsorted(cuts, first, "right") - 1])
-    found = []
+    ranges = []
     while begin < end:
         after = cuts[(cuts > begin) & (cuts > first) & (cuts < end)]
         within = after[after <= begin + chunk]
         stop = end
         if end - begin > chunk and len(after):
             stop = int(within[-1]) if len(within) else int(after[0])
-        found.append((begin, stop))
+        ranges.append((begin, stop))
         begin = stop
-    return found
+    return ranges

@@ -25,7 +25,7 @@ DATA = "data.mdb"
 
 
 @dataclass(frozen=True)
-class Place:
+class ChunkLocation:
     """Where an episode of one modality lies: the LMDB folder (relative), its number there, its frames."""
 
     folder: str
@@ -39,13 +39,13 @@ class Modality:
 
     name: str
     chunk_size: int
-    episodes: Mapping[str, Place]
+    episodes: Mapping[str, ChunkLocation]
     twice: tuple[str, ...]  # episodes that are in two folders; the last one counts, as for MineStudio
 
 
 def find_folders(root: Path) -> tuple[dict[str, list[str]], list[str], dict[str, str]]:
     """LMDB folders by modality, event folders, and what is left out with the reason; paths relative to ``root``."""
-    found: dict[str, list[str]] = {}
+    folders: dict[str, list[str]] = {}
     events: list[str] = []
     left_out: dict[str, str] = {}
     for file in sorted([*root.glob(f"*/{DATA}"), *root.glob(f"*/*/{DATA}"), *root.glob(f"*/*/*/{DATA}")]):
@@ -54,10 +54,10 @@ def find_folders(root: Path) -> tuple[dict[str, list[str]], list[str], dict[str,
         if folder.name == EVENT:
             events.append(relative)
         elif folder.parent.name.partition(".")[0] in MODALITIES:
-            found.setdefault(MODALITIES[folder.parent.name.partition(".")[0]], []).append(relative)
+            folders.setdefault(MODALITIES[folder.parent.name.partition(".")[0]], []).append(relative)
         else:
             left_out[folder.parent.relative_to(root).as_posix()] = "no known modality"
-    return found, events, left_out
+    return folders, events, left_out
 
 
 def read_modality(root: Path, name: str, folders: list[str], uri: str) -> Modality:
@@ -67,7 +67,7 @@ def read_modality(root: Path, name: str, folders: list[str], uri: str) -> Modali
         DataError: a table is missing or damaged, or chunk sizes differ.
     """
     sizes: dict[int, str] = {}
-    episodes: dict[str, Place] = {}
+    episodes: dict[str, ChunkLocation] = {}
     twice: list[str] = []
     for folder in folders:
         size = read_value(root, folder, "__chunk_size__", uri)
@@ -75,7 +75,8 @@ def read_modality(root: Path, name: str, folders: list[str], uri: str) -> Modali
         try:
             sizes.setdefault(int(size), folder)
             places = {
-                str(each["episode"]): Place(folder, int(each["episode_idx"]), int(each["num_frames"])) for each in infos
+                str(each["episode"]): ChunkLocation(folder, int(each["episode_idx"]), int(each["num_frames"]))
+                for each in infos
             }
         except (TypeError, KeyError, ValueError) as error:
             why = f"__chunk_infos__ is not a list of episode, episode_idx, num_frames ({type(error).__name__})"

@@ -130,11 +130,13 @@ class MineStudioSource:
                 why=f"no LMDB folder of {' and '.join(missing)} is there",
                 fix="name the folder that holds image (or video) and action",
             )
-        found = {name: lmdb.read_modality(self.root, name, each, self.uri) for name, each in sorted(folders.items())}
-        sizes = {name: each.chunk_size for name, each in found.items()}
+        modalities = {
+            name: lmdb.read_modality(self.root, name, each, self.uri) for name, each in sorted(folders.items())
+        }
+        sizes = {name: each.chunk_size for name, each in modalities.items()}
         if len(set(sizes.values())) != 1:
             raise self._broken("the chunks of the modalities differ in size", "", f"frames per chunk: {sizes}")
-        return found
+        return modalities
 
     @cached_property
     def _joined(self) -> tuple[dict[str, int], dict[str, str]]:
@@ -158,7 +160,7 @@ class MineStudioSource:
     @cached_property
     def _events(self) -> dict[str, list[list[Any]]]:
         """``[event, number, frame, value]`` by episode name."""
-        found: dict[str, list[list[Any]]] = {}
+        events: dict[str, list[list[Any]]] = {}
         for folder in self._found[1]:
             names = {
                 key: self._value(folder, key) for key in ("__codebook__",) if key in set(lmdb.keys(self.root, folder))
@@ -170,8 +172,8 @@ class MineStudioSource:
                     continue
                 episode, frame, value = self._value(folder, key)
                 name = codebook.get(episode, episode)
-                found.setdefault(str(name), []).append([match[1], int(match[2]), frame, value])
-        return {name: sorted(each, key=lambda event: (event[0], event[1])) for name, each in found.items()}
+                events.setdefault(str(name), []).append([match[1], int(match[2]), frame, value])
+        return {name: sorted(each, key=lambda event: (event[0], event[1])) for name, each in events.items()}
 
     @cached_property
     def _layout(self) -> _Layout:
@@ -264,34 +266,34 @@ class MineStudioSource:
                 raise self._broken("an action has other keys or types than in the first episode", episode, f"{odd[:3]}")
             chunks.append(chunk)
         joined = {key: np.concatenate([chunk[key] for chunk in chunks]) for key in layout.action}
-        found = {f"action.{key}": each for key, each in joined.items() if key not in layout.buttons}
+        actions = {f"action.{key}": each for key, each in joined.items() if key not in layout.buttons}
         if layout.buttons:
             buttons = np.stack([joined[key] for key in layout.buttons], -1)
             if buttons.min(initial=0) < 0 or buttons.max(initial=0) > 255:
                 raise self._broken("a button is outside of 0 to 255", episode, f"{buttons.min()} to {buttons.max()}")
-            found[BUTTONS] = buttons.astype(np.uint8)
-        return found
+            actions[BUTTONS] = buttons.astype(np.uint8)
+        return actions
 
     def _meta(self, episode: str, extras: dict[str, bytes]) -> dict[str, np.ndarray]:
         frames = []
         for k, chunk in enumerate(self._values("meta_info", episode)):
             extras[f"meta_info.{k:04d}.json"] = self._json(chunk, episode)
             frames += chunk
-        found = {}
+        features = {}
         for key, kind in self._layout.meta.items():
             if any(key not in frame for frame in frames):
                 raise self._broken(
                     f"{key} is missing in the meta information of some frames", episode, "the first episode has it"
                 )
-            found[f"observation.{key}"] = np.array([frame[key] for frame in frames]).astype(kind)
-        return found
+            features[f"observation.{key}"] = np.array([frame[key] for frame in frames]).astype(kind)
+        return features
 
     def _video(self, episode: str) -> tuple[VideoChunk, ...]:
         from tendon.data.mp4 import Mp4Error, read_track
 
         modality = self._modalities["image"]
         size = modality.chunk_size
-        found = []
+        chunks = []
         for start in range(0, modality.episodes[episode].num_frames, size):
             content = self._bytes("image", episode, start)
             try:
@@ -304,15 +306,15 @@ class MineStudioSource:
                 raise self._broken(
                     "a chunk of video has another length", f"{episode}, frame {start}", f"{frames} frames, not {size}"
                 )
-            found.append(VideoChunk(content, start, size))
-        return tuple(found)
+            chunks.append(VideoChunk(content, start, size))
+        return tuple(chunks)
 
     def _values(self, modality: str, episode: str) -> list[Any]:
         """The values of an episode's chunks, each of whole chunk length."""
         size = self._modalities[modality].chunk_size
         starts = range(0, self._modalities[modality].episodes[episode].num_frames, size)
-        found = [self._chunk(modality, episode, start) for start in starts]
-        for start, chunk in zip(starts, found, strict=True):
+        chunks = [self._chunk(modality, episode, start) for start in starts]
+        for start, chunk in zip(starts, chunks, strict=True):
             lengths = {len(each) for each in chunk.values()} if isinstance(chunk, dict) else {len(chunk)}
             if lengths != {size}:
                 raise self._broken(
@@ -320,7 +322,7 @@ class MineStudioSource:
                     f"{episode}, frame {start}",
                     f"{sorted(lengths)}, not {size}",
                 )
-        return found
+        return chunks
 
     def _chunk(self, modality: str, episode: str, start: int) -> Any:
         place = self._modalities[modality].episodes[episode]

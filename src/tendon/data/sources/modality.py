@@ -59,7 +59,7 @@ def open_uri(uri: str) -> ModalitySource:
 
 
 @dataclass(frozen=True)
-class Part:
+class ModalityKey:
     """A named part of a column: its values ``[start:end]``; ``entry`` is what modality.json says of it."""
 
     kind: str
@@ -81,7 +81,7 @@ class ModalitySource:
     def __init__(self, uri: str, inner: LeRobotSource, config: str = "") -> None:
         self.uri, self.inner, self.config = uri, inner, config
         self._info: SourceInfo | None = None
-        self._parts: tuple[Part, ...] = ()
+        self._parts: tuple[ModalityKey, ...] = ()
         self._cameras: dict[str, str] = {}  # our name -> that of the LeRobot dataset
         self._language: tuple[str, tuple[str, ...]] = ("", ())
 
@@ -143,12 +143,12 @@ class ModalitySource:
         digest = digest_of({"modality": self.config, "lerobot": info.digest})  # other features than of plain LeRobot
         return replace(info, format="modality", uri=self.uri, digest=digest, schema=schema, metadata=metadata)
 
-    def _part(self, kind: str, key: str, entry: Mapping[str, Any], features: Mapping[str, Feature]) -> Part:
-        own = f"{kind}.{key}"
+    def _part(self, kind: str, key: str, entry: Mapping[str, Any], features: Mapping[str, Feature]) -> ModalityKey:
+        own_column = f"{kind}.{key}"
         start, end = entry.get("start"), entry.get("end")
         column = entry.get("original_key")
         if column is None:
-            column = own if start is None and end is None and own in features else WHOLE[kind]
+            column = own_column if start is None and end is None and own_column in features else WHOLE[kind]
         if column not in features:
             raise self._broken(
                 f"{kind} {key} names a column that does not exist", f"{column}; there are {', '.join(features)}"
@@ -159,7 +159,7 @@ class ModalitySource:
             raise self._broken(
                 f"{kind} {key} lies outside of its column", f"{column} has {dim} values, it asks for {start} to {end}"
             )
-        return Part(kind, key, column, start, end, entry)
+        return ModalityKey(kind, key, column, start, end, entry)
 
     def _features(self, columns: Sequence[Feature], by_name: Mapping[str, Feature]) -> list[Feature]:
         """What is kept of the columns (those that no part is cut from), then the parts, or the joined vectors."""
@@ -176,25 +176,25 @@ class ModalitySource:
                 of = by_name[each.column]
                 made.append(Feature(each.name, of.dtype, (each.end - each.start,), of.source_dtype))
         rank = {"action": 1, "next": 2}
-        found = {each.name: each for each in [*kept, *made]}
-        return sorted(found.values(), key=lambda each: rank.get(each.name.partition(".")[0], 0))
+        features = {each.name: each for each in [*kept, *made]}
+        return sorted(features.values(), key=lambda each: rank.get(each.name.partition(".")[0], 0))
 
-    def _joined(self) -> dict[str, list[Part]]:
+    def _joined(self) -> dict[str, list[ModalityKey]]:
         """The parts that the configuration asks for, in its order."""
         config = CONFIGS[self.config]
-        found = {}
+        parts_by_kind = {}
         for kind, keys in (("state", config.state), ("action", config.action)):
             parts = {each.key: each for each in self._parts if each.kind == kind}
             missing = [key for key in keys if key not in parts]
             if missing:
                 why = f"{self.config} asks for {', '.join(missing)}; {MODALITY} has {', '.join(parts) or 'none'}"
                 raise self._broken(f"the dataset lacks a {kind} of the configuration", why)
-            found[kind] = [parts[key] for key in keys]
-        return found
+            parts_by_kind[kind] = [parts[key] for key in keys]
+        return parts_by_kind
 
     def _mapped_cameras(self, cameras: Sequence[Camera], video: Mapping[str, Any]) -> tuple[Camera, ...]:
         by_name = {each.name: each for each in cameras}
-        found = []
+        renamed = []
         for new, entry in video.items():
             old = (entry or {}).get("original_key") or f"observation.images.{new}"
             if old not in by_name:
@@ -203,14 +203,14 @@ class ModalitySource:
                 )
             name, member = f"observation.images.{new}", re.sub(r"[^a-z0-9_]", "_", new.lower())[:60]
             self._cameras[name] = old
-            found.append(replace(by_name[old], name=name, member=member))
+            renamed.append(replace(by_name[old], name=name, member=member))
         wanted = CONFIGS[self.config].video if self.config else ()
         lacking = [key for key in wanted if f"observation.images.{key}" not in self._cameras]
         if lacking:
             raise self._broken(
                 "the dataset lacks a camera of the configuration", f"{self.config} asks for {', '.join(lacking)}"
             )
-        return tuple(each for each in found if not wanted or each.name.rpartition(".")[2] in wanted)
+        return tuple(each for each in renamed if not wanted or each.name.rpartition(".")[2] in wanted)
 
     def _find_language(
         self, annotation: Mapping[str, Any], features: Mapping[str, Feature], info: SourceInfo
@@ -228,7 +228,7 @@ class ModalitySource:
                 return column, texts
         return "", texts
 
-    def _described(self, part: Part, features: Mapping[str, Feature]) -> dict[str, Any]:
+    def _described(self, part: ModalityKey, features: Mapping[str, Feature]) -> dict[str, Any]:
         """What GR00T's metadata says of a part."""
         entry, dtype = part.entry, str(part.entry.get("dtype") or features[part.column].dtype)
         return {
@@ -251,15 +251,15 @@ def lenient_json(content: bytes, where: str) -> dict[str, Any]:
     """
     text = COMMENT.sub(lambda match: match[1] or "", content.decode("utf-8", "replace"))
     try:
-        found = json.loads(TRAILING.sub(lambda match: match[1] or "", text))
+        parsed = json.loads(TRAILING.sub(lambda match: match[1] or "", text))
     except ValueError as error:
         raise DataError(
             "a JSON file cannot be read", where=where, why=str(error), fix="correct it at that place"
         ) from error
-    return found if isinstance(found, dict) else {}
+    return parsed if isinstance(parsed, dict) else {}
 
 
-def _part_of(values: np.ndarray, part: Part) -> np.ndarray:
+def _part_of(values: np.ndarray, part: ModalityKey) -> np.ndarray:
     return values.reshape(len(values), -1)[:, part.start : part.end]
 
 

@@ -21,7 +21,13 @@ from tendon.data.episode import Episode, LazyImages, Schema
 from tendon.data.extras import npy_bytes
 from tendon.data.sources import robomimic_rest as rest
 from tendon.data.sources.hdf5_file import Hdf5File
-from tendon.data.sources.robomimic_layout import Layout, common_layout, done_or_cast, episode_infos, json_attribute
+from tendon.data.sources.robomimic_layout import (
+    RobomimicLayout,
+    common_layout,
+    done_or_cast,
+    episode_infos,
+    json_attribute,
+)
 from tendon.data.sources.source import EpisodeInfo, SourceInfo
 from tendon.errors import DataError
 from tendon.storage.trees import PART_BYTES, download
@@ -69,7 +75,7 @@ class RobomimicSource:
         self._keep_alive = keep_alive
         self._file = Hdf5File(path, uri)
         self._info: SourceInfo | None = None
-        self._layout: Layout | None = None
+        self._layout: RobomimicLayout | None = None
         self._lengths: dict[str, int] = {}
         self._notes: tuple[str, ...] = ()  # those of NOTES that the file has
 
@@ -124,7 +130,7 @@ class RobomimicSource:
         """Arrays too wide for a row; of an exact copy also everything else that the demonstration has."""
         assert self._layout is not None
         layout = self._layout
-        found = {
+        extras = {
             name: npy_bytes(self._file.read(f"{base}/{path}", length))
             for name, path in layout.wide.items()
             if self._file.has(f"{base}/{path}")
@@ -135,8 +141,8 @@ class RobomimicSource:
             others = [p for p in self._file.paths_below(base) if p not in taken and p not in layout.wide.values()]
             arrays = {path: self._file.read_any(f"{base}/{path}") for path in others}
             obs = {path.removeprefix("obs/"): each for path, each in taken.items() if path.startswith("obs/")}
-            found[rest.FILE] = rest.pack(arrays, obs, self._file.attributes_below(base))
-        return found
+            extras[rest.FILE] = rest.pack(arrays, obs, self._file.attributes_below(base))
+        return extras
 
     def _describe(self) -> SourceInfo:
         episodes = self._look()
@@ -159,19 +165,19 @@ class RobomimicSource:
             self._metadata(layout), layout.left_out,
         )  # fmt: skip
 
-    def _metadata(self, layout: Layout) -> dict[str, Any]:
+    def _metadata(self, layout: RobomimicLayout) -> dict[str, Any]:
         """What the file says of itself; of an exact copy also masks and attributes as they are."""
         masks = self._file.masks()
-        found: dict[str, Any] = {"env_args": layout.env_args, "masks": sorted(masks)}
+        metadata: dict[str, Any] = {"env_args": layout.env_args, "masks": sorted(masks)}
         paths = {each.feature.name: each.path for each in layout.arrays}
         paths |= {each.camera.name: each.path for each in layout.cameras}
-        found["paths"] = paths
+        metadata["paths"] = paths
         if layout.wide:
-            found["extras"] = dict(layout.wide)
+            metadata["extras"] = dict(layout.wide)
         if self.exact:
             attributes = {key: rest.plain(value) for key, value in self._file.attributes("data").items()}
-            found["robomimic"] = {"attributes": attributes, "masks": masks}
-        return found
+            metadata["robomimic"] = {"attributes": attributes, "masks": masks}
+        return metadata
 
     def _look(self) -> tuple[EpisodeInfo, ...]:
         """Set the layout and the lengths."""

@@ -44,7 +44,7 @@ class CameraAt:
 
 
 @dataclass(frozen=True)
-class Layout:
+class RobomimicLayout:
     """What is read from every demonstration. ``wide``: file name of an extra -> path of an array, such as depth."""
 
     arrays: tuple[ArrayAt, ...]
@@ -63,7 +63,7 @@ class Layout:
         return next(each.feature for each in self.arrays if each.feature.name == name)
 
 
-def common_layout(demos: Sequence[Demo], env_args: Mapping[str, Any], exact: bool = False) -> Layout:
+def common_layout(demos: Sequence[Demo], env_args: Mapping[str, Any], exact: bool = False) -> RobomimicLayout:
     """The layout that most demonstrations share; ``exact`` keeps dtypes and raw frames, and nothing is left out."""
     left_out = {} if exact else {"next_obs": "obs one step later"}
     wide: dict[str, str] = {}
@@ -84,11 +84,11 @@ def common_layout(demos: Sequence[Demo], env_args: Mapping[str, Any], exact: boo
         else:
             arrays.append(ArrayAt(_feature(path, shape, dtype, exact), path))
     arrays.sort(key=lambda each: (_rank(each.feature.name), each.feature.name))
-    return Layout(tuple(arrays), tuple(cameras), wide, env_args, left_out)
+    return RobomimicLayout(tuple(arrays), tuple(cameras), wide, env_args, left_out)
 
 
 def episode_infos(
-    demos: Sequence[Demo], layout: Layout, masks: Mapping[str, Sequence[str]], uri: str
+    demos: Sequence[Demo], layout: RobomimicLayout, masks: Mapping[str, Sequence[str]], uri: str
 ) -> tuple[EpisodeInfo, ...]:
     """Length, splits and problems of every demonstration; without a train mask, what is not in valid is train."""
     names = {demo.name for demo in demos}
@@ -113,10 +113,10 @@ def episode_infos(
 def json_attribute(value: Any) -> dict[str, Any]:
     """The object in a JSON attribute; empty when absent or not JSON."""
     try:
-        found = json.loads(value) if value is not None else {}
+        parsed = json.loads(value) if value is not None else {}
     except (TypeError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return parsed if isinstance(parsed, dict) else {}
 
 
 def done_or_cast(values: np.ndarray, feature: Feature) -> np.ndarray:
@@ -124,25 +124,27 @@ def done_or_cast(values: np.ndarray, feature: Feature) -> np.ndarray:
     return values != 0 if feature.dtype == "bool" else values.astype(feature.dtype, copy=False)
 
 
-def _problems(demo: Demo, layout: Layout, uri: str) -> list[Problem]:
+def _problems(demo: Demo, layout: RobomimicLayout, uri: str) -> list[Problem]:
     skip = f"data.skip_episodes=[{demo.name}], or record it again"
-    found = []
+    problems = []
     if demo.num_samples <= 0:
         why = f"num_samples is {demo.num_samples}"
-        found.append(Problem(f"{demo.name} has no steps", f"{uri}, data/{demo.name}", why, skip))
+        problems.append(Problem(f"{demo.name} has no steps", f"{uri}, data/{demo.name}", why, skip))
     wanted = [(each.path, each.feature.name, each.feature.shape) for each in layout.arrays]
     wanted += [(at.path, at.camera.name, _hwc(at.camera)) for at in layout.cameras]
     for path, name, shape in wanted:
         where = f"{uri}, data/{demo.name}/{path}"
         if path not in demo.shapes:
-            found.append(Problem(f"{name} is missing in {demo.name}", where, "the other demonstrations have it", skip))
+            problems.append(
+                Problem(f"{name} is missing in {demo.name}", where, "the other demonstrations have it", skip)
+            )
         elif demo.shapes[path][1:] != shape:
             what = f"{name} has {_values(demo.shapes[path][1:])} in {demo.name}, {_values(shape)} elsewhere"
-            found.append(Problem(what, where, "every step of a dataset must have the same shape", skip))
+            problems.append(Problem(what, where, "every step of a dataset must have the same shape", skip))
         elif demo.shapes[path][0] != demo.num_samples:
             what = f"{name} has {demo.shapes[path][0]} steps in {demo.name}, num_samples says {demo.num_samples}"
-            found.append(Problem(what, where, "arrays of one demonstration must have the same length", skip))
-    return found
+            problems.append(Problem(what, where, "arrays of one demonstration must have the same length", skip))
+    return problems
 
 
 def _reason_to_leave_out(path: str, shape: tuple[int, ...], dtype: np.dtype[Any], having: int, total: int) -> str:

@@ -43,15 +43,15 @@ def _scalar(dtype: np.dtype[Any], content: bytes | None = None) -> np.generic:
 def _frombuffer(content: Any, dtype: np.dtype[Any], shape: tuple[int, ...], order: Any, *axes: Any) -> np.ndarray:
     if np.dtype(dtype).hasobject or axes:
         raise RefusedError("it holds a numpy array of Python objects")
-    found: np.ndarray = np.frombuffer(content, dtype).reshape(shape, order=order)
-    return found
+    array: np.ndarray = np.frombuffer(content, dtype).reshape(shape, order=order)
+    return array
 
 
 def _reconstruct(kind: type, shape: tuple[int, ...], code: bytes) -> np.ndarray:
     if kind is not np.ndarray:
         raise RefusedError(f"it makes a {kind}")
-    found: np.ndarray = np.ndarray(shape, np.dtype(code.decode()))
-    return found
+    array: np.ndarray = np.ndarray(shape, np.dtype(code.decode()))
+    return array
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:

@@ -49,11 +49,11 @@ class SourceInfo:
     @property
     def splits(self) -> dict[str, tuple[str, ...]]:
         """Episode ids of every split."""
-        found: dict[str, list[str]] = {}
+        ids_by_split: dict[str, list[str]] = {}
         for episode in self.episodes:
             for split in episode.splits:
-                found.setdefault(split, []).append(episode.episode_id)
-        return {split: tuple(ids) for split, ids in found.items()}
+                ids_by_split.setdefault(split, []).append(episode.episode_id)
+        return {split: tuple(ids) for split, ids in ids_by_split.items()}
 
 
 class Source(Protocol):

@@ -27,7 +27,7 @@ def stats_of(values: np.ndarray, quantiles: bool = True) -> Stats:
     """The statistics of ``[T, ...]`` over T; scalars become one-dimensional."""
     rows = values.reshape(len(values), -1).astype(np.float64)
     shape = values.shape[1:] or (1,)
-    found = {
+    stats = {
         "min": values.min(0).reshape(shape),
         "max": values.max(0).reshape(shape),
         "mean": rows.mean(0).reshape(shape),
@@ -36,8 +36,8 @@ def stats_of(values: np.ndarray, quantiles: bool = True) -> Stats:
     }
     if quantiles:
         at = np.quantile(rows, list(QUANTILES.values()), axis=0)
-        found |= {name: each.reshape(shape) for name, each in zip(QUANTILES, at, strict=True)}
-    return found
+        stats |= {name: each.reshape(shape) for name, each in zip(QUANTILES, at, strict=True)}
+    return stats
 
 
 def camera_stats(dataset: Dataset, row: EpisodeRow, camera: Camera, quantiles: bool = True) -> Stats:
@@ -46,8 +46,8 @@ def camera_stats(dataset: Dataset, row: EpisodeRow, camera: Camera, quantiles: b
     side = max(frames.shape[1:3])
     step = max(side // (LARGE_SIDE // 2), 1) if side >= LARGE_SIDE else 1
     pixels = frames[:, ::step, ::step].reshape(-1, camera.channels) / 255.0
-    found = {name: each.reshape(-1, 1, 1) for name, each in stats_of(pixels, quantiles).items() if name != "count"}
-    return found | {"count": np.array([len(frames)])}
+    stats = {name: each.reshape(-1, 1, 1) for name, each in stats_of(pixels, quantiles).items() if name != "count"}
+    return stats | {"count": np.array([len(frames)])}
 
 
 def merged(parts: Sequence[Stats]) -> Stats:
@@ -57,7 +57,7 @@ def merged(parts: Sequence[Stats]) -> Stats:
     means = np.stack([part["mean"] for part in parts])
     mean = (weights * means).sum(0)
     variances = np.stack([part["std"] for part in parts]) ** 2 + (means - mean) ** 2
-    found = {
+    stats = {
         "min": np.stack([part["min"] for part in parts]).min(0),
         "max": np.stack([part["max"] for part in parts]).max(0),
         "mean": mean,
@@ -65,7 +65,7 @@ def merged(parts: Sequence[Stats]) -> Stats:
         "count": np.array([int(counts.sum())]),
     }
     names = [name for name in QUANTILES if name in parts[0]]
-    return found | {name: (weights * np.stack([part[name] for part in parts])).sum(0) for name in names}
+    return stats | {name: (weights * np.stack([part[name] for part in parts])).sum(0) for name in names}
 
 
 class Quantiles:
@@ -97,10 +97,12 @@ def _sample(dataset: Dataset, row: EpisodeRow, camera: Camera) -> np.ndarray:
     wanted = np.unique(np.linspace(0, row.length - 1, min(FRAMES_PER_EPISODE, row.length)).round().astype(int))
     if camera.codec != MP4:
         return dataset.frames(row, camera.name, wanted.tolist())
-    found = []
+    frames = []
     for chunk in dataset.video_chunks(row, camera.name, wanted.tolist()):
         track = mp4.read_track(chunk.content)
         inside = wanted[(wanted >= chunk.first_frame) & (wanted < chunk.first_frame + chunk.num_frames)]
         at = np.searchsorted(track.cuts, inside - chunk.first_frame + chunk.skip, "right") - 1
-        found += [decode_mp4(mp4.cut(chunk.content, track, key, key + 1)) for key in np.unique(track.cuts[at]).tolist()]
-    return np.concatenate(found)
+        frames += [
+            decode_mp4(mp4.cut(chunk.content, track, key, key + 1)) for key in np.unique(track.cuts[at]).tolist()
+        ]
+    return np.concatenate(frames)

@@ -40,7 +40,9 @@ class Outgoing:
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
         self.schema = dataset.manifest.schema
-        self.said: Mapping[str, Any] = dataset.manifest.metadata.get("lerobot", {})  # by the source, if it was LeRobot
+        self.source_metadata: Mapping[str, Any] = dataset.manifest.metadata.get(
+            "lerobot", {}
+        )  # by the source, if it was LeRobot
         self.fps = int(self.schema.fps) if self.schema.fps == int(self.schema.fps) else self.schema.fps
 
     @property
@@ -56,18 +58,18 @@ class Outgoing:
     @cached_property
     def features(self) -> dict[str, dict[str, Any]]:
         """The entries of info.json, in the order of the source where there was one."""
-        found = {each.name: self._entry(each) for each in self.schema.features}
-        found |= {each.name: self._camera_entry(each) for each in self.schema.cameras}
-        found |= {
-            name: {"dtype": kind, "shape": [1], "names": None} for name, kind in DEFAULTS.items() if name not in found
+        entries = {each.name: self._entry(each) for each in self.schema.features}
+        entries |= {each.name: self._camera_entry(each) for each in self.schema.cameras}
+        entries |= {
+            name: {"dtype": kind, "shape": [1], "names": None} for name, kind in DEFAULTS.items() if name not in entries
         }
-        said = [name for name in self.said.get("features", {}) if name in found]
-        return {name: found[name] for name in [*said, *(name for name in found if name not in said)]}
+        in_source = [name for name in self.source_metadata.get("features", {}) if name in entries]
+        return {name: entries[name] for name in [*in_source, *(name for name in entries if name not in in_source)]}
 
     @cached_property
     def tasks(self) -> list[str]:
         """The text of every task, its place is its number."""
-        known: list[str] = list(self.said.get("tasks", ()))
+        known: list[str] = list(self.source_metadata.get("tasks", ()))
         return list(dict.fromkeys([*known, *(row.task for row in self.dataset.rows)]))
 
     @cached_property
@@ -78,14 +80,14 @@ class Outgoing:
     @cached_property
     def splits(self) -> dict[str, str]:
         """Ranges of episodes; a split whose episodes do not follow each other cannot be said."""
-        found = {}
+        ranges = {}
         for name in self.dataset.splits:
             numbers = [row.index for row in self.dataset.episodes(name)]
             if numbers == list(range(numbers[0], numbers[-1] + 1)):
-                found[name] = f"{numbers[0]}:{numbers[-1] + 1}"
+                ranges[name] = f"{numbers[0]}:{numbers[-1] + 1}"
             else:
                 log.warning("export-data: split %s is left out: LeRobot's splits are ranges of episodes", name)
-        return found or {"train": f"0:{len(self.dataset.rows)}"}
+        return ranges or {"train": f"0:{len(self.dataset.rows)}"}
 
     def arrays(self, row: EpisodeRow, first_index: int) -> dict[str, np.ndarray]:
         """Every numeric column of an episode as ``[T, ...]``; ``first_index`` counts the steps before it."""
@@ -129,8 +131,8 @@ class Outgoing:
 
     def _entry(self, feature: Feature) -> dict[str, Any]:
         shape = list(feature.shape) or [1]
-        said = self.said.get("features", {}).get(feature.name, {})
-        names = said.get("names") if said.get("shape") == shape else None
+        source_entry = self.source_metadata.get("features", {}).get(feature.name, {})
+        names = source_entry.get("names") if source_entry.get("shape") == shape else None
         return {"dtype": feature.dtype, "shape": shape, "names": names}
 
     def _camera_entry(self, camera: Camera) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def _write_meta(
         (target / f"meta/{name}.jsonl").write_text(text)
     info = {
         "codebase_version": "v2.1",
-        "robot_type": out.said.get("robot_type"),
+        "robot_type": out.source_metadata.get("robot_type"),
         "total_episodes": len(lines),
         "total_frames": steps,
         "total_tasks": len(out.tasks),

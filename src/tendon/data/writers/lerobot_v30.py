@@ -114,7 +114,7 @@ def _write_meta(out: Outgoing, target: Path, lines: list[dict[str, Any]], stats:
     pq.write_table(_task_table(out.tasks), target / "meta/tasks.parquet", compression="snappy")
     info = {
         "codebase_version": "v3.0",
-        "robot_type": out.said.get("robot_type"),
+        "robot_type": out.source_metadata.get("robot_type"),
         "total_episodes": len(lines),
         "total_frames": steps,
         "total_tasks": len(out.tasks),

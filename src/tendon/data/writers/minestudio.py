@@ -123,8 +123,8 @@ def _actions(dataset: Dataset, row: EpisodeRow, size: int) -> Iterator[bytes]:
 
 
 def _events(extras: dict[str, bytes]) -> list[list[Any]]:
-    found: list[list[Any]] = tagged_json.loads(extras["events.json"]) if "events.json" in extras else []
-    return found
+    events: list[list[Any]] = tagged_json.loads(extras["events.json"]) if "events.json" in extras else []
+    return events
 
 
 def _write_events(folder: Path, events: list[tuple[str, int, str, Any, Any]]) -> None:

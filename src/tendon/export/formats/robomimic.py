@@ -23,11 +23,11 @@ from tendon.export.formats.robomimic_config import Version, fitted, make_config
 from tendon.export.formats.robomimic_names import core_prefix, theirs
 from tendon.export.parity import ParityRecord, compare, demand, fixed_inputs
 from tendon.policies.base import GOAL, Policy, Shape
-from tendon.policies.cloning import ACTION, Cloning
-from tendon.policies.info import PolicyInfo
+from tendon.policies.behaviour_cloning import ACTION, BehaviourCloning
 from tendon.policies.parts.encoder import IMAGES, OBSERVATION, bare
 from tendon.policies.parts.vision import SpatialSoftmax, VisualCore
 from tendon.policies.registry import make_policy
+from tendon.policies.spec import PolicySpec
 
 NEEDED = ("model", "config", "algo_name", "shape_metadata")
 SCANS = f"{OBSERVATION}scans."
@@ -51,7 +51,7 @@ class Imported:
     """A policy of theirs as one of ours."""
 
     policy: Policy
-    info: PolicyInfo
+    info: PolicySpec
     foreign: Foreign
     notes: tuple[str, ...]
 
@@ -133,7 +133,7 @@ def import_content(content: Mapping[str, Any], where: str) -> Imported:
     kept = {"model": {key: value for key, value in content["model"].items() if key != "nets"}} if nested else {}
     rest = {key: value for key, value in content.items() if key not in (*NEEDED, "env_metadata")} | kept
     foreign = Foreign("0.5" if nested else "0.3", config, content.get("env_metadata"), dict(shape_metadata), rest)
-    return Imported(policy.eval(), PolicyInfo(policy_config, features, policy.window), foreign, translation.notes)
+    return Imported(policy.eval(), PolicySpec(policy_config, features, policy.window), foreign, translation.notes)
 
 
 def _config(name: str, section: dict[str, Any]) -> CloningConfig:
@@ -184,7 +184,7 @@ def _load(
     policy: Policy, weights: Mapping[str, Tensor], stats: Mapping[str, tuple[Tensor, Tensor]], where: str
 ) -> None:
     """Fill the policy; every tensor of the file must be used, and doubles must be equal."""
-    assert isinstance(policy, Cloning)
+    assert isinstance(policy, BehaviourCloning)
     names, used, state = theirs(policy), set[str](), policy.state_dict()
     problems: list[Problem] = []
     for name, value in state.items():
@@ -228,7 +228,7 @@ def _fixed(policy: Policy) -> dict[str, Tensor]:
     """Robomimic's constant buffers: attention masks and pixel positions."""
     from tendon.policies.bc_transformer import BcTransformer
 
-    assert isinstance(policy, Cloning)
+    assert isinstance(policy, BehaviourCloning)
     found = {}
     if isinstance(policy, BcTransformer):
         context = len(policy.window.observation_deltas)
@@ -249,7 +249,7 @@ def _fixed(policy: Policy) -> dict[str, Tensor]:
 
 def export_pth(
     policy: Policy,
-    info: PolicyInfo,
+    info: PolicySpec,
     path: str | Path,
     version: Version = "0.3",
     *,
@@ -270,7 +270,7 @@ def export_pth(
         DataError: robomimic has no such policy, or the file does not act alike.
     """
     _check_expressible(policy, version, str(path))
-    assert isinstance(policy, Cloning)
+    assert isinstance(policy, BehaviourCloning)
     names = theirs(policy)
     weights: OrderedDict[str, Tensor] = OrderedDict()
     for name, value in policy.state_dict().items():
@@ -320,9 +320,9 @@ def _check_expressible(policy: Policy, version: str, where: str) -> None:
     def refuse(what: str, why: str, fix: str) -> None:
         raise DataError(what, where=where, why=why, fix=fix)
 
-    if not isinstance(policy, Cloning):
+    if not isinstance(policy, BehaviourCloning):
         refuse("robomimic has no such policy", type(policy).__name__, "export policies of the bc family")
-    assert isinstance(policy, Cloning)
+    assert isinstance(policy, BehaviourCloning)
     config = policy.config
     if config.action_normalization != "identity" and version == "0.3":
         refuse("robomimic 0.3 does not normalise actions", "the policy does", "write version 0.5")
@@ -340,7 +340,7 @@ def _check_expressible(policy: Policy, version: str, where: str) -> None:
         refuse("robomimic 0.3 does not predict future actions", "pred_future_acs is on", "write version 0.5")
 
 
-def _obs_stats(policy: Cloning, words: tuple[str, str]) -> dict[str, Any]:
+def _obs_stats(policy: BehaviourCloning, words: tuple[str, str]) -> dict[str, Any]:
     normalizer, found, begin = policy.encoder.normalize, {}, 0
     for key, dim in policy.encoder.dims.items():
         pair = (normalizer.offset[begin : begin + dim], normalizer.scale[begin : begin + dim])
@@ -349,7 +349,7 @@ def _obs_stats(policy: Cloning, words: tuple[str, str]) -> dict[str, Any]:
     return found
 
 
-def _shape_metadata(info: PolicyInfo) -> dict[str, Any]:
+def _shape_metadata(info: PolicySpec) -> dict[str, Any]:
     shapes = {bare(key): shape for key, shape in info.features.items() if key != ACTION}
     listed = {key: [shape] if isinstance(shape, int) else list(shape) for key, shape in sorted(shapes.items())}
     images = [shape for shape in shapes.values() if isinstance(shape, tuple) and len(shape) == 3]

@@ -9,14 +9,14 @@ from typing import Any, Literal
 
 from tendon.config.foreign.robomimic_keys import ANY, DEFAULTS
 from tendon.policies.base import GOAL
-from tendon.policies.cloning import ACTION
-from tendon.policies.info import PolicyInfo
+from tendon.policies.behaviour_cloning import ACTION
 from tendon.policies.parts.encoder import bare
+from tendon.policies.spec import PolicySpec
 
 Version = Literal["0.3", "0.5"]
 
 
-def make_config(info: PolicyInfo) -> dict[str, Any]:
+def make_config(info: PolicySpec) -> dict[str, Any]:
     """A whole robomimic configuration of this policy: their defaults with its values."""
     own = asdict(info.config)
     flat = {key: list(v) if isinstance(v, tuple) else v for key, v in DEFAULTS.items() if v is not ANY}
@@ -66,7 +66,7 @@ def make_config(info: PolicyInfo) -> dict[str, Any]:
     return tree
 
 
-def _observation(info: PolicyInfo, own: Mapping[str, Any]) -> dict[str, Any]:
+def _observation(info: PolicySpec, own: Mapping[str, Any]) -> dict[str, Any]:
     kinds = ("low_dim", "rgb", "depth", "scan")
     modalities: dict[str, dict[str, list[str]]] = {group: {kind: [] for kind in kinds} for group in ("obs", "goal")}
     for key, shape in info.features.items():

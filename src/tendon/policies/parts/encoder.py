@@ -1,7 +1,7 @@
 """Observations of any kind to one vector per time step: numbers as they are, cameras and scans through their cores.
 
 Keys are joined in the sorted order of their bare names, goals behind them, as robomimic joins them. Cameras change at
-random when the batch has ``DRAWS``: so many numbers per window as ``num_draws`` says, which training draws.
+random when the batch has ``AUGMENT_NOISE``: so many numbers per window as ``num_draws`` says, which training draws.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tendon.config.schema import Normalization
 from tendon.data.stats import FeatureStats
 from tendon.errors import ConfigError
-from tendon.policies.base import DRAWS, GOAL, Batch, Shape
+from tendon.policies.base import AUGMENT_NOISE, GOAL, Batch, Shape
 from tendon.policies.parts.augment import Augmentation, augmented
 from tendon.policies.parts.normalize import Normalizer
 from tendon.policies.parts.vision import ScanCore, VisionOptions, VisualCore
@@ -86,7 +86,7 @@ class ObservationEncoder(nn.Module):
             parts = dict(zip(self.dims, torch.split(numbers_BTD, list(self.dims.values()), -1), strict=True))
         for key in self.keys:
             if key not in parts:
-                parts[key] = _repeated(self._encoded(key, batch[key], batch.get(DRAWS)), num_times)
+                parts[key] = _repeated(self._encoded(key, batch[key], batch.get(AUGMENT_NOISE)), num_times)
         return torch.cat([parts[key] for key in self.keys], dim=-1)
 
     def _encoded(self, key: str, values: Tensor, draws_BN: Tensor | None) -> Tensor:

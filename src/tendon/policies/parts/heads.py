@@ -84,7 +84,7 @@ class GaussianHead(nn.Module):
 
 
 @dataclass(frozen=True)
-class Mixture:
+class GaussianMixture:
     """A mixture of diagonal Gaussians."""
 
     mean: Tensor  # [B, K, A]
@@ -127,12 +127,12 @@ class MixtureHead(nn.Module):
         self.num_modes, self.action_dim = num_modes, action_dim
         self.min_std, self.bounded, self.std_activation = min_std, bounded, std_activation
 
-    def forward(self, features_BH: Tensor) -> Mixture:
+    def forward(self, features_BH: Tensor) -> GaussianMixture:
         """The mixture; index k * A + a of a linear output is dimension a of mode k."""
         shape = (*features_BH.shape[:-1], self.num_modes, self.action_dim)
         mean_BKA = self.mean(features_BH).view(shape)
         scale_BKA = self.scale(features_BH).view(shape)
         std_BKA = scale_BKA.exp() if self.std_activation == "exp" else functional.softplus(scale_BKA)
-        return Mixture(
+        return GaussianMixture(
             torch.tanh(mean_BKA) if self.bounded else mean_BKA, std_BKA + self.min_std, self.logits(features_BH)
         )

@@ -26,7 +26,7 @@ class Geglu(nn.Module):
         return value * functional.gelu(gate)
 
 
-class Block(nn.Module):
+class AttentionBlock(nn.Module):
     """Attention and a two-layer net, each behind a LayerNorm and a residual."""
 
     def __init__(
@@ -97,7 +97,7 @@ class Transformer(nn.Module):
         else:
             self.register_buffer("sines", sinusoidal(context, dim), persistent=False)
         self.blocks = nn.ModuleList(
-            Block(dim, num_heads, attention_dropout, output_dropout, activation) for _ in range(num_layers)
+            AttentionBlock(dim, num_heads, attention_dropout, output_dropout, activation) for _ in range(num_layers)
         )
         self.output_ln = nn.LayerNorm(dim)
         for module in self.blocks.modules():

@@ -93,7 +93,7 @@ class ScanCore(nn.Module):
         return features
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """Two 3 x 3 convolutions beside a shortcut."""
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
@@ -120,7 +120,7 @@ def make_resnet(name: Backbone, channels: int, *, pretrained: bool) -> nn.Sequen
     width = 64
     for stage, count in enumerate(RESNET_BLOCKS[name]):
         before, width = width, 64 << stage
-        blocks = [Block(before if not i else width, width, 2 if stage and not i else 1) for i in range(count)]
+        blocks = [ResidualBlock(before if not i else width, width, 2 if stage and not i else 1) for i in range(count)]
         layers.append(nn.Sequential(*blocks))
     net = nn.Sequential(*layers)
     for module in net.modules():

@@ -1,4 +1,4 @@
-"""Memory that is used again: rows of an array given out in runs, and buffers for reads."""
+"""Allocators of reused memory: runs of rows in the unit cache's arrays, and byte buffers for reads."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 SMALLEST = 1 << 16
 
 
-class Rooms:
-    """Runs of rows out of a fixed number. ``whole``: everything fits, nothing is ever given out or back."""
+class RowAllocator:
+    """Hands out runs of neighbouring rows. ``whole``: the dataset fits, so each unit has rows of its own, unmanaged."""
 
     def __init__(self, rows: int, whole: bool) -> None:
         self.whole = whole
@@ -29,7 +29,7 @@ class Rooms:
         return None
 
     def give_back(self, first: int, rows: int) -> None:
-        """Free a run; neighbours grow together."""
+        """Free a run; it is merged with free neighbours."""
         i = bisect.bisect(self._free, (first, 0))
         if i < len(self._free) and self._free[i][0] == first + rows:
             rows += self._free.pop(i)[1]
@@ -39,7 +39,7 @@ class Rooms:
             self._free.insert(i, (first, rows))
 
 
-class Buffers:
+class ReadBuffers:
     """Byte buffers in powers of two; up to ``keep`` bytes of free ones are kept."""
 
     def __init__(self, keep: int) -> None:
@@ -49,13 +49,13 @@ class Buffers:
 
     def take(self, size: int) -> np.ndarray:
         """A buffer of exactly ``size`` bytes, a view of a larger one."""
-        room = max(SMALLEST, 1 << (size - 1).bit_length()) if size else SMALLEST
+        capacity = max(SMALLEST, 1 << (size - 1).bit_length()) if size else SMALLEST
         with self._lock:
-            free = self._free.get(room)
+            free = self._free.get(capacity)
             if free:
-                self._kept -= room
+                self._kept -= capacity
                 return free.pop()[:size]
-        return np.empty(room, np.uint8)[:size]
+        return np.empty(capacity, np.uint8)[:size]
 
     def give_back(self, buffers: list[np.ndarray]) -> None:
         """Free buffers that ``take`` gave."""

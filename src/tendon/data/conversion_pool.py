@@ -1,8 +1,8 @@
-"""Work spread over processes: ``crew.run(function, jobs)`` here or in N others, results in the order they finish.
+"""The processes of a conversion: ``pool.run(function, jobs)`` runs jobs here or in N processes, results as they finish.
 
-``function(place, job)`` gets what every process opened once. Jobs (never None) are drawn from their iterator only
-when a process is free, so that it may decide late. A process that dies is an Interrupted; a TendonError keeps its four lines; processes
-end with their parent, also when that is killed. Called by convert.
+``function(context, job)`` gets what its process opened once. A job (never None) is taken from the iterator only when a
+process is free for it, so that the iterator can decide late. A process that dies raises Interrupted; a TendonError keeps
+its four lines. Processes end with their parent, also when it is killed. Called by convert.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from tendon.storage import Store, open_store
 
 J = TypeVar("J")
 R = TypeVar("R")
-POLL_S = 0.5  # between two looks at the counter of steps
+POLL_S = 0.5  # between two reports of the steps done
 
 
 @dataclass
-class Place:
-    """What work finds in its process; ``count`` tells the parent of so many more steps."""
+class WorkerContext:
+    """What a process opens once for all its jobs. ``count(n)`` reports n more steps to the parent."""
 
     source: Source
     plan: ConversionPlan
@@ -39,7 +39,7 @@ class Place:
     count: Callable[[int], None] = field(default=lambda steps: None)
 
 
-class Crew:
+class ConversionPool:
     """One process or several; a context manager."""
 
     def __init__(self, source: Source, plan: ConversionPlan, uri: str, workers: int) -> None:
@@ -47,7 +47,7 @@ class Crew:
         self._pool: ProcessPoolExecutor | None = None
         self._counter: Any = None
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> ConversionPool:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -55,34 +55,36 @@ class Crew:
             self._pool.shutdown(cancel_futures=True)
 
     def run(
-        self, function: Callable[[Place, J], R], jobs: Iterable[J], count: Callable[[int], None] | None = None
+        self, function: Callable[[WorkerContext, J], R], jobs: Iterable[J], count: Callable[[int], None] | None = None
     ) -> Iterator[tuple[J, R]]:
-        """Jobs with their results; ``count`` is told of steps as they are done.
+        """Yield each job with its result, in the order they finish. ``count`` is called with steps as they are done.
 
         Raises:
             Interrupted: a process was killed.
-            TendonError: what ``function`` raised, first come.
+            TendonError: the first error that ``function`` raised.
         """
-        told = count or (lambda steps: None)
+        report = count or (lambda steps: None)
         if self.workers <= 1:
-            place = Place(self.source, self.plan, open_store(self.uri), count=told)
+            context = WorkerContext(self.source, self.plan, open_store(self.uri), count=report)
             for job in jobs:
-                yield job, function(place, job)
+                yield job, function(context, job)
             return
         pool = self._started()
-        drawn = iter(jobs)
+        remaining = iter(jobs)
         waiting: dict[Future[Any], J] = {}
-        seen = self._counter.value
+        reported = self._counter.value
         more = True
         while more or waiting:
-            while more and len(waiting) <= self.workers:  # one is always at hand when a process gets free
-                drawn_one: J | None = next(drawn, None)
-                more = drawn_one is not None
-                if drawn_one is not None:
-                    waiting[pool.submit(_work, function, drawn_one)] = drawn_one
+            while (
+                more and len(waiting) <= self.workers
+            ):  # one more than there are processes: none waits for its next job
+                next_job: J | None = next(remaining, None)
+                more = next_job is not None
+                if next_job is not None:
+                    waiting[pool.submit(_run_job, function, next_job)] = next_job
             done, _ = wait(waiting, POLL_S, FIRST_COMPLETED)
-            told(self._counter.value - seen)
-            seen = self._counter.value
+            report(self._counter.value - reported)
+            reported = self._counter.value
             for future in done:
                 job = waiting.pop(future)
                 yield job, self._result(future, job)
@@ -93,7 +95,7 @@ class Crew:
             context = multiprocessing.get_context("spawn")
             self._counter = context.Value("q", 0)
             first = (self.source, self.plan, self.uri, self._counter)
-            self._pool = ProcessPoolExecutor(self.workers, context, _start, first)
+            self._pool = ProcessPoolExecutor(self.workers, context, _open_context, first)
         return self._pool
 
     def _result(self, future: Future[Any], job: object) -> Any:
@@ -106,28 +108,28 @@ class Crew:
                 why="something ended it from outside, most often because memory ran out",
                 fix="run the same command again, with fewer workers if it happens twice: finished shards are kept",
             ) from error
-        if isinstance(result, _Failure):
+        if isinstance(result, _WorkerError):
             raise result.kind.of(result.problems)
         return result
 
 
 @dataclass(frozen=True)
-class _Failure:
+class _WorkerError:
     """A TendonError on its way out of a process."""
 
     kind: type[TendonError]
     problems: tuple[Problem, ...]
 
 
-_here: list[Place] = []  # set once in a process of the crew, never in the parent
+_context_of_process: list[WorkerContext] = []  # set once in a worker process, never in the parent
 
 
-def _start(source: Source, plan: ConversionPlan, uri: str, counter: Any) -> None:
+def _open_context(source: Source, plan: ConversionPlan, uri: str, counter: Any) -> None:
     def count(steps: int) -> None:
         with counter.get_lock():
             counter.value += steps
 
-    _here[:] = [Place(source, plan, open_store(uri), count=count)]
+    _context_of_process[:] = [WorkerContext(source, plan, open_store(uri), count=count)]
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -138,8 +140,8 @@ def _end_with_parent() -> None:
         os._exit(75)
 
 
-def _work(function: Callable[[Place, Any], Any], job: Any) -> Any:
+def _run_job(function: Callable[[WorkerContext, Any], Any], job: Any) -> Any:
     try:
-        return function(_here[0], job)
+        return function(_context_of_process[0], job)
     except TendonError as error:
-        return _Failure(type(error), error.problems)
+        return _WorkerError(type(error), error.problems)

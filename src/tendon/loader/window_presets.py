@@ -1,6 +1,6 @@
-"""The window rules of other readers, said in deltas and edges: robomimic, LeRobot, MineStudio, GR00T. Pure.
+"""Presets for the windows of other data loaders, as deltas and edges: robomimic, LeRobot, MineStudio, GR00T. Pure.
 
-Each gives keyword arguments of the loader: ``Loader(dataset, split, **robomimic_windows(...), batch_size=..., seed=...)``.
+Each returns keyword arguments: ``Loader(dataset, split, **robomimic_windows(...), batch_size=..., seed=...)``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tendon.loader.windows import Edge
 
 
 class Windows(TypedDict):
-    """What the loader is told about its windows."""
+    """The keyword arguments of Loader that define its windows."""
 
     deltas: dict[str, tuple[int, ...]]
     edges: dict[str, Edge | tuple[Edge, Edge]]
@@ -24,7 +24,11 @@ class Windows(TypedDict):
 def robomimic_windows(
     keys: Sequence[str], frame_stack: int, seq_length: int, pad_frame_stack: bool = True, pad_seq_length: bool = True
 ) -> Windows:
-    """SequenceDataset: every key has frame_stack - 1 + seq_length steps, the current one at place frame_stack - 1."""
+    """Like robomimic's SequenceDataset: frame_stack - 1 + seq_length steps of every key; index frame_stack - 1 is t.
+
+    Example:
+        ``robomimic_windows(["action"], frame_stack=1, seq_length=10)`` has the deltas 0 to 9.
+    """
     deltas = tuple(range(1 - frame_stack, seq_length))
     edge: tuple[Edge, Edge] = ("repeat" if pad_frame_stack else "none", "repeat" if pad_seq_length else "none")
     return Windows(deltas=dict.fromkeys(keys, deltas), edges=dict.fromkeys(keys, edge), stride=1, drop_n_last_frames=0)
@@ -36,7 +40,7 @@ def lerobot_windows(
     tolerance_s: float = 1e-4,
     drop_n_last_frames: int = 0,
 ) -> Windows:
-    """LeRobotDataset: times in seconds that must be multiples of 1/fps; the edge frame is repeated and marked.
+    """LeRobotDataset: times in seconds, multiples of 1/fps. Beyond an episode its edge frame is repeated and marked.
 
     Raises:
         ConfigError: a time is not a multiple of 1/fps.
@@ -56,10 +60,10 @@ def lerobot_windows(
 
 
 def minestudio_windows(keys: Sequence[str], win_len: int, skip_frame: int = 1) -> Windows:
-    """RawDataset of 1.1: windows side by side from frame 0, zeros behind the end of an episode.
+    """MineStudio's RawDataset 1.1: windows side by side from frame 0, zeros after the end of an episode.
 
-    With ``skip_frame`` n every n-th frame is read and a window spans n * win_len frames; theirs mixes up the lengths of
-    image, mask and timestamp then, which is not imitated.
+    With ``skip_frame`` n every n-th frame is read and a window spans n * win_len frames. MineStudio then gives image, mask
+    and timestamp different lengths, which is not imitated.
     """
     deltas = tuple(range(0, win_len * skip_frame, skip_frame))
     zero: tuple[Edge, Edge] = ("zero", "zero")
@@ -74,5 +78,5 @@ def minestudio_windows(keys: Sequence[str], win_len: int, skip_frame: int = 1) -
 def groot_windows(indices: Mapping[str, Sequence[int]], relative: Sequence[str] = ()) -> Windows:
     """GR00T's delta_indices: absolute keys and videos repeat the edge, relative keys (delta actions) are zero there."""
     edges: dict[str, Edge | tuple[Edge, Edge]] = {key: "zero" if key in relative else "repeat" for key in indices}
-    deltas = {key: tuple(map(int, own)) for key, own in indices.items()}
+    deltas = {key: tuple(map(int, key_indices)) for key, key_indices in indices.items()}
     return Windows(deltas=deltas, edges=edges, stride=1, drop_n_last_frames=0)

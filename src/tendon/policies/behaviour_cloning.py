@@ -1,4 +1,4 @@
-"""What the behaviour cloning policies share: encoder, normalisers, heads, losses and chance; robomimic's numbers.
+"""The base of behaviour cloning policies: encoder, normalisers, heads, losses and sampling, with robomimic's numbers.
 
 Subclasses add a backbone between encoder and head. Two deliberate differences: validation uses the predicted std
 (upstream uses 1e-4 there, so its loss is the distance to the nearest mode in units of 1e8); and with
@@ -32,7 +32,7 @@ NUM_COS_DIMS = 3  # robomimic compares directions of the first three action dime
 Head = DeterministicHead | GaussianHead | MixtureHead
 
 
-class Cloning(Policy):
+class BehaviourCloning(Policy):
     """A policy that imitates: subclasses set ``window``, build a backbone and call ``make_head``."""
 
     encoder: ObservationEncoder

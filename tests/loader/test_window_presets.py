@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tendon.errors import ConfigError
-from tendon.loader.rules import Windows, groot_windows, lerobot_windows, minestudio_windows, robomimic_windows
+from tendon.loader.window_presets import Windows, groot_windows, lerobot_windows, minestudio_windows, robomimic_windows
 from tendon.loader.windows import spans_of, steps_of, window_table
 
 

@@ -1,6 +1,6 @@
-"""Batches made before they are asked for: by a thread of this process, or by several processes.
+"""Prefetching of batches in a thread of this process. worker_pool.py does it in several processes.
 
-The queue holds as many as the memory budget allows; a full one blocks who makes them. Called by loader.py.
+The queue holds as many batches as the memory budget allows; when it is full, the thread waits. Called by loader.py.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 Batch = dict[str, np.ndarray]
 
 
-class Maker(Protocol):
-    """What batches come from: Loader or MixedLoader."""
+class BatchSource(Protocol):
+    """What the prefetcher gets its batches from: Loader or MixedLoader."""
 
     batch_size: int
 
@@ -34,34 +34,34 @@ class Maker(Protocol):
     def _share(self, first: int) -> Batch: ...
 
 
-class Pace:
-    """How long the consumer waits, and one sentence when that is too long."""
+class WaitMonitor:
+    """Counts how long the consumer waits, and warns once when that is too long."""
 
     def __init__(self, meter: Meter) -> None:
-        self.meter, self._said = meter, False
+        self.meter, self._warned = meter, False
 
     def count(self, began: float) -> None:
         """Count a wait that ends now."""
         now, meter = time.monotonic(), self.meter
-        if not meter.batches:  # the first wait is the start, not the pace
+        if not meter.batches:  # the first wait is the start of the loader and says nothing about its speed
             meter.started = now
         else:
             meter.add("consumer_wait", now - began)
         meter.batches += 1
-        if not self._said and now - meter.started > ENOUGH_S and (sentence := meter.bottleneck()):
-            self._said = True
+        if not self._warned and now - meter.started > ENOUGH_S and (sentence := meter.bottleneck()):
+            self._warned = True
             log.warning("loader: %s", sentence)
 
 
-class Ahead:
-    """The batches from a position on, in order."""
+class Prefetcher:
+    """The batches from a position on, in order. With ``num_prefetched`` 0 each is made when it is asked for."""
 
-    def __init__(self, loader: Maker, samples: int, ahead: int) -> None:
+    def __init__(self, loader: BatchSource, samples: int, num_prefetched: int) -> None:
         self._loader, self._next = loader, samples
-        self._pace = Pace(loader.meter)
+        self._wait_monitor = WaitMonitor(loader.meter)
         self._queue: queue.Queue[Batch | BaseException] | None = None
-        if ahead > 0:
-            self._queue = queue.Queue(ahead)
+        if num_prefetched > 0:
+            self._queue = queue.Queue(num_prefetched)
             self._stop = threading.Event()
             self._thread = threading.Thread(target=self._make, args=(samples,), name="loader", daemon=True)
             self._thread.start()
@@ -70,14 +70,14 @@ class Ahead:
         """The next batch."""
         began = time.monotonic()
         if self._queue is None:
-            found: Batch | BaseException = self._loader._share(self._next)
+            batch: Batch | BaseException = self._loader._share(self._next)
         else:
-            found = self._queue.get()
+            batch = self._queue.get()
         self._next += self._loader.batch_size
-        if isinstance(found, BaseException):
-            raise found
-        self._pace.count(began)
-        return found
+        if isinstance(batch, BaseException):
+            raise batch
+        self._wait_monitor.count(began)
+        return batch
 
     def close(self) -> None:
         """Stop the thread."""
@@ -91,13 +91,13 @@ class Ahead:
         assert self._queue is not None
         while not self._stop.is_set():
             try:
-                made: Batch | BaseException = self._loader._share(samples)
+                batch: Batch | BaseException = self._loader._share(samples)
             except BaseException as error:
-                made = error
+                batch = error
             began = time.monotonic()
-            self._queue.put(made)
-            self._pace.meter.add("ring_full", time.monotonic() - began)
-            if isinstance(made, BaseException):
+            self._queue.put(batch)
+            self._wait_monitor.meter.add("ring_full", time.monotonic() - began)
+            if isinstance(batch, BaseException):
                 return
-            del made
+            del batch  # or its buffer could not be used again before the next batch is made
             samples += self._loader.batch_size

@@ -1,4 +1,4 @@
-"""What is known of a policy without its weights: the content of policy.json, beside every model.safetensors."""
+"""Describes a policy without its weights: the content of policy.json, beside every model.safetensors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class PolicyInfo:
+class PolicySpec:
     """Enough to build the policy again and to feed it."""
 
     config: PolicyConfig
@@ -39,12 +39,12 @@ class PolicyInfo:
         return {"format": FORMAT, "policy": config, "features": dict(self.features), "window": window}
 
     @staticmethod
-    def from_json(data: Mapping[str, Any], where: str) -> PolicyInfo:
+    def from_json(data: Mapping[str, Any], where: str) -> PolicySpec:
         """Read what ``to_json`` wrote; ``where`` names the file in an error."""
         try:
             config = _restored(POLICIES[data["policy"]["name"]], data["policy"])
             features = {key: _shape(shape) for key, shape in data["features"].items()}
-            return PolicyInfo(config, features, _restored(Window, data["window"]))
+            return PolicySpec(config, features, _restored(Window, data["window"]))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise DataError(
                 "the description of the policy cannot be read",

@@ -1,7 +1,7 @@
-"""Windows that are seen more often, or less: weights of episodes, and listed frames that are repeated. Pure.
+"""Weights of episodes and repeated frames: windows that come more or less often in an epoch. Pure.
 
-An epoch then has a fixed number of items per episode. Item i of epoch e is the (e * m + i)-th of an endless walk
-through the episode's n windows, so every window is seen equally often, to within one, however odd the weight.
+A weighted epoch has a fixed number m of items per episode. Item i of epoch e is the (e * m + i)-th step of an endless
+walk through the episode's n windows, so all its windows come equally often, to within one, whatever the weight.
 """
 
 from __future__ import annotations
@@ -16,27 +16,29 @@ from tendon.loader.windows import WindowTable
 
 
 @dataclass(frozen=True)
-class Emphasis:
-    """Items of an epoch, numbered episode by episode."""
+class SampleWeights:
+    """The items of a weighted epoch, numbered episode by episode."""
 
     table: WindowTable
     start: np.ndarray  # number of the episode's first item
     counts: np.ndarray  # items of an episode in an epoch
-    own: np.ndarray  # windows of the episode, repeated frames counted each time
-    step: np.ndarray  # of the walk, coprime to own: a part of an episode is spread over all of it
+    num_windows: np.ndarray  # windows of the episode, repeated frames counted each time
+    step: np.ndarray  # of the walk, coprime to num_windows: a part of an episode is spread over all of it
     extra_start: np.ndarray
     extra_windows: np.ndarray  # the window numbers of repeated frames, episode by episode
 
     @property
     def num_items(self) -> int:
-        """How many an epoch has."""
+        """The items of an epoch."""
         return int(self.counts.sum())
 
     def windows(self, items: np.ndarray, epochs: np.ndarray) -> np.ndarray:
         """The window of every item in its epoch."""
         E = np.searchsorted(self.start, items, side="right") - 1
         nth = epochs * self.counts[E] + items - self.start[E]
-        ordinal = np.where(self.counts[E] == self.own[E], nth % self.own[E], nth * self.step[E] % self.own[E])
+        num_windows = self.num_windows[E]
+        # with weight 1 the walk is not needed, and without it the stream equals the unweighted one
+        ordinal = np.where(self.counts[E] == num_windows, nth % num_windows, nth * self.step[E] % num_windows)
         windows = self.table.start[E] + ordinal
         beyond = ordinal >= self.table.counts[E]
         if beyond.any():
@@ -45,43 +47,43 @@ class Emphasis:
         return np.asarray(windows)
 
 
-def emphasis(
+def sample_weights(
     table: WindowTable,
     weights: Mapping[int, float],
     repeated: Mapping[int, Sequence[int]],
     times: int = 1,
-) -> Emphasis:
-    """The items of a table.
+) -> SampleWeights:
+    """The weighted items of a window table.
 
     Args:
         table: the windows.
-        weights: of episodes by their place in the table; 1 when not named.
-        repeated: steps of episodes that are listed again.
-        times: how often they are listed in addition.
+        weights: of episodes, by their index in the table; 1 where none is given.
+        repeated: steps that come more often, by episode.
+        times: how many more times they come.
     """
     num = len(table.counts)
     extras: list[np.ndarray] = []
     for episode in range(num):
         offsets, rest = np.divmod(np.asarray(repeated.get(episode, ()), np.int64) - table.t0[episode], table.stride)
-        good = (rest == 0) & (offsets >= 0) & (offsets < table.counts[episode])
-        extras.append(np.repeat(table.start[episode] + offsets[good], times))
-    sizes = np.array([len(each) for each in extras], np.int64)
-    own = table.counts + sizes
+        has_window = (rest == 0) & (offsets >= 0) & (offsets < table.counts[episode])
+        extras.append(np.repeat(table.start[episode] + offsets[has_window], times))
+    num_extras = np.array([len(each) for each in extras], np.int64)
+    num_windows = table.counts + num_extras
     weight = np.array([weights.get(episode, 1.0) for episode in range(num)])
-    counts = np.where(own > 0, np.rint(own * weight), 0).astype(np.int64)
-    return Emphasis(
+    counts = np.where(num_windows > 0, np.rint(num_windows * weight), 0).astype(np.int64)
+    return SampleWeights(
         table=table,
         start=np.cumsum(counts) - counts,
         counts=counts,
-        own=np.maximum(own, 1),
-        step=np.array([_coprime(int(n)) for n in own], np.int64),
-        extra_start=np.cumsum(sizes) - sizes,
+        num_windows=np.maximum(num_windows, 1),
+        step=np.array([_coprime(int(n)) for n in num_windows], np.int64),
+        extra_start=np.cumsum(num_extras) - num_extras,
         extra_windows=np.concatenate([*extras, np.zeros(0, np.int64)]),
     )
 
 
 def changing_frames(values: np.ndarray, window: int = 3) -> np.ndarray:
-    """Steps near which a value, such as the gripper's, changes: the frames that InternManip's augsteps repeats.
+    """Steps near which a value, such as the gripper's, changes. InternManip's augsteps repeats these frames.
 
     A step is listed when the values of ``window`` steps centred on it are not all equal.
     """
@@ -92,7 +94,7 @@ def changing_frames(values: np.ndarray, window: int = 3) -> np.ndarray:
 
 
 def _coprime(n: int) -> int:
-    """A step near the golden section of n that visits everything."""
+    """The step of a walk that visits all of n: coprime to n, and near its golden section so that it spreads early."""
     step = max(1, round(n * 0.6180339887))
     while math.gcd(step, max(n, 1)) != 1:
         step += 1

@@ -1,7 +1,7 @@
-"""Batches made by several processes in shared memory, so that the training loop keeps its interpreter to itself.
+"""Worker processes that make batches in shared memory, so that the training loop has its interpreter to itself.
 
-Batch n is made by process n modulo their number, into memory that both see; nothing is copied on the way. The processes
-end when their parent does, however it does. Called by loader.py where ``Means.processes`` is not 0.
+Worker n makes every N-th batch into memory that both processes map; nothing is copied on the way. Workers end with their
+parent, however that ends. Called by loader.py when ``LoaderResources.processes`` is not 0.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tendon.errors import Interrupted
-from tendon.loader.ahead import Batch, Pace
+from tendon.loader.prefetcher import Batch, WaitMonitor
 
 if TYPE_CHECKING:
     from tendon.loader.loader import Loader
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a process makes the loader again."""
+class LoaderSpec:
+    """What a worker needs to build the same loader: address of the dataset, arguments, saved position."""
 
     uri: str
     arguments: Mapping[str, Any]
@@ -39,42 +39,44 @@ class Recipe:
 
 
 @dataclass
-class Shared:
-    """A slab that several processes see."""
+class SharedBuffer:
+    """A batch buffer that this process and its workers map; ``path`` opens it in a worker."""
 
     path: str
     memory: mmap.mmap
 
 
-class Processes:
+class WorkerPool:
     """The batches from a position on, in order."""
 
-    def __init__(self, loader: Loader, recipe: Recipe, samples: int, num: int, ahead: int, size: int) -> None:
-        self._loader, self._next, self._asked, self._size = loader, samples, samples, max(size, mmap.PAGESIZE)
-        self._pace = Pace(loader.meter)
+    def __init__(
+        self, loader: Loader, spec: LoaderSpec, samples: int, num: int, num_prefetched: int, size: int
+    ) -> None:
+        self._loader, self._next, self._next_request, self._size = loader, samples, samples, max(size, mmap.PAGESIZE)
+        self._wait_monitor = WaitMonitor(loader.meter)
         self._files: list[int] = []
-        self._free: list[Shared] = []
-        self._coming: deque[tuple[int, int, Shared]] = deque()  # process, position, memory
+        self._free: list[SharedBuffer] = []
+        self._pending: deque[tuple[int, int, SharedBuffer]] = deque()  # process, position, memory
         context = multiprocessing.get_context("spawn")
         self._pipes: list[Connection] = []
         self._processes = []
         for _ in range(num):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, recipe, self._size), daemon=True)
+            process = context.Process(target=_serve, args=(theirs, spec, self._size), daemon=True)
             process.start()
             theirs.close()
             self._pipes.append(ours)
             self._processes.append(process)
         self._turn = 0
-        for _ in range(max(num, ahead)):
-            self._ask()
+        for _ in range(max(num, num_prefetched)):
+            self._request_batch()
 
     def next(self) -> Batch:
         """The next batch."""
         began = time.monotonic()
-        process, samples, shared = self._coming.popleft()
+        process, samples, shared = self._pending.popleft()
         try:
-            found = self._pipes[process].recv()
+            answer = self._pipes[process].recv()
         except (EOFError, OSError):
             self._processes[process].join(5)
             raise Interrupted(
@@ -83,17 +85,17 @@ class Processes:
                 why=f"its exit code is {self._processes[process].exitcode} (-9: killed, often for lack of memory)",
                 fix="run the same command again: it continues exactly; give less memory_budget or fewer processes",
             ) from None
-        if isinstance(found, BaseException):
-            raise found
-        bad, seconds = found
-        self._loader._learned(bad)
+        if isinstance(answer, BaseException):
+            raise answer
+        bad, seconds = answer
+        self._loader._add_bad_episodes(bad)
         for border, value in seconds.items():
             self._loader.meter.add(border, value)
-        self._ask()
+        self._request_batch()
         whole = np.frombuffer(shared.memory, np.uint8)
         weakref.finalize(whole, self._free.append, shared).atexit = False
         batch = self._loader._viewed(samples, whole)
-        self._pace.count(began)
+        self._wait_monitor.count(began)
         return batch
 
     def close(self) -> None:
@@ -109,15 +111,15 @@ class Processes:
             os.close(file)
         self._files.clear()
 
-    def _ask(self) -> None:
-        shared = self._free.pop() if self._free else self._made()
-        with suppress(OSError):  # it has ended, which is said when its batch is due
-            self._pipes[self._turn].send((self._asked, shared.path))
-        self._coming.append((self._turn, self._asked, shared))
+    def _request_batch(self) -> None:
+        shared = self._free.pop() if self._free else self._new_buffer()
+        with suppress(OSError):  # the worker has ended: ``next`` raises when its batch is due
+            self._pipes[self._turn].send((self._next_request, shared.path))
+        self._pending.append((self._turn, self._next_request, shared))
         self._turn = (self._turn + 1) % len(self._pipes)
-        self._asked += self._loader.batch_size
+        self._next_request += self._loader.batch_size
 
-    def _made(self) -> Shared:
+    def _new_buffer(self) -> SharedBuffer:
         if hasattr(os, "memfd_create"):
             file = os.memfd_create("tendon-batch")
             path = f"/proc/{os.getpid()}/fd/{file}"
@@ -127,36 +129,36 @@ class Processes:
         os.ftruncate(file, self._size)
         self._files.append(file)
         memory = mmap.mmap(file, self._size)
-        if (pin := self._loader.means.pin) is not None:
+        if (pin := self._loader.resources.pin) is not None:
             pin(memoryview(memory))
-        return Shared(path, memory)
+        return SharedBuffer(path, memory)
 
 
-def _serve(pipe: Connection, recipe: Recipe, size: int) -> None:
-    """What a process does: positions in, finished slabs out, until the pipe closes."""
+def _serve(pipe: Connection, spec: LoaderSpec, size: int) -> None:
+    """The main loop of a worker: it receives positions and fills buffers until the pipe closes."""
     from tendon.data.dataset import open_dataset
     from tendon.loader.loader import Loader
 
     try:
-        loader = Loader(open_dataset(recipe.uri), **recipe.arguments)
-        loader.load_state(recipe.state)
+        loader = Loader(open_dataset(spec.uri), **spec.arguments)
+        loader.load_state(spec.state)
     except BaseException as error:
         pipe.send(error)
         return
-    slabs: dict[str, mmap.mmap] = {}
-    said = dict(loader.meter.seconds)
+    buffers: dict[str, mmap.mmap] = {}
+    reported = dict(loader.meter.seconds)
     while True:
         try:
             samples, path = pipe.recv()
         except (EOFError, OSError):
             return
-        if path not in slabs:
+        if path not in buffers:
             with open(path, "r+b") as file:
-                slabs[path] = mmap.mmap(file.fileno(), size)
+                buffers[path] = mmap.mmap(file.fileno(), size)
         try:
-            loader._share_into(samples, np.frombuffer(slabs[path], np.uint8))
-            seconds = {name: value - said[name] for name, value in loader.meter.seconds.items()}
-            said = dict(loader.meter.seconds)
+            loader._share_into(samples, np.frombuffer(buffers[path], np.uint8))
+            seconds = {name: value - reported[name] for name, value in loader.meter.seconds.items()}
+            reported = dict(loader.meter.seconds)
             answer: object = (loader.state.get("bad", []), seconds)
         except BaseException as error:
             answer = error

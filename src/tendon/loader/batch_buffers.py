@@ -1,7 +1,7 @@
-"""Memory of batches, used again: a slab goes back to its pool when nobody holds an array of it any more.
+"""Memory for batches, reused: a buffer returns to its pool when the last reference to its arrays is gone.
 
-Fresh pages cost as much as hashing them, so nothing is allocated per batch. No copy is needed either to keep a batch:
-what is held is simply not used again.
+Touching fresh pages costs as much as hashing them, so nothing is allocated per batch. To keep a batch, keep a reference
+to it: no copy is needed.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ class Field:
         return np.dtype(self.dtype).itemsize * math.prod(self.shape)
 
 
-def slab_bytes(fields: tuple[Field, ...]) -> int:
-    """The size of a batch."""
+def batch_bytes(fields: tuple[Field, ...]) -> int:
+    """The size of a batch in bytes, every array aligned."""
     return sum(-(-each.bytes // ALIGN) * ALIGN for each in fields)
 
 
 def arrays_in(whole: np.ndarray, fields: tuple[Field, ...]) -> dict[str, np.ndarray]:
     """The arrays of a batch as views of ``whole``, uint8."""
-    found, at = {}, 0
+    arrays, at = {}, 0
     for each in fields:
-        found[each.name] = whole[at : at + each.bytes].view(each.dtype).reshape(each.shape)
+        arrays[each.name] = whole[at : at + each.bytes].view(each.dtype).reshape(each.shape)
         at += -(-each.bytes // ALIGN) * ALIGN
-    return found
+    return arrays
 
 
-class Slabs:
-    """A pool of slabs of one size."""
+class BatchBuffers:
+    """A pool of buffers of one size."""
 
     def __init__(self, size: int, pin: Callable[[memoryview], None] | None = None) -> None:
         self.size, self.made, self._pin = max(size, 1), 0, pin
@@ -58,22 +58,23 @@ class Slabs:
         self._lock = threading.Lock()
 
     def lend(self, fields: tuple[Field, ...]) -> Mapping[str, np.ndarray]:
-        """The arrays of one batch; their memory comes back by itself."""
+        """The arrays of one batch; their memory returns to the pool by itself."""
         with self._lock:
-            slab = self._free.pop() if self._free else None
-            if slab is None:
+            buffer = self._free.pop() if self._free else None
+            if buffer is None:
                 self.made += 1
-        if slab is None:
-            slab = _memory(self.size)
+        if buffer is None:
+            buffer = _memory(self.size)
             if self._pin is not None:
-                self._pin(memoryview(slab))
-        whole = np.frombuffer(slab, np.uint8)
-        weakref.finalize(whole, self._free.append, slab).atexit = False
+                self._pin(memoryview(buffer))
+        # Every array of the batch is a view of ``whole``: it is collected after the last of them.
+        whole = np.frombuffer(buffer, np.uint8)
+        weakref.finalize(whole, self._free.append, buffer).atexit = False
         return arrays_in(whole, fields)
 
 
 def _memory(size: int) -> mmap.mmap:
-    """Pages of this process, huge ones where the system has them: copying into small ones takes twice as long."""
+    """Anonymous memory, in huge pages where the system has them: copying into small ones takes twice as long."""
     if not hasattr(mmap, "MAP_ANONYMOUS"):
         return mmap.mmap(-1, size)
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -1,4 +1,4 @@
-"""What a user can get wrong about a loader, in four lines each. Called by loader.py."""
+"""Checks of a loader's arguments. Each mistake raises a ConfigError with its fix. Called by loader.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from tendon.data.dataset import Dataset, EpisodeRow
 from tendon.errors import ConfigError
-from tendon.loader.choice import Ordering
+from tendon.loader.choice import SamplingOrder
 from tendon.loader.windows import Span
 
 MEANING = {
@@ -53,16 +53,16 @@ def check(
             )
 
 
-def check_ordering(ordering: Ordering, places: Mapping[str, int], dataset: Dataset, split: str) -> None:
-    """Raise a ConfigError for weights that cannot work."""
-    everything = set(dataset.rows.ids())
+def check_sampling_order(ordering: SamplingOrder, chosen: Mapping[str, int], dataset: Dataset, split: str) -> None:
+    """Raise a ConfigError for weights that cannot work; ``chosen``: the episodes of the loader."""
+    all_ids = set(dataset.rows.ids())
     for name in (*ordering.weights, *ordering.repeated):
-        if name not in everything:
-            near = difflib.get_close_matches(name, list(everything), 1, 0.4)
+        if name not in all_ids:
+            near = difflib.get_close_matches(name, list(all_ids), 1, 0.4)
             raise _wrong(
                 f"there is no episode named {name}",
                 f"{dataset.uri}, split {split}",
-                f"it is given a weight or repeated frames; {len(places)} other episodes are there",
+                f"it is given a weight or repeated frames; {len(chosen)} other episodes are there",
                 f"write {near[0]}" if near else "leave it out",
             )
     for name, weight in ordering.weights.items():
@@ -70,20 +70,20 @@ def check_ordering(ordering: Ordering, places: Mapping[str, int], dataset: Datas
             raise _wrong("a weight is not usable", f"weights, {name}", f"it is {weight}", "use 0 or more, such as 0.5")
 
 
-def check_state(state: Mapping[str, object], own: Mapping[str, object]) -> None:
-    """Raise a ConfigError when a saved position belongs to something else."""
+def check_state(saved: Mapping[str, object], current: Mapping[str, object]) -> None:
+    """Raise a ConfigError when a saved position belongs to another stream."""
     for key, what in MEANING.items():
-        if state.get(key) != own[key]:
+        if saved.get(key) != current[key]:
             raise _wrong(
                 f"the saved position belongs to another {what}",
                 f"loader state, {key}",
-                f"it says {state.get(key)!r}, this run has {own[key]!r}",
+                f"it says {saved.get(key)!r}, this run has {current[key]!r}",
                 "continue with the configuration of the saved run, or start a new one",
             )
 
 
 def no_window(dataset: Dataset, split: str, rows: Sequence[EpisodeRow]) -> ConfigError:
-    """Nothing is left to load."""
+    """The error when no window is left to load."""
     return _wrong(
         "no window fits into any episode",
         f"{dataset.uri}, split {split}",
@@ -94,7 +94,7 @@ def no_window(dataset: Dataset, split: str, rows: Sequence[EpisodeRow]) -> Confi
 
 
 def too_few_windows(windows: int, batch_size: int) -> ConfigError:
-    """MineStudio's order drops an incomplete batch."""
+    """The error when MineStudio's order, which drops incomplete batches, drops all of them."""
     return _wrong(
         "no batch is complete",
         "loader, ordering minestudio",
