@@ -1,29 +1,44 @@
 """Which image each step runs in, as data: docker/ builds them, compile.py writes their names into the YAML.
 
 A name without a registry host is found on the node itself (kind load, compose) or through the cluster's mirror. A release
-has ``released_images.json`` beside this file (``docker/build.py --push --release``), and its defaults are pulled by digest.
+has ``released_images.json`` beside this file (``docker/build.py --push --release``): its defaults are pulled by digest.
 """
+
+from __future__ import annotations
 
 import json
 from pathlib import Path
 
 VERSION = "0.1.0"
 RELEASED = Path(__file__).with_name("released_images.json")
-
-BUILT_HERE = {
-    "data": f"tendon-data:{VERSION}",  # no torch: plan, convert, stats, select, report, promote
-    "train": f"tendon-train:{VERSION}",  # torch: train, export
-    "sim": f"tendon-sim:{VERSION}",  # torch and the simulators: evaluate, confirm
-}
+KINDS = ("data", "train", "sim")
 
 
-def default_images(released: Path = RELEASED) -> dict[str, str]:
-    """Kind to reference: those of the release, where there is one of this version, else the names that a build here gives."""
-    if released.exists():
-        release = json.loads(released.read_text(encoding="utf-8"))
+def read_release(path: Path = RELEASED) -> tuple[str, dict[str, str]]:
+    """Registry (``host/path/``) and digests by kind of the release of this version; both empty where there is none."""
+    if path.exists():
+        release = json.loads(path.read_text(encoding="utf-8"))
         if release["version"] == VERSION:
-            return {kind: release["images"][kind] for kind in BUILT_HERE}
-    return dict(BUILT_HERE)
+            return release["registry"], release["digests"]
+    return "", {}
 
 
+REGISTRY, DIGESTS = read_release()
+
+
+def default_image(kind: str, registry: str = REGISTRY) -> str:
+    """The image of a kind of step: by digest where a release has one, else by version."""
+    tag = f"@{DIGESTS[kind]}" if kind in DIGESTS and registry == REGISTRY else f":{VERSION}"
+    return f"{registry}tendon-{kind}{tag}"
+
+
+def default_images(registry: str = REGISTRY) -> dict[str, str]:
+    """All three by kind, from another registry where ``registry`` names one: ``registry.example/team/``."""
+    if registry and not registry.endswith("/"):
+        registry += "/"
+    return {kind: default_image(kind, registry) for kind in KINDS}
+
+
+# data: no torch: plan, convert, stats, select, report, promote, finish; train: torch: train, export;
+# sim: torch and the simulators: evaluate, confirm, conclude
 IMAGES = default_images()

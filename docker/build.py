@@ -273,8 +273,18 @@ def write_release(table: dict[str, Any], path: Path = RELEASED) -> None:
             why="it was not built, or not pushed: a registry gives the digest",
             fix="docker/build.py --registry HOST/PATH --push --release, without naming a KIND",
         )
-    references = {kind: table[kind]["reference"] for kind in IMAGES}
-    path.write_text(json.dumps({"version": VERSION, "images": references}, indent=1) + "\n", encoding="utf-8")
+    named = {kind: table[kind]["reference"].split(f"tendon-{kind}@") for kind in IMAGES}
+    registries = sorted({registry for registry, _ in named.values()})
+    if len(registries) > 1:
+        raise ConfigError(
+            "the images of a release are in different registries",
+            where=str(IMAGES_FILE),
+            why=", ".join(registries),
+            fix="push all of them with one --registry",
+        )
+    digests = {kind: digest for kind, (_, digest) in named.items()}
+    release = {"version": VERSION, "registry": registries[0], "digests": digests}
+    path.write_text(json.dumps(release, indent=1) + "\n", encoding="utf-8")
 
 
 def pin_bases(client: Any, folder: Path = ROOT / "docker") -> dict[str, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.images import BUILT_HERE, IMAGES, VERSION, default_images
+from components.images import IMAGES, VERSION, read_release
 from tendon.errors import ConfigError, TendonError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -230,16 +230,32 @@ def test_pin_writes_todays_digest_of_the_tag(tmp_path):
 
 def test_a_release_names_every_image_by_digest(tmp_path):
     path = tmp_path / "released_images.json"
-    assert default_images(path) == BUILT_HERE
-    table = {kind: {"reference": f"host/tendon-{kind}@sha256:{'c' * 64}"} for kind in IMAGES}
+    assert read_release(path) == ("", {})
+    digest = f"sha256:{'c' * 64}"
+    table = {kind: {"reference": f"host/tendon-{kind}@{digest}"} for kind in IMAGES}
     with pytest.raises(ConfigError, match="sim has none"):
         build.write_release({**table, "sim": {"reference": "host/tendon-sim:0.1.0-cpu-123"}}, path)
+    with pytest.raises(ConfigError, match="different registries"):
+        build.write_release({**table, "sim": {"reference": f"other/tendon-sim@{digest}"}}, path)
     assert not path.exists()
     build.write_release(table, path)
-    assert default_images(path) == {kind: table[kind]["reference"] for kind in IMAGES}
-    assert f"cluster_image_sim=host/tendon-sim@sha256:{'c' * 64}" in build.publishing(table)
+    assert read_release(path) == ("host/", dict.fromkeys(IMAGES, digest))
+    assert f"cluster_image_sim=host/tendon-sim@{digest}" in build.publishing(table)
     path.write_text(path.read_text().replace(VERSION, "0.0.1"))
-    assert default_images(path) == BUILT_HERE, "a release of another version is not these sources"
+    assert read_release(path) == ("", {}), "a release of another version is not these sources"
+
+
+def test_the_pipelines_defaults_are_those_of_a_release(tmp_path):
+    """As an import of components/images.py beside the file of a release sees it."""
+    digest = f"sha256:{'c' * 64}"
+    (tmp_path / "images.py").write_bytes((ROOT / "components" / "images.py").read_bytes())
+    table = {kind: {"reference": f"host/team/tendon-{kind}@{digest}"} for kind in IMAGES}
+    build.write_release(table, tmp_path / "released_images.json")
+    spec = importlib.util.spec_from_file_location("released_images_of_a_test", tmp_path / "images.py")
+    released = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(released)
+    assert {kind: table[kind]["reference"] for kind in IMAGES} == released.IMAGES
+    assert released.default_images("mirror.example/x")["sim"] == f"mirror.example/x/tendon-sim:{VERSION}"
 
 
 def test_a_release_needs_a_push(capsys):
