@@ -92,7 +92,7 @@ def test_labels_and_the_user(client, images):
 def test_an_image_runs_as_its_own_user_and_writes_to_tmp_only(client, images):
     """With a root file system that could be written, to see what a run would leave there."""
     for kind, tag in images.items():
-        words = "id -u; tendon doctor; tendon plan --help >/dev/null"
+        words = "id -u; tendon doctor; tendon run --help >/dev/null"
         container = client.containers.run(tag, ["sh", "-c", words], detach=True, network_mode="none")
         try:
             container.wait(timeout=300)
