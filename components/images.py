@@ -1,12 +1,29 @@
 """Which image each step runs in, as data: docker/ builds them, compile.py writes their names into the YAML.
 
 A name without a registry host is found on the node itself (kind load, compose) or through the cluster's mirror. A release
-fills in REGISTRY and DIGESTS: its defaults can then be pulled from anywhere and never change.
+has ``released_images.json`` beside this file (``docker/build.py --push --release``): its defaults are pulled by digest.
 """
 
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
 VERSION = "0.1.0"
-REGISTRY = ""  # ghcr.io/NAME/ of a release
-DIGESTS: dict[str, str] = {}  # kind to sha256:... of a release
+RELEASED = Path(__file__).with_name("released_images.json")
+KINDS = ("data", "train", "sim")
+
+
+def read_release(path: Path = RELEASED) -> tuple[str, dict[str, str]]:
+    """Registry (``host/path/``) and digests by kind of the release of this version; both empty where there is none."""
+    if path.exists():
+        release = json.loads(path.read_text(encoding="utf-8"))
+        if release["version"] == VERSION:
+            return release["registry"], release["digests"]
+    return "", {}
+
+
+REGISTRY, DIGESTS = read_release()
 
 
 def default_image(kind: str, registry: str = REGISTRY) -> str:
@@ -19,7 +36,7 @@ def default_images(registry: str = REGISTRY) -> dict[str, str]:
     """All three by kind, from another registry where ``registry`` names one: ``registry.example/team/``."""
     if registry and not registry.endswith("/"):
         registry += "/"
-    return {kind: default_image(kind, registry) for kind in ("data", "train", "sim")}
+    return {kind: default_image(kind, registry) for kind in KINDS}
 
 
 # data: no torch: plan, convert, stats, select, report, promote, finish; train: torch: train, export;

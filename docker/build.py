@@ -1,6 +1,7 @@
 """Build the images, prove them healthy, push them, and write down exactly what was built.
 
-    python docker/build.py [data train sim] [--variant cpu|cuda] [--base IMAGE] [--registry HOST/PATH --push] [--sbom]
+    python docker/build.py [data train sim] [--variant cpu|cuda] [--base IMAGE] [--registry HOST/PATH --push [--release]] [--sbom]
+    python docker/build.py --pin         asks the registry for the bases' digests of today and writes them into the Dockerfiles
 
 A tag is a digest of everything that goes in, so an unchanged image is not built again. ``build/images.json`` names each
 image by digest; ``pipelines/compile.py --images`` and ``tendon run --runner docker`` read it. The base, pip's index, its
@@ -26,7 +27,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [path for path in (str(ROOT), str(ROOT / "src")) if path not in sys.path]
 
-from components.images import IMAGES, VERSION  # noqa: E402 - after the path, like what follows
+from components.images import IMAGES, RELEASED, VERSION  # noqa: E402 - after the path, like what follows
 from tendon.errors import ConfigError, MissingDependency, TendonError, reported  # noqa: E402
 
 SOURCES = (
@@ -36,6 +37,7 @@ SOURCES = (
     "LICENSE",
     "src",
     "docker/install.sh",
+    "docker/requirements",
     "docker/extra",
     "docker/sims",
 )
@@ -252,13 +254,58 @@ def sbom(client: Any, built: Built) -> dict[str, Any]:
     }
 
 
+def publishing(table: dict[str, Any]) -> str:
+    """The form fields that give a run these very images, as ``submit.py`` and the form of the UI take them."""
+    return "\n".join(f"cluster_image_{kind}={built['reference']}" for kind, built in table.items())
+
+
+def write_release(table: dict[str, Any], path: Path = RELEASED) -> None:
+    """The references by digest that the pipelines' defaults will name: ``components/images.py`` reads this file.
+
+    Raises:
+        ConfigError: an image is missing, or was not pushed and so has no digest in a registry.
+    """
+    lacking = [kind for kind in IMAGES if "@sha256:" not in table.get(kind, {}).get("reference", "")]
+    if lacking:
+        raise ConfigError(
+            f"a release wants every image by digest, and {', '.join(lacking)} has none",
+            where=str(IMAGES_FILE),
+            why="it was not built, or not pushed: a registry gives the digest",
+            fix="docker/build.py --registry HOST/PATH --push --release, without naming a KIND",
+        )
+    named = {kind: table[kind]["reference"].split(f"tendon-{kind}@") for kind in IMAGES}
+    registries = sorted({registry for registry, _ in named.values()})
+    if len(registries) > 1:
+        raise ConfigError(
+            "the images of a release are in different registries",
+            where=str(IMAGES_FILE),
+            why=", ".join(registries),
+            fix="push all of them with one --registry",
+        )
+    digests = {kind: digest for kind, (_, digest) in named.items()}
+    release = {"version": VERSION, "registry": registries[0], "digests": digests}
+    path.write_text(json.dumps(release, indent=1) + "\n", encoding="utf-8")
+
+
+def pin_bases(client: Any, folder: Path = ROOT / "docker") -> dict[str, str]:
+    """Write the digest that the registry has today for each Dockerfile's base beside its tag; base to its digest."""
+    digests: dict[str, str] = {}
+    for path in sorted(folder.glob("*.Dockerfile")):
+        text = path.read_text(encoding="utf-8")
+        base = _base_of(text)
+        tag = base.partition("@")[0]
+        if tag not in digests:
+            digests[tag] = str(client.images.get_registry_data(tag).id)
+        path.write_text(text.replace(f"ARG BASE={base}\n", f"ARG BASE={tag}@{digests[tag]}\n"), encoding="utf-8")
+    return digests
+
+
 def _default_base(kind: str) -> str:
-    line = next(
-        line
-        for line in (ROOT / "docker" / f"{kind}.Dockerfile").read_text().splitlines()
-        if line.startswith("ARG BASE=")
-    )
-    return line.partition("=")[2]
+    return _base_of((ROOT / "docker" / f"{kind}.Dockerfile").read_text(encoding="utf-8"))
+
+
+def _base_of(text: str) -> str:
+    return next(line for line in text.splitlines() if line.startswith("ARG BASE=")).partition("=")[2]
 
 
 def _revision() -> str:
@@ -300,6 +347,10 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--base", default="", help="base image, when the usual one cannot be pulled")
     parser.add_argument("--registry", default="", help="HOST/PATH that the images are named after")
     parser.add_argument("--push", action="store_true", help="push what was built; needs --registry")
+    parser.add_argument(
+        "--release", action="store_true", help=f"also write {RELEASED.relative_to(ROOT)}: defaults of the pipelines"
+    )
+    parser.add_argument("--pin", action="store_true", help="only: today's digests of the bases into the Dockerfiles")
     parser.add_argument("--ca-bundle", default=os.environ.get("PIP_CERT", ""), help="certificates for pip (PIP_CERT)")
     parser.add_argument(
         "--wheels", default=os.environ.get("PIP_FIND_LINKS", ""), help="folder of wheels (PIP_FIND_LINKS)"
@@ -317,11 +368,28 @@ def main(words: Sequence[str] | None = None) -> int:
             raise ConfigError(
                 "where to push is not said", where="--registry", why="it is empty", fix="--registry HOST/PATH"
             )
+        if options.release and not options.push:
+            raise ConfigError(
+                "a release names images in a registry",
+                where="--release",
+                why="--push is missing",
+                fix="--push --release",
+            )
+        if options.pin:
+            for tag, digest in pin_bases(_client()).items():
+                print(f"{tag}@{digest}")
+            return 0
         wheels = options.wheels if Path(options.wheels or "?").is_dir() else ""
         sources = Sources(
             options.base, options.ca_bundle, wheels, options.torch_index, options.network, options.registry
         )
         _all(options.kinds or list(IMAGES), options.variant, sources, push_them=options.push, with_sbom=options.sbom)
+        if options.push:
+            table = json.loads(IMAGES_FILE.read_text(encoding="utf-8"))
+            print(publishing(table))
+        if options.release:
+            write_release(table)
+            print(f"wrote {RELEASED.relative_to(ROOT)}; next: make compile, and commit both")
     return 0
 
 

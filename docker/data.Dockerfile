@@ -1,5 +1,5 @@
 # The data image: plan, convert, stats, select, report, promote, notify. No torch.
-ARG BASE=python:3.11-slim-bookworm
+ARG BASE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 FROM ${BASE} AS build
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
@@ -7,6 +7,7 @@ COPY docker/extra /opt/extra
 COPY docker/install.sh /opt/install.sh
 WORKDIR /opt/source
 COPY pyproject.toml constraints.txt ./
+COPY docker/requirements ./docker/requirements
 RUN /opt/install.sh dependencies
 COPY README.md LICENSE ./
 COPY src ./src

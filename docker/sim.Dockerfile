@@ -1,5 +1,5 @@
 # The sim image: evaluate, confirm. Torch on the CPU, and the simulators, each in an environment of its own.
-ARG BASE=python:3.11-slim-bookworm
+ARG BASE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 FROM ${BASE} AS drawing
 # what a simulator draws with when there is no screen
 RUN apt-get update -qq \
@@ -15,6 +15,7 @@ COPY docker/extra /opt/extra
 COPY docker/install.sh /opt/install.sh
 WORKDIR /opt/source
 COPY pyproject.toml constraints.txt ./
+COPY docker/requirements ./docker/requirements
 RUN /opt/install.sh dependencies train
 # Only what installs a simulator, so that a change elsewhere in tendon does not install it again: it takes minutes.
 COPY src/tendon/__init__.py src/tendon/errors.py /opt/installer/tendon/

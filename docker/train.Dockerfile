@@ -1,5 +1,5 @@
 # The train image: train, export. The data image's packages and torch; CUDA unless TORCH_INDEX or a wheel says otherwise.
-ARG BASE=python:3.11-slim-bookworm
+ARG BASE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 FROM ${BASE} AS build
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
@@ -8,6 +8,7 @@ COPY docker/extra /opt/extra
 COPY docker/install.sh /opt/install.sh
 WORKDIR /opt/source
 COPY pyproject.toml constraints.txt ./
+COPY docker/requirements ./docker/requirements
 RUN /opt/install.sh dependencies train
 COPY README.md LICENSE ./
 COPY src ./src

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import json
+import re
 import sys
 import tarfile
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.images import IMAGES
+from components.images import IMAGES, VERSION, read_release
 from tendon.errors import ConfigError, TendonError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +27,7 @@ def load(name):
 
 
 build = load("build")
+pin = load("pin")
 
 
 def test_there_is_a_recipe_and_a_health_rule_for_every_image():
@@ -147,3 +149,117 @@ def test_the_demo_checks_the_store_and_not_the_word_of_the_engine(tmp_path):
         (store / name).write_text("{}")
     (store / "r" / "confirmation.json").write_text(json.dumps({"verdict": {"sentence": "better"}}))
     demo.check(str(store))
+
+
+REQUIREMENTS = sorted((DOCKER / "requirements").glob("*.txt"))
+LINE = re.compile(r"([a-z0-9-]+)==(\S+) --hash=sha256:[0-9a-f]{64}")
+
+
+def pinned(path):
+    """Package to version; a line without a hash does not match."""
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    matches = [LINE.fullmatch(line) for line in lines]
+    assert all(matches), [line for line, match in zip(lines, matches, strict=True) if not match]
+    return dict(match.groups() for match in matches)
+
+
+@pytest.mark.parametrize("path", REQUIREMENTS, ids=lambda path: path.stem)
+def test_every_pinned_line_has_a_hash_and_the_version_of_the_constraints(path):
+    versions = pin.constraints((ROOT / "constraints.txt").read_text())
+    packages = pinned(path)
+    differ = {
+        name: (version, versions[name]) for name, version in packages.items() if versions.get(name, version) != version
+    }
+    assert not differ, "python docker/pin.py"
+    unknown = [name for name in packages if name not in versions and not pin.CUDA.match(name)]
+    assert set(unknown) <= {"setuptools"}, "what is not torch's CUDA libraries is in constraints.txt"
+    assert not re.search(r"https?://|file:|/opt/|index", path.read_text()), "no address of the machine that made it"
+
+
+def test_the_requirements_of_the_images_are_those_of_the_project():
+    pytest.importorskip("tomllib")
+    packages = {path.stem: pinned(path) for path in REQUIREMENTS}
+    assert set(packages) == {"build", "kfp", "data", "train", "train-cpu"}
+    for name, (requirements, _) in pin.requirement_sets().items():
+        direct = {pin.canonical(re.split(r"[<>=!~\[ ]", text)[0]) for text in requirements}
+        assert direct <= set(packages[name]), "python docker/pin.py"
+    without_torch = {name: version for name, version in packages["train"].items() if not pin.CUDA.match(name)}
+    assert packages["train-cpu"] == without_torch
+    assert packages["data"].items() <= packages["train-cpu"].items()
+
+
+def test_the_images_install_with_hashes_what_a_build_sees():
+    text = (DOCKER / "install.sh").read_text()
+    assert "--require-hashes" in text
+    assert "--no-build-isolation" in text, "what builds a package would be fetched without a hash"
+    names = {name for name, _ in build.context_files()}
+    assert {f"docker/requirements/{path.name}" for path in REQUIREMENTS} <= names
+    for kind in IMAGES:
+        assert "COPY docker/requirements ./docker/requirements" in (DOCKER / f"{kind}.Dockerfile").read_text()
+
+
+def test_a_file_that_was_built_on_this_machine_is_not_pinned():
+    report = {
+        "metadata": {"name": "av", "version": "1"},
+        "download_info": {"url": "file:///wheels/av.whl", "archive_info": {"hashes": {"sha256": "0" * 64}}},
+    }
+    with pytest.raises(TendonError, match="does not come from an index"):
+        pin.pinned_lines([report])
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+def test_bases_are_named_by_digest(kind):
+    assert re.fullmatch(r"[a-z0-9./:-]+:[\w.-]+@sha256:[0-9a-f]{64}", build._default_base(kind))
+
+
+def test_pin_writes_todays_digest_of_the_tag(tmp_path):
+    class Registry:
+        def get_registry_data(self, tag):
+            assert tag == "python:3.11-slim-bookworm"
+            return type("Data", (), {"id": "sha256:" + "b" * 64})
+
+    registry = Registry()
+    registry.images = registry
+    for kind in IMAGES:
+        (tmp_path / f"{kind}.Dockerfile").write_bytes((DOCKER / f"{kind}.Dockerfile").read_bytes())
+    assert build.pin_bases(registry, tmp_path) == {"python:3.11-slim-bookworm": "sha256:" + "b" * 64}
+    for kind in IMAGES:
+        text = (tmp_path / f"{kind}.Dockerfile").read_text()
+        assert f"ARG BASE=python:3.11-slim-bookworm@sha256:{'b' * 64}\n" in text
+
+
+def test_a_release_names_every_image_by_digest(tmp_path):
+    path = tmp_path / "released_images.json"
+    assert read_release(path) == ("", {})
+    digest = f"sha256:{'c' * 64}"
+    table = {kind: {"reference": f"host/tendon-{kind}@{digest}"} for kind in IMAGES}
+    with pytest.raises(ConfigError, match="sim has none"):
+        build.write_release({**table, "sim": {"reference": "host/tendon-sim:0.1.0-cpu-123"}}, path)
+    with pytest.raises(ConfigError, match="different registries"):
+        build.write_release({**table, "sim": {"reference": f"other/tendon-sim@{digest}"}}, path)
+    assert not path.exists()
+    build.write_release(table, path)
+    assert read_release(path) == ("host/", dict.fromkeys(IMAGES, digest))
+    assert f"cluster_image_sim=host/tendon-sim@{digest}" in build.publishing(table)
+    path.write_text(path.read_text().replace(VERSION, "0.0.1"))
+    assert read_release(path) == ("", {}), "a release of another version is not these sources"
+
+
+def test_the_pipelines_defaults_are_those_of_a_release(tmp_path):
+    """As an import of components/images.py beside the file of a release sees it."""
+    digest = f"sha256:{'c' * 64}"
+    (tmp_path / "images.py").write_bytes((ROOT / "components" / "images.py").read_bytes())
+    table = {kind: {"reference": f"host/team/tendon-{kind}@{digest}"} for kind in IMAGES}
+    build.write_release(table, tmp_path / "released_images.json")
+    spec = importlib.util.spec_from_file_location("released_images_of_a_test", tmp_path / "images.py")
+    released = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(released)
+    assert {kind: table[kind]["reference"] for kind in IMAGES} == released.IMAGES
+    assert released.default_images("mirror.example/x")["sim"] == f"mirror.example/x/tendon-sim:{VERSION}"
+
+
+def test_a_release_needs_a_push(capsys):
+    with pytest.raises(SystemExit) as left:
+        build.main(["--release"])
+    assert left.value.code == 2
+    assert "--push" in capsys.readouterr().err

@@ -89,6 +89,20 @@ def test_labels_and_the_user(client, images):
         assert "PIP_EXTRA_INDEX_URL=" not in history
 
 
+def test_an_image_runs_as_its_own_user_and_writes_to_tmp_only(client, images):
+    """With a root file system that could be written, to see what a run would leave there."""
+    for kind, tag in images.items():
+        words = "id -u; tendon doctor; tendon run --help >/dev/null"
+        container = client.containers.run(tag, ["sh", "-c", words], detach=True, network_mode="none")
+        try:
+            container.wait(timeout=300)
+            assert container.logs().decode().splitlines()[0] == "10001"
+            changed = [change["Path"] for change in container.diff() or ()]
+        finally:
+            container.remove(force=True)
+        assert not [path for path in changed if path != "/tmp" and not path.startswith("/tmp/")], kind
+
+
 def test_the_data_image_is_without_torch(client, images):
     assert "None" in inside(
         client, images["data"], ["python3", "-c", "import importlib.util as u; print(u.find_spec('torch'))"]

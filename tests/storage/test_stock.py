@@ -190,6 +190,17 @@ def test_processes_that_a_step_starts_know_it_too(server: S3Server, tmp_path: Pa
     assert "artifacts/tendon/k" in server.objects
 
 
+def test_a_training_process_of_a_step_knows_it_too(server: S3Server, tmp_path: Path) -> None:
+    """It is started after the step has read its plan, and its arguments name no artifact."""
+    server.buckets.add("artifacts")
+    child = STEP.replace("sys.argv[1]", "'s3://artifacts/tendon/child'")
+    step = STEP + f"import subprocess; sys.exit(subprocess.run([sys.executable, '-c', {child!r}]).returncode)\n"
+    words = ("--executor_input", executor_input("minio://artifacts/v2/artifacts/policy/1/train/model"))
+    done = run(pod(server, tmp_path), "s3://artifacts/tendon", *words, step=step)
+    assert done.returncode == 0, done.stderr
+    assert "artifacts/tendon/child/k" in server.objects
+
+
 def test_an_object_store_that_is_not_there_names_both_ways(server: S3Server, tmp_path: Path) -> None:
     quick = (
         "from tendon.storage import stock; stock.ROUNDS = 1; stock.CONNECT_S = 0.2; stock.SERVICES = ('seaweedfs',)\n"

@@ -112,7 +112,10 @@ def root_bucket() -> str:
 
 def pipeline_root() -> str:
     """Where the artifacts of this run go: as the engine told this process or its parent, else a stock install's default."""
-    return os.environ.get(PIPELINE_ROOT) or _root_of_executor(tuple(sys.argv)) or DEFAULT_ROOT
+    named = os.environ.get(PIPELINE_ROOT) or _root_of_executor(tuple(sys.argv))
+    if named:
+        os.environ[PIPELINE_ROOT] = named  # a process that trains or rolls out has other arguments, and inherits this
+    return named or DEFAULT_ROOT
 
 
 def is_configured() -> bool:
