@@ -24,6 +24,7 @@ NOTIFY_SECRET = "tendon-notify"  # noqa: S105
 STOCK_SECRET = "mlpipeline-minio-artifact"  # noqa: S105 - what an install of KFP has in each namespace that runs pipelines
 STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 STORE_SETTINGS = ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
+UI_ENDPOINT = "TENDON_UI_ENDPOINT"  # the address under which people open the UI: the link in a message
 STOCK_KEYS = {"accesskey": "TENDON_STOCK_ACCESS_KEY", "secretkey": "TENDON_STOCK_SECRET_KEY"}
 
 
@@ -118,6 +119,7 @@ def _secrets(task: PipelineTask) -> None:
     kubernetes.use_secret_as_env(task, STOCK_SECRET, STOCK_KEYS, optional=True)
     if task.name == "finish":
         kubernetes.use_secret_as_env(task, NOTIFY_SECRET, {"TENDON_WEBHOOK_URL": "TENDON_WEBHOOK_URL"}, optional=True)
+        kubernetes.use_config_map_as_env(task, STORE_SECRET, {UI_ENDPOINT: UI_ENDPOINT}, optional=True)
 
 
 def build_sentence(parallel_trials: int, shared_memory: str = "", pull_secret: str = "") -> str:

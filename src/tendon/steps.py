@@ -668,7 +668,7 @@ def finish(
     """
     from tendon.registry.endings import find_end, remember_end, unreadable
     from tendon.registry.jobs import job_folder
-    from tendon.registry.notice import notify
+    from tendon.registry.notice import notify, run_link
     from tendon.report.ended import describe_end, keep_page
 
     store_uri = store_uri or store_beside(artifact_uri)
@@ -687,7 +687,7 @@ def finish(
         "ending": end.ending,
         "run": end.job.run_uri,
         "report": report_uri,
-        "link": link,
+        "link": link or run_link(job_id),
         "error": why[:MOST_ERROR],
     }
     notified = notify(f"tendon: {end.headline}", fields, failed=end.is_bad, when=notify_when)

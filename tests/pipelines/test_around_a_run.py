@@ -151,6 +151,13 @@ def test_a_webhook_that_does_not_answer_fails_nothing_and_is_in_no_log(tmp_path,
     assert "hush-hush" not in caplog.text + ended.html
 
 
+def test_the_message_links_to_the_page_of_the_run(tmp_path, webhook, monkeypatch):
+    finish(tmp_path, job="7f3a-1")
+    monkeypatch.setenv("TENDON_UI_ENDPOINT", "https://kubeflow.lab/pipeline/")
+    finish(tmp_path, job="7f3a-2")
+    assert [message["link"] for message in webhook] == ["", "https://kubeflow.lab/pipeline/#/runs/details/7f3a-2"]
+
+
 def test_a_job_id_cannot_leave_the_store(tmp_path):
     with pytest.raises(ConfigError):
         finish(tmp_path, job="../../x")

@@ -83,7 +83,9 @@ def test_the_manifest_says_what_was_asked():
     assert trainer["resourcesPerNode"]["limits"] == {"nvidia.com/gpu": "8"}
     assert trainer["command"] + trainer["args"] == ["tendon", *SPEC.command]
     assert made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "robots"
-    assert not any("value" in entry for entry in trainer["env"]), "secrets are references"
+    assert [entry["name"] for entry in trainer["env"] if "value" in entry] == ["TENDON_PIPELINE_ROOT"], (
+        "secrets are references"
+    )
 
 
 @pytest.mark.parametrize("wrong", [{"nodes": 1}, {"gpus": "eight"}])
@@ -168,3 +170,13 @@ def test_a_job_that_completes_without_a_finished_trial_is_no_reason_to_train_in_
         run_uri=plan.run_uri, trials=plan.groups[0], dataset_uri=plan.dataset_uri, image="i", nodes=2
     )
     assert "without a finished trial" in json.loads(outcome)["error"]
+
+
+def test_nodes_reach_the_store_of_a_stock_install(monkeypatch):
+    monkeypatch.setenv("TENDON_PIPELINE_ROOT", "minio://mlpipeline/v2/artifacts")
+    manifest = JobSpec("tendon-1", "image", ("train",), 2).manifest()
+    environment = {item["name"]: item for item in manifest["spec"]["trainer"]["env"]}
+    assert environment["TENDON_PIPELINE_ROOT"]["value"] == "minio://mlpipeline/v2/artifacts"
+    for name, key in (("TENDON_STOCK_ACCESS_KEY", "accesskey"), ("TENDON_STOCK_SECRET_KEY", "secretkey")):
+        reference = environment[name]["valueFrom"]["secretKeyRef"]
+        assert reference == {"name": "mlpipeline-minio-artifact", "key": key, "optional": True}

@@ -14,8 +14,21 @@ import urllib.request
 log = logging.getLogger(__name__)
 
 WEBHOOK = "TENDON_WEBHOOK_URL"
+UI_ENDPOINT = "TENDON_UI_ENDPOINT"  # where people open Kubeflow Pipelines, from the config map tendon-store
 TIMEOUT_S = 10.0
 CHOICES = ("never", "failure", "always")
+
+
+def run_link(job_id: str) -> str:
+    """The page of a run in Kubeflow's UI; empty where nobody said under which address people open it.
+
+    Example:
+        >>> os.environ["TENDON_UI_ENDPOINT"] = "https://kubeflow.lab/pipeline"
+        >>> run_link("7f3a")
+        'https://kubeflow.lab/pipeline/#/runs/details/7f3a'
+    """
+    endpoint = os.environ.get(UI_ENDPOINT, "").rstrip("/")
+    return f"{endpoint}/#/runs/details/{job_id}" if endpoint and job_id else ""
 
 
 def notify(text: str, fields: dict[str, str], *, failed: bool, when: str) -> bool:

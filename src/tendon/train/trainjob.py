@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tendon.errors import ConfigError, Interrupted, StorageError, TendonError
+from tendon.storage.stock import ACCESS_KEY, PIPELINE_ROOT, SECRET_KEY, STOCK_SECRET, pipeline_root
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +51,9 @@ class JobSpec:
         if self.nodes < 2 or not self.gpus.isdigit():
             raise ConfigError(
                 f"a TrainJob of {self.nodes} node(s) with {self.gpus!r} GPUs",
-                where="trainjob_nodes, trainjob_gpus",
+                where="cluster_trainjob_nodes, cluster_trainjob_gpus",
                 why="it needs two nodes or more, and a whole number of GPUs as text",
-                fix="trainjob_nodes=2 trainjob_gpus=8",
+                fix="cluster_trainjob_nodes=2 cluster_trainjob_gpus=8",
             )
         limits = {self.gpu_type: self.gpus} if self.gpus != "0" else {}
         environment = [
@@ -63,6 +64,11 @@ class JobSpec:
             )
             for name in names
         ]
+        environment += [
+            {"name": name, "valueFrom": {"secretKeyRef": {"name": STOCK_SECRET, "key": key, "optional": True}}}
+            for key, name in (("accesskey", ACCESS_KEY), ("secretkey", SECRET_KEY))
+        ]
+        environment.append({"name": PIPELINE_ROOT, "value": pipeline_root()})  # no kfp tells a node of a TrainJob
         labels = {"app.kubernetes.io/part-of": "tendon", "tendon.io/step": "train"}
         if self.queue:
             labels["kueue.x-k8s.io/queue-name"] = self.queue
@@ -177,7 +183,7 @@ class ClusterApi:
                 "a TrainJob can only be made inside a cluster",
                 where="trainjob_nodes",
                 why="there is no API server in this environment",
-                fix="trainjob_nodes=1 trains in this process",
+                fix="cluster_trainjob_nodes=1 trains in this process",
             )
         self._server = server or f"https://{host}:{port}"
         self._account = account
