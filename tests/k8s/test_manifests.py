@@ -15,7 +15,7 @@ import yaml
 
 from pipelines.resources import NOTIFY_SECRET, STORE_KEYS, STORE_SECRET, STORE_SETTINGS
 from tendon.errors import EXIT_CODES
-from tendon.train.trainjob import JobSpec
+from tendon.train.distributed.trainjob import JobSpec
 
 K8S = Path(__file__).resolve().parents[2] / "k8s"
 FOLDERS = ("base", "schedule", "retries", "overlays/local", "overlays/gpu")
