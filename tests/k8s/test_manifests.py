@@ -1,12 +1,6 @@
 """The manifests: what kustomize would make of them, held against Kubernetes' own schemas and against the pipelines."""
 
-import json
-import os
 import re
-import subprocess
-import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import yaml
@@ -75,59 +69,3 @@ def test_the_retry_rule_knows_an_interruption_from_a_typo(status, code, again):
     words = re.sub(r"lastRetry\.(\w+)", r"last['\1']", rule["expression"]).replace("||", " or ")
     assert eval(words, {}, {"last": {"status": status, "exitCode": code}}) is again
     assert not code or int(code) in {*EXIT_CODES, 137}
-
-
-class Server(BaseHTTPRequestHandler):
-    def log_message(self, *words):
-        pass
-
-    def reply(self, body):
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(json.dumps(body).encode())
-
-    def do_GET(self):
-        if "/versions" in self.path:
-            assert "created_at%20desc" in self.path
-            return self.reply({"pipeline_versions": [{"pipeline_version_id": "v9", "display_name": "new"}]})
-        return self.reply({"pipelines": [{"pipeline_id": "p"}] if self.server.published else []})
-
-    def do_POST(self):
-        self.server.asked.append(
-            (self.headers["Authorization"], json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        )
-        self.reply({"run_id": "r1"})
-
-
-@pytest.fixture
-def server():
-    made = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    made.published, made.asked = True, []
-    threading.Thread(target=made.serve_forever, args=(0.02,), daemon=True).start()
-    yield made
-    made.shutdown()
-
-
-def test_the_schedule_starts_the_newest_version_with_its_arguments(server, tmp_path):
-    (tmp_path / "token").write_text("hush\n")
-    job = of_kind(rendered("schedule"), "CronJob")["tendon-retrain"]
-    (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-
-    def start():
-        environment = {
-            **os.environ,
-            "KF_PIPELINES_ENDPOINT": f"http://127.0.0.1:{server.server_address[1]}",
-            "KF_PIPELINES_SA_TOKEN_PATH": str(tmp_path / "token"),
-        }
-        command = [sys.executable, str(K8S / "schedule" / "start_run.py"), *container["args"]]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
-
-    done = start()
-    assert done.returncode == 0, done.stderr
-    ((token, body),) = server.asked
-    assert token == "Bearer hush"
-    assert "hush" not in done.stdout + done.stderr
-    assert body["pipeline_version_reference"] == {"pipeline_id": "p", "pipeline_version_id": "v9"}
-    assert body["runtime_config"]["parameters"]["gate_champion"] == "default"
-    server.published = False
-    assert start().returncode == 2
