@@ -48,14 +48,6 @@ def test_names_are_those_of_the_pipelines():
         assert set(maps[STORE_SECRET]["data"]) <= set(STORE_SETTINGS)
 
 
-def test_pods_of_the_schedule_are_locked_down():
-    pod = of_kind(rendered("schedule"), "CronJob")["tendon-retrain"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-    assert pod["securityContext"]["runAsNonRoot"]
-    assert container["securityContext"]["readOnlyRootFilesystem"]
-    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-
-
 @pytest.mark.parametrize(
     ("status", "code", "again"),
     [("Error", "", True), ("Failed", "75", True), ("Failed", "137", True), ("Failed", "4", True)]
