@@ -3,10 +3,8 @@
 import re
 
 import pytest
-import yaml
 
 from pipelines.resources import NOTIFY_SECRET, STORE_KEYS, STORE_SECRET, STORE_SETTINGS
-from tendon.errors import EXIT_CODES
 from tests.k8s.rendering import FOLDERS, K8S, OVERLAYS, load, of_kind, rendered
 
 CUSTOM = ("kueue.x-k8s.io", "external-secrets.io")
@@ -46,18 +44,3 @@ def test_names_are_those_of_the_pipelines():
     for overlay in OVERLAYS:
         maps = of_kind(rendered(f"overlays/{overlay}"), "ConfigMap")
         assert set(maps[STORE_SECRET]["data"]) <= set(STORE_SETTINGS)
-
-
-@pytest.mark.parametrize(
-    ("status", "code", "again"),
-    [("Error", "", True), ("Failed", "75", True), ("Failed", "137", True), ("Failed", "4", True)]
-    + [("Failed", code, False) for code in ("1", "2", "3", "5", "6")],
-)
-def test_the_retry_rule_knows_an_interruption_from_a_typo(status, code, again):
-    """Argo evaluates this with the expr language; for these operators Python reads it alike."""
-    (made,) = load(K8S / "retries" / "workflow-controller.yaml")
-    rule = yaml.safe_load(made["data"]["workflowDefaults"])["spec"]["templateDefaults"]["retryStrategy"]
-    assert rule["retryPolicy"] == "Always"
-    words = re.sub(r"lastRetry\.(\w+)", r"last['\1']", rule["expression"]).replace("||", " or ")
-    assert eval(words, {}, {"last": {"status": status, "exitCode": code}}) is again
-    assert not code or int(code) in {*EXIT_CODES, 137}
