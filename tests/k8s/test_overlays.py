@@ -1,5 +1,7 @@
 """Each overlay in other namespaces than its own: everything follows, and a stock install keeps what it has."""
 
+import os
+
 import pytest
 import yaml
 
@@ -156,3 +158,18 @@ def test_nothing_is_left_out_of_a_kustomization():
         there = {path.name for path in folder.glob("*.yaml")} - {"kustomization.yaml"}
         named = [*made["resources"], *made.get("configurations", ())]
         assert there == {name for name in named if name.endswith(".yaml")}
+
+
+@pytest.mark.parametrize("parts", [("overlays/profile", "schedule"), ("overlays/kubeflow", "queue", "schedule")])
+def test_parts_can_be_put_together_in_one_namespace(parts, tmp_path, monkeypatch):
+    """As the README shows: no object twice, and all of them in the one namespace, the queue's selector too."""
+    above = tmp_path.resolve() / "mine"
+    above.mkdir()
+    resources = [os.path.relpath(K8S / part, above) for part in parts]
+    (above / "kustomization.yaml").write_text(yaml.safe_dump({"namespace": "robots", "resources": resources}))
+    for render in (by_rules, by_kubectl) if kubectl() else (by_rules,):
+        monkeypatch.setattr("tests.k8s.rendering.K8S", above.parent)
+        objects = render("mine")
+        names = [(one["kind"], one["metadata"]["name"]) for one in objects]
+        assert len(names) == len(set(names))
+        assert set(dict(namespaces_in(objects)).values()) <= {"robots", *OF_THE_INSTALL}
