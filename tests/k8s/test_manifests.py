@@ -44,3 +44,11 @@ def test_names_are_those_of_the_pipelines():
     for overlay in OVERLAYS:
         maps = of_kind(rendered(f"overlays/{overlay}"), "ConfigMap")
         assert set(maps[STORE_SECRET]["data"]) <= set(STORE_SETTINGS)
+
+
+@pytest.mark.parametrize("path", sorted(K8S.rglob("*.yaml")), ids=lambda path: str(path.relative_to(K8S)))
+def test_only_a_kustomization_names_a_namespace(path):
+    if path.name != "kustomization.yaml":
+        for one in load(path):
+            assert "namespace" not in one.get("metadata", {}), "it would stay behind when an overlay sets another"
+            assert not any("namespace" in subject for subject in one.get("subjects", ()))
