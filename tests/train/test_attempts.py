@@ -116,7 +116,7 @@ def step_process(trial: Path, words: str) -> subprocess.Popen[str]:
     code = (
         "import sys\n"
         "from tendon import errors\n"
-        "from tendon.train.attempts import stops_forwarded, train_apart\n"
+        "from tendon.train.distributed.attempts import stops_forwarded, train_apart\n"
         "with errors.reported('train'), stops_forwarded():\n"
         "    from tendon.config.compose import compose\n"
         "    from tests.train import trials_that_die\n"

@@ -51,7 +51,8 @@ def eval_line(num_steps: int, epoch_size: EpochSize, numbers: Mapping[str, float
 
 def _seen(step: int, epoch_size: EpochSize) -> str:
     seen = epoch_size.counts(step + 1)
-    return f"step:{short_number(step)} smpl:{short_number(seen['num_samples'])} ep:{short_number(seen['num_episodes'])} epch:{seen['num_epochs']:.2f}"
+    samples, episodes = short_number(seen["num_samples"]), short_number(seen["num_episodes"])
+    return f"step:{short_number(step)} smpl:{samples} ep:{episodes} epch:{seen['num_epochs']:.2f}"
 
 
 class MetricsLog:
