@@ -116,12 +116,12 @@ def step_process(trial: Path, words: str) -> subprocess.Popen[str]:
     code = (
         "import sys\n"
         "from tendon import errors\n"
-        "from tendon.train.distributed.attempts import stops_forwarded, train_apart\n"
-        "with errors.reported('train'), stops_forwarded():\n"
+        "from tendon.train.distributed.attempts import forwarding_stops, train_in_child\n"
+        "with errors.reported('train'), forwarding_stops():\n"
         "    from tendon.config.compose import compose\n"
         "    from tests.train import trials_that_die\n"
         "    config = compose(['experiment=reach_bc', 'data.uri=x'])\n"
-        f"    train_apart(config, {words!r}, {str(trial)!r}, trials_that_die.train, retries=2)\n"
+        f"    train_in_child(config, {words!r}, {str(trial)!r}, trials_that_die.train, retries=2)\n"
         "assert 'torch' not in sys.modules\n"
     )
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, cwd=ROOT)

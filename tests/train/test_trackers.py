@@ -117,7 +117,7 @@ def test_the_seeds_monitors(tmp_path: Path) -> None:
 
 
 OWN = """
-from tendon.train import callbacks
+from tendon.train.watch import callbacks
 
 class Callback(callbacks.Callback):
     def __init__(self): self.seen = []
