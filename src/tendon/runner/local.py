@@ -7,7 +7,6 @@ continued by the next one.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import json
@@ -32,6 +31,7 @@ from tendon.errors import (
     Problem,
     StorageError,
     TendonError,
+    nearest,
 )
 from tendon.runner.containers import Containers, Docker
 from tendon.runner.kfp_patches import TaskFailure, TaskMonitor, check_kfp, patched_kfp
@@ -297,9 +297,9 @@ def _check_arguments(arguments: dict[str, Any], parameters: Any, where: str) -> 
     problems = []
     for name, value in sorted(arguments.items()):
         if name not in parameters:
-            near = [known for known in parameters if known.endswith(f"_{name}")]
-            near = near or difflib.get_close_matches(name, list(parameters), n=1)
-            fix = f"did you mean {near[0]}?" if near else f"one of {', '.join(parameters)}"
+            near = next((known for known in parameters if known.endswith(f"_{name}")), None)
+            near = near or nearest(name, list(parameters))
+            fix = f"did you mean {near}?" if near else f"one of {', '.join(parameters)}"
             problems.append(
                 Problem(f"the pipeline has no parameter {name!r}", where, "it is not among its inputs", fix)
             )
