@@ -172,6 +172,8 @@ def test_edges_name_features_of_the_windows(uri: str) -> None:
         (["data.mixture=[x]", "data.mixture_weights=[1]"], r"has 1 numbers for 2 datasets"),
         (["data.mixture_stratified=true"], "data.mixture is empty"),
         (["data.mixture_temperature=2"], "no weight comes from a number of windows"),
+        (["data.mixture=[x]", "data.processes=2"], "made by threads of the training process"),
+        (["data.order=slots", "data.order_block=3"], "those of a shuffled order"),
         (["data.repeat_times=3"], "no feature says which frames"),
         (["data.episode_weights={demo_0: much}"], "a weight is a number"),
         (["data.order=slot"], "data.order=slots"),

@@ -114,6 +114,21 @@ def test_resumed_bit_for_bit(dataset: Dataset, resources: LoaderResources) -> No
     assert made == expected
 
 
+@pytest.mark.parametrize("resources", TIERS, ids=lambda each: each.tier)
+def test_masks_that_are_stored_as_runs(tmp_path: Path, resources: LoaderResources) -> None:
+    made = [replace(episode(i, n), images={}) for i, n in enumerate((6, 9, 7))]
+    runs = replace(schema(mask_codec="rle"), cameras=())
+    origin = EpisodesSource("demo://runs", runs, made, "runs")
+    dataset = converted(origin, tmp_path)
+    assert [each.codec for each in dataset.schema.masks] == ["rle"]
+    deltas = {STATE: (0,), TARGET: (-1, 0, 2)}
+    loader = Loader(dataset, "all", deltas, 5, 1, resources=resources)
+    values = values_of(dataset, origin)
+    assert all(np.array_equal(values[i][TARGET], each.masks[TARGET]) for i, each in enumerate(made))
+    for _ in range(6):
+        check(next(loader), values, deltas)
+
+
 def test_a_text_of_the_whole_episode_is_an_index_too(tmp_path: Path) -> None:
     """Also where format version 1 holds it: an old dataset needs no new conversion."""
     texts = ["push", "pull", "push"]

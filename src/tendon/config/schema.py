@@ -121,6 +121,18 @@ class DataConfig(Section):
         if self.mixture_stratified and num == 1:
             why, fix = "there is one dataset: data.mixture is empty", "data.mixture_stratified=false"
             yield Conflict("mixture_stratified", "data.mixture_stratified is true", why, fix)
+        if self.mixture and self.processes:
+            what, why = f"data.processes is {self.processes}", "a mixture is made by threads of the training process"
+            yield Conflict("processes", what, why, "data.processes=0, or data.mixture=[]")
+        shuffles = (self.order_lanes, self.order_block, self.order_unit_mib) != (None, 24, 4)
+        if shuffles and self.order in ("slots", "minestudio"):
+            what, why = f"data.order is {self.order}", "lanes, blocks and units are those of a shuffled order"
+            yield Conflict(
+                "order",
+                what,
+                why,
+                "data.order=shuffled, or data.order_lanes=null data.order_block=24 data.order_unit_mib=4",
+            )
         if self.repeat_times > 1 and not self.repeat_changes:
             yield Conflict(
                 "repeat_times",
