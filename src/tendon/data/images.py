@@ -33,6 +33,9 @@ def planned_cameras(cameras: Sequence[Camera], resize: tuple[int, int] | None, c
     planned = []
     for camera in cameras:
         height, width = resize or (camera.height, camera.width)
+        if camera.kind == "depth":  # numbers, which no codec of pictures keeps
+            planned.append(replace(camera, height=height, width=width))
+            continue
         changed = (height, width) != (camera.height, camera.width) or codec not in ("", camera.codec)
         chosen = codec or ("mjpeg" if changed else camera.codec)
         if codec == "npy" and max(height, width) > MAX_RAW:  # an exact copy has them in any size
@@ -125,6 +128,8 @@ def _as_planned(frames: Any, camera: Camera, length: int, fps: float) -> Any:
         if same_codec and (is_video or not frames or _jpeg_size(frames[0]) == (camera.height, camera.width)):
             return frames
         frames = decode_chunks(list(frames), range(length)) if is_video else decode_jpegs(frames, camera.channels)
+    if camera.kind == "depth":
+        return np.asarray(nearest(frames, (camera.height, camera.width)), np.float32)
     frames = resized(frames, camera.height, camera.width)
     return encode_chunks(frames, camera.fps or fps, camera.chunk or len(frames)) if camera.codec == "mp4" else frames
 

@@ -90,7 +90,8 @@ class BatchMaker:
 
         Returns:
             By kind of feature: state, action, reward and flag float32 ``[B, T, D]``, category int64 ``[B, T, D]``, text
-            int64 ``[B, T]`` (indexes into ``texts``), image uint8 ``[B, T, H, W, C]``, mask uint8 ``[B, T, H, W]`` of zeros
+            int64 ``[B, T]`` (indexes into ``texts``), image uint8 and depth
+            float32 ``[B, T, H, W, C]``, mask uint8 ``[B, T, H, W]`` of zeros
             and ones; and ``<key>_is_pad`` bool ``[B, T]`` (True: beyond the episode); ``episode_index`` and ``frame_index``
             int64 ``[B]``; with rows that walk through episodes also ``slot`` int64 and ``first`` bool ``[B]``. Columns of one
             span are views of one array.
@@ -334,7 +335,7 @@ class BatchMaker:
             rows=rows,
             live_rows=max(int(rows * share), int(unit_rows.max())),
             lowdim_row=sum(int(each.dtype[-1]) * sum(each.dims) for each in columns),
-            frame_row=sum(math.prod(each.shape) for each in layout.pictures),
+            frame_row=sum(np.dtype(each.dtype).itemsize * math.prod(each.shape) for each in layout.pictures),
             encoded=encoded,
             live_encoded=max(int(encoded * share), int(unit_bytes.max())),
             batch=self._buffers.size,
