@@ -180,6 +180,7 @@ DATA_LATER: Mapping[str, Any] = {
     "repeat_times": 1,
     "on_bad_sample": "fail",
 }
+DATA_DEFAULTS: Mapping[str, Any] = {**DATA_LATER, "fetches": 16, "tier": "auto"}
 CONVERSION = ("resize", "codec", "jpeg_quality", "exact", "strict")  # what they make, the dataset's address says
 
 Precision = Literal["fp32", "bf16", "fp16"]
