@@ -17,9 +17,9 @@ from tendon.data.convert import convert, dataset_uri
 from tendon.data.sources import open_source
 from tendon.data.stats import DatasetStats
 from tendon.errors import Interrupted
-from tendon.registry.planner import run_key
-from tendon.train.callbacks import Callback
-from tendon.train.loop import train
+from tendon.runs.planner import run_key
+from tendon.train.loop.training import train
+from tendon.train.watch.callbacks import Callback
 
 SMALL = (
     "env=lift", "env.observation=[object]", "policy.hidden_dims=[16]", "training.batch_size=8", "training.offline_steps=12",

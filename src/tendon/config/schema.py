@@ -6,11 +6,12 @@ What a value must hold stands beside its key (``Must``); what two keys must hold
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
+
+from tendon.errors import nearest
 
 
 @dataclass(frozen=True)
@@ -151,12 +152,12 @@ class DataConfig(Section):
         for key, rule in self.edges.items():
             for part in str(rule).split("/", 1):
                 if part not in EDGE_RULES:
-                    near = difflib.get_close_matches(part, EDGE_RULES, 1, 0.4)
+                    near = nearest(part, EDGE_RULES, 0.4)
                     yield Conflict(
                         "edges",
                         f"data.edges.{key} is {rule}",
                         f"beyond an episode, a window gets one of {', '.join(EDGE_RULES)}; or before/after, such as none/zero",
-                        f"data.edges={{{key}: {near[0] if near else 'repeat'}}}",
+                        f"data.edges={{{key}: {near or 'repeat'}}}",
                     )
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from tendon.config.schema import PolicyConfig
 from tendon.data.stats import FeatureStats
-from tendon.errors import ConfigError
+from tendon.errors import ConfigError, nearest
 from tendon.policies.base import Policy, Shape
 
 Maker = Callable[[Any, Mapping[str, Shape], "Mapping[str, FeatureStats] | None"], Policy]
@@ -55,11 +54,11 @@ def make_policy(
     """
     maker = MAKERS.get(config.name)
     if maker is None:
-        near = get_close_matches(config.name, MAKERS, n=1)
+        near = nearest(config.name, MAKERS)
         raise ConfigError(
             f"there is no policy named {config.name}",
             where="policy.name",
             why=f"the policies are {', '.join(sorted(MAKERS))}",
-            fix=f"policy={near[0] if near else min(MAKERS)}",
+            fix=f"policy={near or min(MAKERS)}",
         )
     return maker(config, features, stats)

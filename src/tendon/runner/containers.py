@@ -19,8 +19,8 @@ from typing import IO, Any
 
 from tendon.config.digest import IMAGE
 from tendon.errors import MissingDependency
-from tendon.registry.failure import LOG
 from tendon.runner.processes import Finished, forward, task_folder
+from tendon.runs.failures import LOG
 
 PASSED_ON = re.compile(
     r"AWS_(?!CA_BUNDLE)\w+|TENDON_WEBHOOK_URL|TENDON_STOCK_\w+"
@@ -126,7 +126,7 @@ class Containers:
 
 
 def without_shell(command: Sequence[str]) -> list[str]:
-    """kfp's command with its executor in the place of the shell that starts it, so that SIGTERM reaches the step."""
+    """Put the executor of a kfp command in the place of the shell that starts it, so that SIGTERM reaches the step."""
     return [EXECUTOR.sub(r"exec env \g<0>", word) for word in command[:3]] + list(command[3:])
 
 
