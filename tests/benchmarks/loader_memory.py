@@ -29,7 +29,7 @@ def main() -> None:
     loader = Loader(
         dataset,
         "all",
-        told["deltas"],
+        told["windows"],
         told["batch_size"],
         seed=1,
         ordering=SamplingOrder(lanes=told["lanes"], block=2, unit_bytes=told["unit_bytes"]),
@@ -42,7 +42,7 @@ def main() -> None:
             next(loader)
             peak = max(peak, resident_bytes() - before)
         growth.append(peak)
-    print(json.dumps({"growth": growth, "tier": loader.shares.tier}))
+    print(json.dumps({"growth": growth, "tier": loader.maker.shares.tier}))
     loader.close()
 
 

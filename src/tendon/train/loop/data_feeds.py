@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tendon.config.schema import DataConfig, TrainConfig
+from tendon.config.schema import TrainConfig
 from tendon.data.stats import FeatureStats
 from tendon.policies.base import AUGMENT_NOISE, GOAL, Batch, Policy, Shape, Window
 from tendon.train.distributed.ranks import ALONE, World
@@ -24,7 +23,6 @@ from tendon.train.loop.epoch_size import EpochSize
 
 Episode = Mapping[str, np.ndarray]  # feature to [T, D], camera to uint8 [T, H, W, C]
 LAST = 1 << 30  # a delta behind the end of every episode
-GIB = 1 << 30
 VALID_MEMORY = 0.25  # of the memory for data, when there is a validation split
 
 
@@ -107,8 +105,9 @@ class OpenDataFeeds(Protocol):
 def open_data_feeds(dataset_uri: str, config: TrainConfig, window: Window, world: World = ALONE) -> DataFeeds:
     """Loaders over a converted dataset, windows as the policy declares them; each validation batch is a full one."""
     from tendon.data.dataset import open_dataset
-    from tendon.loader.choice import SHUFFLED, LoaderResources, SamplingOrder
-    from tendon.loader.loader import Loader
+    from tendon.loader.choice import LoaderResources
+    from tendon.loader.configured import configured_loader, resources_of, validation_data
+    from tendon.loader.windows import Windows
 
     dataset, data, training = open_dataset(dataset_uri), config.data, config.training
     deltas, skipped = loader_deltas(window), data.skip_episodes
@@ -116,29 +115,29 @@ def open_data_feeds(dataset_uri: str, config: TrainConfig, window: Window, world
     rows = [row for row in held_out if row.episode_id not in skipped]
     num_frames = sum(row.length for row in rows)
 
-    def load(split: str, batch_size: int, resources: LoaderResources, *, walks: bool = False) -> Loader:
-        return Loader(
-            dataset,
+    def load(split: str, batch_size: int, resources: LoaderResources, *, walks: bool = False) -> Batches:
+        windows = Windows.of(deltas, stateful=walks, stride=len(window.action_deltas) if walks else 1)
+        chosen = data if split == data.split else validation_data(data)
+        return configured_loader(
+            dataset_uri,
             split,
-            deltas,
+            windows,
             batch_size,
             config.seed,
-            skip_episodes=skipped,
-            stride=len(window.action_deltas) if walks else 1,
-            ordering=SamplingOrder("slots") if walks else SHUFFLED,
+            chosen,
             rank=world.rank,
             world=world.size,
             resources=resources,
         )
 
-    memory = _resources(data, 1 - VALID_MEMORY if num_frames else 1.0)
+    memory = resources_of(data, 1 - VALID_MEMORY if num_frames else 1.0)
     train = load(data.split, training.batch_size, memory, walks=window.carries)
-    ids = dict(enumerate(dataset.rows.ids()))
+    ids = {} if data.mixture else dict(enumerate(dataset.rows.ids()))  # of a mixture, an index names several episodes
     if not num_frames:
         return DataFeeds(train, None, training.batch_size, 0, ids, world=world)
     parts = world.size * training.gradient_accumulation_steps
     size = max(parts, min(training.batch_size, num_frames) // parts * parts)
-    valid = load(data.valid_split, size, _resources(data, VALID_MEMORY))
+    valid = load(data.valid_split, size, resources_of(data, VALID_MEMORY))
     num_batches = min(training.valid_batches, max(1, num_frames // size))
     cameras = [camera.name for camera in dataset.manifest.schema.cameras if camera.name in deltas]
 
@@ -194,20 +193,6 @@ def _placed(array: np.ndarray, device: torch.device) -> Tensor:
     """Through pinned memory, so that a GPU takes it while it still computes."""
     tensor = torch.from_numpy(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
-
-
-def _resources(data: DataConfig, share: float) -> Any:
-    """With what a loader works, of which nothing changes a number."""
-    from tendon.loader.choice import LoaderResources
-
-    return LoaderResources(
-        memory_budget=int(data.memory_gib * share * GIB),
-        threads=data.threads,
-        processes=data.processes,
-        ahead=data.ahead,
-        cache=Path(data.cache) if data.cache else None,
-        cache_bytes=int(data.cache_gib * GIB),
-    )
 
 
 def _whole(dataset: Any, row: Any, keys: Mapping[str, Any], cameras: Sequence[str]) -> Episode:
