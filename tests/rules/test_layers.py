@@ -18,6 +18,7 @@ ORDER = (
     "errors",
     "logs",
     "storage",
+    "plugins",
     "config",
     "data",
     "loader",

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from tendon.config.compose import compose
-from tendon.config.schema import BcConfig, DataConfig, EnvConfig, TrainConfig
+from tendon.config.schema import DataConfig, EnvConfig, TrainConfig
 from tendon.data.stats import DatasetStats, FeatureStats
-from tendon.policies.base import Window
+from tendon.policies.bc.config import BcConfig
+from tendon.policies.windows import Window
 from tendon.train.feed import Feeds
 from tendon.train.loop import train
 from tendon.train.ranks import ALONE, World
@@ -145,7 +146,7 @@ def augment() -> None:
     import torch
 
     from tendon.policies.base import AUGMENT_NOISE
-    from tendon.policies.bc import Bc
+    from tendon.policies.bc.model import Bc
 
     plain = Bc.loss
 

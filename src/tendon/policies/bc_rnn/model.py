@@ -11,11 +11,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from tendon.config.schema import BcRnnConfig
 from tendon.data.stats import FeatureStats
-from tendon.policies.base import Batch, LossOutput, Memory, Shape, Window
-from tendon.policies.behaviour_cloning import ACTION, BehaviourCloning, backbone_mlp
+from tendon.policies.base import Batch, LossOutput, Memory
+from tendon.policies.bc_rnn.config import BcRnnConfig
+from tendon.policies.behaviour_cloning.model import BehaviourCloning, backbone_mlp
 from tendon.policies.parts.recurrent import Recurrent
+from tendon.policies.windows import ACTION, Shape
 
 
 class BcRnn(BehaviourCloning):
@@ -26,8 +27,6 @@ class BcRnn(BehaviourCloning):
     ) -> None:
         super().__init__(config, features, stats)
         self.horizon, self.open_loop = config.horizon, config.open_loop
-        deltas = tuple(range(config.seq_length))
-        self.window = Window(tuple(self.observations), ACTION, deltas, deltas, 1, acting_deltas=(0,))
         self.encoder = self.make_encoder(stats, num_times=1 if config.open_loop else config.seq_length)
         self.rnn = Recurrent(self.encoder.output_dim, config.hidden_dim, config.num_layers, config.cell)
         self.trunk, width = backbone_mlp(config.hidden_dim, config.hidden_dims)
