@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import tomllib
 
 from tendon.config.policies import policy_claims
 from tests.conftest import make_lift_like_hdf5
@@ -31,6 +30,7 @@ def tendon(
 
 
 def test_the_entry_points_are_the_folders() -> None:
+    tomllib = pytest.importorskip("tomllib")  # of Python 3.11 and newer
     entries = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["tendon.policies"]
     assert entries == {name: claim.value for name, claim in policy_claims().items() if claim.package == "tendon"}
 
@@ -78,11 +78,8 @@ def test_a_key_without_meaning_for_it_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("group", ["tendon.policies", "yaml"])
 def test_two_packages_with_one_name_are_an_error_that_names_both(tmp_path: Path, group: str) -> None:
     install(tmp_path)
-    install(
-        tmp_path,
-        "outside_second",
-        **({} if group != "yaml" else {"entries": {"tendon.policies": {"far": "PACKAGE.config:NearestConfig"}}}),
-    )
+    other_name = {"entries": {"tendon.policies": {"far": "PACKAGE.config:NearestConfig"}}}
+    install(tmp_path, "outside_second", **(other_name if group == "yaml" else {}))
     done = tendon(tmp_path, "train", "env=lift", "policy=nearest", "data.uri=x")
     assert done.returncode == 2
     assert "outside-nearest" in done.stderr
