@@ -23,6 +23,7 @@ ORDER = (
     "data",
     "loader",
     "policies",
+    "weights",
     "train",
     "export",
     "sim",  # imports nothing of the others; what it offers may be used from here on

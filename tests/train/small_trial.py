@@ -150,7 +150,7 @@ def augment() -> None:
 
     plain = Bc.loss
 
-    def loss(self: Bc, batch: dict[str, torch.Tensor], memory: Any = None) -> Any:
+    def loss(self: Bc, batch: dict[str, torch.Tensor], memory: Any = None, step: int = 0) -> Any:
         moved = 0.2 * batch[AUGMENT_NOISE][:, None] if AUGMENT_NOISE in batch else 0.0
         changed = {key: value + moved + 0.1 * torch.randn_like(value) for key, value in batch.items() if "obs" in key}
         return plain(self, batch | changed, memory)

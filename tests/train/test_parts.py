@@ -150,7 +150,7 @@ def test_carry_reaches_the_next_batch_and_the_checkpoint(tmp_path: Path, monkeyp
 
     plain = Bc.loss
 
-    def loss(self: Bc, batch: dict[str, torch.Tensor], memory: Any = None) -> LossOutput:
+    def loss(self: Bc, batch: dict[str, torch.Tensor], memory: Any = None, step: int = 0) -> LossOutput:
         assert "frame_index" in batch
         seen = torch.zeros(len(batch["action"])) if memory is None else memory["seen"]
         output = plain(self, batch)
@@ -218,7 +218,7 @@ def test_a_frozen_module_is_really_frozen(monkeypatch: pytest.MonkeyPatch, by: s
         made(self, *arguments)
         self.base, self.adapter = Norms(), Norms()
 
-    def loss(self: Bc, batch: dict[str, torch.Tensor], memory: Any = None) -> LossOutput:
+    def loss(self: Bc, batch: dict[str, torch.Tensor], memory: Any = None, step: int = 0) -> LossOutput:
         seen = batch["observation.a_agent"][:, 0]
         output = plain(self, batch)
         return replace(output, loss=output.loss + self.adapter(self.base(seen)).square().mean())

@@ -308,9 +308,9 @@ class PolicyConfig(Section):
         """The steps it is trained on and the steps it acts on: ``tendon.policies.windows.Window``."""
         raise NotImplementedError(f"{type(self).__name__} declares no window")
 
-    def base_weights(self) -> Any:
-        """Large weights that do not learn: ``tendon.weights.spec.WeightSpec``; None: every weight is in the checkpoint."""
-        return None
+    def base_weights(self) -> Mapping[str, Any]:
+        """Large weights that do not learn, by the module they fill: ``tendon.weights.spec.WeightSpec``; checkpoints leave them out."""
+        return {}
 
 
 @dataclass(frozen=True)

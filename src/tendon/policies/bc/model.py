@@ -26,7 +26,7 @@ class Bc(BehaviourCloning):
         self.trunk = make_mlp(self.encoder.output_dim, config.hidden_dims)
         self.head = self.make_head(config.hidden_dims[-1])
 
-    def loss(self, batch: Batch, memory: Memory = None) -> LossOutput:
+    def loss(self, batch: Batch, memory: Memory = None, step: int = 0) -> LossOutput:
         """The head's loss on the current action."""
         return self.head_loss(self.trunk(self.encoder(batch)), batch[ACTION])
 

@@ -32,7 +32,7 @@ class BcRnn(BehaviourCloning):
         self.trunk, width = backbone_mlp(config.hidden_dim, config.hidden_dims)
         self.head = self.make_head(width)
 
-    def loss(self, batch: Batch, memory: Memory = None) -> LossOutput:
+    def loss(self, batch: Batch, memory: Memory = None, step: int = 0) -> LossOutput:
         """The head's loss over the steps of the window, padded ones too unless ``mask_padding``."""
         if self.open_loop:
             num_times = batch[ACTION].shape[1]

@@ -44,7 +44,7 @@ class BcTransformer(BehaviourCloning):
         )
         self.head = self.make_head(config.embed_dim)
 
-    def loss(self, batch: Batch, memory: Memory = None) -> LossOutput:
+    def loss(self, batch: Batch, memory: Memory = None, step: int = 0) -> LossOutput:
         """The head's loss on the newest action, or on one action per token."""
         features_BTD = self.transformer(self.encoder(batch), causal=self.causal, last_only=self.last_only)
         return self.head_loss(features_BTD, batch[ACTION], self.step_weights(batch))

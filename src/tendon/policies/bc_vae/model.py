@@ -59,7 +59,7 @@ class BcVae(BehaviourCloning):
             self.prior_mean = nn.Parameter(torch.randn(1, 1, latent) * latent**-0.5)
             self.prior_logvar = nn.Parameter(torch.randn(1, 1, latent) * latent**-0.5)
 
-    def loss(self, batch: Batch, memory: Memory = None) -> LossOutput:
+    def loss(self, batch: Batch, memory: Memory = None, step: int = 0) -> LossOutput:
         """Reconstruction plus ``kl_weight`` times the divergence of posterior and prior."""
         seen_BE = self.encoder(batch)[:, 0]
         target_BA = self.normalize_action(batch[ACTION][:, 0])
