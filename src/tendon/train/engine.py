@@ -27,6 +27,7 @@ from tendon.train.parallel import Parallel, whole
 from tendon.train.ranks import ALONE, World
 from tendon.train.schedule import learning_rate
 from tendon.weights.build import build_policy
+from tendon.weights.spec import BaseWeights
 
 logger = logging.getLogger(__name__)
 IMAGES = "observation.images."
@@ -69,9 +70,9 @@ class Engine:
         training = config.training
         seed_everything(config.seed)
         features = select_features(config, stats, cameras)
-        self.policy: Policy = build_policy(config.policy, features, stats, kept_uri=kept_uri, device=self.device).to(
-            self.device
-        )
+        self.base: BaseWeights = config.policy.base_weights()
+        policy = build_policy(config.policy, features, stats, kept_uri=kept_uri, device=self.device, base=self.base)
+        self.policy: Policy = policy.to(self.device)
         self.info = PolicySpec(config.policy, features, self.policy.window)
         freeze(self.policy, training.freeze)
         freeze(self.policy, self.policy.frozen(), where=f"policy={config.policy.name}")

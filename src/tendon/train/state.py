@@ -23,6 +23,7 @@ from torch import Tensor
 from tendon.train import carry
 from tendon.train.engine import Engine
 from tendon.train.parallel import as_held, load_weights, whole
+from tendon.weights.spec import SPEC_FILE, SavedWeights
 
 MODEL, STATE = "pretrained_model", "training_state"
 WEIGHTS = "model.safetensors"
@@ -76,6 +77,8 @@ def take_snapshot(
         f"{STATE}/loader_state.json": _json(dict(loader)),
         f"{STATE}/training_step.json": _json({**facts, "num_skipped": engine.num_skipped.item()}),
     }
+    if engine.base:
+        texts[f"{MODEL}/{SPEC_FILE}"] = SavedWeights(engine.base).to_json()
     if engine.scaler.is_enabled():
         texts[f"{STATE}/scaler_state.json"] = _json(engine.scaler.state_dict())
     memories = engine.world.to_first(_carry(engine))
