@@ -228,7 +228,7 @@ def train(arguments: Namespace) -> int:
     """Train one policy, alone or as a trial of a run."""
     from tendon.config.compose import compose, describe
     from tendon.registry.plan import load_plan
-    from tendon.registry.planner import run_key
+    from tendon.registry.planner import pinned, run_key
 
     if arguments.run_uri:
         run = load_plan(arguments.run_uri)
@@ -239,7 +239,9 @@ def train(arguments: Namespace) -> int:
         config = robomimic.configure(arguments.config, arguments.dataset, arguments.store_uri, arguments.overrides)
         trial_uri = join(arguments.store_uri, "trials", run_key(config))
     else:
-        config = compose(arguments.overrides, config_dir=arguments.config_dir, config_name=arguments.config_name)
+        config = pinned(
+            compose(arguments.overrides, config_dir=arguments.config_dir, config_name=arguments.config_name)
+        )
         trial_uri = ""
     changes: dict[str, Any] = {"overfit_batch": True} if arguments.overfit_batch else {}
     changes |= {"callbacks": (*config.training.callbacks, "Profiler")} if arguments.profile else {}

@@ -23,7 +23,7 @@ class Lora:
     """What peft is told; ``targets``: names, or ends of names, of linear layers."""
 
     rank: int = 8
-    alpha: float = 16.0
+    alpha: int = 16
     dropout: float = 0.0
     targets: Sequence[str] = ("q_proj", "v_proj")
 
