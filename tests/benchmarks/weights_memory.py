@@ -149,7 +149,7 @@ def _train(folder: str, width: str, layers: str, steps: str, dtype: str) -> None
 
     from outside_tower.config import TowerConfig
 
-    from tendon.train.loop import train
+    from tendon.train.loop.training import train
     from tendon.weights.spec import content_sha256
     from tests.train.small_trial import OpenMemory, make_config, make_stats
 

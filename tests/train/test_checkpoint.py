@@ -10,7 +10,7 @@ import pytest
 
 from tendon.errors import DataError, StorageError
 from tendon.storage import open_store
-from tendon.train.checkpoint import commit, complete, fetch, read_newest, step_name
+from tendon.train.state.checkpoint import commit, complete, fetch, read_newest, step_name
 from tests.train.small_trial import run
 
 
