@@ -127,6 +127,17 @@ def test_a_self_contained_bundle_needs_neither_base_nor_peft(
     assert not any("lora" in name or "base_layer" in name for name in merged.state_dict())
 
 
+def test_whole_weights_with_adapters_merged_as_shards(exportable: Path, tmp_path: Path) -> None:
+    from tendon.export.foreign import export_weights
+    from tendon.weights.load import read_tensors
+
+    record = export_weights(str(exportable / "checkpoints/000040"), str(tmp_path / "out"), "safetensors")
+    assert record.tolerance == 1e-4
+    names = {name for name, _ in read_tensors(tmp_path / "out")}
+    assert {"base.0.weight", "base.1.running_mean", "first.weight"} <= names
+    assert not any("lora" in name for name in names)
+
+
 def test_a_base_that_is_gone_is_told(exportable: Path, tmp_path: Path) -> None:
     copied = shutil.copytree(exportable / "checkpoints/000040", tmp_path / "store/trials/x/checkpoints/000040")
     file = copied / "pretrained_model/weights.json"

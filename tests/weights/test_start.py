@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tendon.config.compose import compose
-from tendon.errors import ConfigError
+from tendon.errors import ConfigError, DataError
 from tendon.train.loop.engine import Engine
 from tendon.train.state.checkpoint import named_step
 from tendon.train.state.start import start_from_weights
@@ -77,7 +77,7 @@ def test_when_nothing_fits_it_is_refused(tmp_path: Path) -> None:
         run(tmp_path / "trial", policy=policy)
     assert "4 new: first.weight" in caught.value.problems[0].why
     assert "1 not used: other.weight" in caught.value.problems[0].why
-    with pytest.raises(ConfigError, match="no such weights"):
+    with pytest.raises(DataError, match="no such weights"):
         run(tmp_path / "trial", policy=replace(PLAIN, init_from=str(tmp_path / "nowhere.safetensors")))
 
 
@@ -214,3 +214,28 @@ def test_keys_see_the_content_and_defaults_leave_them_alone(whole: Path, tmp_pat
     assert newest.training.resume_from == str(whole / "checkpoints/000040")
     with pytest.raises(ConfigError, match="no such checkpoint"):
         pinned(compose(["data.uri=x", f"training.resume_from={tmp_path}/nowhere"]))
+
+
+@pytest.mark.parametrize(
+    ("address", "says"), [("nowhere.pth", "no such weights"), ("a.safetensors#robotmimic", "no weight format")]
+)
+def test_a_plan_finds_a_start_that_is_not_there(tmp_path: Path, address: str, says: str) -> None:
+    from tendon.runs.planner import pinned
+
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
+    assert pinned(compose(["data.uri=x", f"policy.init_from={tmp_path}/a.safetensors"])).policy.init_from
+    with pytest.raises(ConfigError, match=says):
+        pinned(compose(["data.uri=x", f"policy.init_from='{tmp_path}/{address}'"]))
+
+
+def test_weights_in_a_bucket_are_a_start(s3_uri: str, whole: Path) -> None:
+    from tendon.runs.planner import pinned
+    from tendon.storage import open_store
+
+    file = whole / "checkpoints/000040/pretrained_model/model.safetensors"
+    open_store(s3_uri).write("models/plain.safetensors", file.read_bytes())
+    for address in (f"{s3_uri}/models/plain.safetensors", f"{s3_uri}/models"):
+        assert pinned(compose(["data.uri=x", f"policy.init_from={address}"])).policy.init_from == address
+        assert len(start_from_weights(engine_of(PLAIN), address).loaded) == 4
+    with pytest.raises(ConfigError, match="no such weights"):
+        pinned(compose(["data.uri=x", f"policy.init_from={s3_uri}/models/nowhere"]))

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 FILES = ("model.safetensors", "config.yaml", "stats.json", "policy.json")
 DECISIVE = ("model.safetensors", "policy.json", "weights.json")  # what an action depends on
-EXACT, MERGED, MERGED_LOW = 0.0, 1e-4, 5e-2  # how far actions may be apart; adding adapters up rounds, more so in bf16
 IN_CHECKPOINT = "pretrained_model/"
 
 
@@ -73,7 +72,7 @@ def export_bundle(checkpoint_uri: str, bundle_uri: str, self_contained: bool = F
             shutil.copyfile(source / name, result / name)
         sha256 = {name: file_sha256(result / name) for name in copied}
         _demand_same_bytes(checkpoint_uri, sha256, copied, bundle_uri)
-        tolerance = _merge(trained, result) if is_merged else EXACT
+        tolerance = _merge(trained, result) if is_merged else 0.0
         if not is_merged:
             _share_base(source, checkpoint_uri, bundle_uri)
         inputs = fixed_inputs(trained, info.features)
@@ -92,19 +91,15 @@ def export_bundle(checkpoint_uri: str, bundle_uri: str, self_contained: bool = F
 
 def _merge(policy: Policy, folder: Path) -> float:
     """Write all of a policy's weights; how far the actions of the result may be from its own."""
-    import torch
     from safetensors.torch import save_file
 
-    from tendon.weights.lora import has_adapters, merged_state
+    from tendon.weights.lora import merge_tolerance, merged_state
     from tendon.weights.spec import SavedWeights
 
     state = {name: tensor.contiguous().clone() for name, tensor in merged_state(policy).items()}
     save_file(state, folder / "model.safetensors")
     (folder / SPEC_FILE).write_text(SavedWeights({}, merged=True).to_json())
-    if not has_adapters(policy):
-        return EXACT
-    low = any(tensor.dtype in (torch.bfloat16, torch.float16) for tensor in state.values())
-    return MERGED_LOW if low else MERGED
+    return merge_tolerance(policy)
 
 
 def _share_base(source: Path, checkpoint_uri: str, bundle_uri: str) -> None:

@@ -23,6 +23,7 @@ from tendon.policies.windows import ACTION, GOAL, bare
 from tendon.storage import open_store
 from tendon.storage.trees import put_tree
 from tendon.weights.foreign import WeightFormat, format_of, load_plain, weight_format
+from tendon.weights.lora import merge_tolerance
 
 
 def import_weights(
@@ -102,8 +103,8 @@ def write_proven(
     """
     weights.write(policy, info, path, version, kept or {})
     name = "-".join(filter(None, [weights.name, version]))
-    inputs = fixed_inputs(policy, info.features)
-    return demand(compare(f"{name} file beside its policy", policy, weights.read(path).policy, inputs), str(path))
+    inputs, what = fixed_inputs(policy, info.features), f"{name} file beside its policy"
+    return demand(compare(what, policy, weights.read(path).policy, inputs, merge_tolerance(policy)), str(path))
 
 
 def _reads(keys: Sequence[str]) -> list[str]:

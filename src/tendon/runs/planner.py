@@ -128,10 +128,13 @@ def pinned(config: TrainConfig) -> TrainConfig:
     """The configuration with the very step that ``training.resume_from`` means now: a trial's newest is another one later.
 
     Raises:
-        ConfigError: there is no such checkpoint.
+        ConfigError: there is no such checkpoint, or nothing where ``policy.init_from`` says.
     """
     from tendon.train.state.checkpoint import named_step
+    from tendon.weights.address import check_address
 
+    if config.policy.init_from:
+        check_address(config.policy.init_from, "policy.init_from")
     if not config.training.resume_from:
         return config
     return replace(config, training=replace(config.training, resume_from=named_step(config.training.resume_from)))

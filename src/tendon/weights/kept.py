@@ -15,7 +15,8 @@ from pathlib import Path
 from tendon.errors import DataError, MissingDependency
 from tendon.storage import join, open_store
 from tendon.storage.local import LocalStore
-from tendon.storage.trees import download, get_tree, has_tree, put_tree
+from tendon.storage.trees import get_tree, has_tree, put_tree
+from tendon.weights.address import bring
 from tendon.weights.spec import INDEX, WeightSpec, content_sha256, tensor_files
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def fetch_weights(spec: WeightSpec, kept_uri: str, also: str = "") -> Path:
 
 def _bring(spec: WeightSpec, scratch: Path, folder: Path) -> None:
     """What is published, checked, as safetensors in a folder."""
-    published = _published(spec, scratch)
+    published = _from_hub(spec) if spec.uri.startswith("hf://") else bring(spec.uri, scratch)
     _demand_hash(spec, published)
     if spec.format == "torch":
         _convert(published, folder / "model.safetensors")
@@ -107,29 +108,6 @@ def _cached(kept_uri: str, spec: WeightSpec) -> Path:
         except OSError:  # another process was first
             shutil.rmtree(scratch)
     return folder
-
-
-def _published(spec: WeightSpec, scratch: Path) -> Path:
-    """The file or folder at the address, on this machine."""
-    if spec.uri.startswith("hf://"):
-        return _from_hub(spec)
-    parent, _, name = spec.uri.rstrip("/").rpartition("/")
-    store = open_store(parent or ".")
-    if isinstance(store, LocalStore):
-        path = store.root / name
-        if not path.exists():
-            raise DataError("there are no such weights", where=spec.uri, why="no such file", fix="check the address")
-        return path
-    if store.head(name) is not None:
-        download(store, name, scratch / name)
-        return scratch / name
-    target = scratch / "published"
-    target.mkdir()
-    for entry in store.at(name).list():
-        if entry.key.endswith((".safetensors", ".json")):
-            (target / entry.key).parent.mkdir(parents=True, exist_ok=True)
-            download(store.at(name), entry.key, target / entry.key)
-    return target
 
 
 def _from_hub(spec: WeightSpec) -> Path:

@@ -95,6 +95,14 @@ def has_adapters(module: nn.Module) -> bool:
     return any("lora_" in name for name, _ in module.named_parameters())
 
 
+def merge_tolerance(module: nn.Module) -> float:
+    """How far actions may be apart once ``merged_state`` has added adapters to layers: it rounds, more so in low precision."""
+    if not has_adapters(module):
+        return 0.0
+    low = any(parameter.dtype in (torch.bfloat16, torch.float16) for parameter in module.parameters())
+    return 5e-2 if low else 1e-4
+
+
 def merged_state(module: nn.Module) -> dict[str, Tensor]:
     """``state_dict`` with the adapters added to the layers beside which they learnt, under those layers' plain names."""
     state: dict[str, Tensor] = module.state_dict()

@@ -22,12 +22,12 @@ from tendon.errors import ConfigError
 from tendon.policies.base import Policy, under
 from tendon.policies.parts.normalize import Normalizer
 from tendon.storage import open_store
-from tendon.storage.local import LocalStore
-from tendon.storage.trees import download, has_tree
+from tendon.storage.trees import has_tree
 from tendon.train.distributed.parallel import as_local
 from tendon.train.loop.engine import Engine
 from tendon.train.state import checkpoint
 from tendon.train.state.snapshot import MODEL, STATE, WEIGHTS, read_other
+from tendon.weights.address import bring, split_format
 from tendon.weights.foreign import format_of, weight_format
 from tendon.weights.kept import fetch_weights, weights_uri
 from tendon.weights.load import read_tensors
@@ -107,11 +107,11 @@ def copy_matching(policy: Policy, tensors: Iterator[tuple[str, Tensor]], where: 
 
 def _source(address: str, scratch: Path) -> Iterator[tuple[str, Tensor]]:
     """Name and tensor of what an address holds."""
-    uri, _, format_name = address.partition("#")
+    uri, format_name = split_format(address)
     if not format_name and (has_tree(open_store(uri), "") or checkpoint.complete(open_store(uri))):
         yield from _trained(uri if has_tree(open_store(uri), "") else checkpoint.named_step(uri), scratch)
         return
-    path = _local(uri, scratch)
+    path = bring(uri, scratch)
     if not format_name and (path.suffix == ".safetensors" or any(path.rglob("*.safetensors"))):
         yield from read_tensors(path)
         return
@@ -129,26 +129,6 @@ def _trained(uri: str, scratch: Path) -> Iterator[tuple[str, Tensor]]:
         for name, tensor in read_tensors(fetch_weights(spec, weights_uri(uri))):
             yield f"{prefix}.{name}", tensor
     yield from read_tensors(scratch / inner / WEIGHTS)
-
-
-def _local(uri: str, scratch: Path) -> Path:
-    """A file or folder on this machine."""
-    parent, _, name = uri.rstrip("/").rpartition("/")
-    store = open_store(parent or ("/" if uri.startswith("/") else "."))
-    if isinstance(store, LocalStore):
-        path = store.root / name
-        if not path.exists():
-            raise ConfigError(
-                "there are no such weights", where=f"policy.init_from={uri}", why="no such file", fix="check the path"
-            )
-        return path
-    if store.head(name) is not None:
-        download(store, name, scratch / name)
-        return scratch / name
-    for entry in store.at(name).list():
-        (scratch / entry.key).parent.mkdir(parents=True, exist_ok=True)
-        download(store.at(name), entry.key, scratch / entry.key)
-    return scratch
 
 
 # ------------------------------------------------------------------------------------------------------- another run's step
