@@ -5,9 +5,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SIMS ?= robosuite
 STORE ?= outputs/demo
-# make demo RUNNER=docker DEMO=lift: every step in its image
+# make demo DEMO=reach: seconds of training, no simulator; make demo RUNNER=docker DEMO=lift: every step in its image
 RUNNER ?= process
-DEMO ?= reach
+DEMO ?= $(if $(filter docker,$(RUNNER)),reach,lift)
 VARIANT ?= $(if $(filter docker,$(RUNNER)),cpu)
 
 .DEFAULT_GOAL := help
@@ -34,8 +34,8 @@ system: ## the libraries that a simulator needs to draw (Debian; only as root, o
 sims: $(INSTALLED) system ## the simulators, each in an environment of its own (SIMS="robosuite ...")
 	@for sim in $(SIMS); do $(BIN)/tendon sims install $$sim || exit $$?; done
 
-demo: $(if $(filter docker,$(RUNNER)),images,sims) ## demonstrations -> policy -> defended success rate, on this machine (about 4 minutes after installation)
-	@$(if $(filter docker,$(RUNNER)),$(BIN)/python docker/demo.py $(DEMO),$(BIN)/tendon demo --store-uri $(STORE))
+demo: $(if $(filter docker,$(RUNNER)),images,$(if $(filter lift,$(DEMO)),sims,$(INSTALLED))) ## demonstrations -> policy -> defended success rate, on this machine (about 4 minutes after installation)
+	@$(if $(filter docker,$(RUNNER)),$(BIN)/python docker/demo.py $(DEMO),$(BIN)/tendon demo --task $(DEMO) --store-uri $(STORE))
 
 images: $(INSTALLED) ## the three container images, tagged by content (IMAGES="data" VARIANT=cpu BUILD="--base IMAGE --network host")
 	@$(BIN)/python docker/build.py $(IMAGES) $(if $(VARIANT),--variant $(VARIANT)) $(BUILD)

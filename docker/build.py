@@ -38,6 +38,7 @@ SOURCES = (
     "src",
     "docker/install.sh",
     "docker/requirements",
+    "docker/wheel_hook.py",
     "docker/extra",
     "docker/sims",
 )

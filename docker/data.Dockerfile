@@ -10,6 +10,7 @@ COPY pyproject.toml constraints.txt ./
 COPY docker/requirements ./docker/requirements
 RUN /opt/install.sh dependencies
 COPY README.md LICENSE ./
+COPY docker/wheel_hook.py ./docker/
 COPY src ./src
 RUN /opt/install.sh tendon
 

@@ -53,7 +53,7 @@ def requirement_sets() -> dict[str, tuple[list[str], list[str]]]:
     core, train = project["dependencies"], project["optional-dependencies"]["train"]
     kfp = f"kfp=={constraints((ROOT / 'constraints.txt').read_text(encoding='utf-8'))['kfp']}"
     return {
-        "build": (["setuptools>=77"], []),  # what builds tendon and the packages that have no wheel
+        "build": (["hatchling>=1.26", "setuptools>=77"], []),  # what builds tendon and the packages that have no wheel
         "kfp": ([kfp], ["--no-deps"]),  # a step needs kfp's executor only
         "data": (core, []),
         "train": (core + train, []),

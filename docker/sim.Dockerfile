@@ -31,6 +31,7 @@ RUN if [ -s /opt/extra/ca.crt ]; then export PIP_CERT=/opt/extra/ca.crt; fi; \
     for python in /opt/sims/tendon/sims/*/bin/python; do "$python" -m compileall -q "${python%/bin/python}/lib" || true; done; \
     chmod -R a+rX /opt/sims
 COPY README.md LICENSE ./
+COPY docker/wheel_hook.py ./docker/
 COPY src ./src
 RUN /opt/install.sh tendon
 

@@ -11,6 +11,7 @@ COPY pyproject.toml constraints.txt ./
 COPY docker/requirements ./docker/requirements
 RUN /opt/install.sh dependencies train
 COPY README.md LICENSE ./
+COPY docker/wheel_hook.py ./docker/
 COPY src ./src
 RUN /opt/install.sh tendon
 

@@ -122,7 +122,8 @@ def stale_files() -> list[Path]:
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line; the exit code."""
     parser = argparse.ArgumentParser(
-        prog="compile.py", description="Compile the pipelines and what is drawn from them."
+        prog="compile.py" if __name__ == "__main__" else "tendon compile",
+        description="Compile the pipelines and what is drawn from them.",
     )
     parser.add_argument("--check", action="store_true", help="write nothing; exit 2 when something is stale")
     parser.add_argument("--picture", action="store_true", help="refresh the pages only, and print the DAG")
@@ -141,6 +142,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"{', '.join(given)}: a pipeline of one cluster; where to? --output FOLDER")
     if options.output:
         return _write_for_cluster(options)
+    if not (ROOT / "components" / "plan").is_dir() or not (ROOT / "Makefile").is_file():
+        parser.error("what is committed is made in a checkout only; here: --output FOLDER")
     if options.check:
         stale = stale_files()
         for path in stale:

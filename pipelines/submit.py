@@ -33,7 +33,9 @@ MAKES_OR_LISTS = ("submit", "schedule", "list")  # in a namespace, which has to 
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="submit.py", description="Run the pipelines on a Kubeflow.")
+    parser = argparse.ArgumentParser(
+        prog="submit.py" if __name__ == "__main__" else "tendon submit", description="Run the pipelines on a Kubeflow."
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
     common = argparse.ArgumentParser(add_help=False)
     endpoint = os.environ.get("KF_PIPELINES_ENDPOINT", "")

@@ -223,10 +223,10 @@ def test_packages_against_the_extras(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: asked)
     core, train, kubeflow = doctor.check_packages()
-    assert (core.status, core.fix) == ("FAIL", "pip install tendon")
+    assert (core.status, core.fix) == ("FAIL", "pip install tendon-robotics")
     assert "is not <1" in core.detail
     assert (train.status, train.detail) == ("WARN", "nothing-of-this-name is missing")
-    assert train.fix == "pip install 'tendon[train]'"
+    assert train.fix == "pip install 'tendon-robotics[train]'"
     assert kubeflow.status == "PASS"
 
 

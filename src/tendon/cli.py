@@ -13,10 +13,19 @@ from tendon.errors import EXIT_CODES, reported
 EPILOG = "exit codes:\n" + "\n".join(f"  {code:<3} {meaning}" for code, meaning in EXIT_CODES.items())
 
 
+DAG_TOOLS = {  # scripts of pipelines/, with options of their own
+    "compile": "the pipelines as YAML for one cluster: --output FOLDER --image-prefix REGISTRY/",
+    "submit": "runs on a Kubeflow: submit, publish, schedule, watch, list, logs, open, cancel",
+}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the process exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] and words[0] in DAG_TOOLS:
+        return _dag_tool(words[0], words[1:])
     root = parser()
-    arguments, rest = root.parse_known_args(argv)
+    arguments, rest = root.parse_known_args(words)
     if arguments.verb == "import":  # moved; its words are part of the answer
         arguments.words += rest
         rest = []
@@ -55,7 +64,17 @@ def parser() -> argparse.ArgumentParser:
     _step_verbs(verb)
     _tool_verbs(verb)
     _moved_verbs(verbs)
+    for name, help in DAG_TOOLS.items():
+        verbs.add_parser(name, help=help, add_help=False)
     return root
+
+
+def _dag_tool(name: str, words: Sequence[str]) -> int:
+    with reported(name):
+        from tendon.runner.dag_sources import run_tool
+
+        return run_tool(name, words)
+    return 1
 
 
 def _common() -> argparse.ArgumentParser:
@@ -68,10 +87,12 @@ def _common() -> argparse.ArgumentParser:
 
 def _run_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     for name, help in (
-        ("demo", "the whole line on one machine: scripted demonstrations of robosuite Lift to a report"),
+        ("demo", "the whole line on one machine: scripted demonstrations (of robosuite Lift) to a report"),
         ("run", "the whole DAG on one machine: `tendon run experiment=reach_bc --source-uri demo://reach`"),
     ):
         run = verb(name, help)
+        if name == "demo":
+            run.add_argument("--task", choices=["lift", "reach"], default="lift", help="reach: no simulator to install")
         run.add_argument("overrides", nargs="*", help="configuration, e.g. policy=bc training.lr=1e-3")
         run.add_argument("--source-uri", help="demonstrations: a file, s3://..., or demo://ENV?episodes=N&seed=S")
         run.add_argument(

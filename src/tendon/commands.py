@@ -19,14 +19,20 @@ if TYPE_CHECKING:
     from tendon.config.generator import ConfigGenerator
     from tendon.config.schema import TrainConfig
 
-DEMO = {
-    "data_source_uri": "demo://lift?episodes=100&seed=1",
-    "data_store_uri": "outputs/demo",
-    "data_name": "lift",
-    "policy_config": "experiment=lift_bc",
-    "policy_sweep": [{"key": "training.lr", "name": "lr", "group": 0, "values": [1e-3, 1e-4]}],
-    "evaluate_episodes": 50,
-    "evaluate_confirm_episodes": 100,
+DEMOS: dict[str, dict[str, Any]] = {  # task: parameters of the pipeline
+    "lift": {
+        "data_source_uri": "demo://lift?episodes=100&seed=1",
+        "policy_config": "experiment=lift_bc",
+        "policy_sweep": [{"key": "training.lr", "name": "lr", "group": 0, "values": [1e-3, 1e-4]}],
+        "evaluate_episodes": 50,
+        "evaluate_confirm_episodes": 100,
+    },
+    "reach": {  # its simulator is part of tendon: half a minute, nothing to install
+        "data_source_uri": "demo://reach?episodes=40&seed=1",
+        "policy_config": "experiment=reach_bc",
+        "evaluate_episodes": 50,
+        "evaluate_confirm_episodes": 50,
+    },
 }
 PARAMETERS = {  # option of the command line: parameter of the pipeline
     "source_uri": "data_source_uri",
@@ -48,7 +54,8 @@ PLANNED = PARAMETERS | {  # argument of make_plan: parameter of the pipeline
 
 def demo(arguments: Namespace) -> int:
     """The whole line with defaults that show something."""
-    return _run(arguments, DEMO)
+    task = arguments.task
+    return _run(arguments, {"data_store_uri": "outputs/demo", "data_name": task} | DEMOS[task])
 
 
 def run(arguments: Namespace) -> int:

@@ -118,7 +118,7 @@ def check_python() -> Check:
 def check_packages() -> list[Check]:
     """Installed versions against what each extra of tendon asks for."""
     try:
-        requirements = importlib.metadata.requires("tendon") or []
+        requirements = importlib.metadata.requires("tendon-robotics") or []
     except importlib.metadata.PackageNotFoundError:
         return [Check("packages", "WARN", "tendon runs from its sources, it is not installed", "pip install -e .")]
     core, *extras = [_check_extra(extra, requirements) for extra in ("", "train", "kubeflow")]
@@ -142,7 +142,7 @@ def _check_extra(extra: str, requirements: Sequence[str]) -> Check:
         (found if fits else wrong).append(f"{one.name} {version}" + ("" if fits else f" is not {one.specifier}"))
     name = f"packages: {extra or 'core'}"
     if wrong:
-        fix = f"pip install 'tendon[{extra}]'" if extra else "pip install tendon"
+        fix = f"pip install 'tendon-robotics[{extra}]'" if extra else "pip install tendon-robotics"
         return Check(name, "WARN" if extra else "FAIL", ", ".join(wrong), fix)
     return Check(name, "PASS", ", ".join(found))
 
@@ -157,7 +157,7 @@ def check_torch() -> Check:
     """Torch and the device that ``device=auto`` will take."""
     if importlib.util.find_spec("torch") is None:
         return Check(
-            "torch", "WARN", "not installed: no training and no evaluation here", "pip install 'tendon[train]'"
+            "torch", "WARN", "not installed: no training and no evaluation here", "pip install 'tendon-robotics[train]'"
         )
     torch = importlib.import_module("torch")
     if torch.cuda.is_available():

@@ -18,6 +18,7 @@ from typing import Any
 from tendon.errors import ConfigError, MissingDependency, Problem
 
 OWN = "tendon"
+DISTRIBUTION = "tendon-robotics"  # what the package index calls it
 GROUPS = ("policies", "simulators", "sources", "writers", "weights", "callbacks", "data_configs")
 
 
@@ -100,6 +101,7 @@ def _installed(group: str) -> tuple[Claim, ...]:
     found: dict[tuple[str, str], Claim] = {}
     for entry in entry_points(group=f"tendon.{group}"):
         package = entry.dist.name.lower().replace("_", "-") if entry.dist else "an unknown package"
+        package = OWN if package == DISTRIBUTION else package
         version = entry.dist.version if entry.dist else ""
         found.setdefault((package, entry.name), Claim(entry.name, entry.value, package, version))
     return tuple(found.values())

@@ -93,6 +93,15 @@ def test_a_package_may_not_take_a_name_of_tendon(tmp_path: Path) -> None:
     assert "outside-nearest and tendon both bring bc" in done.stderr
 
 
+def test_the_installed_distribution_is_tendon_itself(tmp_path: Path) -> None:
+    """It has another name than the package, and claims what the source checkout beside it claims."""
+    entries = {"tendon.policies": {"bc": "tendon.policies.bc.config:BcConfig"}}
+    install(tmp_path, "tendon_robotics", entries, {})
+    done = tendon(tmp_path, "train", "env=lift", "data.uri=x", "training.lrr=1")
+    assert "both bring" not in done.stderr
+    assert "unknown key training.lrr" in done.stderr
+
+
 def test_a_package_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
     install(tmp_path, files={"config.py": "import nothing_of_this_name\n"})
     done = tendon(tmp_path, "train", "env=lift", "data.uri=x")

@@ -25,7 +25,7 @@ from tests.train.small_trial import run
 from tests.train.test_resume import outcome
 from tests.weights.base_policy import base_module, on_base, save_base
 
-peft_reason = "peft is not installed: pip install 'tendon[lora]'"
+peft_reason = "peft is not installed: pip install 'tendon-robotics[lora]'"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,7 +52,7 @@ def exportable(tmp_path_factory: pytest.TempPathFactory, base: Path, hooks_insta
 
 def test_without_peft_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(MissingDependency, match=r"pip install 'tendon\[lora\]'"):
+    with pytest.raises(MissingDependency, match=r"pip install 'tendon-robotics\[lora\]'"):
         add_lora(base_module(), Lora(targets=("0",)))
 
 

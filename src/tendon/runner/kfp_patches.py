@@ -28,7 +28,7 @@ from tendon.runner.processes import Finished, Processes
 from tendon.runner.progress import Kind, OnEvent, StepEvent
 
 KFP_SERIES = "2.17."
-EXTRA = "pip install 'tendon[kubeflow]'"
+EXTRA = "pip install 'tendon-robotics[kubeflow]'"
 ROOM = "give another store_uri, or make room there"
 STORAGE, STOPPED = StorageError.exit_code, Interrupted.exit_code
 # module, attribute, its parameters: what kfp must look like for our replacements to fit

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tendon
 from tendon.errors import (
     ConfigError,
     DataError,
@@ -34,6 +33,7 @@ from tendon.errors import (
     nearest,
 )
 from tendon.runner.containers import Containers, Docker
+from tendon.runner.dag_sources import COMPILED, dag_root
 from tendon.runner.kfp_patches import TaskFailure, TaskMonitor, check_kfp, patched_kfp
 from tendon.runner.processes import Processes, signals_stop
 from tendon.runner.progress import Console, OnEvent
@@ -164,17 +164,8 @@ def default_images() -> dict[str, str]:
 
 
 def default_yaml(pipeline: str = "policy_pipeline") -> Path:
-    """A committed pipeline of this checkout."""
-    name = Path("pipelines", "compiled", f"{pipeline}.yaml")
-    for root in (*Path(tendon.__file__).resolve().parents, Path.cwd()):
-        if (root / name).is_file():
-            return root / name
-    raise MissingDependency(
-        "the compiled pipeline is not here",
-        where=str(name),
-        why="tendon was installed without its checkout",
-        fix="run inside a checkout of tendon, or give the file with --pipeline",
-    )
+    """A compiled pipeline of this checkout, or of the installed wheel."""
+    return dag_root() / COMPILED / f"{pipeline}.yaml"
 
 
 def default_arguments(yaml_path: str | Path) -> dict[str, Any]:

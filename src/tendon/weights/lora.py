@@ -48,7 +48,7 @@ def add_lora(module: nn.Module, lora: Lora) -> None:
             "LoRA needs peft",
             where="the policy",
             why=f"the package is not installed ({error})",
-            fix="pip install 'tendon[lora]'",
+            fix="pip install 'tendon-robotics[lora]'",
         ) from None
     config = LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(lora.targets)

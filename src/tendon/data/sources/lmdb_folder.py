@@ -153,7 +153,7 @@ def lmdb() -> Any:
             "MineStudio's data needs the package lmdb",
             where="reading or writing an LMDB folder",
             why="it is not installed",
-            fix="pip install 'tendon[minestudio]'",
+            fix="pip install 'tendon-robotics[minestudio]'",
         ) from error
 
 

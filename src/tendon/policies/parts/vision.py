@@ -140,7 +140,7 @@ def _load_pretrained(net: nn.Sequential, name: Backbone) -> None:
             "pretrained weights need torchvision",
             where=f"policy.vision_backbone={name} policy.pretrained=true",
             why=f"{type(error).__name__}: {str(error).splitlines()[0]}",
-            fix="pip install 'tendon[vision]', with the torchvision that belongs to your torch, or policy.pretrained=false",
+            fix="pip install 'tendon-robotics[vision]', with the torchvision that belongs to your torch, or policy.pretrained=false",
         ) from error
     trained = nn.Sequential(*list(getattr(models, name)(weights="DEFAULT").children())[:-2]).state_dict()
     own = net.state_dict()

@@ -170,5 +170,5 @@ def _missing(library: str, key: str) -> MissingDependency:
         f"{library} is not installed",
         where=key,
         why="tracking is an extra",
-        fix=f"pip install 'tendon[tracking]', or {key}=false",
+        fix=f"pip install 'tendon-robotics[tracking]', or {key}=false",
     )
