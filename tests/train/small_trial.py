@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from tendon.config.compose import compose
-from tendon.config.schema import BcConfig, DataConfig, EnvConfig, TrainConfig
+from tendon.config.schema import DataConfig, EnvConfig, TrainConfig
 from tendon.data.stats import DatasetStats, FeatureStats
-from tendon.policies.base import Window
+from tendon.policies.bc.config import BcConfig
+from tendon.policies.windows import Window
 from tendon.train.distributed.ranks import ALONE, World
 from tendon.train.loop.data_feeds import DataFeeds
 from tendon.train.loop.training import train
@@ -38,6 +39,8 @@ def make_config(**training: Any) -> TrainConfig:
     """600-step-like configuration, made small."""
     default = compose(["data.uri=memory"])
     sections = {name: replace(getattr(default, name), **training.pop(name, {})) for name in SECTIONS}
+    small_bc = BcConfig("bc", (16, 16), "gmm", 3, 1e-4, True, 1.0, 0.0, 0.0, "mean_std", "min_max")
+    policy = training.pop("policy", small_bc)
     return replace(
         default,
         seed=7,
@@ -47,7 +50,7 @@ def make_config(**training: Any) -> TrainConfig:
         eval=replace(default.eval, n_episodes=1),
         env=EnvConfig("reach", "reach", "Reach", 10, 60, ("b_target", "a_agent"), {}),
         **sections,
-        policy=BcConfig("bc", (16, 16), "gmm", 3, 1e-4, True, 1.0, 0.0, 0.0, "mean_std", "min_max"),
+        policy=policy,
     )
 
 
@@ -145,11 +148,11 @@ def augment() -> None:
     import torch
 
     from tendon.policies.base import AUGMENT_NOISE
-    from tendon.policies.bc import Bc
+    from tendon.policies.bc.model import Bc
 
     plain = Bc.loss
 
-    def loss(self: Bc, batch: dict[str, torch.Tensor], memory: Any = None) -> Any:
+    def loss(self: Bc, batch: dict[str, torch.Tensor], memory: Any = None, step: int = 0) -> Any:
         moved = 0.2 * batch[AUGMENT_NOISE][:, None] if AUGMENT_NOISE in batch else 0.0
         changed = {key: value + moved + 0.1 * torch.randn_like(value) for key, value in batch.items() if "obs" in key}
         return plain(self, batch | changed, memory)

@@ -39,6 +39,7 @@ def test_layout(trial: Path, tmp_path: Path) -> None:
         "pretrained_model/stats.json",
         "training_state/loader_state.json",
         "training_state/optimizer_param_groups.json",
+        "training_state/optimizer_parameters.json",
         "training_state/optimizer_state.safetensors",
         "training_state/rng_state.safetensors",
         "training_state/scheduler_state.json",

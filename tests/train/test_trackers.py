@@ -157,7 +157,7 @@ def test_a_validation_loss_that_is_no_number_is_not_written_as_one(
 ) -> None:
     from tendon.train.loop.engine import Engine
 
-    monkeypatch.setattr(Engine, "validate", lambda self, batches: {"loss": float("nan")})
+    monkeypatch.setattr(Engine, "validate", lambda self, batches, step: {"loss": float("nan")})
     with caplog.at_level(logging.WARNING, logger="tendon"):
         result = run(tmp_path, valid_episodes=0)
     assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()

@@ -15,7 +15,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 from tendon.config.keys import fields_of, is_free, is_section, musts, plain, unknown_key
 from tendon.config.override_text import quote, shown
 from tendon.config.places import Places
-from tendon.config.schema import DATA_DEFAULTS, POLICIES, DataConfig, PolicyConfig, Section, TrainConfig
+from tendon.config.policies import policy_configs
+from tendon.config.schema import DATA_DEFAULTS, DataConfig, PolicyConfig, Section, TrainConfig
 from tendon.errors import ConfigError, Problem, nearest
 
 MISSING = "???"
@@ -92,7 +93,9 @@ class ValueReader:
         for key in tree:
             if key not in hints:
                 self.problems.append(unknown_key(f"{prefix}{key}", self.where(f"{prefix}{key}"), policy))
-        values = {key: self._value_at(key, hint, tree, prefix) for key, hint in hints.items()}
+        may_be_absent = {field.name for field in fields(cls) if field.kw_only and field.name not in tree}
+        asked = {key: hint for key, hint in hints.items() if key not in may_be_absent}
+        values = {key: self._value_at(key, hint, tree, prefix) for key, hint in asked.items()}
         if any(value is _BAD for value in values.values()):
             return _BAD
         made: Section = cls(**values)
@@ -115,10 +118,11 @@ class ValueReader:
 
     def _policy(self, tree: Mapping[str, Any], prefix: str) -> Any:
         name = tree.get("name", MISSING)
-        if isinstance(name, str) and name in POLICIES:
-            return self.section(POLICIES[name], tree, prefix)
-        near = nearest(str(name), POLICIES) or next(iter(POLICIES))
-        self._wrong(f"{prefix}name", name, f"the policies are {', '.join(POLICIES)}", f"policy={near}")
+        policies = policy_configs()
+        if isinstance(name, str) and name in policies:
+            return self.section(policies[name], tree, prefix)
+        near = nearest(str(name), policies) or next(iter(policies))
+        self._wrong(f"{prefix}name", name, f"the policies are {', '.join(policies)}", f"policy={near}")
         return _BAD
 
     def _value_at(self, key: str, hint: Any, tree: Mapping[str, Any], prefix: str) -> Any:

@@ -25,6 +25,7 @@ from tendon.train.state.snapshot import take_snapshot
 from tendon.train.watch.announce import announce
 from tendon.train.watch.monitors import make_callbacks
 from tendon.train.watch.trackers import make_trackers
+from tendon.weights.kept import weights_uri
 
 NUM_STEPS = 10
 
@@ -53,7 +54,8 @@ def dry_run(
     with cpu_threads(config.training.num_threads):
         make_callbacks(config.training.callbacks)
         make_trackers(config)
-        engine = Engine(config, stats.features, cameras=find_cameras(dataset_uri, config, stats.features))
+        cameras = find_cameras(dataset_uri, config, stats.features)
+        engine = Engine(config, stats.features, cameras=cameras, kept_uri=weights_uri(trial_uri))
         feeds = open_data(dataset_uri, config, engine.policy.window, ALONE)
         announce(engine, feeds.epoch_size, trial_uri)
         need = check_resources(engine, open_store(trial_uri))

@@ -45,7 +45,8 @@ def estimate(engine: Engine) -> ResourceNeed:
     save = config.save
     num_best = save.on_best_validation + save.on_best_rollout_return + save.on_best_rollout_success_rate
     num_kept = config.training.keep_checkpoints + len(save.epochs) + num_best * save.top_k
-    return ResourceNeed(held // parts, weights + learning * MOMENTS + average, num_kept)
+    saved = sum(t.numel() * t.element_size() for t in engine.policy.trainable_state_dict().values())
+    return ResourceNeed(held // parts, saved + learning * MOMENTS + average, num_kept)
 
 
 def check_resources(engine: Engine, store: Store) -> ResourceNeed:

@@ -63,7 +63,7 @@ class TrainingSession:
             return {}
         engine, policy = self.engine, self.engine.policy
         self.heartbeat.at(num_done, "judge")
-        numbers = engine.validate(self.feeds.valid_batches(policy, engine.device))
+        numbers = engine.validate(self.feeds.valid_batches(policy, engine.device), num_done)
         episodes = self.feeds.episodes()
         if episodes:
             with engine.judged():

@@ -31,6 +31,7 @@ from tendon.train.watch.announce import announce
 from tendon.train.watch.callbacks import Callback
 from tendon.train.watch.heartbeat import Heartbeat
 from tendon.train.watch.metrics_log import latest
+from tendon.weights.kept import weights_uri
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]  # steps done, steps in all
@@ -76,7 +77,8 @@ def train(
         join_world(pick_device(config.device)) as world,
         Interrupts() as signals,
     ):
-        engine = Engine(config, stats.features, world, find_cameras(dataset_uri, config, stats.features))
+        cameras = find_cameras(dataset_uri, config, stats.features)
+        engine = Engine(config, stats.features, world, cameras, weights_uri(trial_uri))
         feeds = open_data(dataset_uri, config, engine.policy.window, world)
         engine.steps_per_epoch = feeds.epoch_size.steps_per_epoch(config.training.epoch_every_n_steps)
         rules = SaveRules(config.save, config.training, engine.steps_per_epoch, perf_counter())
@@ -112,7 +114,7 @@ def _run(session: TrainingSession, signals: Interrupts, progress: Progress) -> T
         )
         session.loss_monitor.add(update.loss)
         if step == start.step:
-            engine.check_used()
+            engine.check_used(step)
         for callback in session.callbacks:
             callback.on_step(session.run, step, update)
         if is_logged:
