@@ -118,7 +118,7 @@ def inspect_source(source: Source, progress: Progress | None = None) -> Inspecti
         ("rate", f"{info.schema.fps:g} steps per second"),
         *((f"left out: {name}", why) for name, why in info.left_out.items()),
     )
-    findings = Facts.merged(parts).findings(info.schema.fps, info.splits) if parts else ()
+    findings = Facts.merged(parts).findings(info.schema, info.splits) if parts else ()
     features = _views(info.schema, {name: [each[name] for each in kept] for name in info.schema.dims})
     lengths = np.array(list(length_of.values()))
     cameras = _cameras(info.schema)
@@ -133,7 +133,7 @@ def _is_dataset(uri: str) -> bool:
 
 def _views(schema: Schema, values: dict[str, Sequence[np.ndarray]]) -> tuple[FeatureView, ...]:
     return tuple(
-        _view(each.name, each.dtype, each.shape, values[each.name]) for each in schema.features if values[each.name]
+        _view(each, values[each.key]) for each in schema.columns if each.kind != "text" and values[each.key]
     )
 
 

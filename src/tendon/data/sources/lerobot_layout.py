@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tendon.data.episode import Camera, Feature
+from tendon.data.episode import Camera
+from tendon.data.features import TASK, Feature, column
 from tendon.errors import DataError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class EpisodeAt:
 
 @dataclass(frozen=True)
 class LeRobotLayout:
-    """What is read from every episode. Columns have the names of the features and of the cameras."""
+    """What is read from every episode. Columns have the names of the features and of the cameras, but for the task."""
 
     version: str
     fps: float
@@ -102,7 +103,16 @@ def layout_of(info: Mapping[str, Any], uri: str, many_tasks: bool) -> LeRobotLay
                 taken = [camera.member for camera in (*images, *videos)]
                 to.append(_camera(name, _height_width_channels(shape, entry.get("names")), taken, uri))
             else:
-                features.append(Feature(name, dtype, () if shape == (1,) else shape, dtype))
+                numbers_of_texts = name == TASK_INDEX
+                features.append(
+                    column(
+                        TASK if numbers_of_texts else name,
+                        dtype,
+                        () if shape == (1,) else shape,
+                        kind="text" if numbers_of_texts else None,
+                        names=_names(entry.get("names"), shape),
+                    )
+                )
         splits = _splits(info)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
@@ -111,9 +121,14 @@ def layout_of(info: Mapping[str, Any], uri: str, many_tasks: bool) -> LeRobotLay
             why=f"{type(error).__name__}: {error}",
             fix="write the dataset again with LeRobot, or repair the entry",
         ) from error
-    rank = {"action": 1, "next.reward": 2, "next.done": 3, "next.success": 4, "timestamp": 5, TASK_INDEX: 6}
-    features.sort(key=lambda each: (rank.get(each.name, 0), each.name))
+    rank = {"action": 1, "next.reward": 2, "next.done": 3, "next.success": 4, "timestamp": 5, TASK: 6}
+    features.sort(key=lambda each: (rank.get(each.key, 0), each.key))
     return LeRobotLayout(version, fps, tuple(features), tuple(images), tuple(videos), left_out, splits, info)
+
+
+def column_of(key: str) -> str:
+    """The column of a table that a feature is read from."""
+    return TASK_INDEX if key == TASK else key
 
 
 def episodes_v2(lines: Sequence[Mapping[str, Any]], layout: LeRobotLayout) -> list[EpisodeAt]:
@@ -197,6 +212,14 @@ def _reason_to_leave_out(
     if np.prod(shape, dtype=np.int64) > MAX_VALUES:
         return f"{int(np.prod(shape))} values per step: not low-dimensional"
     return ""
+
+
+def _names(names: Any, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """The names of a vector's dimensions: a list, or a list in an object such as ``{"motors": [...]}``."""
+    if isinstance(names, dict) and len(names) == 1:
+        names = next(iter(names.values()))
+    fits = isinstance(names, list) and len(shape) == 1 and len(names) == shape[0]
+    return tuple(names) if fits and all(isinstance(each, str) for each in names) else ()
 
 
 def _height_width_channels(shape: tuple[int, ...], names: Any) -> tuple[int, int, int]:

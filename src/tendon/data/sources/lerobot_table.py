@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tendon.data.episode import Camera, Feature
+from tendon.data.episode import Camera
+from tendon.data.features import Feature
 from tendon.data.sources.folder import SourceFolder
 from tendon.data.sources.lerobot_layout import EpisodeAt
 from tendon.data.tario import JPEG_END_START
@@ -106,7 +107,7 @@ def numbers_of(column: pa.ChunkedArray, feature: Feature, where: str) -> np.ndar
         array = array.flatten()
     if array.null_count or len(array) != length * feature.dim:
         raise DataError(
-            f"{feature.name} does not have {feature.dim} values in every step",
+            f"{feature.key} does not have {feature.dim} values in every step",
             where=where,
             why=f"{array.null_count} values are missing, {len(array)} of {length} x {feature.dim} are there",
             fix="leave the episode out with data.skip_episodes, or record it again",

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tendon.data.dataset import Dataset, EpisodeRow
-from tendon.data.episode import Camera, Feature
+from tendon.data.episode import Camera
+from tendon.data.features import TASK, Feature
 from tendon.data.tario import MP4, RAW
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Outgoing:
     @cached_property
     def features(self) -> dict[str, dict[str, Any]]:
         """The entries of info.json, in the order of the source where there was one."""
-        entries = {each.name: self._entry(each) for each in self.schema.features}
+        entries = {each.key: self._entry(each) for each in self.schema.columns if each.key != TASK}
         entries |= {each.name: self._camera_entry(each) for each in self.schema.cameras}
         entries |= {
             name: {"dtype": kind, "shape": [1], "names": None} for name, kind in DEFAULTS.items() if name not in entries
@@ -131,7 +132,7 @@ class Outgoing:
 
     def _entry(self, feature: Feature) -> dict[str, Any]:
         shape = list(feature.shape) or [1]
-        source_entry = self.source_metadata.get("features", {}).get(feature.name, {})
+        source_entry = self.source_metadata.get("features", {}).get(feature.key, {})
         names = source_entry.get("names") if source_entry.get("shape") == shape else None
         return {"dtype": feature.dtype, "shape": shape, "names": names}
 

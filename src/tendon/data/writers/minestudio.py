@@ -160,7 +160,7 @@ def _check(dataset: Dataset) -> None:
     why = "" if schema.cameras else "it has no camera"
     if not _known(dataset).get("action"):
         why = (
-            f"its features are {', '.join(each.name for each in schema.features)[:200]}, not buttons and a camera angle"
+            f"its features are {', '.join(each.key for each in schema.columns)[:200]}, not buttons and a camera angle"
         )
     if why:
         raise DataError(
