@@ -75,7 +75,9 @@ class Schema:
     @property
     def features(self) -> tuple[Feature, ...]:
         """Everything that a step has. ``task`` is always among them: where no column says it, the episode does."""
-        images = [Feature(each.name, "image", (each.height, each.width, each.channels), "uint8") for each in self.cameras]
+        images = [
+            Feature(each.name, "image", (each.height, each.width, each.channels), "uint8") for each in self.cameras
+        ]
         masks = [Feature(each.name, "mask", (each.height, each.width), "uint8") for each in self.masks]
         task = [] if any(each.key == TASK for each in self.columns) else [Feature(TASK, "text", (), "int64")]
         return (*self.columns, *images, *masks, *task)

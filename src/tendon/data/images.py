@@ -94,7 +94,9 @@ def _planned_mask(episode: Episode, of: Mask, planned: Mask, uri: str) -> Masks:
     """A mask in the planned size."""
     masks = episode.masks[of.name]
     if isinstance(masks, RunLengths):
-        why = f"its runs reach pixel {masks.end} of {of.height} x {of.width}" if masks.end > of.height * of.width else ""
+        why = (
+            f"its runs reach pixel {masks.end} of {of.height} x {of.width}" if masks.end > of.height * of.width else ""
+        )
     else:
         why = f"its pictures are {masks.shape[1:]}" if masks.shape[1:] != (of.height, of.width) else ""
     if len(masks) != episode.length:

@@ -111,7 +111,9 @@ def load_manifest(store: Store) -> Manifest | None:
             return Manifest.from_json(text)
     except (ValueError, KeyError, TypeError) as error:
         raise _unreadable(store, f"it is damaged ({type(error).__name__})") from error
-    raise _unreadable(store, f"its format version is {version}, this program reads {' and '.join(map(str, FORMAT_VERSIONS))}")
+    raise _unreadable(
+        store, f"its format version is {version}, this program reads {' and '.join(map(str, FORMAT_VERSIONS))}"
+    )
 
 
 def dataset_digest(schema: Schema, shards: Sequence[Shard]) -> str:

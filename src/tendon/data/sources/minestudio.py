@@ -122,7 +122,15 @@ class MineStudioSource:
             for name, each in self._modalities.items()
         }
         return Episode(
-            episode_id, length, features, frames, "", None, provenance, extras if images else {}, masks if images else {}
+            episode_id,
+            length,
+            features,
+            frames,
+            "",
+            None,
+            provenance,
+            extras if images else {},
+            masks if images else {},
         )
 
     @cached_property
@@ -238,7 +246,14 @@ class MineStudioSource:
         }
         episodes = tuple(EpisodeInfo(name, length, ("train",)) for name, length in lengths.items())
         return SourceInfo(
-            "minestudio", self.uri, digest_with_features(digest, schema), num_bytes, schema, episodes, metadata, left_out
+            "minestudio",
+            self.uri,
+            digest_with_features(digest, schema),
+            num_bytes,
+            schema,
+            episodes,
+            metadata,
+            left_out,
         )
 
     def _schema(self, chunk_size: int) -> Schema:

@@ -70,6 +70,8 @@ class Outgoing:
     @cached_property
     def tasks(self) -> list[str]:
         """The text of every task, its place is its number."""
+        if self.schema.texts:
+            return list(self.dataset.texts)  # columns of texts are indexes into it
         known: list[str] = list(self.source_metadata.get("tasks", ()))
         return list(dict.fromkeys([*known, *(row.task for row in self.dataset.rows)]))
 
@@ -101,7 +103,9 @@ class Outgoing:
             "index": steps + first_index,
             "task_index": np.full(row.length, self.task_numbers[row.task]),
         }
-        return made | {name: np.ascontiguousarray(rows[name]) for name in rows.dtype.names or ()}
+        columns = {"task_index" if name == TASK else name: rows[name] for name in rows.dtype.names or ()}
+        made |= {name: np.ascontiguousarray(values) for name, values in columns.items()}
+        return made | {"task_index": made["task_index"].astype(np.int64)}
 
     def tasks_of(self, arrays: Mapping[str, np.ndarray]) -> list[str]:
         """The tasks of an episode, in the order of their numbers."""

@@ -159,9 +159,7 @@ def _check(dataset: Dataset) -> None:
     schema = dataset.manifest.schema
     why = "" if schema.cameras else "it has no camera"
     if not _known(dataset).get("action"):
-        why = (
-            f"its features are {', '.join(each.key for each in schema.columns)[:200]}, not buttons and a camera angle"
-        )
+        why = f"its features are {', '.join(each.key for each in schema.columns)[:200]}, not buttons and a camera angle"
     if why:
         raise DataError(
             "the dataset cannot be written as MineStudio's",

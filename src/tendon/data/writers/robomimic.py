@@ -63,9 +63,9 @@ def _write_demo(dataset: Dataset, row: EpisodeRow, group: Any) -> None:
     rows = dataset.lowdim(row)
     group.attrs["num_samples"] = row.length
     written: dict[str, np.ndarray] = {}
-    for feature in schema.features:
-        path = paths.get(feature.name) or array_path(feature.name)
-        written[path] = np.ascontiguousarray(rows[feature.name], feature.source_dtype)
+    for feature in schema.columns:
+        path = paths.get(feature.key) or array_path(feature.key)
+        written[path] = np.ascontiguousarray(rows[feature.key], feature.source_dtype)
     for camera in schema.cameras:
         written[paths.get(camera.name) or array_path(camera.name)] = dataset.frames(row, camera.name)
     extras = dataset.extras(row)
