@@ -96,7 +96,7 @@ class Units(Plain):
         self.dropout = nn.Dropout(0.5)
         self.first = nn.Sequential(self.first, self.dropout)  # type: ignore[assignment]
         self.calls = 0
-        self.first.register_forward_pre_hook(self._count)
+        self.dropout.register_forward_pre_hook(self._count)
 
     def _count(self, *_: Any) -> None:
         self.calls += 1
