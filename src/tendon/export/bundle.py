@@ -1,6 +1,7 @@
 """The bundle: what evaluation loads and what a champion is. Made from a checkpoint, committed as one tree.
 
-``model.safetensors config.yaml stats.json policy.json card.md parity.json``. Finding a bundle and its digest needs no
+``model.safetensors config.yaml stats.json policy.json card.md parity.json``, and ``processing.json processing.safetensors``
+of a policy that has a processing. Finding a bundle and its digest needs no
 torch; making and loading one does.
 """
 
@@ -62,12 +63,14 @@ def export_bundle(checkpoint_uri: str, bundle_uri: str) -> Bundle:
             shutil.copyfile(source / name, result / name)
         copied = _demand_same_bytes(checkpoint_uri, {name: file_sha256(result / name) for name in FILES}, bundle_uri)
         trained, info = read_policy(source, checkpoint_uri)
-        inputs = fixed_inputs(trained, info.features)
+        inputs = fixed_inputs(trained, info.features, len(info.texts))
         actions = act_in_fresh_process(result, inputs, bundle_uri)
         what = "bundle in a fresh process beside the policy of its checkpoint"
         record = demand(compare(what, trained, actions, inputs), bundle_uri)
         parity = {"checkpoint_uri": checkpoint_uri, **record.to_json(), "sha256": copied}
         (result / "parity.json").write_text(json.dumps(parity, indent=1) + "\n")
+        if trained.processing is not None:
+            trained.processing.save(result)
         (result / "card.md").write_text(make_card(trained, info, checkpoint_uri, record))
         put_tree(open_store(bundle_uri), "", result)
     _demand_same_bytes(checkpoint_uri, digests(open_store(bundle_uri)), bundle_uri)
@@ -135,6 +138,7 @@ def read_policy(folder: Path, where: str, device: str = "cpu") -> tuple[Policy, 
     info = PolicySpec.from_json(json.loads((folder / "policy.json").read_text()), f"{where}/policy.json")
     with torch.random.fork_rng(devices=[]):
         policy = build_policy(info.config, info.features, kept_uri=weights_uri(where))
+    policy.set_texts(info.texts)
     try:
         load_learnt(policy, load_file(folder / "model.safetensors"))
     except (RuntimeError, SafetensorError) as error:

@@ -30,6 +30,7 @@ from tendon.policies.processing.normalize import Normalize
 from tendon.policies.processing.rotations import Rotation
 from tendon.policies.processing.text import BYTES, Tokenize, make_tokenizer
 from tendon.policies.processing.transform import NONE, Features, Phase, Stats, Transform, frozen
+from tendon.policies.spec import feature_from_json, feature_to_json
 
 AUGMENT_NOISE = "draws"  # key in a batch: numbers in [0, 1) for random augmentation, [B, num_draws]
 FORMAT = 1
@@ -209,22 +210,6 @@ def batch_shape(feature: Feature, *, floats: bool = False) -> tuple[int, ...]:
         height, width, channels = feature.shape
         return (channels, height, width) if floats else feature.shape
     return feature.shape if feature.kind in ("mask", "depth") else (feature.dim,)
-
-
-def feature_to_json(feature: Feature) -> dict[str, Any]:
-    """Plain values."""
-    return {
-        "kind": feature.kind,
-        "shape": list(feature.shape),
-        "dtype": feature.dtype,
-        **({"names": list(feature.names)} if feature.names else {}),
-    }
-
-
-def feature_from_json(key: str, values: Mapping[str, Any]) -> Feature:
-    """What ``feature_to_json`` wrote."""
-    shape = tuple(int(size) for size in values["shape"])
-    return Feature(key, values["kind"], shape, values["dtype"], tuple(values.get("names", ())))
 
 
 def _transform(values: Mapping[str, Any], folder: Path) -> Transform:
