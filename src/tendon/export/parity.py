@@ -40,7 +40,7 @@ class ParityRecord:
 
 def fixed_inputs(policy: Policy, features: Mapping[str, Feature], num_texts: int = 1) -> list[Batch]:
     """Observations ``[B, T, ...]`` for a few steps, from a fixed seed: a wide normal, some rows far out; any bytes, any text."""
-    sees = any(features[key].kind in ("image", "depth", "mask") for key in policy.reads)
+    sees = any(features[key].kind in ("image", "depth", "mask") for key in policy.windows.acting)
     num_inputs = NUM_SEEN_INPUTS if sees else NUM_INPUTS
     generator = torch.Generator().manual_seed(SEED)
     spread_B = torch.logspace(-1, 1, num_inputs)
@@ -56,7 +56,7 @@ def fixed_inputs(policy: Policy, features: Mapping[str, Feature], num_texts: int
             return torch.randint(0, most, sizes, generator=generator)
         return spread_B.view(-1, *[1] * (len(sizes) - 1)) * torch.randn(sizes, generator=generator)
 
-    return [{key: values(key) for key in policy.reads} for _ in range(NUM_STEPS)]
+    return [{key: values(key) for key in policy.windows.acting} for _ in range(NUM_STEPS)]
 
 
 def actions_over(policy: Policy, inputs: Sequence[Batch]) -> list[Batch]:
