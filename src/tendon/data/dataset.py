@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tendon.data.episode import Camera, Mask, VideoChunk
+from tendon.data.episode import Camera, Mask, Schema, VideoChunk
 from tendon.data.index import PLACE, IndexTable
 from tendon.data.manifest import Manifest, load_manifest
 from tendon.data.masks import RunLengths, decoded, run_lengths
@@ -51,6 +51,21 @@ class Dataset:
     def splits(self) -> tuple[str, ...]:
         """The names of its splits, besides ``all``."""
         return tuple(self.manifest.splits)
+
+    @property
+    def name(self) -> str:
+        """What it was converted as."""
+        return self.manifest.name
+
+    @property
+    def schema(self) -> Schema:
+        """What every episode holds."""
+        return self.manifest.schema
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What the source said of its environment."""
+        return self.manifest.metadata
 
     @cached_property
     def table(self) -> IndexTable:

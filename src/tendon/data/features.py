@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 Kind = Literal["state", "image", "depth", "mask", "text", "category", "action", "reward", "flag"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+DECLARED = "tendon"  # under this name, foreign files hold what their format has no words for
 INTEGER_KINDS = ("text", "category")  # delivered as int64: indexes into a table, not quantities
 TASK = "task"  # what the robot is asked to do; text
 

@@ -109,6 +109,8 @@ def _planned_mask(episode: Episode, of: Mask, planned: Mask, uri: str) -> Masks:
             fix=f"data.skip_episodes=[{episode.episode_id}], or record it again",
         )
     size, target = (of.height, of.width), (planned.height, planned.width)
+    if isinstance(masks, RunLengths) and planned.codec == "bits":
+        masks = masks.decoded(*size)
     if size == target:
         return masks
     return masks.resized(size, target) if isinstance(masks, RunLengths) else nearest(masks, target)

@@ -13,7 +13,7 @@ from tendon.config.compose import compose, to_dict
 from tendon.config.crops import crop_problems, keypoint_problems
 from tendon.config.digest import code_version, digest
 from tendon.config.override_text import quote, split_overrides
-from tendon.config.schema import CONVERSION, DATA_MEANS, DataConfig, TrainConfig
+from tendon.config.schema import CONVERSION, DATA_LATER, DATA_MEANS, DataConfig, TrainConfig
 from tendon.config.sweep import Trial, expand, parse_sweep
 from tendon.data.images import planned_cameras
 from tendon.data.plan import ConversionOptions, dataset_uri, option_values, plan_digest
@@ -116,7 +116,11 @@ def run_key(config: TrainConfig) -> str:
     for section in ("eval", "wandb", "track"):
         effective.pop(section)
     effective["env"] = {key: effective["env"][key] for key in ("observation", "goal")}
-    effective["data"] = {key: value for key, value in effective["data"].items() if key not in DATA_MEANS + CONVERSION}
+    effective["data"] = {
+        key: value
+        for key, value in effective["data"].items()
+        if key not in DATA_MEANS + CONVERSION and (key not in DATA_LATER or value != DATA_LATER[key])
+    }
     effective["data"]["uri"] = effective["data"]["uri"].rstrip("/").rsplit("/", 1)[-1]
     return digest("trial", effective, code_version("data", "loader", "policies", "train"))
 

@@ -7,16 +7,15 @@ Each process loads its share of every batch and of nothing else. Goals are the l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tendon.config.schema import DataConfig, TrainConfig
+from tendon.config.schema import TrainConfig
 from tendon.data.features import Feature
 from tendon.loader.windows import Span, Windows
 from tendon.policies.base import AUGMENT_NOISE, GOAL, Batch, Policy
@@ -25,7 +24,6 @@ from tendon.train.volume import Volume
 
 Episode = Mapping[str, np.ndarray]  # feature to [T, D], camera to uint8 [T, H, W, C]
 LAST = 1 << 30  # a delta behind the end of every episode
-GIB = 1 << 30
 VALID_MEMORY = 0.25  # of the memory for data, when there is a validation split
 
 
@@ -42,6 +40,8 @@ class Batches(Protocol):
     def metrics(self) -> dict[str, float]: ...  # noqa: D102
     def load_state(self, state: Mapping[str, Any]) -> None: ...  # noqa: D102
     def batch(self, k: int) -> dict[str, np.ndarray]: ...  # noqa: D102
+    @property
+    def texts(self) -> tuple[str, ...]: ...  # noqa: D102
     def __next__(self) -> dict[str, np.ndarray]: ...
     def close(self) -> None: ...  # noqa: D102
 
@@ -58,6 +58,9 @@ class Feeds:
     episodes: Callable[[], list[Episode]] = list  # held-out ones, whole
     world: World = ALONE
     texts: tuple[str, ...] = ()  # what the indices of texts in batches point into
+    renumbered: Mapping[str, np.ndarray] = field(
+        default_factory=dict
+    )  # held-out texts by key: their indices in ``texts``
 
     @property
     def volume(self) -> Volume:
@@ -91,7 +94,7 @@ class Feeds:
         """This process's share of the same few validation batches each time."""
         assert self.valid is not None
         for k in range(self.num_valid_batches):
-            yield to_tensors(self.valid.batch(k), policy.windows, device)
+            yield to_tensors(_renumbered(self.valid.batch(k), self.renumbered), policy.windows, device)
 
     def close(self) -> None:
         """Stop whoever loads."""
@@ -109,8 +112,8 @@ class OpenFeeds(Protocol):
 def open_feeds(dataset_uri: str, config: TrainConfig, windows: Windows, world: World = ALONE) -> Feeds:
     """Loaders over a converted dataset, windows as the policy declares them; each validation batch is a full one."""
     from tendon.data.dataset import open_dataset
-    from tendon.loader.choice import SHUFFLED, LoaderResources, SamplingOrder
-    from tendon.loader.loader import Loader
+    from tendon.loader.choice import LoaderResources
+    from tendon.loader.configured import configured_loader, resources_of, validation_data
 
     dataset, data, training = open_dataset(dataset_uri), config.data, config.training
     stored, skipped = stored_windows(windows), data.skip_episodes
@@ -118,38 +121,54 @@ def open_feeds(dataset_uri: str, config: TrainConfig, windows: Windows, world: W
     rows = [row for row in held_out if row.episode_id not in skipped]
     num_frames = sum(row.length for row in rows)
 
-    def load(split: str, batch_size: int, resources: LoaderResources, *, walks: bool = False) -> Loader:
-        return Loader(
-            dataset,
+    def load(split: str, batch_size: int, resources: LoaderResources, *, walks: bool = False) -> Batches:
+        chosen = data if split == data.split else validation_data(data)
+        return configured_loader(
+            dataset_uri,
             split,
-            stored if walks else replace(stored, stride=1),
+            stored if walks else replace(stored, stateful=False, stride=1),
             batch_size,
             config.seed,
-            skip_episodes=skipped,
-            ordering=SamplingOrder("slots") if walks else SHUFFLED,
+            chosen,
             rank=world.rank,
             world=world.size,
             resources=resources,
         )
 
-    memory = _means(data, 1 - VALID_MEMORY if num_frames else 1.0)
+    memory = resources_of(data, 1 - VALID_MEMORY if num_frames else 1.0)
     train = load(data.split, training.batch_size, memory, walks=windows.stateful)
-    ids = dict(enumerate(dataset.rows.ids()))
-    if not num_frames:
-        return Feeds(train, None, training.batch_size, 0, ids, world=world)
-    parts = world.size * training.gradient_accumulation_steps
-    size = max(parts, min(training.batch_size, num_frames) // parts * parts)
-    valid = load(data.valid_split, size, _means(data, VALID_MEMORY))
-    num_batches = min(training.valid_batches, max(1, num_frames // size))
+    ids = {} if data.mixture else dict(enumerate(dataset.rows.ids()))  # of a mixture, an index names several episodes
     kinds = {
         feature.key: feature.kind for feature in dataset.manifest.schema.features if feature.key in stored.training
     }
+    if not num_frames:
+        texts = train.texts if "text" in kinds.values() else ()
+        return Feeds(train, None, training.batch_size, 0, ids, world=world, texts=texts)
+    parts = world.size * training.gradient_accumulation_steps
+    size = max(parts, min(training.batch_size, num_frames) // parts * parts)
+    valid = load(data.valid_split, size, resources_of(data, VALID_MEMORY))
+    num_batches = min(training.valid_batches, max(1, num_frames // size))
+    texts, of_valid, of_dataset = (), {}, {}
+    if text_keys := [key for key, kind in kinds.items() if kind == "text"]:
+        texts, (numbers_of_valid, numbers_of_dataset) = joined_texts(train.texts, valid.texts, dataset.texts)
+        of_valid, of_dataset = (dict.fromkeys(text_keys, numbers) for numbers in (numbers_of_valid, numbers_of_dataset))
 
     def episodes() -> list[Episode]:
-        return [_whole(dataset, row, kinds) for row in rows[: training.valid_episodes]]
+        chosen = rows[: training.valid_episodes]
+        return [_renumbered(_whole(dataset, row, kinds), of_dataset) for row in chosen]
 
-    texts = dataset.texts if "text" in kinds.values() else ()
-    return Feeds(train, valid, training.batch_size, num_batches, ids, episodes, world, texts)
+    return Feeds(train, valid, training.batch_size, num_batches, ids, episodes, world, texts, of_valid)
+
+
+def joined_texts(first: tuple[str, ...], *others: tuple[str, ...]) -> tuple[tuple[str, ...], list[np.ndarray]]:
+    """One table of texts, the first one's in front, and the place of each text of the others in it: mixtures differ."""
+    texts = tuple(dict.fromkeys(text for table in (first, *others) for text in table))
+    places = {text: place for place, text in enumerate(texts)}
+    return texts, [np.array([places[text] for text in table], np.int64) for table in others]
+
+
+def _renumbered(arrays: Mapping[str, np.ndarray], places: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {key: places[key][values] if key in places else values for key, values in arrays.items()}
 
 
 def find_features(dataset_uri: str) -> dict[str, Feature]:
@@ -197,20 +216,6 @@ def _placed(array: np.ndarray, device: torch.device) -> Tensor:
     """Through pinned memory, so that a GPU takes it while it still computes."""
     tensor = torch.from_numpy(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
-
-
-def _means(data: DataConfig, share: float) -> Any:
-    """With what a loader works, of which nothing changes a number."""
-    from tendon.loader.choice import LoaderResources
-
-    return LoaderResources(
-        memory_budget=int(data.memory_gib * share * GIB),
-        threads=data.threads,
-        processes=data.processes,
-        ahead=data.ahead,
-        cache=Path(data.cache) if data.cache else None,
-        cache_bytes=int(data.cache_gib * GIB),
-    )
 
 
 def _whole(dataset: Any, row: Any, kinds: Mapping[str, str]) -> Episode:

@@ -30,7 +30,7 @@ from tendon.data.sources.lerobot_layout import (
     layout_of,
     splits_of,
 )
-from tendon.data.sources.lerobot_table import DataFiles, numbers_of, pictures_at
+from tendon.data.sources.lerobot_table import DataFiles, masks_at, numbers_of, pictures_at
 from tendon.data.sources.lerobot_video import VideoFiles
 from tendon.data.sources.source import EpisodeInfo, SourceInfo, digest_with_features
 from tendon.errors import DataError, Problem
@@ -114,9 +114,10 @@ class LeRobotSource:
             frames |= {
                 each.name: partial(self._videos.cut, at, each.name, times, CHUNK_FRAMES) for each in layout.videos
             }
+        masks = {each.name: masks_at(self._data, at, each) for each in (layout.masks if images else ())}
         return Episode(
             episode_id, at.length, features, LazyImages(frames), at.tasks[0] if at.tasks else "",
-            _success(features), {"episode_index": at.number, "file": at.data_key},
+            _success(features), {"episode_index": at.number, "file": at.data_key}, masks=masks,
         )  # fmt: skip
 
     def task_texts(self) -> list[str]:
@@ -145,7 +146,7 @@ class LeRobotSource:
             log.info("convert: %s of %s is left out: %s", key, self.uri, reason)
         many_tasks = any(each.kind == "text" for each in layout.features)
         texts = tuple(self._tasks(layout)) if many_tasks else ()
-        schema = Schema(layout.features, (*layout.images, *layout.videos), layout.fps, texts=texts)
+        schema = Schema(layout.features, (*layout.images, *layout.videos), layout.fps, layout.masks, texts)
         digest = digest_with_features(self.folder.digest(used), schema)
         return SourceInfo(
             "lerobot", self.uri, digest, sum(self.folder.sizes[key] for key in used), schema,

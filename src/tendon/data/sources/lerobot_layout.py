@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tendon.data.episode import Camera
-from tendon.data.features import TASK, Feature, column
+from tendon.data.episode import Camera, Mask
+from tendon.data.features import DECLARED, KINDS, TASK, Feature, column
 from tendon.errors import DataError
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class LeRobotLayout:
     features: tuple[Feature, ...]
     images: tuple[Camera, ...]  # encoded pictures in the table
     videos: tuple[Camera, ...]  # their encoding is only known from a file
+    masks: tuple[Mask, ...]  # pictures that info.json declares to be masks
     left_out: Mapping[str, str]
     splits: Mapping[str, range]
     info: Mapping[str, Any]  # info.json
@@ -88,6 +89,7 @@ def layout_of(info: Mapping[str, Any], uri: str, many_tasks: bool) -> LeRobotLay
     features: list[Feature] = []
     images: list[Camera] = []
     videos: list[Camera] = []
+    masks: list[Mask] = []
     left_out = {name: "follows from the episode's place and length" for name in DERIVED}
     try:
         fps = float(info["fps"])
@@ -96,8 +98,12 @@ def layout_of(info: Mapping[str, Any], uri: str, many_tasks: bool) -> LeRobotLay
             if name in DERIVED:
                 continue
             reason = _reason_to_leave_out(name, dtype, shape, entry, many_tasks)
+            declared = (entry.get("info") or {}).get(DECLARED) or {}
             if reason:
                 left_out[name] = reason
+            elif dtype == "image" and declared.get("kind") == "mask":
+                height, width, _ = _height_width_channels(shape, entry.get("names"))
+                masks.append(Mask(name, _member(name), height, width, "bits"))
             elif dtype in ("image", "video"):
                 to = images if dtype == "image" else videos
                 taken = [camera.member for camera in (*images, *videos)]
@@ -109,8 +115,12 @@ def layout_of(info: Mapping[str, Any], uri: str, many_tasks: bool) -> LeRobotLay
                         TASK if numbers_of_texts else name,
                         dtype,
                         () if shape == (1,) else shape,
-                        kind="text" if numbers_of_texts else None,
-                        names=_names(entry.get("names"), shape),
+                        kind="text"
+                        if numbers_of_texts
+                        else declared["kind"]
+                        if declared.get("kind") in KINDS
+                        else None,
+                        names=tuple(declared.get("names") or _names(entry.get("names"), shape)),
                     )
                 )
         splits = _splits(info)
@@ -123,7 +133,9 @@ def layout_of(info: Mapping[str, Any], uri: str, many_tasks: bool) -> LeRobotLay
         ) from error
     rank = {"action": 1, "next.reward": 2, "next.done": 3, "next.success": 4, "timestamp": 5, TASK: 6}
     features.sort(key=lambda each: (rank.get(each.key, 0), each.key))
-    return LeRobotLayout(version, fps, tuple(features), tuple(images), tuple(videos), left_out, splits, info)
+    return LeRobotLayout(
+        version, fps, tuple(features), tuple(images), tuple(videos), tuple(masks), left_out, splits, info
+    )
 
 
 def column_of(key: str) -> str:
@@ -232,9 +244,13 @@ def _height_width_channels(shape: tuple[int, ...], names: Any) -> tuple[int, int
     return (shape[1], shape[2], shape[0])
 
 
+def _member(name: str) -> str:
+    key = name.removeprefix("observation.").removeprefix("images.").removeprefix("masks.")
+    return re.sub(r"[^a-z0-9_]", "_", key.lower())[:60]
+
+
 def _camera(name: str, shape: tuple[int, int, int], taken: Sequence[str], uri: str) -> Camera:
-    key = name.removeprefix("observation.").removeprefix("images.")
-    member = re.sub(r"[^a-z0-9_]", "_", key.lower())[:60]
+    member = _member(name)
     if member in taken:
         raise DataError(
             "two cameras have the same name",

@@ -27,6 +27,7 @@ from tendon.errors import ConfigError, DataError
 from tendon.storage import open_store
 
 MODALITY = "meta/modality.json"
+FIRST_TEXT = "human.action.task_description"  # the annotation that is the task where there are several
 WHOLE = {"state": "observation.state", "action": "action"}
 PREFIX = {"state": "observation.", "action": "action."}
 COMMENT = re.compile(r'("(?:\\.|[^"\\])*")|//[^\n]*|/\*.*?\*/', re.S)
@@ -129,7 +130,7 @@ class ModalitySource:
         self._texts = self._find_texts(modality.get("annotation") or {}, by_name)
         features = self._features(info.schema.columns, by_name)
         texts = tuple(self.inner.task_texts()) if self._texts else info.schema.texts
-        schema = Schema(tuple(features), cameras, info.schema.fps, texts=texts)
+        schema = Schema(tuple(features), cameras, info.schema.fps, info.schema.masks, texts)
         described = {
             "data_config": self.config,
             "language": self._texts.get(TASK, ""),
@@ -179,8 +180,11 @@ class ModalitySource:
         else:
             for each in self._parts:
                 of = by_name[each.column]
-                names = of.names[each.start : each.end]
-                made.append(column(each.name, of.dtype, (each.end - each.start,), of.source_dtype, names=names))
+                whole = each.end - each.start == of.dim
+                names = of.names if whole else of.names[each.start : each.end]
+                width = (each.end - each.start,)
+                part = column(each.name, of.dtype, width, of.source_dtype, names=names)
+                made.append(replace(part, kind=of.kind) if whole and of.kind != "state" else part)
         made += [column(key, by_name[name].dtype, kind="text") for key, name in self._texts.items()]
         rank = {"action": 1, "next": 2, TASK: 3, "annotation": 4}
         features = {each.key: each for each in [*kept, *made]}
@@ -224,11 +228,7 @@ class ModalitySource:
 
         One of them is the task. None: the task is that of the LeRobot dataset, often the episode's own.
         """
-        first = (
-            CONFIGS[self.config].language.removeprefix("annotation.")
-            if self.config
-            else "human.action.task_description"
-        )
+        first = CONFIGS[self.config].language.removeprefix("annotation.") if self.config else FIRST_TEXT
         texts: dict[str, str] = {}
         for key in sorted(annotation, key=lambda key: (key != first, key)):
             name = (annotation[key] or {}).get("original_key") or f"annotation.{key}"

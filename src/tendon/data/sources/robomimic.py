@@ -19,10 +19,10 @@ import numpy as np
 
 from tendon.data.episode import Episode, LazyImages, Schema
 from tendon.data.extras import npy_bytes
+from tendon.data.features import DECLARED
 from tendon.data.sources import robomimic_rest as rest
 from tendon.data.sources.hdf5_file import Hdf5File
 from tendon.data.sources.robomimic_layout import (
-    DECLARED,
     RobomimicLayout,
     common_layout,
     done_or_cast,

@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 
 MAX_VALUES = 4096  # per step; more than this is no low-dimensional feature
 FIXED = {"actions": "action", "actions_abs": "action_abs", "rewards": "next.reward", "dones": "next.done"}
-DECLARED = "tendon"  # attribute of the group data: what paths alone do not say, as JSON {"features": {path: ...}, "texts": [...]}
 MIN_DEPTH = 8  # pixels a side; smaller is no picture
 
 
@@ -80,7 +79,8 @@ def common_layout(
 ) -> RobomimicLayout:
     """The layout that most demonstrations share; ``exact`` keeps dtypes and raw frames, and nothing is left out.
 
-    ``declared`` is the object in the attribute DECLARED, which a file that this program wrote may have.
+    ``declared`` is the object in the attribute DECLARED of the group data, which a file that this program wrote may have:
+    what paths alone do not say, ``{"features": {path: {key, kind, names}}, "texts": [...]}``.
     """
     of_path: Mapping[str, Any] = (declared or {}).get("features", {})
     left_out = {} if exact else {"next_obs": "obs one step later"}
@@ -93,7 +93,7 @@ def common_layout(
         shape = Counter(demo.shapes[path][1:] for demo in having).most_common(1)[0][0]
         dtype = next(demo.dtypes[path] for demo in having if demo.shapes[path][1:] == shape)
         entry = of_path.get(path, {})
-        reason = _reason_to_leave_out(path, shape, dtype, len(having), len(demos))
+        reason = _reason_to_leave_out(path, shape, dtype, len(having), len(demos), declared="key" in entry)
         if entry.get("parts") and not exact:
             reason = f"{', '.join(entry['parts'])} side by side"
         if reason:
@@ -101,8 +101,9 @@ def common_layout(
                 left_out[_group(path)] = reason
         elif entry.get("kind") == "mask":
             masks.append(MaskAt(_mask(entry["key"], shape), path))
-        elif _is_image(shape, dtype):
-            cameras.append(CameraAt(_camera(path, shape, [each.camera.member for each in cameras], exact), path))
+        elif entry.get("kind") == "image" or ("key" not in entry and _is_image(shape, dtype)):
+            taken = [each.camera.member for each in cameras]
+            cameras.append(CameraAt(_camera(path, shape, taken, exact, entry.get("key")), path))
         elif _is_wide(shape):
             wide[f"{_member(path)}.npy"] = path
         else:
@@ -173,8 +174,10 @@ def _problems(demo: Demo, layout: RobomimicLayout, uri: str) -> list[Problem]:
     return problems
 
 
-def _reason_to_leave_out(path: str, shape: tuple[int, ...], dtype: np.dtype[Any], having: int, total: int) -> str:
-    if not (path in FIXED or path.startswith(("obs/", "action_dict/"))):
+def _reason_to_leave_out(
+    path: str, shape: tuple[int, ...], dtype: np.dtype[Any], having: int, total: int, declared: bool = False
+) -> str:
+    if not (declared or path in FIXED or path.startswith(("obs/", "action_dict/"))):
         return "not an observation, action, reward or done"
     if path in ("rewards", "dones") and having < total:
         return f"only {having} of {total} demonstrations have it"
@@ -216,7 +219,7 @@ def feature_name(path: str) -> str:
 
 
 def _mask(key: str, shape: tuple[int, ...]) -> Mask:
-    return Mask(key, _member(key.rpartition(".")[2]), shape[0], shape[1])
+    return Mask(key, _member(key.rpartition(".")[2]), shape[0], shape[1], "bits")
 
 
 def _feature(
@@ -235,7 +238,9 @@ def _member(path: str) -> str:
     return re.sub(r"[^a-z0-9_]", "_", path.removeprefix("obs/").lower())[:60]
 
 
-def _camera(path: str, shape: tuple[int, ...], taken: Sequence[str], exact: bool) -> Camera:
+def _camera(
+    path: str, shape: tuple[int, ...], taken: Sequence[str], exact: bool, declared_key: str | None = None
+) -> Camera:
     key, member = path.removeprefix("obs/").replace("/", "."), _member(path)
     if member in taken:
         raise DataError(
@@ -245,7 +250,7 @@ def _camera(path: str, shape: tuple[int, ...], taken: Sequence[str], exact: bool
             fix="rename one of them in the source file",
         )
     codec = "npy" if exact else "mjpeg"
-    return Camera(f"observation.images.{key}", member, shape[0], shape[1], shape[2], codec)
+    return Camera(declared_key or f"observation.images.{key}", member, shape[0], shape[1], shape[2], codec)
 
 
 def _values(shape: tuple[int, ...]) -> str:
