@@ -120,7 +120,9 @@ def test_a_picture_of_one_cell_for_the_keypoints_is_refused_at_plan(
 ) -> None:
     source = lift_like_hdf5(images=True)  # of fewer than 32 pixels
     side = open_source(str(source)).describe().schema.cameras[0].height
-    seen = f"policy={policy} env.observation=[object,agentview_image] env.options={{image_size:{side}}}"
+    seen = (
+        f"policy={policy} policy.crop_size=0 env.observation=[object,agentview_image] env.options={{image_size:{side}}}"
+    )
     (problem,) = refused(source, tmp_path, seen)
     assert problem.what == f"agentview_image is too small for keypoints: {side} x {side} pixels reach the net"
     assert problem.where == "trial base: policy.num_keypoints"
