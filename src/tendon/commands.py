@@ -112,7 +112,7 @@ def _robomimic_run(arguments: Namespace) -> dict[str, Any]:
 
 
 def _print_plan(parameters: dict[str, Any]) -> int:
-    from tendon.registry.planner import make_plan
+    from tendon.runs.planner import make_plan
 
     plan = make_plan(**{argument: parameters[name] for argument, name in PLANNED.items()})
     print(f"run      {plan.run_uri}\nsource   {plan.source_uri} ({plan.source_digest})\ndataset  {plan.dataset_uri}")
@@ -227,8 +227,8 @@ def stats(arguments: Namespace) -> int:
 def train(arguments: Namespace) -> int:
     """Train one policy, alone or as a trial of a run."""
     from tendon.config.compose import compose, describe
-    from tendon.registry.plan import load_plan
-    from tendon.registry.planner import run_key
+    from tendon.runs.plan import load_plan
+    from tendon.runs.planner import pinned, run_key
 
     if arguments.run_uri:
         run = load_plan(arguments.run_uri)
@@ -239,7 +239,9 @@ def train(arguments: Namespace) -> int:
         config = robomimic.configure(arguments.config, arguments.dataset, arguments.store_uri, arguments.overrides)
         trial_uri = join(arguments.store_uri, "trials", run_key(config))
     else:
-        config = compose(arguments.overrides, config_dir=arguments.config_dir, config_name=arguments.config_name)
+        config = pinned(
+            compose(arguments.overrides, config_dir=arguments.config_dir, config_name=arguments.config_name)
+        )
         trial_uri = ""
     changes: dict[str, Any] = {"overfit_batch": True} if arguments.overfit_batch else {}
     changes |= {"callbacks": (*config.training.callbacks, "Profiler")} if arguments.profile else {}
@@ -248,7 +250,7 @@ def train(arguments: Namespace) -> int:
         trial_uri = join(arguments.store_uri, "trials", run_key(config))
     sys.stderr.write(describe(config) + "\n")
     if arguments.dry_run:
-        return _print_rehearsal(config, trial_uri)
+        return _print_dry_run(config, trial_uri)
     result = steps.train(config=config, dataset_uri=config.data.uri, trial_uri=trial_uri)
     rows = {"checkpoint": result.checkpoint_uri, "step": result.step, "weights": result.weights_sha256[:16]}
     bundle = join(trial_uri, "bundle")
@@ -259,8 +261,8 @@ def train(arguments: Namespace) -> int:
     return 0
 
 
-def _print_rehearsal(config: TrainConfig, trial_uri: str) -> int:
-    seen = steps.rehearse_training(config=config, dataset_uri=config.data.uri, trial_uri=trial_uri)
+def _print_dry_run(config: TrainConfig, trial_uri: str) -> int:
+    seen = steps.dry_run_training(config=config, dataset_uri=config.data.uri, trial_uri=trial_uri)
     rows = {
         "step": f"{1000 * seen.step_s:.1f} ms, all {config.training.offline_steps}: {duration(seen.total_s)}",
         "memory": f"{seen.device_bytes / 2**20:.0f} MiB before activations",
@@ -272,39 +274,69 @@ def _print_rehearsal(config: TrainConfig, trial_uri: str) -> int:
 
 
 def export(arguments: Namespace) -> int:
-    """Checkpoint to bundle, or to another system's file."""
+    """Checkpoint to bundle."""
     if arguments.format:
-        return _export_foreign(arguments)
+        new = ["tendon weights export", shlex.quote(arguments.checkpoint_uri), f"--format {arguments.format}"]
+        raise _moved("tendon export --format", " ".join([*new, f"-o {shlex.quote(arguments.output or 'FILE')}"]))
     if not arguments.bundle_uri:
         raise ConfigError(
             "no bundle is named", where="tendon export", why="--bundle-uri is missing", fix="--bundle-uri URI"
         )
-    digest = steps.export(checkpoint_uri=arguments.checkpoint_uri, bundle_uri=arguments.bundle_uri)
+    digest = steps.export(
+        checkpoint_uri=arguments.checkpoint_uri,
+        bundle_uri=arguments.bundle_uri,
+        self_contained=arguments.self_contained,
+    )
     rows = {"bundle": arguments.bundle_uri, "digest": digest}
     print(end_card("exported", list(rows.items()), f"tendon evaluate --bundle-uri {shlex.quote(arguments.bundle_uri)}"))
     return 0
 
 
-def _export_foreign(arguments: Namespace) -> int:
-    from tendon.export.formats.bundle import export_robomimic
+def _moved(old: str, new: str) -> ConfigError:
+    return ConfigError(
+        f"{old} is called otherwise now",
+        where="command line",
+        why="files of other systems have one verb, tendon weights",
+        fix=new,
+    )
 
-    if not arguments.output:
-        raise ConfigError("no file is named", where="tendon export", why="--output is missing", fix="-o model.pth")
-    record = export_robomimic(arguments.checkpoint_uri, arguments.output, arguments.format.removeprefix("robomimic-"))
+
+def import_(arguments: Namespace) -> int:
+    """The old word for ``weights import``."""
+    raise _moved("tendon import", f"tendon weights import {shlex.join(arguments.words)}")
+
+
+def weights(arguments: Namespace) -> int:
+    """Files of other systems: in, out, and what is in them."""
+    return {"import": _import_weights, "export": _export_weights, "inspect": _inspect_weights}[arguments.action](
+        arguments
+    )
+
+
+def _import_weights(arguments: Namespace) -> int:
+    from tendon.export.foreign import import_weights
+
+    digest, notes = import_weights(arguments.file, arguments.bundle_uri, arguments.overrides, arguments.format)
+    for note in notes:
+        sys.stderr.write(f"note: {note}\n")
+    rows = {"bundle": arguments.bundle_uri, "digest": digest}
+    print(end_card("imported", list(rows.items()), f"tendon evaluate --bundle-uri {shlex.quote(arguments.bundle_uri)}"))
+    return 0
+
+
+def _export_weights(arguments: Namespace) -> int:
+    from tendon.export.foreign import export_weights
+
+    record = export_weights(arguments.source_uri, arguments.output, arguments.format)
     rows = {"file": arguments.output, "parity": f"largest difference of an action {record.max_abs_difference:g}"}
     print(end_card("exported", list(rows.items()), ""))
     return 0
 
 
-def import_policy(arguments: Namespace) -> int:
-    """Another system's policy to a bundle."""
-    from tendon.export.formats.bundle import import_robomimic
+def _inspect_weights(arguments: Namespace) -> int:
+    from tendon.weights.inspect import draw, inspect_weights
 
-    digest, notes = import_robomimic(arguments.file, arguments.bundle_uri, arguments.overrides)
-    for note in notes:
-        sys.stderr.write(f"note: {note}\n")
-    rows = {"bundle": arguments.bundle_uri, "digest": digest}
-    print(end_card("imported", list(rows.items()), f"tendon evaluate --bundle-uri {shlex.quote(arguments.bundle_uri)}"))
+    print(draw(inspect_weights(Path(arguments.file), arguments.format)))
     return 0
 
 

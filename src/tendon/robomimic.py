@@ -19,12 +19,12 @@ from tendon.config.override_text import quote
 from tendon.config.tree import CONF
 from tendon.data.dataset import open_dataset
 from tendon.errors import ConfigError
-from tendon.registry.planner import run_key
+from tendon.runs.planner import pinned, run_key
 from tendon.storage import join
 
 if TYPE_CHECKING:
     from tendon.config.schema import TrainConfig
-    from tendon.train.status import TrainResult
+    from tendon.train.state.status import TrainResult
 
 __all__ = ["configure", "read_json", "train"]
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def configure(
     for note in translation.notes:
         log.info("note: %s", note)
     env = _env(str(manifest.metadata.get("env_name", manifest.metadata.get("env_args", {}).get("env_name", ""))))
-    return compose([*env, *translation.overrides, f"data.uri={quote(converted.dataset_uri)}", *overrides])
+    return pinned(compose([*env, *translation.overrides, f"data.uri={quote(converted.dataset_uri)}", *overrides]))
 
 
 def train(

@@ -15,8 +15,8 @@ from tendon.data.features import Feature
 from tendon.policies.base import Batch, Memory, Policy
 from tendon.policies.registry import make_policy
 from tendon.policies.windows import Windows, windows_of
-from tendon.train.action_error import action_error
-from tendon.train.feed import Episode
+from tendon.train.loop.action_error import action_error
+from tendon.train.loop.data_feeds import Episode
 from tests.policies.features_of import features_of
 
 CPU = torch.device("cpu")

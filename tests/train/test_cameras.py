@@ -24,14 +24,14 @@ from tendon.evaluate.rollout import evaluate_policy
 from tendon.export.bundle import export_bundle, load_policy
 from tendon.policies.base import AUGMENT_NOISE, GOAL
 from tendon.policies.windows import windows_of
-from tendon.registry.planner import run_key
+from tendon.runs.planner import run_key
 from tendon.storage import join
-from tendon.train.callbacks import Callback
-from tendon.train.engine import Engine
-from tendon.train.feed import find_features, open_feeds, stored_windows
-from tendon.train.loop import train
-from tendon.train.ranks import ALONE, World
-from tendon.train.status import TrainResult
+from tendon.train.distributed.ranks import ALONE, World
+from tendon.train.loop.data_feeds import find_features, open_data_feeds, stored_windows
+from tendon.train.loop.engine import Engine
+from tendon.train.loop.training import train
+from tendon.train.state.status import TrainResult
+from tendon.train.watch.callbacks import Callback
 from tests.policies.features_of import features_of
 
 CAMERA, AGENT = "observation.images.top_image", "observation.agent_pos"
@@ -62,7 +62,7 @@ class Case:
         return Engine(config, self.stats.features, world, find_features(self.uri))
 
     def batch(self, config: TrainConfig, engine: Engine, world: World = ALONE) -> dict[str, torch.Tensor]:
-        feeds = open_feeds(self.uri, config, engine.policy.windows, world)
+        feeds = open_data_feeds(self.uri, config, engine.policy.windows, world)
         return feeds.train_batch(feeds.next(config), 0, engine.policy, config.seed, engine.device)
 
 
@@ -154,7 +154,7 @@ def test_goals_are_the_last_step_of_the_episode(case: Case) -> None:
     goals = "env.goal=[agent_pos,target_pos,top_image]"
     config = case.config(goals, "env.observation=[agent_pos,top_image]", *FLAT)
     engine = case.engine(config)
-    feeds = open_feeds(case.uri, config, engine.policy.windows)
+    feeds = open_data_feeds(case.uri, config, engine.policy.windows)
     arrays = feeds.next(config)
     batch = feeds.train_batch(arrays, 0, engine.policy, config.seed, engine.device)
     dataset = open_dataset(case.uri)

@@ -27,11 +27,11 @@ from tendon.errors import ConfigError, Interrupted
 from tendon.export.bundle import export_bundle, load_policy
 from tendon.policies.processing.processing import AUGMENT_NOISE, load_processing
 from tendon.storage import join
-from tendon.train.callbacks import Callback
-from tendon.train.engine import Engine
-from tendon.train.feed import Feeds, find_features, joined_texts, open_feeds
-from tendon.train.loop import train
-from tendon.train.status import TrainResult
+from tendon.train.loop.data_feeds import DataFeeds, find_features, joined_texts, open_data_feeds
+from tendon.train.loop.engine import Engine
+from tendon.train.loop.training import train
+from tendon.train.state.status import TrainResult
+from tendon.train.watch.callbacks import Callback
 from tests.data.everything import AIM, BUTTONS, FRONT, REWARD, STATE, TARGET, TASK, TEXTS, WRIST, source
 from tests.plugins.everything import install_everything
 
@@ -55,10 +55,10 @@ class Case:
     def train(self, name: str, **arguments: Any) -> TrainResult:
         return train(self.config(), self.uri, self.stats, str(self.folder / name), **arguments)
 
-    def engine(self) -> tuple[Engine, Feeds]:
+    def engine(self) -> tuple[Engine, DataFeeds]:
         config = self.config()
         engine = Engine(config, self.stats.features, found=find_features(self.uri))
-        feeds = open_feeds(self.uri, config, engine.policy.windows)
+        feeds = open_data_feeds(self.uri, config, engine.policy.windows)
         engine.set_texts(feeds.texts)
         return engine, feeds
 

@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tendon.config.keys import COMMAND_LINE, nearest
+from tendon.config.aliases import translated
+from tendon.config.keys import COMMAND_LINE
 from tendon.config.override_text import quote, shown
 from tendon.config.overrides import Change, apply, parse_overrides
 from tendon.config.places import Places
@@ -21,7 +22,7 @@ from tendon.config.schema import TrainConfig
 from tendon.config.tree import ROOT, Composed, choose, compose_tree, search_path
 from tendon.config.typed import from_dict, read_tree, to_dict
 from tendon.config.yaml_text import dump_yaml, read_yaml
-from tendon.errors import ConfigError, Problem
+from tendon.errors import ConfigError, Problem, nearest
 
 __all__ = ["compose", "describe", "from_dict", "to_dict", "to_yaml"]
 
@@ -39,7 +40,8 @@ def compose(overrides: Sequence[str], *, config_dir: str | None = None, config_n
         ConfigError: with one Problem for each thing that is wrong.
     """
     folder, name = _start(config_dir, config_name)
-    changes, problems = parse_overrides(overrides)
+    typed, problems = parse_overrides(overrides)
+    changes = translated(typed)
     saved = _saved(folder, name)
     wrong_choices: list[Problem] = []
     if saved is not None:

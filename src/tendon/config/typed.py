@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
-from tendon.config.keys import fields_of, is_free, is_section, musts, nearest, plain, unknown_key
+from tendon.config.keys import fields_of, is_free, is_section, musts, plain, unknown_key
 from tendon.config.override_text import quote, shown
 from tendon.config.places import Places
 from tendon.config.policies import policy_configs
 from tendon.config.schema import PolicyConfig, Section, TrainConfig
-from tendon.errors import ConfigError, Problem
+from tendon.errors import ConfigError, Problem, nearest
 
 MISSING = "???"
 _BAD: Any = object()
@@ -91,7 +91,9 @@ class ValueReader:
         for key in tree:
             if key not in hints:
                 self.problems.append(unknown_key(f"{prefix}{key}", self.where(f"{prefix}{key}"), policy))
-        values = {key: self._value_at(key, hint, tree, prefix) for key, hint in hints.items()}
+        may_be_absent = {field.name for field in fields(cls) if field.kw_only and field.name not in tree}
+        asked = {key: hint for key, hint in hints.items() if key not in may_be_absent}
+        values = {key: self._value_at(key, hint, tree, prefix) for key, hint in asked.items()}
         if any(value is _BAD for value in values.values()):
             return _BAD
         made: Section = cls(**values)

@@ -7,7 +7,6 @@ the user's cache, the others and a user's own file run in this interpreter. Call
 from __future__ import annotations
 
 import contextlib
-import difflib
 import fcntl
 import hashlib
 import json
@@ -22,7 +21,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from tendon.errors import ConfigError, MissingDependency, StorageError
+from tendon.errors import ConfigError, MissingDependency, StorageError, nearest
 
 logger = logging.getLogger(__name__)
 
@@ -211,12 +210,12 @@ def _pins(name: str) -> tuple[str, ...]:
     """The pinned packages of a known simulator, () when it runs in this interpreter."""
     if not (GUEST_FOLDER / "adapters" / f"{name}.py").is_file():
         known = sorted(path.stem for path in (GUEST_FOLDER / "adapters").glob("[!_]*.py"))
-        near = difflib.get_close_matches(name, known, 1)
+        near = nearest(name, known)
         raise ConfigError(
             f"no simulator is called {name!r}",
             where="env.simulator",
             why=f"known are {', '.join(known)}, and the path of a .py file with a class Adapter",
-            fix=f"env.simulator={near[0]}" if near else f"env.simulator={known[0]}",
+            fix=f"env.simulator={near}" if near else f"env.simulator={known[0]}",
         )
     if not _requirements(name).is_file():
         return ()

@@ -37,7 +37,9 @@ class PolicySpec:
     def to_json(self) -> dict[str, Any]:
         """As written to policy.json."""
         features = {key: feature_to_json(feature) for key, feature in self.features.items()}
-        described = {"format": FORMAT, "policy": asdict(self.config), "features": features}
+        config = asdict(self.config)
+        del config["init_from"]  # where training began is not what the policy is: config.yaml says it
+        described = {"format": FORMAT, "policy": config, "features": features}
         texts = {"texts": list(self.texts)} if self.texts else {}
         return described | {"windows": asdict(self.windows)} | texts
 

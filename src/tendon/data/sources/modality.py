@@ -6,7 +6,6 @@ Three variants are read: ``start`` and ``end`` given, columns of their own (``st
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from tendon.data.sources.lerobot import INFO, LeRobotSource
 from tendon.data.sources.lerobot_layout import TASK_INDEX
 from tendon.data.sources.modality_configs import CONFIGS, DataConfig
 from tendon.data.sources.source import SourceInfo, digest_with_features
-from tendon.errors import ConfigError, DataError
+from tendon.errors import ConfigError, DataError, nearest
 from tendon.storage import open_store
 
 MODALITY = "meta/modality.json"
@@ -51,12 +50,12 @@ def open_uri(uri: str) -> ModalitySource:
     folder, _, question = uri.partition("?")
     name = dict(part.partition("=")[::2] for part in question.split("&")).get("data_config", "").replace("-", "_")
     if name and name not in CONFIGS:
-        near = difflib.get_close_matches(name, CONFIGS, 1, 0.4)
+        near = nearest(name, CONFIGS, 0.4)
         raise ConfigError(
             f"there is no data configuration named {name}",
             where=uri,
             why=f"the configurations are {', '.join(sorted(CONFIGS))}",
-            fix=f"write data_config={near[0]}" if near else "choose one of them, or leave it away for named parts",
+            fix=f"write data_config={near}" if near else "choose one of them, or leave it away for named parts",
         )
     return ModalitySource(uri, LeRobotSource(folder), name)
 

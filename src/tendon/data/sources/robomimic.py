@@ -6,7 +6,6 @@ not read: it is ``obs`` one step later. float64 becomes float32, and the schema 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import tempfile
 from collections.abc import Mapping
@@ -31,7 +30,7 @@ from tendon.data.sources.robomimic_layout import (
 )
 from tendon.data.sources.source import EpisodeInfo, SourceInfo, digest_with_features
 from tendon.errors import DataError
-from tendon.storage.trees import PART_BYTES, download
+from tendon.storage.trees import download, file_sha256
 from tendon.storage.uri import local_path, open_store, scheme_of
 
 log = logging.getLogger(__name__)
@@ -167,7 +166,7 @@ class RobomimicSource:
         for key, reason in layout.left_out.items():
             log.info("convert: %s of %s is left out: %s", key, self.uri, reason)
         return SourceInfo(
-            "robomimic", self.uri, digest_with_features(_sha256(self.path), schema), self.path.stat().st_size, schema, episodes,
+            "robomimic", self.uri, digest_with_features(file_sha256(self.path), schema), self.path.stat().st_size, schema, episodes,
             self._metadata(layout), layout.left_out,
         )  # fmt: skip
 
@@ -206,11 +205,3 @@ def _success(rewards: np.ndarray | None) -> bool | None:
         return None
     earned = rewards == 1.0
     return bool(earned.any()) if (earned | (rewards == 0.0)).all() else None
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while part := file.read(PART_BYTES):
-            digest.update(part)
-    return digest.hexdigest()

@@ -6,7 +6,6 @@ convert and the plan step call ``open_source``; nothing is read before ``describ
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -14,7 +13,7 @@ from typing import Any, Protocol
 
 from tendon.data.episode import Episode, Schema
 from tendon.data.manifest import digest_of
-from tendon.errors import ConfigError, DataError, Problem
+from tendon.errors import ConfigError, DataError, Problem, nearest
 
 FORMATS = {
     "robomimic": "tendon.data.sources.robomimic",
@@ -86,12 +85,12 @@ def open_source(uri: str, format: str | None = None) -> Source:
         DataError: nothing is there, or no format recognises it.
     """
     if format is not None and format not in FORMATS:
-        near = difflib.get_close_matches(format, FORMATS, 1, 0.4)
+        near = nearest(format, FORMATS, 0.4)
         raise ConfigError(
             f"there is no source format named {format}",
             where=uri,
             why=f"the formats are {', '.join(sorted(FORMATS))}",
-            fix=f"write {near[0]}" if near else "leave the format away to have it recognised",
+            fix=f"write {near}" if near else "leave the format away to have it recognised",
         )
     for name in [format] if format else FORMATS:
         module = import_module(FORMATS[name])

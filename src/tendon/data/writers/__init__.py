@@ -6,7 +6,6 @@ A format is one module of this folder with ``write(dataset: Demonstrations, targ
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import shutil
@@ -18,7 +17,7 @@ from typing import cast
 
 from tendon.data.demonstrations import Demonstrations, SourceDemonstrations
 from tendon.data.sources.source import Source
-from tendon.errors import ConfigError, StorageError
+from tendon.errors import ConfigError, StorageError, nearest
 from tendon.storage import open_store
 from tendon.storage.uri import local_path, scheme_of
 
@@ -46,12 +45,12 @@ def write_dataset(dataset: Demonstrations | Source, uri: str, format: str, progr
         StorageError: the disk or the store cannot be written.
     """
     if format not in FORMATS:
-        near = difflib.get_close_matches(format, FORMATS, 1, 0.4)
+        near = nearest(format, FORMATS, 0.4)
         raise ConfigError(
             f"there is no format named {format} to write",
             where=uri,
             why=f"the formats are {', '.join(sorted(FORMATS))}",
-            fix=f"write {near[0]}" if near else "choose one of them",
+            fix=f"write {near}" if near else "choose one of them",
         )
     write = import_module(FORMATS[format]).write
     if hasattr(dataset, "describe"):

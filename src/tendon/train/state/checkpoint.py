@@ -1,0 +1,154 @@
+"""Checkpoints as trees in a store: committed by a marker, found newest first, checked byte for byte, pruned. No torch.
+
+``<trial>/checkpoints/NNNNNN/{pretrained_model,training_state}/`` and ``checkpoints/last``, a small file that names the
+newest step for people; the code lists instead, so a stale ``last`` does no harm. Called by the loop, status and export.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from tendon.errors import ConfigError, DataError, StorageError
+from tendon.storage import join, open_store
+from tendon.storage.store import Store
+from tendon.storage.trees import MARKER, download, has_tree, put_tree
+
+logger = logging.getLogger(__name__)
+FOLDER = "checkpoints"
+WEIGHTS = "pretrained_model/model.safetensors"
+
+
+def step_name(step: int, num_steps: int) -> str:
+    """``000600``: six digits, or as many as the last step of the run has."""
+    return f"{step:0{max(6, len(str(num_steps)))}d}"
+
+
+def checkpoint_uri(trial_uri: str, name: str) -> str:
+    """Where the checkpoint named ``name`` lives."""
+    return join(trial_uri, FOLDER, name)
+
+
+def commit(store: Store, name: str, write: Callable[[Path], None], kept: Callable[[list[str]], set[str]]) -> None:
+    """Commit what ``write`` puts into a folder as the checkpoint ``name``; older ones go unless they are to be kept.
+
+    Args:
+        store: the trial's store.
+        name: from ``step_name``.
+        write: fills the folder it is given.
+        kept: which of the committed checkpoints stay.
+
+    Raises:
+        StorageError: the local disk or the store cannot take it; the checkpoints that were there still are.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="tendon-checkpoint-") as folder:
+            write(Path(folder))
+            put_tree(store, f"{FOLDER}/{name}", Path(folder))
+    except OSError as error:
+        raise StorageError(
+            "the checkpoint could not be written to the local disk",
+            where=tempfile.gettempdir(),
+            why=f"{type(error).__name__}: {error}",
+            fix="free some space, or point TMPDIR at a larger disk, and run again: it resumes",
+        ) from error
+    store.write(f"{FOLDER}/last", f"{name}\n".encode())
+    staying = kept(complete(store))
+    for old in sorted(_begun(store) - staying, key=int):
+        if int(old) < int(name):
+            remove(store, old)
+
+
+def complete(store: Store) -> list[str]:
+    """Names of the committed checkpoints, the newest first; one whose files lack their sizes is not among them."""
+    names = sorted(_begun(store), key=int, reverse=True)
+    return [name for name in names if has_tree(store, f"{FOLDER}/{name}")]
+
+
+def named_step(uri: str) -> str:
+    """The committed checkpoint that an address means: its own, or the newest of a trial (``TRIAL``, ``TRIAL/checkpoints/last``).
+
+    Raises:
+        ConfigError: there is none.
+    """
+    plain = uri.rstrip("/").removesuffix("/pretrained_model")
+    if has_tree(open_store(plain), ""):
+        return plain
+    trial = plain.removesuffix("/last").removesuffix(f"/{FOLDER}")
+    names = complete(open_store(trial))
+    if names:
+        return checkpoint_uri(trial, names[0])
+    parent = plain.rpartition(f"/{FOLDER}/")[0]
+    others = complete(open_store(parent)) if parent else []
+    raise ConfigError(
+        "there is no such checkpoint",
+        where=uri,
+        why=f"the trial has {', '.join(others)}" if others else "no whole checkpoint lies there",
+        fix=checkpoint_uri(parent, others[0]) if others else "name a trial's folder, or TRIAL/checkpoints/STEP",
+    )
+
+
+def _begun(store: Store) -> set[str]:
+    """Names under which any file lies; a process that was killed while saving leaves one without a marker."""
+    return {match[1] for info in store.list(f"{FOLDER}/") if (match := re.match(rf"{FOLDER}/(\d+)/", info.key))}
+
+
+def remove(store: Store, name: str) -> None:
+    """Take a checkpoint away, its marker first, so that no half of it is ever taken for a whole."""
+    prefix = f"{FOLDER}/{name}/"
+    store.delete(prefix + MARKER)
+    for info in list(store.list(prefix)):
+        store.delete(info.key)
+
+
+def read_newest(store: Store, folder: Path) -> str | None:
+    """Fetch the newest checkpoint that is whole into ``folder`` and say its name; None when there is none."""
+    for name in complete(store):
+        try:
+            fetch(store.at(f"{FOLDER}/{name}"), folder)
+        except DataError as error:
+            logger.warning("train: checkpoint %s is damaged and passed over: %s", name, error.problems[0].why)
+            continue
+        return name
+    return None
+
+
+def fetch(tree: Store, folder: Path, under: str = "") -> None:
+    """Bring the files of a tree whose names begin with ``under`` here; every byte is checked against the marker.
+
+    Raises:
+        DataError: there is no such tree, or a file of it is not what was committed.
+    """
+    if not has_tree(tree, ""):
+        raise DataError(
+            "a checkpoint or bundle is missing or incomplete",
+            where=tree.uri,
+            why=f"it has no {MARKER}, or its files do not have the sizes written there",
+            fix="check the address, or run the step that makes it again",
+        )
+    for name, sha256 in digests(tree).items():
+        if name.startswith(under):
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if download(tree, name, target) != sha256:
+                raise DataError(
+                    "a stored file is damaged",
+                    where=f"{tree.uri}/{name}",
+                    why=f"its bytes do not have the sha256 in {MARKER}",
+                    fix="delete that folder; an older checkpoint, or the step that makes it, takes its place",
+                )
+
+
+def digests(tree: Store) -> dict[str, str]:
+    """sha256 of every file of a committed tree, by name, as its marker says."""
+    marker = json.loads(tree.read(MARKER))
+    return {name: str(entry.get("sha256")) for name, entry in marker["files"].items()}
+
+
+def weights_sha256(uri: str) -> str:
+    """sha256 of the weights of a committed checkpoint."""
+    return digests(open_store(uri))[WEIGHTS]
