@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tendon.config.schema import Count, PolicyConfig
-from tendon.policies.windows import Window
+from tendon.policies.windows import windows_of
 from tendon.weights.spec import WeightSpec
 
 
@@ -42,7 +42,7 @@ class TowerConfig(PolicyConfig):
     dtype: str = ""
 
     def windows(self, features):
-        return Window(self.reads(features), "action", (0,), (0,), 1)
+        return windows_of(self.reads(features), self.writes(features), (0,), (0,))
 
     def base_weights(self):
         return {"base": WeightSpec(self.uri, self.sha256, dtype=self.dtype)}
@@ -56,10 +56,9 @@ from tendon.policies.base import LossOutput, Policy
 
 class Tower(Policy):
     def __init__(self, config, features, stats):
-        super().__init__()
-        self.window = config.windows(features)
+        super().__init__(config, features)
         self.width = config.width
-        self.head = nn.Sequential(nn.Linear(config.width, 256), nn.ReLU(), nn.Linear(256, features["action"]))
+        self.head = nn.Sequential(nn.Linear(config.width, 256), nn.ReLU(), nn.Linear(256, features["action"].dim))
         with torch.device("meta"):
             self.base = nn.ModuleList(nn.Linear(config.width, config.width) for _ in range(config.layers))
 
@@ -67,7 +66,7 @@ class Tower(Policy):
         return ("base",)
 
     def net(self, batch):
-        seen = torch.cat([batch[key] for key in self.window.observation_keys], -1)
+        seen = torch.cat([batch[key] for key in self.reads], -1)
         hidden = nn.functional.pad(seen, (0, self.width - seen.shape[-1]))
         hidden = hidden.to(self.base[0].weight.dtype)
         for layer in self.base:
@@ -79,7 +78,7 @@ class Tower(Policy):
 
     @torch.no_grad()
     def act(self, observation, memory=None):
-        return self.net({key: value[:, -1:] for key, value in observation.items()}), memory
+        return {"action": self.net({key: value[:, -1:] for key, value in observation.items()})}, memory
 """
 ENTRIES = {"tendon.policies": {"tower": "PACKAGE.config:TowerConfig"}}
 

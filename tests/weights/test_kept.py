@@ -14,6 +14,7 @@ from tendon.storage import join
 from tendon.weights.kept import fetch_weights, weights_uri
 from tendon.weights.load import INDEX, read_tensors, write_sharded
 from tendon.weights.spec import WeightSpec, content_sha256
+from tests.policies.features_of import features_of
 from tests.train.forked_ranks import run_ranks
 from tests.train.hook_policies import HookConfig
 from tests.train.small_trial import run
@@ -111,7 +112,7 @@ def test_a_base_is_held_in_the_type_that_is_asked_for(tmp_path: Path) -> None:
     from tendon.weights.build import build_policy
 
     config = on_base(save_base(tmp_path / "published.safetensors"), dtype="bfloat16")
-    features = {"observation.a_agent": 2, "observation.b_target": 2, "action": 2}
+    features = features_of({"observation.a_agent": 2, "observation.b_target": 2, "action": 2})
     policy = build_policy(config, features, kept_uri=str(tmp_path / "weights"))
     assert policy.get_parameter("base.0.weight").dtype == torch.bfloat16
     assert policy.get_buffer("base.1.num_batches_tracked").dtype == torch.int64

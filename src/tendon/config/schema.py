@@ -406,14 +406,14 @@ class PolicyConfig(Section):
 
     def reads(self, features: Mapping[str, Any]) -> tuple[str, ...]:
         """Keys of the observations and goals that the policy takes, in its order, of those that are there."""
-        return tuple(key for key in features if key not in self.writes(features))
+        return tuple(key for key, feature in features.items() if feature.kind != "action")
 
     def writes(self, features: Mapping[str, Any]) -> tuple[str, ...]:
         """Keys of the actions that the policy gives."""
-        return ("action",)
+        return tuple(key for key, feature in features.items() if feature.kind == "action")
 
     def windows(self, features: Mapping[str, Any]) -> Any:
-        """The steps it is trained on and the steps it acts on: ``tendon.policies.windows.Window``."""
+        """The steps it is trained on and the steps it acts on: ``tendon.loader.windows.Windows``."""
         raise NotImplementedError(f"{type(self).__name__} declares no window")
 
     def base_weights(self) -> Mapping[str, Any]:

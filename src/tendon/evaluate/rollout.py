@@ -79,9 +79,8 @@ class Actor:
 
     def reset(self, seed: int) -> None:
         """Begin the episode of ``seed``: nothing of the one before is left, and what the policy draws depends on the seed alone."""
-        deltas = self.policy.window.reading_deltas
-        assert max(deltas) <= 0
-        self.history: deque[dict[str, Array]] = deque(maxlen=1 - min(deltas))
+        oldest = min(min(span.deltas) for span in self.policy.windows.acting.values())
+        self.history: deque[dict[str, Array]] = deque(maxlen=1 - oldest)
         self.memory: Any = self.policy.start(seed)
         self.goal: dict[str, Array] = {}
         self.queue: deque[Actions] = deque()
@@ -89,7 +88,7 @@ class Actor:
     @property
     def wants_goal(self) -> bool:
         """Whether the policy is shown what there is at the end; put it into ``goal``."""
-        return any(key.startswith(GOAL) for key in self.policy.window.observation_keys)
+        return any(key.startswith(GOAL) for key in self.policy.windows.acting)
 
     def act(self, observation: dict[str, Array]) -> Actions:
         """The action for the newest observation (bare simulator names)."""
@@ -98,12 +97,13 @@ class Actor:
         self.history.append(observation)
         if not self.queue:
             device = next((tensor.device for tensor in self.policy.parameters()), torch.device("cpu"))
-            batch = {
-                key: torch.as_tensor(self._window(key), device=device) for key in self.policy.window.observation_keys
-            }
+            batch = {key: torch.as_tensor(self._window(key), device=device) for key in self.policy.windows.acting}
             with torch.inference_mode():
-                actions, self.memory = self.policy.act(batch, self.memory)
-            self.queue.extend(actions[0, : self.policy.window.num_actions].double().cpu().numpy())
+                given, self.memory = self.policy.act(batch, self.memory)
+            actions = torch.cat(
+                [given[key][0, : self.policy.windows.execute].double() for key in self.policy.writes], -1
+            )
+            self.queue.extend(actions.cpu().numpy())
             if self.queue[0].shape != (self.action_dim,):
                 raise ConfigError(
                     f"the policy gives {self.queue[0].size} actions, the simulator takes {self.action_dim}",
@@ -115,7 +115,7 @@ class Actor:
 
     def _window(self, key: str) -> Array:
         """``[1, T, ...]``; before the start of the episode its first observation is repeated."""
-        newest, deltas = len(self.history) - 1, self.policy.window.reading_deltas
+        newest, deltas = len(self.history) - 1, self.policy.windows.acting[key].deltas
         if key.startswith(GOAL):
             values = [_named(self.goal, key.removeprefix(GOAL))]
         else:

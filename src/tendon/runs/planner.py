@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tendon.config.compose import compose, to_dict
-from tendon.config.crops import crop_problems
+from tendon.config.crops import crop_problems, keypoint_problems
 from tendon.config.digest import code_version, digest
 from tendon.config.override_text import quote, split_overrides
 from tendon.config.schema import CONVERSION, DATA_LATER, DATA_MEANS, DataConfig, TrainConfig
@@ -182,7 +182,8 @@ def _camera_problems(config: TrainConfig, source_cameras: Mapping[str, tuple[int
     recorded = {name: size for name, size in source_cameras.items() if name in named}
     drawn = {name: image_size(config.env) for camera in cameras_of(config.env) if (name := camera + IMAGE_SUFFIX)}
     found = [*crop_problems(config.policy, recorded, "the source (after data.resize)")]
-    return found or [*crop_problems(config.policy, drawn, "the simulator (env.options.image_size)")]
+    found = found or [*crop_problems(config.policy, drawn, "the simulator (env.options.image_size)")]
+    return found or [*keypoint_problems(config.policy, recorded or drawn)]
 
 
 def _planned(

@@ -1,6 +1,7 @@
 """Normalisers: affine maps from raw feature values to what a net likes, and back.
 
-Their numbers are buffers and travel with the weights.
+Their numbers are buffers and travel with the weights. The policies of behaviour cloning keep this one instead of a
+``Processing``: all features are one vector under one name in weights that others have saved, and in robomimic's files.
 """
 
 from __future__ import annotations

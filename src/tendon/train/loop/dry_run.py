@@ -17,7 +17,7 @@ from tendon.config.schema import TrainConfig
 from tendon.data.stats import DatasetStats
 from tendon.storage import open_store
 from tendon.train.distributed.ranks import ALONE
-from tendon.train.loop.data_feeds import OpenDataFeeds, find_cameras, open_data_feeds
+from tendon.train.loop.data_feeds import OpenDataFeeds, find_features, open_data_feeds
 from tendon.train.loop.device import cpu_threads
 from tendon.train.loop.engine import Engine
 from tendon.train.loop.resource_estimate import check_resources
@@ -54,9 +54,9 @@ def dry_run(
     with cpu_threads(config.training.num_threads):
         make_callbacks(config.training.callbacks)
         make_trackers(config)
-        cameras = find_cameras(dataset_uri, config, stats.features)
-        engine = Engine(config, stats.features, cameras=cameras, kept_uri=weights_uri(trial_uri))
-        feeds = open_data(dataset_uri, config, engine.policy.window, ALONE)
+        engine = Engine(config, stats.features, found=find_features(dataset_uri), kept_uri=weights_uri(trial_uri))
+        feeds = open_data(dataset_uri, config, engine.policy.windows, ALONE)
+        engine.set_texts(feeds.texts)
         announce(engine, feeds.epoch_size, trial_uri)
         need = check_resources(engine, open_store(trial_uri))
         seconds, numbers = [], dict[str, float]()

@@ -18,7 +18,7 @@ from tendon.errors import Interrupted
 from tendon.train.distributed.interrupts import Interrupts
 from tendon.train.distributed.launch import launch, leave, wants_ranks
 from tendon.train.distributed.ranks import join_world
-from tendon.train.loop.data_feeds import OpenDataFeeds, find_cameras, open_data_feeds
+from tendon.train.loop.data_feeds import OpenDataFeeds, find_features, open_data_feeds
 from tendon.train.loop.device import cpu_threads, pick_device
 from tendon.train.loop.engine import Engine
 from tendon.train.loop.resource_estimate import check_resources
@@ -77,9 +77,9 @@ def train(
         join_world(pick_device(config.device)) as world,
         Interrupts() as signals,
     ):
-        cameras = find_cameras(dataset_uri, config, stats.features)
-        engine = Engine(config, stats.features, world, cameras, weights_uri(trial_uri))
-        feeds = open_data(dataset_uri, config, engine.policy.window, world)
+        engine = Engine(config, stats.features, world, find_features(dataset_uri), weights_uri(trial_uri))
+        feeds = open_data(dataset_uri, config, engine.policy.windows, world)
+        engine.set_texts(feeds.texts)
         engine.steps_per_epoch = feeds.epoch_size.steps_per_epoch(config.training.epoch_every_n_steps)
         rules = SaveRules(config.save, config.training, engine.steps_per_epoch, perf_counter())
         saver = Saver(trial_uri, engine, feeds.train, rules, stats.to_json(), to_yaml(config))
