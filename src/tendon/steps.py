@@ -339,9 +339,13 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
     if finished is not None:
         log.info("train: found finished in %s", finished.checkpoint_uri)
         return finished
+    from tendon.config.python_files import untrusted_files
     from tendon.data.stats import DatasetStats
     from tendon.train.loop import train as train_policy
 
+    untrusted = untrusted_files(config)
+    if untrusted:
+        raise ConfigError.of(untrusted)
     statistics = stats(dataset_uri=dataset_uri, split=config.data.split, skip_episodes=config.data.skip_episodes)
     with _timed(trial_uri, "train"), Progress("train", config.training.offline_steps, "steps") as bar:
         made = DatasetStats.from_json(json.dumps(statistics.stats))

@@ -4,4 +4,6 @@ from tendon.loader.choice import LoaderResources, SamplingOrder
 from tendon.loader.loader import Loader
 from tendon.loader.mixed import MixedLoader
 
+NUMERICS = 1  # of the batches of a seed
+
 __all__ = ["Loader", "LoaderResources", "MixedLoader", "SamplingOrder"]
