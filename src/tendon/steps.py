@@ -404,16 +404,16 @@ def export_trials(*, run_uri: str, outcomes: Sequence[str]) -> list[str]:
     return [_soft(run, "export", TrialOutcome.from_json(outcome), work) for outcome in outcomes]
 
 
-def export(*, checkpoint_uri: str, bundle_uri: str) -> str:
+def export(*, checkpoint_uri: str, bundle_uri: str, self_contained: bool = False) -> str:
     """Write the bundle of a checkpoint with its parity record; the bundle's digest."""
     from tendon.export.bundle import export_bundle, find_bundle
 
-    found = find_bundle(bundle_uri, checkpoint_uri)
+    found = find_bundle(bundle_uri, checkpoint_uri, self_contained)
     if found is not None:
         log.info("export: found finished in %s", bundle_uri)
         return found.digest
     with _timed(bundle_uri.rstrip("/").rsplit("/", 1)[0], "export"):
-        return export_bundle(checkpoint_uri, bundle_uri).digest
+        return export_bundle(checkpoint_uri, bundle_uri, self_contained).digest
 
 
 def evaluate_trials(*, run_uri: str, outcomes: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from tendon.config.compose import compose, to_dict
@@ -25,6 +26,7 @@ from tendon.evaluate.adapters import is_known, sim_numerics
 from tendon.evaluate.demo_uri import identified, is_demo
 from tendon.evaluate.guest import IMAGE_SUFFIX, cameras_of, image_size
 from tendon.registry.plan import PlannedTrial, RunPlan
+from tendon.storage import open_store
 
 MOST_WORKERS = 64  # each is a pod
 IMAGES = "observation.images."
@@ -128,7 +130,45 @@ def run_key(config: TrainConfig) -> str:
     effective["env"] = {key: effective["env"][key] for key in ("observation", "goal")}
     effective["data"] = {key: value for key, value in effective["data"].items() if key not in DATA_MEANS + CONVERSION}
     effective["data"]["uri"] = effective["data"]["uri"].rstrip("/").rsplit("/", 1)[-1]
+    _weights_by_content(effective)
     return digest("trial", effective, training_numerics(config.policy))
+
+
+def pinned(config: TrainConfig) -> TrainConfig:
+    """The configuration with the very step that ``training.resume_from`` means now: a trial's newest is another one later.
+
+    Raises:
+        ConfigError: there is no such checkpoint.
+    """
+    from tendon.train.checkpoint import named_step
+
+    if not config.training.resume_from:
+        return config
+    return replace(config, training=replace(config.training, resume_from=named_step(config.training.resume_from)))
+
+
+def _weights_by_content(effective: dict[str, Any]) -> None:
+    """Where training begins, as the run key sees it: by content, and not at all where nothing is said."""
+    training, policy = effective["training"], effective["policy"]
+    if training["master_weights"] == "fp32":
+        del training["master_weights"]
+    begins = training.pop("resume_from")
+    if begins:
+        training["resume_from"] = begins.rstrip("/").split("/")[-3:]  # trials are named by their keys
+    uri, _, format_name = policy.pop("init_from").partition("#")
+    if uri:
+        policy["init_from"] = [_content(uri), format_name]
+
+
+def _content(uri: str) -> str:
+    """A digest of a bundle, checkpoint or local file; another address stands for itself."""
+    from tendon.export.bundle import bundle_digest
+    from tendon.storage.trees import has_tree
+    from tendon.weights.spec import content_sha256
+
+    if has_tree(open_store(uri), ""):
+        return bundle_digest(uri)
+    return content_sha256(Path(uri)) if Path(uri).exists() else uri
 
 
 def _source_cameras(source: Source | None, options: ConversionOptions) -> dict[str, tuple[int, int]]:
@@ -161,7 +201,7 @@ def _planned(
 
 def _composed(overrides: Sequence[str], where: str, problems: list[Problem]) -> TrainConfig | None:
     try:
-        return compose(overrides)
+        return pinned(compose(overrides))
     except ConfigError as error:
         known = {problem.what for problem in problems}
         problems += [replace(p, where=f"{where}: {p.where}") for p in error.problems if p.what not in known]

@@ -27,10 +27,10 @@ def test_json_to_checkpoint_to_pth_and_back(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(SystemExit):
         cli.main(["train", "--config", "base.json", *steps, "--no-such-option"])
     (checkpoint,) = (tmp_path / "outputs" / "train" / "trials").glob("*/checkpoints/000002")
-    export = ["export", "--format", "robomimic-0.3", "--checkpoint-uri"]
+    export = ["weights", "export", "--format", "robomimic-0.3"]
     assert cli.main([*export, str(checkpoint), "-o", "model.pth"]) == 0
     assert json.loads((tmp_path / "model.pth.parity.json").read_text())["holds"]
-    assert cli.main(["import", "model.pth", "env=lift", "--bundle-uri", str(tmp_path / "bundle")]) == 0
+    assert cli.main(["weights", "import", "model.pth", "env=lift", "--bundle-uri", str(tmp_path / "bundle")]) == 0
     assert json.loads((tmp_path / "bundle" / "parity.json").read_text())["max_abs_difference"] == 0
     assert cli.main([*export, str(tmp_path / "bundle"), "-o", "again.pth"]) == 0
 
