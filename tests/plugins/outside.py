@@ -51,7 +51,14 @@ class Nearest(Policy):
         seen = torch.cat([observation[key][:, -1:] for key in self.window.observation_keys], -1)
         return self.net(seen), memory
 '''
-YAML = "# @package _global_\n# One linear layer.\npolicy:\n  name: nearest\n  width: 4   # of the layer between\n"
+YAML = """# @package _global_
+# Two linear layers.
+policy:
+  name: nearest
+  width: 4   # of the layer between
+training:
+  offline_steps: 1000
+"""
 ENTRIES = {"tendon.policies": {"nearest": "PACKAGE.config:NearestConfig"}}
 
 
