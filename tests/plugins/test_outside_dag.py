@@ -7,13 +7,16 @@ is told of it.
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.plugins.outside_lab import ENTRIES, FILES, install_lab, write_demonstrations
-from tests.plugins.test_policies import tendon
+from tests.plugins.test_policies import ROOT, tendon
 
 pytestmark = pytest.mark.chain
 
@@ -119,21 +122,34 @@ def test_its_simulator_is_listed(ran: Ran) -> None:
     assert [line.split()[:2] for line in done.stdout.splitlines() if line.startswith("line")] == [["line", "installed"]]
 
 
-def test_a_run_with_a_file_simulator_needs_its_sha256_as_the_parameter_trust(ran: Ran) -> None:
-    """The whole DAG again, from another store: refused without, done with; and the steps get it as a parameter."""
-    from tendon.trust import sha256_of
+RUN_LOCAL = """
+import json, sys
+from tendon.errors import reported
+from tendon.runner import default_yaml, run_local
+with reported("run"):
+    run_local(default_yaml(), json.loads(sys.argv[2]), store_uri=sys.argv[1])
+"""
 
-    file = ran.folder / "mine.py"
+
+def test_a_run_with_a_file_simulator_needs_its_sha256_as_the_parameter_trust(ran: Ran) -> None:
+    """The whole DAG again, whose steps learn what is trusted from the parameter alone: refused without, done with."""
+    from tendon.trust import VARIABLE, sha256_of
+
+    file, store = ran.folder / "mine.py", ran.folder / "other"
     file.write_text(FILE_SIMULATOR)
-    words = [word if word != "store" else "other" for word in RUN]
-    words += [*OVERRIDES, f"env.simulator={file}", "training.offline_steps=20", "training.save_freq=20"]
-    done = tendon(ran.folder, *words)
+    config = [*OVERRIDES, f"env.simulator={file}", "training.offline_steps=20", "training.save_freq=20"]
+    form = {
+        "data_source_uri": str(ran.folder / "demos.line.json"), "policy_config": " ".join(config),
+        "evaluate_episodes": 2, "evaluate_confirm_episodes": 2,
+    }  # fmt: skip
+    assert VARIABLE not in os.environ
+    done = python(ran.folder, RUN_LOCAL, str(store), json.dumps(form))
     assert done.returncode != 0
     assert f"--trust {sha256_of(file)}" in done.stdout + done.stderr
-    assert not (ran.folder / "other/trials").exists()
-    done = tendon(ran.folder, *words, "--trust", sha256_of(file))
+    assert not (store / "trials").exists()
+    done = python(ran.folder, RUN_LOCAL, str(store), json.dumps(form | {"trust": sha256_of(file)}))
     assert done.returncode == 0, done.stdout + done.stderr
-    record = json.loads(next((ran.folder / "other/runs").glob("*/record.json")).read_text())
+    record = json.loads(next((store / "runs").glob("*/record.json")).read_text())
     assert f"--trust {sha256_of(file)}" in record["commands"]["evaluate/base"]
 
 
@@ -158,12 +174,6 @@ def test_two_packages_with_one_name_are_an_error_that_names_both(group: str, tmp
 
 
 def python(site: Path, code: str, *arguments: str):
-    import os
-    import subprocess
-    import sys
-
-    from tests.plugins.test_policies import ROOT
-
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (site, ROOT / "src", ROOT)))}
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=site)

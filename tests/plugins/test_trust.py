@@ -66,7 +66,8 @@ def command(kind: str, folder: Path) -> tuple[Path, list[str]]:
         return file, [*plan, f"training.callbacks=[{file}]"]
     if kind == "sweep":
         write(file, SWEEP)
-        base = ROOT / "tests/config/foreign/base.json"
+        base = folder / "base.json"
+        base.write_text((ROOT / "tests/config/foreign/base.json").read_text())
         return file, ["sweep", str(file), "--config", str(base), "--script", str(folder / "out.sh")]
     raise AssertionError(kind)
 
