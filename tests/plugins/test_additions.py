@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import yaml
 
 from tests.conftest import make_lift_like_hdf5
 from tests.plugins.outside import ENTRIES, install
+from tests.plugins.outside_lab import ENTRIES as LAB_ENTRIES
 from tests.plugins.outside_lab import ENV, SIMULATOR, SOURCE, write_demonstrations
 from tests.plugins.test_policies import tendon
 
@@ -29,6 +31,19 @@ def files_of(package: Path) -> set[str]:
     """What a package holds beside its empty __init__."""
     files = (path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     return {path.relative_to(package).as_posix() for path in files} - {"__init__.py"}
+
+
+def test_contributing_says_what_these_tests_do() -> None:
+    """Its entry points are the package's of test_outside_dag, and every file that it names exists."""
+    tomllib = pytest.importorskip("tomllib")  # of Python 3.11 and newer
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    shown = tomllib.loads(page.partition("```toml\n")[2].partition("```")[0])["project"]["entry-points"]
+    assert {group: {name: value.replace("lab.", "PACKAGE.") for name, value in entries.items()}
+            for group, entries in shown.items()} == LAB_ENTRIES  # fmt: skip
+    named = re.findall(r"`(tests/[\w/.]+|test_\w+\.py|pipelines/\w+\.py)`", page)
+    places = [ROOT / name if "/" in name else ROOT / "tests/plugins" / name for name in named]
+    assert len(places) > 8
+    assert [str(place) for place in places if not place.exists()] == []
 
 
 def test_a_policy_is_a_package_and_a_yaml(tmp_path: Path) -> None:
