@@ -67,11 +67,12 @@ def test_a_raised_version_asks_for_a_new_golden(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_every_file_that_makes_numbers_states_a_version_and_is_held() -> None:
-    """A policy's or a part's file with tensors, each adapter; and each statement has an entry that belongs to it."""
+    """Every policy's model, what policies share and each adapter; and each statement has an entry that belongs to it."""
     held = {one.partition(":")[0] for statements, _ in ENTRIES.values() for one in statements}
     source = ROOT / "src/tendon"
-    files = [*source.glob("policies/*/*.py"), *source.glob("sim/adapters/[!_]*.py")]
-    computing = [file for file in files if "import torch" in file.read_text() or "adapters" in file.parts]
+    shared = [file for part in ("parts", "processing") for file in source.glob(f"policies/{part}/*.py")]
+    computing = [file for file in shared if "torch" in file.read_text()]
+    computing += [*source.glob("policies/*/model.py"), *source.glob("sim/adapters/[!_]*.py")]
     modules = {file: ".".join(file.relative_to(source.parent).with_suffix("").parts) for file in computing}
     assert len(modules) > 13
     assert [module for file, module in modules.items() if statement(file) is None] == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
 from pathlib import Path
@@ -185,7 +184,7 @@ def test_a_trusted_simulator_does_not_run_what_lies_beside_it(tmp_path: Path) ->
     assert not (tmp_path / "beside.ran").exists()
 
 
-def test_what_is_trusted_is_handed_on(tmp_path: Path) -> None:
+def test_what_is_trusted_is_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the command that repeats a step by hand, and to a TrainJob's."""
     from tendon import steps
     from tendon.registry.plan import load_plan
@@ -201,4 +200,7 @@ def test_what_is_trusted_is_handed_on(tmp_path: Path) -> None:
     lines = commands(load_plan(planned.run_uri))
     assert f"--trust {sha256}" in lines["train/base"]
     assert "--trust" not in lines["stats"]
-    assert json.loads((Path(planned.run_uri) / "plan.json").read_text())["run_id"]
+    jobs = []
+    monkeypatch.setattr("tendon.train.trainjob.run_job", jobs.append)  # what would be sent to Kubernetes
+    steps.train_trials_on_nodes(run_uri=planned.run_uri, trials=["base"], dataset_uri="d", image="i", nodes=2, gpus="0")
+    assert jobs[0].command[-2:] == ("--trust", sha256)
