@@ -49,8 +49,9 @@ test: $(INSTALLED) ## every test that runs anywhere: unit, rules, the whole DAG 
 test-sim: sims ## the tests that need a real simulator
 	$(BIN)/python -m pytest -q -m sim
 
-lint: $(INSTALLED) ## style, types, freshness of what is generated
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python pipelines/compile.py --check
+lint: $(INSTALLED) ## style, types, logic written twice, freshness of what is generated
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/pylint --jobs 2 src/tendon && \
+	  $(BIN)/python pipelines/compile.py --check
 
 format: $(INSTALLED) ## let ruff write the style
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -114,10 +114,10 @@ def test_a_pod_gets_a_line_at_once_every_30_s_and_at_the_end(capsys: pytest.Capt
     messages = [line.split(maxsplit=4)[4] for line in lines]
     assert messages == [
         "convert 0/200 episodes (0%)",
-        "convert 60/200 episodes (30%) 2.0/s eta 1m10s MB/s:12.1",
-        "convert 120/200 episodes (60%) 2.0/s eta 40.0s MB/s:12.1",
-        "convert 180/200 episodes (90%) 2.0/s eta 10.0s MB/s:12.1",
-        "convert 200/200 episodes (100%) 2.0/s MB/s:12.1 done in 1m40s",
+        "convert 60/200 episodes (30%) 2.0/s eta 1 min 10 s MB/s:12.1",
+        "convert 120/200 episodes (60%) 2.0/s eta 40 s MB/s:12.1",
+        "convert 180/200 episodes (90%) 2.0/s eta 10 s MB/s:12.1",
+        "convert 200/200 episodes (100%) 2.0/s MB/s:12.1 done in 1 min 40 s",
     ]
     assert "\r" not in "".join(lines)
     assert all("st_logs.py:" in line for line in lines), "the line names who works, not the logger"
@@ -129,7 +129,7 @@ def test_a_resumed_step_counts_its_rate_from_where_it_began(capsys: pytest.Captu
     with Progress("train", 1000, "steps", start=900, clock=clock) as progress:
         clock.now = 40.0
         progress.set(910)
-        assert "910/1000 steps (91%) 4.0 s each eta 6m00s" in capsys.readouterr().err
+        assert "910/1000 steps (91%) 4.0 s each eta 6 min 00 s" in capsys.readouterr().err
 
 
 def test_an_unknown_total_and_an_early_end(capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,7 +144,7 @@ def test_an_unknown_total_and_an_early_end(capsys: pytest.CaptureFixture[str]) -
 
     with pytest.raises(ValueError, match="stop"):
         stop_early()
-    assert capsys.readouterr().err.splitlines()[-1].endswith("copy 1 files 2.0 s each stopped in 2.0s")
+    assert capsys.readouterr().err.splitlines()[-1].endswith("copy 1 files 2.0 s each stopped in 2.0 s")
     with Progress("copy", 0, "files"):
         pass
     assert "copy 0/0 files done in" in capsys.readouterr().err
@@ -169,12 +169,12 @@ def test_a_terminal_gets_one_live_bar(monkeypatch: pytest.MonkeyPatch) -> None:
             if step == 49:
                 log.warning("in between")
                 assert terminal.screen()[-1].startswith(
-                    "train [##########..........] 50/100 steps (50%) 1.0/s eta 50.0s loss:0.02"
+                    "train [##########..........] 50/100 steps (50%) 1.0/s eta 50 s loss:0.02"
                 )
     assert "train [##########" in terminal.getvalue()
     first, bar, end = terminal.screen()
     assert first.endswith(" in between")
-    assert bar == "train [####################] 100/100 steps (100%) 1.0/s loss:0.01 done in 1m40s"
+    assert bar == "train [####################] 100/100 steps (100%) 1.0/s loss:0.01 done in 1 min 40 s"
     assert end == ""
 
 
@@ -214,15 +214,15 @@ def test_threads_lose_no_count(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_durations() -> None:
-    assert [duration(one) for one in (4.21, 200, 7500)] == ["4.2s", "3m20s", "2h05m"]
+    assert [duration(one) for one in (4.21, 200, 7500)] == ["4.2 s", "3 min 20 s", "2 h 05 min"]
 
 
 def test_end_card() -> None:
-    card = end_card("trained bc on lift in 3m20s", [("checkpoint", "out/last"), ("steps", 2000)], "tendon export")
+    card = end_card("trained bc on lift in 3 min 20 s", [("checkpoint", "out/last"), ("steps", 2000)], "tendon export")
     assert card.splitlines()[1:] == [
         "   checkpoint  out/last",
         "   steps       2000",
         "   next        tendon export",
     ]
-    assert card.startswith("-- trained bc on lift in 3m20s ---")
+    assert card.startswith("-- trained bc on lift in 3 min 20 s ---")
     assert "next" not in end_card("x", [])

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from tendon.errors import ConfigError, Problem, TendonError
-from tendon.registry.notice import CHOICES as NOTICES
+from tendon.runs.webhook import CHOICES as NOTICES
 
 LEAST = {
     "evaluate_episodes": 1,
@@ -147,7 +147,7 @@ def _configuration(values: Mapping[str, Any]) -> list[Problem]:
 
 
 def _trials(values: Mapping[str, Any], parse_sweep: Callable[[Any], Any], expand: Callable[..., Any]) -> Any:
-    from tendon.registry.planner import SHARED
+    from tendon.runs.planner import SHARED
 
     parameters = parse_sweep(list(values.get("policy_sweep") or ()))
     if shared := [parameter.key for parameter in parameters if parameter.key.startswith(SHARED)]:

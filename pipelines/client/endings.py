@@ -79,8 +79,8 @@ class Endings:
 
     def _failures(self, store_uri: str, run_id: str) -> tuple[Problem, ...]:
         """What the steps of a run left that has no ending."""
-        from tendon.registry.failure import failures_in
-        from tendon.registry.jobs import find_job, job_folder
+        from tendon.runs.failures import failures_in
+        from tendon.runs.jobs import find_job, job_folder
 
         with silence(), suppress(TendonError, OSError, ValueError, KeyError):
             job = find_job(store_uri, run_id)

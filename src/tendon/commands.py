@@ -115,7 +115,7 @@ def _robomimic_run(arguments: Namespace) -> dict[str, Any]:
 
 
 def _print_plan(parameters: dict[str, Any]) -> int:
-    from tendon.registry.planner import make_plan
+    from tendon.runs.planner import make_plan
 
     plan = make_plan(**{argument: parameters[name] for argument, name in PLANNED.items()})
     print(f"run      {plan.run_uri}\nsource   {plan.source_uri} ({plan.source_digest})\ndataset  {plan.dataset_uri}")
@@ -230,8 +230,8 @@ def stats(arguments: Namespace) -> int:
 def train(arguments: Namespace) -> int:
     """Train one policy, alone or as a trial of a run."""
     from tendon.config.compose import compose, describe
-    from tendon.registry.plan import load_plan
-    from tendon.registry.planner import pinned, run_key
+    from tendon.runs.plan import load_plan
+    from tendon.runs.planner import pinned, run_key
 
     if arguments.run_uri:
         run = load_plan(arguments.run_uri)
@@ -253,7 +253,7 @@ def train(arguments: Namespace) -> int:
         trial_uri = join(arguments.store_uri, "trials", run_key(config))
     sys.stderr.write(describe(config) + "\n")
     if arguments.dry_run:
-        return _print_rehearsal(config, trial_uri)
+        return _print_dry_run(config, trial_uri)
     result = steps.train(config=config, dataset_uri=config.data.uri, trial_uri=trial_uri)
     rows = {"checkpoint": result.checkpoint_uri, "step": result.step, "weights": result.weights_sha256[:16]}
     bundle = join(trial_uri, "bundle")
@@ -264,8 +264,8 @@ def train(arguments: Namespace) -> int:
     return 0
 
 
-def _print_rehearsal(config: TrainConfig, trial_uri: str) -> int:
-    seen = steps.rehearse_training(config=config, dataset_uri=config.data.uri, trial_uri=trial_uri)
+def _print_dry_run(config: TrainConfig, trial_uri: str) -> int:
+    seen = steps.dry_run_training(config=config, dataset_uri=config.data.uri, trial_uri=trial_uri)
     rows = {
         "step": f"{1000 * seen.step_s:.1f} ms, all {config.training.offline_steps}: {duration(seen.total_s)}",
         "memory": f"{seen.device_bytes / 2**20:.0f} MiB before activations",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -105,6 +105,15 @@ class Interrupted(TendonError):  # noqa: N818
     """Stopped by a signal after saving: the same command resumes."""
 
     exit_code = 75
+
+
+def nearest(word: str, options: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The option that is spelled most like the word, in whatever case: what a fix proposes."""
+    import difflib
+
+    spelled = {option.lower(): option for option in options}
+    matches = difflib.get_close_matches(word.lower(), list(spelled), n=1, cutoff=cutoff)
+    return spelled[matches[0]] if matches else None
 
 
 @contextmanager

@@ -199,12 +199,15 @@ def _is_terminal(stream: TextIO) -> bool:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person reads them: 4.2s, 3m20s, 2h05m."""
-    if seconds < 60:
-        return f"{seconds:.1f}s"
-    if seconds < 3600:
-        return f"{int(seconds // 60)}m{int(seconds % 60):02d}s"
-    return f"{int(seconds // 3600)}h{int(seconds % 3600 // 60):02d}m"
+    """A time as people say it: 0.4 s, 12 s, 2 min 05 s, 3 h 20 min."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def end_card(title: str, rows: Sequence[tuple[str, object]], next_command: str = "") -> str:

@@ -19,12 +19,12 @@ from tendon.config.override_text import quote
 from tendon.config.tree import CONF
 from tendon.data.dataset import open_dataset
 from tendon.errors import ConfigError
-from tendon.registry.planner import pinned, run_key
+from tendon.runs.planner import pinned, run_key
 from tendon.storage import join
 
 if TYPE_CHECKING:
     from tendon.config.schema import TrainConfig
-    from tendon.train.status import TrainResult
+    from tendon.train.state.status import TrainResult
 
 __all__ = ["configure", "read_json", "train"]
 log = logging.getLogger(__name__)

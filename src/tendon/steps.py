@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tendon.config.digest import running_image
 from tendon.errors import ConfigError, DataError, Interrupted, TendonError
 from tendon.logs import Progress
-from tendon.registry.failure import kept
-from tendon.registry.outcome import TrialOutcome
-from tendon.registry.plan import PlannedTrial, RunPlan, load_plan
+from tendon.runs.failures import recording_failures
+from tendon.runs.outcomes import TrialOutcome
+from tendon.runs.plan import PlannedTrial, RunPlan, load_plan
 from tendon.storage import join, open_store
 from tendon.storage.stock import store_beside
 
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from tendon.config.schema import TrainConfig
     from tendon.evaluate.table import Evaluation
     from tendon.policies.base import Policy
-    from tendon.registry.jobs import UnfinishedJob
-    from tendon.train.rehearse import Rehearsal
-    from tendon.train.status import TrainResult
-    from tendon.train.trainjob import JobSpec
+    from tendon.runs.jobs import UnfinishedJob
+    from tendon.train.distributed.trainjob import JobSpec
+    from tendon.train.loop.dry_run import DryRun
+    from tendon.train.state.status import TrainResult
 
 log = logging.getLogger(__name__)
 
@@ -111,16 +111,17 @@ def plan(
         only_new: There is work only when the demonstrations changed since they were trained on last.
         force: There is work even when nothing changed and everything is finished.
     """
-    from tendon.registry import jobs
-    from tendon.registry.failure import now
-    from tendon.registry.limits import most_groups
-    from tendon.registry.plan import save_plan
-    from tendon.registry.planner import make_sized_plan, shares_of
-    from tendon.registry.remaining import find_remaining
-    from tendon.registry.sizing import size_steps
+    from tendon.registry.standing import conclusion_stands
+    from tendon.runs import jobs
+    from tendon.runs.failures import now
+    from tendon.runs.limits import most_groups
+    from tendon.runs.plan import save_plan
+    from tendon.runs.planner import make_sized_plan, shares_of
+    from tendon.runs.remaining import find_remaining
+    from tendon.runs.sizing import size_steps
 
     store_uri, began = store_uri or store_beside(artifact_uri), now()
-    with kept(jobs.job_folder(store_uri, job_id), "plan"):
+    with recording_failures(jobs.job_folder(store_uri, job_id), "plan"):
         jobs.note_job(store_uri, job_id, jobs.Job(when=began))
         run, source_bytes = make_sized_plan(
             source_uri=source_uri,
@@ -138,7 +139,12 @@ def plan(
         )
         save_plan(run)
         remaining = find_remaining(
-            run, trials_per_pod=trials_per_pod, most_groups=most_groups(), only_new=only_new, force=force
+            run,
+            trials_per_pod=trials_per_pod,
+            most_groups=most_groups(),
+            only_new=only_new,
+            force=force,
+            conclusion_stands=conclusion_stands,
         )
         resources = size_steps([trial.config for trial in run.trials], source_bytes)
         unfinished = jobs.notice_unfinished(store_uri, job_id) if job_id else ()
@@ -218,7 +224,7 @@ def convert(
         log.info("convert: found finished in %s", uri)
     else:
         with (
-            kept(uri, "convert", worker if of > 1 else ""),
+            recording_failures(uri, "convert", worker if of > 1 else ""),
             _timed(uri, "convert"),
             nullcontext(described) if described else opened(source_uri, source_digest, store_uri) as source,
             Progress("convert", None, "steps") as bar,
@@ -256,7 +262,7 @@ def stats(*, dataset_uri: str, split: str = "train", skip_episodes: Sequence[str
     skipped = f"-without-{digest(sorted(skip_episodes))}" if skip_episodes else ""
     store, key = open_store(dataset_uri), f"stats/{split}{skipped}.json"
     if store.head(key) is None:
-        with kept(dataset_uri, "stats"), _timed(dataset_uri, "stats"):
+        with recording_failures(dataset_uri, "stats"), _timed(dataset_uri, "stats"):
             result = compute_stats(open_dataset(dataset_uri), split, skip_episodes)
         for finding in result.findings:
             log.warning("stats: %s", finding)
@@ -271,18 +277,18 @@ def stats(*, dataset_uri: str, split: str = "train", skip_episodes: Sequence[str
 
 def train_trials(*, run_uri: str, trials: Sequence[str], dataset_uri: str) -> list[str]:
     """Train a group of trials one after the other, each in a process of its own; a failure is an outcome, its siblings go on."""
-    from tendon.train.attempts import stops_forwarded
+    from tendon.train.distributed.attempts import forwarding_stops
 
-    with stops_forwarded():  # first of all: SIGTERM leaves one second
+    with forwarding_stops():  # first of all: SIGTERM leaves one second
         return [_train_trial(_begin(run_uri, "train", trial), trial, dataset_uri) for trial in trials]
 
 
 def _train_trial(run: RunPlan, trial: str, dataset_uri: str) -> str:
-    from tendon.train.attempts import train_apart
+    from tendon.train.distributed.attempts import train_in_child
 
     def work(outcome: TrialOutcome) -> TrialOutcome:
         config, trial_uri = run.config_of(trial), run.trial_uri(trial)
-        result = train_apart(config, dataset_uri, trial_uri, train, retries=run.trial_retries)
+        result = train_in_child(config, dataset_uri, trial_uri, train, retries=run.trial_retries)
         return replace(outcome, checkpoint_uri=result.checkpoint_uri, metrics=dict(result.metrics))
 
     return _soft(run, "train", TrialOutcome(trial, run.trial(trial).run_key), work)
@@ -300,7 +306,7 @@ def train_trials_on_nodes(
     queue: str = "",
 ) -> list[str]:
     """Train a group of trials, each as a Kubeflow TrainJob; whoever asks again finds the same job, or its finished work."""
-    from tendon.train.trainjob import JobSpec
+    from tendon.train.distributed.trainjob import JobSpec
     from tendon.trust import as_options
 
     run, outcomes = load_plan(run_uri), []
@@ -312,8 +318,8 @@ def train_trials_on_nodes(
 
 
 def _train_on_nodes(run: RunPlan, trial: str, dataset_uri: str, spec: JobSpec) -> str:
-    from tendon.train.status import find_finished
-    from tendon.train.trainjob import run_job
+    from tendon.train.distributed.trainjob import run_job
+    from tendon.train.state.status import find_finished
 
     def work(outcome: TrialOutcome) -> TrialOutcome:
         config, trial_uri = run.config_of(trial), run.trial_uri(trial)
@@ -341,7 +347,7 @@ def _train_on_nodes(run: RunPlan, trial: str, dataset_uri: str, spec: JobSpec) -
 
 def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResult:
     """Train one configuration into ``trial_uri``: resume first, and nothing to do when it is finished."""
-    from tendon.train.status import find_finished
+    from tendon.train.state.status import find_finished
 
     finished = find_finished(trial_uri)
     if finished is not None:
@@ -349,7 +355,7 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
         return finished
     from tendon.config.python_files import untrusted_files
     from tendon.data.stats import DatasetStats
-    from tendon.train.loop import train as train_policy
+    from tendon.train.loop.training import train as train_policy
 
     untrusted = untrusted_files(config)
     if untrusted:
@@ -382,13 +388,13 @@ def rollouts_in_training(policy: Policy, config: TrainConfig) -> dict[str, float
     }
 
 
-def rehearse_training(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> Rehearsal:
+def dry_run_training(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> DryRun:
     """One update, one validation and one checkpoint of a configuration, of which nothing is kept."""
     from tendon.data.stats import DatasetStats
-    from tendon.train.rehearse import rehearse
+    from tendon.train.loop.dry_run import dry_run
 
     statistics = stats(dataset_uri=dataset_uri, split=config.data.split)
-    return rehearse(config, dataset_uri, DatasetStats.from_json(json.dumps(statistics.stats)), trial_uri)
+    return dry_run(config, dataset_uri, DatasetStats.from_json(json.dumps(statistics.stats)), trial_uri)
 
 
 def export_trials(*, run_uri: str, outcomes: Sequence[str]) -> list[str]:
@@ -456,7 +462,7 @@ def rate_of(table: Evaluation) -> str:
 
 def _begin(run_uri: str, step: str, trial: str = "") -> RunPlan:
     """The plan of the run; the log of every step begins with the command that does it again by hand."""
-    from tendon.report.repeat import commands
+    from tendon.report.reproduce import commands
 
     run = load_plan(run_uri)
     log.info("%s: by hand: %s", step, commands(run)["/".join(filter(None, (step, trial)))])
@@ -474,13 +480,13 @@ def _timed(uri: str, step: str) -> Iterator[None]:
 
 def _soft(run: RunPlan, step: str, outcome: TrialOutcome, work: Callable[[TrialOutcome], TrialOutcome]) -> str:
     """Run a step of a trial and keep its outcome. What fails is written into it; only an interruption leaves, to be retried."""
-    from tendon.registry.outcomes import save_outcome
+    from tendon.runs.outcomes import save_outcome
 
     if outcome.status != "ok":
         log.warning("%s: skipped, %s of trial %s failed", step, outcome.failed_step, outcome.trial)
         return outcome.to_json()
     try:
-        with kept(run.run_uri, step, outcome.trial, soft=True):
+        with recording_failures(run.run_uri, step, outcome.trial, soft=True):
             outcome = work(outcome)
     except Interrupted:
         raise
@@ -497,7 +503,7 @@ def _in_run(step: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
     def around(function: Callable[..., R]) -> Callable[..., R]:
         @functools.wraps(function)
         def wrapped(*, run_uri: str, **given: Any) -> R:
-            with kept(run_uri, step):
+            with recording_failures(run_uri, step):
                 return function(run_uri=run_uri, **given)
 
         return wrapped
@@ -521,7 +527,7 @@ class SelectionResult:
 def select(*, run_uri: str) -> SelectionResult:
     """Rank the trials on the selection seeds, as the store has their outcomes; dead trials come last, with what killed them."""
     from tendon.evaluate.confidence import rank_trials
-    from tendon.registry.outcomes import load_outcomes
+    from tendon.runs.outcomes import load_outcomes
 
     run = load_plan(run_uri)
     known = load_outcomes(run)
@@ -630,9 +636,10 @@ class ConclusionResult:
 @_in_run("conclude")
 def conclude(*, run_uri: str, job_id: str = "") -> ConclusionResult:
     """Select, confirm, report and promote, then the mark that the run ended well; or the mark that trials are left for the next run."""
-    from tendon.registry.conclusion import mark_concluded, mark_part
-    from tendon.registry.outcomes import has_ended, load_outcomes
-    from tendon.report.ended import describe_part
+    from tendon.registry.standing import champion_now
+    from tendon.report.failure_page import describe_part
+    from tendon.runs.conclusion import mark_concluded, mark_part
+    from tendon.runs.outcomes import has_ended, load_outcomes
 
     run = load_plan(run_uri)
     known = load_outcomes(run)
@@ -645,7 +652,10 @@ def conclude(*, run_uri: str, job_id: str = "") -> ConclusionResult:
     confirmed = confirm(run_uri=run_uri)
     page = report(run_uri=run_uri)
     promotion = promote(run_uri=run_uri)
-    mark_concluded(run, job_id, winner=winner, verdict=confirmed.verdict, promoted=promotion.promoted)
+    champion = champion_now(run)
+    mark_concluded(
+        run, job_id, winner=winner, verdict=confirmed.verdict, promoted=promotion.promoted, champion=champion
+    )
     return ConclusionResult(confirmed.metrics, confirmed.verdict, page.html, winner, promotion.promoted)
 
 
@@ -678,10 +688,10 @@ def finish(
 
     ``state`` and ``error`` are the engine's words: logged and shown, never believed.
     """
-    from tendon.registry.endings import find_end, remember_end, unreadable
-    from tendon.registry.jobs import job_folder
-    from tendon.registry.notice import notify, run_link
-    from tendon.report.ended import describe_end, keep_page
+    from tendon.report.failure_page import describe_end, keep_page
+    from tendon.runs.endings import find_end, remember_end, unreadable
+    from tendon.runs.jobs import job_folder
+    from tendon.runs.webhook import notify, run_link
 
     store_uri = store_uri or store_beside(artifact_uri)
     folder = job_folder(store_uri, job_id)
@@ -709,7 +719,7 @@ def finish(
 
 def unfinished_jobs(store_uri: str) -> list[UnfinishedJob]:
     """Jobs of this store that left no end: they still run, or were killed together with their exit task."""
-    from tendon.registry.jobs import unfinished_jobs as find_unfinished
+    from tendon.runs.jobs import unfinished_jobs as find_unfinished
 
     return find_unfinished(store_uri)
 
@@ -735,13 +745,13 @@ def evaluate_bundle(
 ) -> BundleEvaluation:
     """Roll an existing bundle out on confirmation seeds, and say whether it is better than another on the same seeds."""
     from tendon.config.digest import digest
-    from tendon.registry.jobs import job_folder
-    from tendon.report.ended import describe_measurement
+    from tendon.report.failure_page import describe_measurement
+    from tendon.runs.jobs import job_folder
 
     run_id = digest("measure", bundle_uri, baseline_uri)  # decides the seeds
     tables = {}
     folder = job_folder(store_uri or store_beside(artifact_uri), job_id) if job_id else ""
-    with kept(folder, "evaluate_bundle"):
+    with recording_failures(folder, "evaluate_bundle"):
         for role, uri in (("winner", bundle_uri), ("champion", baseline_uri)):
             if uri:
                 table_uri = join(store_uri, "evaluations", digest(uri)) if store_uri else ""

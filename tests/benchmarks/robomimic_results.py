@@ -92,15 +92,15 @@ def ours(tree: dict[str, Any], dataset_uri: str) -> tuple[Any, float, float]:
     from tendon.config.compose import compose
     from tendon.config.foreign.robomimic import translate
     from tendon.data.stats import DatasetStats
-    from tendon.train.engine import Engine
-    from tendon.train.feed import open_feeds, to_tensors
+    from tendon.train.loop.data_feeds import open_data_feeds, to_tensors
+    from tendon.train.loop.engine import Engine
 
     torch.set_num_threads(1)
     config = compose([*translate(tree).overrides, f"data.uri='{dataset_uri}'", "env=lift", "training.num_threads=1"])
     stats = DatasetStats.from_json(json.dumps(steps.stats(dataset_uri=dataset_uri, split=config.data.split).stats))
     engine = Engine(config, stats.features)
     engine.steps_per_epoch = STEPS_PER_EPOCH
-    feeds = open_feeds(dataset_uri, config, engine.policy.window)
+    feeds = open_data_feeds(dataset_uri, config, engine.policy.window)
     seconds, losses = [], []
     for first in range(0, config.training.offline_steps, STEPS_PER_EPOCH):
         began = time.process_time()

@@ -33,7 +33,7 @@ OPTIONS: dict[str, Any] = {
 def ended(uri: Path, steps: int = STEPS) -> tuple[dict[str, str], list[dict[str, Any]]]:
     """Digests of the final checkpoint's files, and the metrics without clocks."""
     from tendon.storage import open_store
-    from tendon.train.checkpoint import digests
+    from tendon.train.state.checkpoint import digests
 
     files = digests(open_store(str(uri / f"checkpoints/{steps:06d}")))
     lines = [json.loads(line) for line in (uri / "metrics.jsonl").read_text().splitlines()]

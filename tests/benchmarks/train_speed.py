@@ -44,11 +44,11 @@ def bare_steps(config: Any, uri: str, stats: Any) -> Iterator[None]:
     import torch
 
     from tendon.policies.registry import make_policy
-    from tendon.train.engine import select_features
-    from tendon.train.feed import open_feeds
+    from tendon.train.loop.data_feeds import open_data_feeds
+    from tendon.train.loop.engine import select_features
 
     policy = make_policy(config.policy, select_features(config, stats.features), stats.features)
-    batches = open_feeds(uri, config, policy.window).train
+    batches = open_data_feeds(uri, config, policy.window).train
     optimizer = torch.optim.Adam(policy.parameters(), lr=config.training.lr, fused=True)
     keys = (*policy.window.observation_keys, policy.window.action_key)
     while True:
@@ -61,8 +61,8 @@ def bare_steps(config: Any, uri: str, stats: Any) -> Iterator[None]:
 
 def step_by_step(config: Any, uri: str, stats: Any) -> tuple[list[float], list[float]]:
     """CPU seconds of each of our steps and of a bare step right behind it: what disturbs one disturbs the other."""
-    from tendon.train.callbacks import Callback
-    from tendon.train.loop import train
+    from tendon.train.loop.training import train
+    from tendon.train.watch.callbacks import Callback
 
     ours, bare, steps = list[float](), list[float](), bare_steps(config, uri, stats)
 
@@ -84,8 +84,8 @@ def step_by_step(config: Any, uri: str, stats: Any) -> tuple[list[float], list[f
 
 def our_loop(config: Any, uri: str, stats: Any, warm_up: int = WARM_UP, steps: int = STEPS) -> float:
     """CPU seconds per step of ``train``."""
-    from tendon.train.callbacks import Callback
-    from tendon.train.loop import train
+    from tendon.train.loop.training import train
+    from tendon.train.watch.callbacks import Callback
 
     class Clock(Callback):
         began = ended = 0.0

@@ -182,7 +182,7 @@ import json, os, runpy, socket, sys, traceback, warnings
 import boto3, torch
 import kfp.dsl.executor
 from kfp.dsl.types import artifact_types
-import tendon.evaluate.rollout, tendon.export.bundle, tendon.report.gather, tendon.report.page, tendon.steps, tendon.train.loop
+import tendon.evaluate.rollout, tendon.export.bundle, tendon.report.gather, tendon.report.page, tendon.steps, tendon.train.loop.training
 artifact_types._S3_LOCAL_MOUNT_PREFIX = os.environ["LAUNCHER_ROOT"] + "/s3/"
 
 def work(request):

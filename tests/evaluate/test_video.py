@@ -3,7 +3,7 @@ import io
 import numpy as np
 import pytest
 
-from tendon.evaluate.video import encode_mp4
+from tendon.evaluate.video import encode_clip
 
 
 def frames(count, height, width):
@@ -15,7 +15,7 @@ def frames(count, height, width):
 
 def test_a_browser_can_play_it():
     av = pytest.importorskip("av")
-    data = encode_mp4(frames(30, 65, 97), fps=12.5)
+    data = encode_clip(frames(30, 65, 97), fps=12.5)
     assert data.index(b"moov") < data.index(b"mdat")  # faststart
     with av.open(io.BytesIO(data)) as container:
         stream = container.streams.video[0]
@@ -31,10 +31,10 @@ def test_a_browser_can_play_it():
 
 def test_the_same_frames_give_the_same_bytes():
     pytest.importorskip("av")
-    assert encode_mp4(frames(5, 32, 32), fps=10) == encode_mp4(frames(5, 32, 32), fps=10)
+    assert encode_clip(frames(5, 32, 32), fps=10) == encode_clip(frames(5, 32, 32), fps=10)
 
 
 def test_no_frames_is_an_error():
     pytest.importorskip("av")
     with pytest.raises(ValueError, match="frame"):
-        encode_mp4([], fps=10)
+        encode_clip([], fps=10)

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from pipelines.resources import PARALLEL_TRIALS, UI_ENDPOINT
-from tendon.registry.sizing import MIDDLE, SMALL
+from tendon.runs.sizing import MIDDLE, SMALL
 from tests.k8s.rendering import FOLDERS, K8S, OVERLAYS, PARTS, by_kubectl, by_rules, kubectl, load, of_kind, rendered
 
 OTHERS = ("robots", "team-a")

@@ -110,7 +110,7 @@ def table(spec, limit):
 
 
 def main():
-    from tendon.registry.limits import MOST_GROUPS
+    from tendon.runs.limits import MOST_GROUPS
 
     spec = next(yaml.safe_load_all((COMPILED / "policy_pipeline.yaml").read_text(encoding="utf-8")))
     for what, pods, seconds, kilobytes in table(spec, MOST_GROUPS):

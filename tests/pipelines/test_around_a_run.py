@@ -15,12 +15,12 @@ from tendon.evaluate.table import Evaluation
 from tendon.registry import confirmation, promotion
 from tendon.registry.champion import read_champion
 from tendon.registry.gate import Contender, decide
-from tendon.registry.notice import WEBHOOK
-from tendon.registry.plan import load_plan
-from tendon.registry.planner import MOST_PER_POD
+from tendon.runs.plan import load_plan
+from tendon.runs.planner import MOST_PER_POD
+from tendon.runs.webhook import WEBHOOK
 from tendon.storage import join, open_store
 from tests.conftest import make_lift_like_hdf5
-from tests.registry.test_endings import end_well
+from tests.runs.test_endings import end_well
 
 GIVEN = {"dataset_name": "demos", "champion": "best"}
 

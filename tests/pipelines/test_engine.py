@@ -11,7 +11,7 @@ from kfp.local.orchestrator import enhanced_dag_orchestrator, task_executor
 
 from tendon.errors import MissingDependency
 from tendon.runner import StepEvent, default_arguments, default_yaml
-from tendon.runner.engine import TARGETS, Task, Watch, _silent_end, check_kfp, hooked, problems_in
+from tendon.runner.kfp_patches import TARGETS, Task, TaskMonitor, _silent_end, check_kfp, patched_kfp, problems_in
 from tendon.runner.local import kfp_home
 from tendon.runner.processes import Finished, Processes, _direct, forward
 from tendon.runner.progress import Console
@@ -43,7 +43,7 @@ def test_kfp_is_as_before_after_a_run_and_uncapped_within(tmp_path):
         subprocess_task_handler.run_local_subprocess,
         logging_utils.indented_print,
     ]
-    with hooked(Watch([], lambda event: None, Processes()), 5, tmp_path / "log"):
+    with patched_kfp(TaskMonitor([], lambda event: None, Processes()), 5, tmp_path / "log"):
         assert enhanced_dag_orchestrator.ParallelExecutor(4).conservative_max == 5
         assert task_executor.execute_single_task is not before[0]
     assert before == [

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from pipelines.engine_size import MOST_KB, RunShape, kilobytes_of, pods_of, run_shape
-from tendon.registry.limits import MOST_GROUPS
+from tendon.runs.limits import MOST_GROUPS
 from tests.pipelines import simulated_engine
 from tests.pipelines.simulated_engine import COMPILED, SimulatedRun, table
 

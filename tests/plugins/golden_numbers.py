@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -93,22 +92,16 @@ def statistics() -> Numbers:
 
 def batches() -> Numbers:
     """Of the loader: which rows come, and their values."""
-    from tendon.policies.windows import Window
-    from tendon.train.feed import open_feeds
-    from tendon.train.ranks import ALONE
+    from tendon.loader import Loader
 
-    config = compose(["data.uri=x", "env=lift", "training.batch_size=4", "training.offline_steps=9"])
-    config = replace(config, device="cpu")
-    window = Window(("observation.object", "observation.robot0_eef_pos"), "action", (-1, 0), (0, 1, 2), 1)
+    deltas = {"observation.object": (-1, 0), "observation.robot0_eef_pos": (0,), "action": (0, 1, 2)}
     numbers: Numbers = []
     with TemporaryDirectory() as folder:
-        dataset = _dataset(Path(folder))
-        feeds = open_feeds(dataset.uri, config, window, ALONE)
-        for _ in range(4):
-            batch = feeds.next(config)
+        loader = Loader(_dataset(Path(folder)), "train", deltas, 4, 1000)
+        for batch in (next(loader) for _ in range(4)):
             numbers += [float(np.sum(batch["episode_index"] * [1, 10, 100, 1000])), float(batch["action"].sum())]
             numbers.append(float(np.asarray(batch["observation.object"], np.float64).sum()))
-        feeds.train.close()
+        loader.close()
     return numbers
 
 

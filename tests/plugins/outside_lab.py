@@ -118,7 +118,7 @@ def write(dataset, target, progress):
 CALLBACK = '''
 """Counts the updates of a trial."""
 
-from tendon.train.callbacks import Callback
+from tendon.train.watch.callbacks import Callback
 
 
 class Counter(Callback):

@@ -24,7 +24,7 @@ import json, sys
 from tendon.config.compose import compose
 from tendon.evaluate.demo_uri import parse_demo
 from tendon.evaluate.table import question_digest
-from tendon.registry.planner import make_plan, run_key
+from tendon.runs.planner import make_plan, run_key
 
 def config(*overrides):
     return compose(["data.uri=s3://b/datasets/d/0123456789abcdef", *overrides])

@@ -163,7 +163,7 @@ def test_two_packages_with_one_name_are_an_error_that_names_both(group: str, tmp
         "simulators": "from tendon.evaluate.adapters import find_adapter; find_adapter('line')",
         "sources": "from tendon.data.sources import open_source; open_source('x.line.json')",
         "writers": "from tendon.data.writers import write_dataset; write_dataset(None, 'x', 'line')",
-        "callbacks": "from tendon.train.callbacks import make_callbacks; make_callbacks(['Counter'])",
+        "callbacks": "from tendon.train.watch.monitors import make_callbacks; make_callbacks(['Counter'])",
         "data_configs": "from tendon.data.sources.modality_configs import find_data_config as f; f('lab_arm', 'x')",
         "weights": "from tendon.weights.foreign import weight_format; weight_format('lab')",
     }[group]

@@ -18,7 +18,7 @@ from tests.conftest import make_lift_like_hdf5
 ROOT = Path(__file__).resolve().parents[2]
 RAN = "import pathlib; pathlib.Path(__file__).with_suffix('.ran').write_text('yes')\n"
 SIMULATOR = RAN + "from tendon_sim.adapters.reach import Adapter as Reach\n\n\nclass Adapter(Reach):\n    pass\n"
-CALLBACK = RAN + "from tendon.train import callbacks\n\n\nclass Callback(callbacks.Callback):\n    pass\n"
+CALLBACK = RAN + "from tendon.train.watch import callbacks\n\n\nclass Callback(callbacks.Callback):\n    pass\n"
 SWEEP = (
     RAN + "from tendon.config.generator import ConfigGenerator\n\n\ndef make_generator(config_file, script_file):\n"
     "    made = ConfigGenerator(config_file)\n"
@@ -111,7 +111,7 @@ def test_a_data_configuration_in_a_file(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_callback_is_refused_where_training_would_run_it(tmp_path: Path) -> None:
-    from tendon.train.callbacks import make_callbacks
+    from tendon.train.watch.monitors import make_callbacks
 
     file, sha256 = write(tmp_path / "watch.py", CALLBACK)
     with pytest.raises(ConfigError, match=f"--trust {sha256}"):
@@ -186,9 +186,10 @@ def test_a_trusted_simulator_does_not_run_what_lies_beside_it(tmp_path: Path) ->
 
 def test_what_is_trusted_is_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the command that repeats a step by hand, and to a TrainJob's."""
+    from tendon.report.reproduce import commands
+
     from tendon import steps
-    from tendon.registry.plan import load_plan
-    from tendon.report.repeat import commands
+    from tendon.runs.plan import load_plan
 
     file, sha256 = write(tmp_path / "watch.py", CALLBACK)
     trust.allow(sha256)
@@ -201,6 +202,6 @@ def test_what_is_trusted_is_handed_on(tmp_path: Path, monkeypatch: pytest.Monkey
     assert f"--trust {sha256}" in lines["train/base"]
     assert "--trust" not in lines["stats"]
     jobs = []
-    monkeypatch.setattr("tendon.train.trainjob.run_job", jobs.append)  # what would be sent to Kubernetes
+    monkeypatch.setattr("tendon.train.distributed.trainjob.run_job", jobs.append)  # what would be sent to Kubernetes
     steps.train_trials_on_nodes(run_uri=planned.run_uri, trials=["base"], dataset_uri="d", image="i", nodes=2, gpus="0")
     assert jobs[0].command[-2:] == ("--trust", sha256)

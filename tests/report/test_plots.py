@@ -7,10 +7,11 @@ from urllib.parse import unquote
 
 import pytest
 
+from tendon.logs import duration
 from tendon.report.page import render
 from tendon.report.plots_data import _bins
 from tendon.report.plots_result import where_it_fails, which_trial_won
-from tendon.report.plots_training import duration, training_converged, what_it_cost
+from tendon.report.plots_training import training_converged, what_it_cost
 from tendon.report.summary import Curve, Ending, ReportInputs, Timing
 from tendon.report.svg import Scale, nice_ticks, short
 from tests.report import sample

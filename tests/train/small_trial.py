@@ -13,10 +13,10 @@ from tendon.config.schema import DataConfig, EnvConfig, TrainConfig
 from tendon.data.stats import DatasetStats, FeatureStats
 from tendon.policies.bc.config import BcConfig
 from tendon.policies.windows import Window
-from tendon.train.feed import Feeds
-from tendon.train.loop import train
-from tendon.train.ranks import ALONE, World
-from tendon.train.status import TrainResult
+from tendon.train.distributed.ranks import ALONE, World
+from tendon.train.loop.data_feeds import DataFeeds
+from tendon.train.loop.training import train
+from tendon.train.state.status import TrainResult
 
 SMALL = {
     "offline_steps": 40,
@@ -119,15 +119,15 @@ class OpenMemory:
     def __init__(self, before_batch: Callable[[int], None] = lambda k: None) -> None:
         self.before_batch = before_batch
 
-    def __call__(self, dataset_uri: str, config: TrainConfig, window: Window, world: World = ALONE) -> Feeds:
+    def __call__(self, dataset_uri: str, config: TrainConfig, window: Window, world: World = ALONE) -> DataFeeds:
         size = config.training.batch_size
         train, valid = MemoryLoader(1, size, world), MemoryLoader(2, size, world)
         train.before_batch = self.before_batch
         ids = {i: f"demo_{i}" for i in range(10)}
-        return Feeds(train, valid, size, config.training.valid_batches, ids, world=world)
+        return DataFeeds(train, valid, size, config.training.valid_batches, ids, world=world)
 
 
-def open_memory(dataset_uri: str, config: TrainConfig, window: Window, world: World) -> Feeds:
+def open_memory(dataset_uri: str, config: TrainConfig, window: Window, world: World) -> DataFeeds:
     """As OpenMemory, for processes that find it by name."""
     return OpenMemory()(dataset_uri, config, window, world)
 

@@ -11,8 +11,8 @@ import torch
 from tendon.config.compose import compose
 from tendon.policies.base import Batch, Memory, Policy, Window
 from tendon.policies.registry import make_policy
-from tendon.train.action_error import action_error
-from tendon.train.feed import Episode
+from tendon.train.loop.action_error import action_error
+from tendon.train.loop.data_feeds import Episode
 
 CPU = torch.device("cpu")
 FEATURES = {"observation.a_agent": 2, "observation.b_target": 3, "action": 2}

@@ -15,12 +15,12 @@ import pytest
 
 from tendon import steps
 from tendon.errors import DataError, Interrupted, MissingDependency, StorageError, TendonError
-from tendon.registry.outcome import TrialOutcome
-from tendon.registry.plan import load_plan
+from tendon.runs.outcomes import TrialOutcome
+from tendon.runs.plan import load_plan
 from tendon.storage import open_store
-from tendon.train import attempts
-from tendon.train.attempts import stops_forwarded, train_apart
-from tendon.train.memory_watch import MemoryWatch
+from tendon.train.distributed import attempts
+from tendon.train.distributed.attempts import forwarding_stops, train_in_child
+from tendon.train.watch.memory_watch import MemoryWatch
 from tests.train import trials_that_die
 from tests.train.small_trial import make_config
 
@@ -34,7 +34,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def tried(trial: Path, words: str, retries: int = 2, memory: MemoryWatch | None = None) -> Any:
-    return train_apart(make_config(), words, str(trial), trials_that_die.train, retries=retries, memory=memory)
+    return train_in_child(make_config(), words, str(trial), trials_that_die.train, retries=retries, memory=memory)
 
 
 def count_tries(trial: Path) -> int:
@@ -116,12 +116,12 @@ def step_process(trial: Path, words: str) -> subprocess.Popen[str]:
     code = (
         "import sys\n"
         "from tendon import errors\n"
-        "from tendon.train.attempts import stops_forwarded, train_apart\n"
-        "with errors.reported('train'), stops_forwarded():\n"
+        "from tendon.train.distributed.attempts import forwarding_stops, train_in_child\n"
+        "with errors.reported('train'), forwarding_stops():\n"
         "    from tendon.config.compose import compose\n"
         "    from tests.train import trials_that_die\n"
         "    config = compose(['experiment=reach_bc', 'data.uri=x'])\n"
-        f"    train_apart(config, {words!r}, {str(trial)!r}, trials_that_die.train, retries=2)\n"
+        f"    train_in_child(config, {words!r}, {str(trial)!r}, trials_that_die.train, retries=2)\n"
         "assert 'torch' not in sys.modules\n"
     )
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, cwd=ROOT)
@@ -180,7 +180,7 @@ def is_alive(pid: int) -> bool:
 
 
 def test_a_stop_that_comes_before_the_next_trial_begins_none(tmp_path: Path) -> None:
-    with stops_forwarded():
+    with forwarding_stops():
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(Interrupted):
             tried(tmp_path, "well")

@@ -24,14 +24,14 @@ from tendon.evaluate.demos import record_demos
 from tendon.evaluate.rollout import evaluate_policy
 from tendon.export.bundle import export_bundle, load_policy
 from tendon.policies.base import AUGMENT_NOISE, GOAL, Window
-from tendon.registry.planner import run_key
+from tendon.runs.planner import run_key
 from tendon.storage import join
-from tendon.train.callbacks import Callback
-from tendon.train.engine import Engine
-from tendon.train.feed import find_cameras, loader_deltas, open_feeds
-from tendon.train.loop import train
-from tendon.train.ranks import ALONE, World
-from tendon.train.status import TrainResult
+from tendon.train.distributed.ranks import ALONE, World
+from tendon.train.loop.data_feeds import find_cameras, loader_deltas, open_data_feeds
+from tendon.train.loop.engine import Engine
+from tendon.train.loop.training import train
+from tendon.train.state.status import TrainResult
+from tendon.train.watch.callbacks import Callback
 
 CAMERA, AGENT = "observation.images.top_image", "observation.agent_pos"
 SMALL = ("training.offline_steps=30", "training.log_freq=1", "training.save_freq=30", "training.valid_freq=15")
@@ -60,7 +60,7 @@ class Case:
         return Engine(config, self.stats.features, world, find_cameras(self.uri, config, self.stats.features))
 
     def batch(self, config: TrainConfig, engine: Engine, world: World = ALONE) -> dict[str, torch.Tensor]:
-        feeds = open_feeds(self.uri, config, engine.policy.window, world)
+        feeds = open_data_feeds(self.uri, config, engine.policy.window, world)
         return feeds.train_batch(feeds.next(config), 0, engine.policy, config.seed, engine.device)
 
 
@@ -153,7 +153,7 @@ def test_goals_are_the_last_step_of_the_episode(case: Case) -> None:
     goals = "env.goal=[agent_pos,target_pos,top_image]"
     config = case.config(goals, "env.observation=[agent_pos,top_image]", "policy.num_keypoints=0")
     engine = case.engine(config)
-    feeds = open_feeds(case.uri, config, engine.policy.window)
+    feeds = open_data_feeds(case.uri, config, engine.policy.window)
     arrays = feeds.next(config)
     batch = feeds.train_batch(arrays, 0, engine.policy, config.seed, engine.device)
     dataset = open_dataset(case.uri)

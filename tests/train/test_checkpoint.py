@@ -10,7 +10,7 @@ import pytest
 
 from tendon.errors import DataError, StorageError
 from tendon.storage import open_store
-from tendon.train.checkpoint import commit, complete, fetch, read_newest, step_name
+from tendon.train.state.checkpoint import commit, complete, fetch, read_newest, step_name
 from tests.train.small_trial import run
 
 
@@ -39,6 +39,7 @@ def test_layout(trial: Path, tmp_path: Path) -> None:
         "pretrained_model/stats.json",
         "training_state/loader_state.json",
         "training_state/optimizer_param_groups.json",
+        "training_state/optimizer_parameters.json",
         "training_state/optimizer_state.safetensors",
         "training_state/rng_state.safetensors",
         "training_state/scheduler_state.json",

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from tendon.errors import ConfigError
-from tendon.train.device import cpu_threads, pick_device
-from tendon.train.engine import Engine, select_features
-from tendon.train.feed import to_tensors
-from tendon.train.state import random_state, restore_random_state
+from tendon.train.loop.data_feeds import to_tensors
+from tendon.train.loop.device import cpu_threads, pick_device
+from tendon.train.loop.engine import Engine, select_features
+from tendon.train.state.snapshot import random_state, restore_random_state
 from tests.train.small_trial import MemoryLoader, make_config, make_stats, run
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from tendon.errors import ConfigError, Interrupted
-from tendon.train.engine import Engine
-from tendon.train.feed import to_tensors
-from tendon.train.loop import train
+from tendon.train.loop.data_feeds import to_tensors
+from tendon.train.loop.engine import Engine
+from tendon.train.loop.training import train
 from tests.train import hook_policies
 from tests.train.forked_ranks import run_ranks
 from tests.train.hook_policies import HookConfig
@@ -115,8 +115,8 @@ def test_shard_units_are_what_is_sharded(monkeypatch: pytest.MonkeyPatch) -> Non
     """The blocks of lists without a word of the policy; what it names when it says so."""
     import torch.distributed.fsdp as fsdp
 
-    from tendon.train.parallel import Loss, _shard
-    from tendon.train.ranks import ALONE
+    from tendon.train.distributed.parallel import Loss, _shard
+    from tendon.train.distributed.ranks import ALONE
 
     sharded: list[torch.nn.Module] = []
     monkeypatch.setattr(fsdp, "fully_shard", lambda module, **options: sharded.append(module))

@@ -14,12 +14,12 @@ from torch import nn
 
 from tendon.errors import ConfigError, DataError, Interrupted
 from tendon.policies.base import LossOutput
-from tendon.train import carry
-from tendon.train.ema import Ema, decay_at
-from tendon.train.engine import Engine
-from tendon.train.feed import to_tensors
-from tendon.train.objectives import weighed
-from tendon.train.schedule import learning_rate
+from tendon.train.loop import recurrent_state
+from tendon.train.loop.data_feeds import to_tensors
+from tendon.train.loop.ema import Ema, decay_at
+from tendon.train.loop.engine import Engine
+from tendon.train.loop.objectives import weighed
+from tendon.train.loop.schedule import learning_rate
 from tests.train.small_trial import MemoryLoader, make_config, make_stats, run
 from tests.train.test_resume import outcome
 
@@ -133,13 +133,13 @@ def test_what_one_schedule_key_undoes_is_refused() -> None:
 
 def test_carry_is_split_and_joined_along_the_batch() -> None:
     memory = {"h": torch.arange(8.0).view(8, 1), "c": [torch.arange(8), (torch.ones(8, 2),)]}
-    parts = carry.split(memory, 4)
+    parts = recurrent_state.split(memory, 4)
     assert parts[1]["h"].tolist() == [[2.0], [3.0]]
-    tensors, form = carry.to_tensors(carry.joined(parts))
-    again = carry.from_tensors(tensors, form)
+    tensors, form = recurrent_state.to_tensors(recurrent_state.join(parts))
+    again = recurrent_state.from_tensors(tensors, form)
     assert torch.equal(again["h"], memory["h"])
     assert torch.equal(again["c"][1][0], memory["c"][1][0])
-    assert carry.split(None, 2) == [None, None]
+    assert recurrent_state.split(None, 2) == [None, None]
 
 
 def test_carry_reaches_the_next_batch_and_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file
 
 from tendon.storage import open_store
-from tendon.train.checkpoint import complete
-from tendon.train.loop import train
-from tendon.train.pulse import STAGES, Beat, furthest_behind
-from tendon.train.status import find_finished
+from tendon.train.loop.training import train
+from tendon.train.state.checkpoint import complete
+from tendon.train.state.status import find_finished
+from tendon.train.watch.heartbeat import STAGES, Beat, furthest_behind
 from tests.train.forked_ranks import run_ranks
 from tests.train.small_trial import make_config, make_stats, open_memory, run
 from tests.train.test_resume import outcome

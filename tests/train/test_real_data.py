@@ -22,10 +22,10 @@ from tendon.errors import ConfigError, Interrupted
 from tendon.export.bundle import export_bundle, load_policy
 from tendon.policies.base import Window
 from tendon.storage import join
-from tendon.train.feed import Feeds, open_feeds
-from tendon.train.loop import train
-from tendon.train.ranks import World
-from tendon.train.status import TrainResult
+from tendon.train.distributed.ranks import World
+from tendon.train.loop.data_feeds import DataFeeds, open_data_feeds
+from tendon.train.loop.training import train
+from tendon.train.state.status import TrainResult
 
 
 class Case:
@@ -43,7 +43,7 @@ class Case:
         net = ["policy.hidden_dims=[32]", "training.batch_size=16", "training.num_threads=1", "training.lr=3e-3"]
         return compose(["env=lift", f"data.uri={self.uri}", "device=cpu", *small, *net, *overrides])
 
-    def train(self, name: str, *overrides: str, open_data: Any = open_feeds) -> TrainResult:
+    def train(self, name: str, *overrides: str, open_data: Any = open_data_feeds) -> TrainResult:
         return train(self.config(*overrides), self.uri, self.stats, str(self.folder / name), open_data=open_data)
 
 
@@ -81,8 +81,8 @@ def test_a_resumed_run_equals_the_whole_one(case: Case) -> None:
     whole = case.train("whole")
 
     def stop_at(k: int) -> Any:
-        def open_data(dataset_uri: str, config: TrainConfig, window: Window, world: World) -> Feeds:
-            feeds = open_feeds(dataset_uri, config, window, world)
+        def open_data(dataset_uri: str, config: TrainConfig, window: Window, world: World) -> DataFeeds:
+            feeds = open_data_feeds(dataset_uri, config, window, world)
             next_batch = type(feeds.train).__next__
 
             class Stopping(type(feeds.train)):  # type: ignore[misc]
@@ -108,7 +108,7 @@ def test_a_resumed_run_equals_the_whole_one(case: Case) -> None:
 
 def test_feeds_of_a_real_dataset(case: Case) -> None:
     window = Window(("observation.object",), "action", (0,), (0,), 1)
-    feeds = open_feeds(case.uri, case.config("training.valid_batches=99"), window)
+    feeds = open_data_feeds(case.uri, case.config("training.valid_batches=99"), window)
     assert feeds.train.num_episodes == 5
     assert feeds.valid is not None
     assert feeds.num_valid_batches == feeds.valid.num_windows // 16
@@ -116,9 +116,9 @@ def test_feeds_of_a_real_dataset(case: Case) -> None:
     seen = feeds.train.batch(0)
     assert seen["observation.object"].shape == (16, 1, 10)
     assert {int(i) for i in seen["episode_index"]} <= set(feeds.episode_ids)
-    without = open_feeds(case.uri, case.config("data.skip_episodes=[demo_5]"), window)
+    without = open_data_feeds(case.uri, case.config("data.skip_episodes=[demo_5]"), window)
     assert without.valid is None
-    small = open_feeds(case.uri, case.config("training.batch_size=1000"), window)
+    small = open_data_feeds(case.uri, case.config("training.batch_size=1000"), window)
     assert small.valid is not None
     assert small.num_valid_batches == 1
     assert len(small.valid.batch(0)["action"]) == small.valid.num_windows
@@ -127,8 +127,8 @@ def test_feeds_of_a_real_dataset(case: Case) -> None:
 def test_rows_walk_through_episodes_for_a_policy_that_carries(case: Case) -> None:
     window = Window(("observation.object",), "action", (0, 1, 2), (0, 1, 2), 1, carries=True)
     config = case.config("training.batch_size=4")
-    whole = open_feeds(case.uri, config, window).train
-    halves = [open_feeds(case.uri, config, window, World(rank, 2)).train for rank in range(2)]
+    whole = open_data_feeds(case.uri, config, window).train
+    halves = [open_data_feeds(case.uri, config, window, World(rank, 2)).train for rank in range(2)]
     before: dict[str, np.ndarray] | None = None
     for _ in range(12):
         seen = next(whole)

@@ -14,8 +14,8 @@ import pytest
 
 from tendon.errors import ConfigError, Interrupted
 from tendon.storage import open_store
-from tendon.train.checkpoint import complete, digests
-from tendon.train.status import find_finished
+from tendon.train.state.checkpoint import complete, digests
+from tendon.train.state.status import find_finished
 from tests.train.killed_trial import start_trial
 from tests.train.small_trial import run
 
@@ -137,5 +137,5 @@ def test_s3_trial_resumes(s3_uri: str, uninterrupted: Any) -> None:
 
 
 def test_status_needs_no_torch() -> None:
-    code = "import sys, tendon.train.status, tendon.export.bundle; sys.exit('torch' in sys.modules)"
+    code = "import sys, tendon.train.state.status, tendon.export.bundle; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": str(ROOT / "src")})

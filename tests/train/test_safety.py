@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from tendon.errors import ConfigError, Interrupted, StorageError
-from tendon.train import estimate
-from tendon.train.engine import Engine
-from tendon.train.pulse import HEARTBEAT
-from tendon.train.rehearse import rehearse
+from tendon.train.loop import resource_estimate
+from tendon.train.loop.dry_run import dry_run
+from tendon.train.loop.engine import Engine
+from tendon.train.watch.heartbeat import HEARTBEAT
 from tests.train.small_trial import MemoryLoader, OpenMemory, make_config, make_stats, run
 
 
@@ -28,7 +28,7 @@ def lines_of(uri: Path) -> list[dict[str, Any]]:
 def test_a_policy_that_cannot_fit_is_refused_before_the_first_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(estimate, "device_memory", lambda device: 1000)
+    monkeypatch.setattr(resource_estimate, "device_memory", lambda device: 1000)
     with pytest.raises(ConfigError, match="does not fit into the memory") as caught:
         run(tmp_path)
     assert "training.sharding=fsdp" in caught.value.problems[0].fix
@@ -45,14 +45,14 @@ def test_what_a_policy_takes() -> None:
     engine = Engine(make_config(ema={"enable": True}, keep_checkpoints=3, save={"epochs": (2,)}), make_stats().features)
     weights = sum(4 * p.numel() for p in engine.policy.parameters())
     held = sum(t.numel() * t.element_size() for t in engine.policy.state_dict().values())
-    need = estimate.needs(engine)
+    need = resource_estimate.estimate(engine)
     assert need.device_bytes == held + weights * (1 + 2) + weights
     assert need.checkpoint_bytes == held + weights * 2 + weights
     assert need.num_kept == 4
 
 
 def test_a_rehearsal_keeps_nothing(tmp_path: Path) -> None:
-    seen = rehearse(make_config(), "memory", make_stats(), str(tmp_path / "trial"), open_data=OpenMemory())
+    seen = dry_run(make_config(), "memory", make_stats(), str(tmp_path / "trial"), open_data=OpenMemory())
     assert {"loss", "grad_norm", "valid_loss"} <= set(seen.numbers)
     assert seen.total_s == pytest.approx(seen.step_s * 40)
     written = Path(run(tmp_path / "beside").checkpoint_uri)

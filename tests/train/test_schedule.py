@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tendon.train.schedule import factor, learning_rate
+from tendon.train.loop.schedule import factor, learning_rate
 from tests.train.small_trial import make_config
 
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from tendon.errors import ConfigError, Interrupted, MissingDependency
-from tendon.train.callbacks import make_callbacks
-from tendon.train.schedule import learning_rate
+from tendon.train.loop.schedule import learning_rate
+from tendon.train.watch.monitors import make_callbacks
 from tendon.trust import VARIABLE, sha256_of
 from tests.train.small_trial import make_config, run
 
@@ -118,7 +118,7 @@ def test_the_seeds_monitors(tmp_path: Path) -> None:
 
 
 OWN = """
-from tendon.train import callbacks
+from tendon.train.watch import callbacks
 
 class Callback(callbacks.Callback):
     def __init__(self): self.seen = []
@@ -158,9 +158,9 @@ def test_a_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.M
 def test_a_validation_loss_that_is_no_number_is_not_written_as_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from tendon.train.engine import Engine
+    from tendon.train.loop.engine import Engine
 
-    monkeypatch.setattr(Engine, "validate", lambda self, batches: {"loss": float("nan")})
+    monkeypatch.setattr(Engine, "validate", lambda self, batches, step: {"loss": float("nan")})
     with caplog.at_level(logging.WARNING, logger="tendon"):
         result = run(tmp_path, valid_episodes=0)
     assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()

@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from tendon.errors import ConfigError, Interrupted, StorageError, TendonError
-from tendon.train import trainjob
-from tendon.train.trainjob import GROUP, ClusterApi, JobSpec, run_job
+from tendon.train.distributed import trainjob
+from tendon.train.distributed.trainjob import GROUP, ClusterApi, JobSpec, run_job
 
 SPEC = JobSpec("tendon-k0", "image:1", ("train", "--run-uri", "s3://b/r", "--trial", "t0"), 2, "8", queue="robots")
 

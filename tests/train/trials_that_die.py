@@ -10,16 +10,16 @@ from typing import Any
 
 from tendon.config.schema import TrainConfig
 from tendon.errors import DataError, Interrupted, MissingDependency, StorageError
-from tendon.train.interrupt import Interrupts
-from tendon.train.status import TrainResult
+from tendon.train.distributed.interrupts import Interrupts
+from tendon.train.state.status import TrainResult
 
 
 def finish(trial_uri: str) -> None:
     """What a finished training leaves."""
     from tendon.storage import open_store
     from tendon.storage.trees import put_tree
-    from tendon.train.checkpoint import WEIGHTS, digests
-    from tendon.train.status import write_finished
+    from tendon.train.state.checkpoint import WEIGHTS, digests
+    from tendon.train.state.status import write_finished
 
     folder = Path(trial_uri, "made")
     (folder / WEIGHTS).parent.mkdir(parents=True, exist_ok=True)

@@ -14,8 +14,10 @@ from tendon.storage import join
 from tendon.weights.kept import fetch_weights, weights_uri
 from tendon.weights.load import INDEX, read_tensors, write_sharded
 from tendon.weights.spec import WeightSpec, content_sha256
+from tests.train.forked_ranks import run_ranks
 from tests.train.hook_policies import HookConfig
 from tests.train.small_trial import run
+from tests.train.test_resume import outcome
 from tests.weights.base_policy import base_module, on_base, save_base
 
 
@@ -146,3 +148,15 @@ def test_a_spec_without_hash_or_commit_is_a_conflict() -> None:
     whats = [conflict.what for conflict in WeightSpec("hf://a/b", "no").conflicts("policy.base")]
     assert whats == ["hf://a/b has no sha256", "hf://a/b has no revision"]
     assert HookConfig("bc").base_weights() == {}
+
+
+@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
+def test_several_processes_stand_on_one_base(tmp_path: Path, sharding: str) -> None:
+    config = on_base(save_base(tmp_path / "published.safetensors"))
+    run(tmp_path / "store/trials/one", policy=config)
+    assert run_ranks(tmp_path / "other/trials/two", policy=config, sharding=sharding) == [0, 0]
+    one, two = (outcome(tmp_path / name)[1][-1] for name in ("store/trials/one", "other/trials/two"))
+    key = next(name for name in one if name.endswith("loss"))
+    assert two[key] == pytest.approx(one[key], rel=1e-4)
+    saved = load_file(tmp_path / "other/trials/two/checkpoints/000040/pretrained_model/model.safetensors")
+    assert set(saved) == {"first.weight", "first.bias", "second.weight", "second.bias"}

@@ -18,7 +18,7 @@ from tendon.errors import ConfigError, DataError, MissingDependency
 from tendon.export.bundle import bundle_digest, export_bundle, find_bundle, load_policy
 from tendon.export.parity import compare, fixed_inputs
 from tendon.storage import open_store
-from tendon.train.checkpoint import complete
+from tendon.train.state.checkpoint import complete
 from tendon.weights.lora import Lora, add_lora, merged_state, without_adapters
 from tests.train.killed_trial import start_trial
 from tests.train.small_trial import run

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tendon.config.compose import compose
 from tendon.errors import ConfigError, Interrupted
 from tendon.export.bundle import export_bundle, load_policy
-from tendon.train.engine import Engine
+from tendon.train.loop.engine import Engine
 from tests.train.small_trial import make_config, make_stats, run
 from tests.train.test_resume import outcome
 

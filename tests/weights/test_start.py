@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from tendon.config.compose import compose
 from tendon.errors import ConfigError
-from tendon.train.checkpoint import named_step
-from tendon.train.engine import Engine
-from tendon.train.start import start_from_weights
+from tendon.train.loop.engine import Engine
+from tendon.train.state.checkpoint import named_step
+from tendon.train.state.start import start_from_weights
 from tests.policies.test_robomimic_golden import GOLDEN, content_of
 from tests.train.hook_policies import HookConfig
 from tests.train.small_trial import feature_stats, make_config, make_stats, run
@@ -198,7 +198,7 @@ def test_both_beginnings_are_a_conflict() -> None:
 
 
 def test_keys_see_the_content_and_defaults_leave_them_alone(whole: Path, tmp_path: Path) -> None:
-    from tendon.registry.planner import pinned, run_key
+    from tendon.runs.planner import pinned, run_key
 
     config = compose(["data.uri=x"])
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tendon.config.aliases import translated
-from tendon.config.keys import COMMAND_LINE, nearest
+from tendon.config.keys import COMMAND_LINE
 from tendon.config.override_text import quote, shown
 from tendon.config.overrides import Change, apply, parse_overrides
 from tendon.config.places import Places
@@ -22,7 +22,7 @@ from tendon.config.schema import TrainConfig
 from tendon.config.tree import ROOT, Composed, choose, compose_tree, search_path
 from tendon.config.typed import from_dict, read_tree, to_dict
 from tendon.config.yaml_text import dump_yaml, read_yaml
-from tendon.errors import ConfigError, Problem
+from tendon.errors import ConfigError, Problem, nearest
 
 __all__ = ["compose", "describe", "from_dict", "to_dict", "to_yaml"]
 

@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any, overload
 
 from tendon.config.foreign.robomimic import read_json, translate
-from tendon.config.keys import nearest
 from tendon.config.override_text import quote
 from tendon.config.sweep import Budget, Parameter, chosen_points, expand, parse_sweep
-from tendon.errors import ConfigError, Problem
+from tendon.errors import ConfigError, Problem, nearest
 
 COMMAND = "python train.py"
 # One dataset, one task, one yardstick per run; its trials are rolled out by a step of their own.

@@ -5,15 +5,14 @@ Used by overrides.py (before a value is set), typed.py (while a tree is read) an
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from tendon.config.policies import policy_configs
 from tendon.config.schema import Must, PolicyConfig, TrainConfig
-from tendon.errors import Problem
+from tendon.errors import Problem, nearest
 
 COMMAND_LINE = "command line"
 
@@ -91,12 +90,6 @@ def _keys(section: type, policy: type[PolicyConfig], prefix: str) -> Iterator[st
             yield from _keys(inner, policy, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"
-
-
-def nearest(word: str, options: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The option that is spelled most like the word."""
-    found = difflib.get_close_matches(word.lower(), list(options), n=1, cutoff=cutoff)
-    return found[0] if found else None
 
 
 def nearest_keys(key: str, policy: str | None) -> list[str]:

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from tendon.config.keys import hint_of, nearest, plain
+from tendon.config.keys import hint_of, plain
 from tendon.config.override_text import is_word, quote
 from tendon.config.policies import deciding_keys
 from tendon.config.yaml_text import read_yaml
-from tendon.errors import ConfigError, Problem
+from tendon.errors import ConfigError, Problem, nearest
 
 MAX_TRIALS = 150
 MAX_NAME = 200

@@ -15,12 +15,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tendon.config.keys import COMMAND_LINE, nearest
+from tendon.config.keys import COMMAND_LINE
 from tendon.config.override_text import quote
 from tendon.config.overrides import Change
 from tendon.config.places import Places
 from tendon.config.yaml_text import YamlFile, read_yaml
-from tendon.errors import ConfigError, Problem
+from tendon.errors import ConfigError, Problem, nearest
 from tendon.plugins import config_folders
 
 CONF = Path(__file__).resolve().parent.parent / "conf"

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
-from tendon.config.keys import fields_of, is_free, is_section, musts, nearest, plain, unknown_key
+from tendon.config.keys import fields_of, is_free, is_section, musts, plain, unknown_key
 from tendon.config.override_text import quote, shown
 from tendon.config.places import Places
 from tendon.config.policies import policy_configs
 from tendon.config.schema import PolicyConfig, Section, TrainConfig
-from tendon.errors import ConfigError, Problem
+from tendon.errors import ConfigError, Problem, nearest
 
 MISSING = "???"
 _BAD: Any = object()

@@ -6,7 +6,6 @@ loader and the report.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,7 @@ from tendon.data.index import PLACE, IndexTable
 from tendon.data.manifest import Manifest, load_manifest
 from tendon.data.rows import EpisodeRow, Rows
 from tendon.data.tario import CHUNK_KEYS, EXTRA, LOWDIM, MP4, RAW, chunk_member, crc32c, npy_rows
-from tendon.errors import ConfigError, DataError, Problem
+from tendon.errors import ConfigError, DataError, Problem, nearest
 from tendon.storage import Store, join, open_store
 from tendon.storage.local import LocalStore
 from tendon.storage.trees import download, file_sha256
@@ -245,13 +244,13 @@ class Dataset:
             *(("episode", each, ids) for each in skip_episodes),
         ]:
             if name not in known:
-                near = difflib.get_close_matches(name, sorted(known), 1, 0.4)
+                near = nearest(name, sorted(known), 0.4)
                 some = ", ".join(sorted(known)[:8])
                 raise ConfigError(
                     f"the dataset has no {kind} named {name}",
                     where=self.uri,
                     why=f"it has {some}{' ...' if len(known) > 8 else ''}",
-                    fix=f"write {near[0]}" if near else f"choose one of them ({ALL} is every episode)",
+                    fix=f"write {near}" if near else f"choose one of them ({ALL} is every episode)",
                 )
 
 

@@ -5,7 +5,6 @@ A pure function of the source's description and the options; shard n is a pure f
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +17,7 @@ from tendon.data.episode import Schema
 from tendon.data.images import planned_cameras
 from tendon.data.manifest import FORMAT_VERSION, digest_of
 from tendon.data.sources.source import EpisodeInfo, SourceInfo
-from tendon.errors import ConfigError, DataError
+from tendon.errors import ConfigError, DataError, nearest
 from tendon.storage import join
 
 MB = 1 << 20
@@ -145,12 +144,12 @@ def _check_skips(info: SourceInfo, options: ConversionOptions) -> None:
     ids = [each.episode_id for each in info.episodes]
     unknown = sorted(set(options.skip_episodes) - set(ids))
     if unknown:
-        near = difflib.get_close_matches(unknown[0], ids, 1, 0.5)
+        near = nearest(unknown[0], ids, 0.5)
         raise ConfigError(
             f"data.skip_episodes names {unknown[0]}, which does not exist",
             where=info.uri,
             why=f"it has {len(ids)} demonstrations, {ids[0] if ids else 'none'} to {ids[-1] if ids else 'none'}",
-            fix=f"write {near[0]}" if near else "remove it from the list",
+            fix=f"write {near}" if near else "remove it from the list",
         )
 
 

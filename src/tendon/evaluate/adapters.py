@@ -7,7 +7,6 @@ and those who name what a simulator made.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 from tendon.config.digest import digest
 from tendon.config.numerics import Numerics, file_of, module_numerics, source_digest, statement
 from tendon.config.schema import EnvConfig
-from tendon.errors import ConfigError, MissingDependency
+from tendon.errors import ConfigError, MissingDependency, nearest
 from tendon.plugins import OWN, Claim, claims
 
 GUEST_FOLDER = Path(__file__).resolve().parent.parent / "sim"
@@ -86,12 +85,12 @@ def find_adapter(name: str) -> AdapterFile:
     claim = simulator_claims().get(name)
     if claim is None:
         known = tuple(simulator_claims())
-        near = difflib.get_close_matches(name, known, 1)
+        near = nearest(name, known)
         raise ConfigError(
             f"no simulator is called {name!r}",
             where="env.simulator",
             why=f"known are {', '.join(known)}, and the path of a .py file with a class Adapter",
-            fix=f"env.simulator={near[0]}" if near else f"env.simulator={known[0]}",
+            fix=f"env.simulator={near}" if near else f"env.simulator={known[0]}",
         )
     own = GUEST_FOLDER / "adapters" / f"{name}.py"
     file = own if claim.package == OWN else file_of(claim.module)

@@ -11,7 +11,7 @@ from tendon.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Block:
+class SeedBlock:
     """Seeds ``first .. last`` (both included) that serve one purpose."""
 
     name: str
@@ -31,19 +31,19 @@ class Block:
         return tuple(range(self.first + start, self.first + start + count))
 
 
-DEMONSTRATIONS = Block("demonstrations", 1, 9_999)
-TRAINING = Block("training", 10_000, 99_999)
-SELECTION = Block("selection", 100_000, 999_999)
+DEMONSTRATIONS = SeedBlock("demonstrations", 1, 9_999)
+TRAINING = SeedBlock("training", 10_000, 99_999)
+SELECTION = SeedBlock("selection", 100_000, 999_999)
 CONFIRMATION_FIRST = 1_000_000
 CONFIRMATION_SIZE = 10_000
 CONFIRMATION_BLOCKS = 1_000
 
 
-def confirmation(run_id: str) -> Block:
+def confirmation(run_id: str) -> SeedBlock:
     """The confirmation block of a run; ``run_id`` is hexadecimal."""
     index = int(run_id, 16) % CONFIRMATION_BLOCKS
     first = CONFIRMATION_FIRST + CONFIRMATION_SIZE * index
-    return Block("confirmation", first, first + CONFIRMATION_SIZE - 1)
+    return SeedBlock("confirmation", first, first + CONFIRMATION_SIZE - 1)
 
 
 def demonstrations(seed: int, count: int) -> tuple[int, ...]:

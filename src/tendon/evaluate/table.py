@@ -161,7 +161,7 @@ def _roll_out(
 def _clips(folder: Path, env: EnvConfig, eval: EvalConfig, results: list[EpisodeResult]) -> dict[int, str]:
     """Videos of the first few successes and failures, replayed from their recorded actions; none where nothing can draw."""
     from tendon.evaluate.rollout import drawing_guest, render_episode
-    from tendon.evaluate.video import encode_mp4
+    from tendon.evaluate.video import encode_clip
 
     chosen = [r for status in ("success", "failure") for r in [r for r in results if r.status == status][: eval.videos]]
     clips: dict[int, str] = {}
@@ -176,7 +176,7 @@ def _clips(folder: Path, env: EnvConfig, eval: EvalConfig, results: list[Episode
                     log.warning("evaluate: clip of seed %d: %s", result.seed, replay.note)
                     continue
                 clips[result.seed] = f"videos/seed_{result.seed}.mp4"
-                (folder / clips[result.seed]).write_bytes(encode_mp4(replay.frames, env.fps / 2))
+                (folder / clips[result.seed]).write_bytes(encode_clip(replay.frames, env.fps / 2))
     except TendonError as error:
         log.warning("evaluate: no clips: %s; %s", error.problems[0].why, error.problems[0].fix)
     return clips

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Frame = NDArray[Any]  # uint8 [H, W, 3]
 
 
-def encode_mp4(frames: Iterable[Frame], fps: float, *, crf: int = 26) -> bytes:
+def encode_clip(frames: Iterable[Frame], fps: float, *, crf: int = 26) -> bytes:
     """The bytes of an mp4 (yuv420p, faststart) that shows ``frames`` at ``fps``; odd sizes are cut to even ones."""
     import av
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tendon.errors import DataError
 from tendon.storage import open_store
 from tendon.storage.trees import file_sha256, has_tree, put_tree
-from tendon.train.checkpoint import digests, fetch
+from tendon.train.state.checkpoint import digests, fetch
 from tendon.weights.spec import SPEC_FILE
 
 if TYPE_CHECKING:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 
 from tendon.data.dataset import Dataset, EpisodeRow
-from tendon.errors import ConfigError
+from tendon.errors import ConfigError, nearest
 from tendon.loader.choice import SamplingOrder
 from tendon.loader.windows import Span
 
@@ -44,12 +43,12 @@ def check(
         if not span.deltas:
             raise _wrong(f"{name} has no deltas", "windows", "an empty window holds nothing", "give at least (0,)")
         if name not in known and name not in cameras:
-            near = difflib.get_close_matches(name, [*known, *cameras], 1, 0.4)
+            near = nearest(name, [*known, *cameras], 0.4)
             raise _wrong(
                 f"the dataset has no feature named {name}",
                 dataset.uri,
                 f"it has {', '.join([*known, *cameras])}",
-                f"write {near[0]}" if near else "choose one of the features of the dataset",
+                f"write {near}" if near else "choose one of the features of the dataset",
             )
 
 
@@ -58,12 +57,12 @@ def check_sampling_order(ordering: SamplingOrder, chosen: Mapping[str, int], dat
     all_ids = set(dataset.rows.ids())
     for name in (*ordering.weights, *ordering.repeated):
         if name not in all_ids:
-            near = difflib.get_close_matches(name, list(all_ids), 1, 0.4)
+            near = nearest(name, list(all_ids), 0.4)
             raise _wrong(
                 f"there is no episode named {name}",
                 f"{dataset.uri}, split {split}",
                 f"it is given a weight or repeated frames; {len(chosen)} other episodes are there",
-                f"write {near[0]}" if near else "leave it out",
+                f"write {near}" if near else "leave it out",
             )
     for name, weight in ordering.weights.items():
         if not 0 <= weight < 1e6:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 
 from tendon.config.policies import policy_claims
 from tendon.config.schema import PolicyConfig
 from tendon.data.stats import FeatureStats
-from tendon.errors import ConfigError
+from tendon.errors import ConfigError, nearest
 from tendon.plugins import Claim
 from tendon.policies.base import Policy, Shape
 
@@ -25,13 +24,13 @@ def make_policy(
     """
     claim = policy_claims().get(config.name)
     if claim is None or not config.model:
-        near = get_close_matches(config.name, policy_claims(), n=1)
+        near = nearest(config.name, policy_claims())
         known = f"the policies are {', '.join(policy_claims())}"
         raise ConfigError(
             f"there is no policy named {config.name}" if claim is None else f"policy {config.name} cannot be built",
             where="policy.name",
             why=known if claim is None else f"{type(config).__name__} names no model",
-            fix=f"policy={near[0] if near else next(iter(policy_claims()))}",
+            fix=f"policy={near or next(iter(policy_claims()))}",
         )
     policy: Policy = Claim(config.name, config.model, claim.package).load()(config, features, stats)
     return policy

@@ -1,0 +1,1 @@
+"""What outlives a run: the champion, the gate that guards it, confirmation, promotion, the record."""

@@ -15,7 +15,7 @@ from tendon.evaluate.confidence import Outcomes
 from tendon.evaluate.table import Evaluation, load_evaluation
 from tendon.registry.champion import read_champion
 from tendon.registry.gate import Contender, Verdict, decide
-from tendon.registry.plan import RunPlan
+from tendon.runs.plan import RunPlan
 from tendon.storage import join, open_store
 
 Evaluate = Callable[..., Evaluation]

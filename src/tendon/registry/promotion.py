@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from tendon.evaluate.table import load_evaluation
 from tendon.registry.champion import Champion, swap_champion
 from tendon.registry.confirmation import Confirmation
-from tendon.registry.plan import RunPlan
+from tendon.runs.plan import RunPlan
 from tendon.storage import join, open_store
 
 

@@ -19,10 +19,9 @@ from tendon.errors import DataError
 from tendon.evaluate.confidence import LeaderboardRow
 from tendon.evaluate.table import Evaluation, load_evaluation
 from tendon.registry.confirmation import Confirmation, load_confirmation
-from tendon.registry.plan import RunPlan
 from tendon.registry.record import Record
 from tendon.report.clips import make_clip, pick_clips
-from tendon.report.repeat import commands
+from tendon.report.reproduce import commands
 from tendon.report.summary import (
     Clip,
     Curve,
@@ -38,6 +37,7 @@ from tendon.report.summary import (
     Timing,
     dimension,
 )
+from tendon.runs.plan import RunPlan
 from tendon.storage import join, open_store
 
 MAX_ROWS_IN_HISTOGRAM = 200_000

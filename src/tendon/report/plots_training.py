@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from tendon.logs import duration
 from tendon.report.figure import MOST_ROWS, Figure, Table, board_place, drawn, origin
 from tendon.report.summary import Curve, ReportInputs, Timing
 from tendon.report.svg import DASHES, Canvas, Scale, clip_text, short
@@ -181,18 +182,6 @@ def _draw_parts(canvas: Canvas, x: Scale, y: float, parts: Sequence[Timing]) -> 
         hint = f"{part.step} {part.trial}: {duration(part.seconds)}".replace(" :", ":")
         canvas.rect(x(at), y, max(1.0, width - (1 if width > 4 else 0)), 16, "bar s0", hint)
         at += part.seconds
-
-
-def duration(seconds: float) -> str:
-    """A time as people say it: 0.4 s, 12 s, 2 min 05 s, 3 h 20 min."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def _in_board_order(inputs: ReportInputs) -> list[Curve]:

@@ -19,8 +19,8 @@ from typing import IO, Any
 
 from tendon.config.digest import IMAGE
 from tendon.errors import MissingDependency
-from tendon.registry.failure import LOG
 from tendon.runner.processes import Finished, forward, task_folder
+from tendon.runs.failures import LOG
 
 PASSED_ON = re.compile(
     r"AWS_(?!CA_BUNDLE)\w+|TENDON_WEBHOOK_URL|TENDON_STOCK_\w+"

@@ -7,7 +7,6 @@ continued by the next one.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import json
@@ -32,9 +31,10 @@ from tendon.errors import (
     Problem,
     StorageError,
     TendonError,
+    nearest,
 )
 from tendon.runner.containers import Containers, Docker
-from tendon.runner.engine import Failure, Watch, check_kfp, hooked
+from tendon.runner.kfp_patches import TaskFailure, TaskMonitor, check_kfp, patched_kfp
 from tendon.runner.processes import Processes, signals_stop
 from tendon.runner.progress import Console, OnEvent
 
@@ -101,8 +101,12 @@ def run_local(
     home = kfp_home(store_uri) if docker is None else shared_home(store_uri)
     _check_docker(docker, store_uri)
     processes: Processes | Containers = Containers() if docker else Processes()
-    watch = Watch(steps_in_order(spec), on_event or Console(sys.stdout), processes)
-    with _home(home, fresh=fresh) as workspace, signals_stop(processes), hooked(watch, max_parallel, home / "kfp.log"):
+    monitor = TaskMonitor(steps_in_order(spec), on_event or Console(sys.stdout), processes)
+    with (
+        _home(home, fresh=fresh) as workspace,
+        signals_stop(processes),
+        patched_kfp(monitor, max_parallel, home / "kfp.log"),
+    ):
         local.init(
             runner=local.DockerRunner(**docker.options()) if docker else local.SubprocessRunner(use_venv=False),
             pipeline_root=str(home / "runs"),
@@ -119,13 +123,13 @@ def run_local(
             why="Ctrl-C or a termination signal",
             fix="run the same command again: it continues",
         )
-    if watch.failures:
-        raise _error_of(watch.failures[0], home)
+    if monitor.failures:
+        raise _error_of(monitor.failures[0], home)
     return RunResult(
-        _output(watch, "run_uri"),
-        _output(watch, "report_uri"),
-        dict(sorted(watch.seconds.items())),
-        tuple(sorted(watch.cached)),
+        _output(monitor, "run_uri"),
+        _output(monitor, "report_uri"),
+        dict(sorted(monitor.seconds.items())),
+        tuple(sorted(monitor.cached)),
     )
 
 
@@ -293,9 +297,9 @@ def _check_arguments(arguments: dict[str, Any], parameters: Any, where: str) -> 
     problems = []
     for name, value in sorted(arguments.items()):
         if name not in parameters:
-            near = [known for known in parameters if known.endswith(f"_{name}")]
-            near = near or difflib.get_close_matches(name, list(parameters), n=1)
-            fix = f"did you mean {near[0]}?" if near else f"one of {', '.join(parameters)}"
+            near = next((known for known in parameters if known.endswith(f"_{name}")), None)
+            near = near or nearest(name, list(parameters))
+            fix = f"did you mean {near}?" if near else f"one of {', '.join(parameters)}"
             problems.append(
                 Problem(f"the pipeline has no parameter {name!r}", where, "it is not among its inputs", fix)
             )
@@ -309,7 +313,7 @@ def _check_arguments(arguments: dict[str, Any], parameters: Any, where: str) -> 
         raise ConfigError.of(problems)
 
 
-def _error_of(failure: Failure, home: Path) -> TendonError:
+def _error_of(failure: TaskFailure, home: Path) -> TendonError:
     """The error of the failed step, as if it had happened here."""
     kind = ERROR_OF.get(failure.exit_code, TendonError)
     problems = failure.problems or (
@@ -320,5 +324,5 @@ def _error_of(failure: Failure, home: Path) -> TendonError:
     return error
 
 
-def _output(watch: Watch, name: str) -> str:
-    return next((str(outputs[name]) for outputs in watch.outputs.values() if name in outputs), "")
+def _output(monitor: TaskMonitor, name: str) -> str:
+    return next((str(outputs[name]) for outputs in monitor.outputs.values() if name in outputs), "")

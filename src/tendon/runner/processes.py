@@ -20,7 +20,7 @@ from types import FrameType
 from typing import IO, Protocol
 
 import tendon
-from tendon.registry.failure import LOG
+from tendon.runs.failures import LOG
 
 GRACE_S = 60.0
 ERROR_LINE = "error: "

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from urllib.parse import unquote
 
-from tendon.errors import ConfigError
+from tendon.errors import ConfigError, nearest
 from tendon.storage.store import Store
 
 SCHEMES = ("s3", "file")
@@ -52,10 +51,10 @@ def open_store(uri: str) -> Store:
         from tendon.storage.s3 import S3Store
 
         return S3Store.of(uri)
-    near = difflib.get_close_matches(scheme, SCHEMES, 1, 0.3) or ["s3"]
+    near = nearest(scheme, SCHEMES, 0.3) or "s3"
     raise ConfigError(
         "a storage address is not understood" if uri else "a storage address is empty",
         where=repr(uri),
         why=f"its scheme is {scheme}://; a folder or s3://bucket/prefix is needed",
-        fix=f"write a path, or {near[0]}://...",
+        fix=f"write a path, or {near}://...",
     )

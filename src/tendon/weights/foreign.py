@@ -13,8 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tendon.config.keys import nearest
-from tendon.errors import ConfigError, DataError
+from tendon.errors import ConfigError, DataError, nearest
 from tendon.plugins import OWN, Claim, claims
 
 if TYPE_CHECKING:

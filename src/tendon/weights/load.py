@@ -21,16 +21,29 @@ from tendon.weights.spec import INDEX, opened, tensor_files
 SHARD_BYTES = 4 << 30
 
 
-def read_tensors(path: Path, device: torch.device | str = "cpu") -> Iterator[tuple[str, Tensor]]:
+def read_tensors(
+    path: Path, device: torch.device | str = "cpu", *, one_by_one: bool = False
+) -> Iterator[tuple[str, Tensor]]:
     """Name and tensor of a safetensors file or of a folder of shards; on the CPU they are the file's own pages.
+
+    Args:
+        path: the file or folder.
+        device: where the tensors go.
+        one_by_one: let go of a tensor's pages with the tensor, not with the last one of its file: for who converts them.
 
     Raises:
         DataError: a file is damaged, or a shard is missing.
     """
     for file in tensor_files(path):
         with opened(file, "pt", str(device)) as content:
-            for name in content.keys():  # noqa: SIM118 - it is no mapping
-                yield name, content.get_tensor(name)
+            names = list(content.keys())
+            if not one_by_one:
+                yield from ((name, content.get_tensor(name)) for name in names)
+        for name in names if one_by_one else ():
+            with opened(file, "pt", str(device)) as content:
+                tensor = content.get_tensor(name)
+            yield name, tensor
+            del tensor
 
 
 def write_sharded(tensors: Mapping[str, Tensor], folder: Path, shard_bytes: int = SHARD_BYTES) -> list[Path]:

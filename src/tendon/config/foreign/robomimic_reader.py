@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tendon.config.foreign.robomimic_keys import ANY, DEFAULTS, FREE
-from tendon.config.keys import nearest
-from tendon.errors import Problem
+from tendon.errors import Problem, nearest
 
 PLAIN = "leave it at its default, or write the run in tendon's own configuration"
 

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from tendon.data.manifest import digest_of
-
-PART_BYTES = 16 << 20
-
-
-def file_sha256(path: Path) -> str:
-    """Of one file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while part := file.read(PART_BYTES):
-            digest.update(part)
-    return digest.hexdigest()
+from tendon.storage.trees import file_sha256
 
 
 def folder_digest(root: Path, names: Sequence[str]) -> tuple[str, int]:

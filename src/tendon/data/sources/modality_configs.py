@@ -5,12 +5,11 @@ The order is that of a policy's vectors: a checkpoint means something only toget
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tendon.errors import ConfigError
+from tendon.errors import ConfigError, nearest
 from tendon.plugins import OWN, Claim, claims
 from tendon.trust import run_file, sha256_of
 
@@ -85,12 +84,12 @@ def find_data_config(name: str, where: str) -> tuple[str, DataConfig]:
     name = name.replace("-", "_")
     claim = known.get(name)
     if claim is None:
-        near = difflib.get_close_matches(name, known, 1, 0.4)
+        near = nearest(name, known, 0.4)
         raise ConfigError(
             f"there is no data configuration named {name}",
             where=where,
             why=f"the configurations are {', '.join(known)}",
-            fix=f"write data_config={near[0]}" if near else "choose one of them, or leave it away for named parts",
+            fix=f"write data_config={near}" if near else "choose one of them, or leave it away for named parts",
         )
     return name, CONFIGS[name] if claim.package == OWN else _checked(claim.load(), f"{claim.value} of {claim.package}")
 

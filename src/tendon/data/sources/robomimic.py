@@ -6,7 +6,6 @@ not read: it is ``obs`` one step later. float64 becomes float32, and the schema 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import tempfile
 from collections.abc import Mapping
@@ -30,7 +29,7 @@ from tendon.data.sources.robomimic_layout import (
 )
 from tendon.data.sources.source import EpisodeInfo, SourceInfo
 from tendon.errors import DataError
-from tendon.storage.trees import PART_BYTES, download
+from tendon.storage.trees import download, file_sha256
 from tendon.storage.uri import local_path, open_store, scheme_of
 
 log = logging.getLogger(__name__)
@@ -161,7 +160,7 @@ class RobomimicSource:
         for key, reason in layout.left_out.items():
             log.info("convert: %s of %s is left out: %s", key, self.uri, reason)
         return SourceInfo(
-            "robomimic", self.uri, _sha256(self.path), self.path.stat().st_size, schema, episodes,
+            "robomimic", self.uri, file_sha256(self.path), self.path.stat().st_size, schema, episodes,
             self._metadata(layout), layout.left_out,
         )  # fmt: skip
 
@@ -197,11 +196,3 @@ def _success(rewards: np.ndarray | None) -> bool | None:
         return None
     earned = rewards == 1.0
     return bool(earned.any()) if (earned | (rewards == 0.0)).all() else None
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while part := file.read(PART_BYTES):
-            digest.update(part)
-    return digest.hexdigest()

@@ -7,13 +7,12 @@ convert and the plan step call ``open_source``; nothing is read before ``describ
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tendon.data.episode import Episode, Schema
-from tendon.errors import ConfigError, DataError, Problem
+from tendon.errors import ConfigError, DataError, Problem, nearest
 from tendon.plugins import OWN, Claim, claims
 
 FORMATS = {
@@ -91,12 +90,12 @@ def open_source(uri: str, format: str | None = None) -> Source:
     """
     known = source_claims()
     if format is not None and format not in known:
-        near = difflib.get_close_matches(format, known, 1, 0.4)
+        near = nearest(format, known, 0.4)
         raise ConfigError(
             f"there is no source format named {format}",
             where=uri,
             why=f"the formats are {', '.join(sorted(known))}",
-            fix=f"write {near[0]}" if near else "leave the format away to have it recognised",
+            fix=f"write {near}" if near else "leave the format away to have it recognised",
         )
     for name in [format] if format else known:
         module = known[name].load()

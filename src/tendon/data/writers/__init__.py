@@ -7,7 +7,6 @@ installed package (entry points ``tendon.writers``): it makes
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import shutil
@@ -16,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tendon.data.dataset import Dataset
-from tendon.errors import ConfigError, StorageError
+from tendon.errors import ConfigError, StorageError, nearest
 from tendon.plugins import OWN, Claim, claims
 from tendon.storage import open_store
 from tendon.storage.uri import local_path, scheme_of
@@ -45,12 +44,12 @@ def write_dataset(dataset: Dataset, uri: str, format: str, progress: Progress | 
     """
     known = claims("writers", [Claim(name, module, OWN) for name, module in FORMATS.items()])
     if format not in known:
-        near = difflib.get_close_matches(format, known, 1, 0.4)
+        near = nearest(format, known, 0.4)
         raise ConfigError(
             f"there is no format named {format} to write",
             where=uri,
             why=f"the formats are {', '.join(known)}",
-            fix=f"write {near[0]}" if near else "choose one of them",
+            fix=f"write {near}" if near else "choose one of them",
         )
     write = known[format].load().write
     report = progress or (lambda done, total, unit: None)

@@ -1,0 +1,263 @@
+"""From the parameters of a run to its plan: every trial composed, checked and keyed, every problem reported at once.
+
+Called by steps.plan and by ``tendon run --plan``; touches nothing but the source's digest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from tendon.config.compose import compose, to_dict
+from tendon.config.crops import crop_problems
+from tendon.config.digest import code_version, digest
+from tendon.config.numerics import rollout_numerics, training_numerics
+from tendon.config.override_text import quote, split_overrides
+from tendon.config.python_files import untrusted_files
+from tendon.config.schema import CONVERSION, DATA_MEANS, DataConfig, TrainConfig
+from tendon.config.sweep import Trial, expand, parse_sweep
+from tendon.data.images import planned_cameras
+from tendon.data.plan import ConversionOptions, dataset_uri, option_values, plan_digest
+from tendon.data.sources.source import Source
+from tendon.errors import ConfigError, Problem, TendonError
+from tendon.evaluate.adapters import is_known, sim_numerics
+from tendon.evaluate.demo_uri import identified, is_demo
+from tendon.evaluate.guest import IMAGE_SUFFIX, cameras_of, image_size
+from tendon.runs.plan import PlannedTrial, RunPlan
+from tendon.storage import open_store
+
+MOST_WORKERS = 64  # each is a pod
+IMAGES = "observation.images."
+MOST_PER_POD = 100
+MOST_RETRIES = 20
+UNDECISIVE = ("trial_retries", "code_version")  # fields of a plan that change no result
+SHARED = ("data.", "env.", "eval.")  # one dataset, one task, one yardstick per run
+
+
+def make_plan(**parameters: Any) -> RunPlan:
+    """The plan of a run alone; arguments and errors as ``make_sized_plan``."""
+    return make_sized_plan(**parameters)[0]
+
+
+def make_sized_plan(
+    *,
+    source_uri: str,
+    store_uri: str,
+    dataset_name: str,
+    config: str,
+    sweep: Sequence[dict[str, Any]],
+    episodes: int,
+    confirm_episodes: int,
+    champion: str,
+    promote: bool,
+    convert_workers: int = 1,
+    trials_per_pod: int = 1,
+    trial_retries: int = 2,
+) -> tuple[RunPlan, int]:
+    """The plan of a run and the bytes of its demonstrations; a ConfigError with every problem of every trial, or the source's own."""
+    problems = _check_parameters(dataset_name, champion, episodes, confirm_episodes)
+    problems += _check_pods(convert_workers, trials_per_pod, trial_retries)
+    overrides = split_overrides(config)
+    base = _composed([*overrides, "data.uri=pending", f"eval.n_episodes={max(episodes, 1)}"], "config", problems)
+    trials = _expanded(sweep, problems)
+    if problems or base is None:
+        raise ConfigError.of(problems)
+    digest_of_source, source = identified(source_uri)
+    source_bytes = source.describe().num_bytes if source is not None else 0  # an expert's are small, and not made yet
+    options = conversion_options(base.data)
+    uri = dataset_uri(store_uri, dataset_name, plan_digest(digest_of_source, options))
+    fixed = [*overrides, f"eval.n_episodes={episodes}", f"data.uri={quote(uri)}"]
+    cameras = _source_cameras(source, options)
+    planned = [_planned(trial, fixed, cameras, problems) for trial in trials]
+    if problems:
+        raise ConfigError.of(problems)
+    code = code_version("data", "loader", "policies", "train", "export", "sim", "evaluate")
+    run = RunPlan(
+        run_id="",
+        store_uri=store_uri,
+        source_uri=source_uri,
+        source_digest=digest_of_source,
+        dataset_name=dataset_name,
+        dataset_uri=uri,
+        conversion=option_values(options) | ({"strict": True} if base.data.strict else {}),
+        config=config,
+        episodes=episodes,
+        confirm_episodes=confirm_episodes,
+        champion=champion,
+        promote=promote,
+        code_version=code,
+        trials=tuple(trial for trial in planned if trial is not None),
+        trial_retries=trial_retries,
+    )
+    return replace(run, run_id=_run_id(run)), source_bytes
+
+
+def _run_id(run: RunPlan) -> str:
+    """Digest of what decides the results of a run, and of the versions of the code that rolls out."""
+    rollouts = {}
+    for trial in run.trials:
+        config = run.config_of(trial.name)
+        here = sim_numerics(config.env) if is_known(config.env.simulator) else {}  # it may be in another image only
+        rollouts[trial.name] = {**rollout_numerics(config.policy), **here}
+    decisive = {field.name: getattr(run, field.name) for field in fields(run) if field.name not in UNDECISIVE}
+    return digest(decisive, rollouts)
+
+
+def conversion_options(data: DataConfig) -> ConversionOptions:
+    """What the configuration says of how demonstrations are converted."""
+    return ConversionOptions(
+        skip_episodes=data.skip_episodes,
+        jpeg_quality=data.jpeg_quality,
+        resize=(data.resize[0], data.resize[1]) if data.resize else None,
+        codec=data.codec,
+        exact=data.exact,
+    )
+
+
+def shares_of(source_uri: str, convert_workers: int) -> list[str]:
+    """The shares of a conversion; the demonstrations of a scripted expert are one file, which its converter records."""
+    of = 1 if is_demo(source_uri) else convert_workers
+    return [f"{number}/{of}" for number in range(of)]
+
+
+def run_key(config: TrainConfig) -> str:
+    """The key of a trial's work: the data (its prefix is a digest), what training reads, and the versions of the code that trains."""
+    effective = to_dict(config)
+    for section in ("eval", "wandb", "track"):
+        effective.pop(section)
+    effective["env"] = {key: effective["env"][key] for key in ("observation", "goal")}
+    effective["data"] = {key: value for key, value in effective["data"].items() if key not in DATA_MEANS + CONVERSION}
+    effective["data"]["uri"] = effective["data"]["uri"].rstrip("/").rsplit("/", 1)[-1]
+    _weights_by_content(effective)
+    return digest("trial", effective, training_numerics(config.policy))
+
+
+def pinned(config: TrainConfig) -> TrainConfig:
+    """The configuration with the very step that ``training.resume_from`` means now: a trial's newest is another one later.
+
+    Raises:
+        ConfigError: there is no such checkpoint.
+    """
+    from tendon.train.state.checkpoint import named_step
+
+    if not config.training.resume_from:
+        return config
+    return replace(config, training=replace(config.training, resume_from=named_step(config.training.resume_from)))
+
+
+def _weights_by_content(effective: dict[str, Any]) -> None:
+    """Where training begins, as the run key sees it: by content, and not at all where nothing is said."""
+    training, policy = effective["training"], effective["policy"]
+    if training["master_weights"] == "fp32":
+        del training["master_weights"]
+    begins = training.pop("resume_from")
+    if begins:
+        training["resume_from"] = begins.rstrip("/").split("/")[-3:]  # trials are named by their keys
+    uri, _, format_name = policy.pop("init_from").partition("#")
+    if uri:
+        policy["init_from"] = [_content(uri), format_name]
+
+
+def _content(uri: str) -> str:
+    """A digest of a bundle, checkpoint or local file; another address stands for itself."""
+    from tendon.export.bundle import bundle_digest
+    from tendon.storage.trees import has_tree
+    from tendon.weights.spec import content_sha256
+
+    if has_tree(open_store(uri), ""):
+        return bundle_digest(uri)
+    return content_sha256(Path(uri)) if Path(uri).exists() else uri
+
+
+def _source_cameras(source: Source | None, options: ConversionOptions) -> dict[str, tuple[int, int]]:
+    """Height and width of the source's cameras as they will be converted, by the names of ``env.observation``."""
+    if source is None:
+        return {}  # a scripted expert's are those of the simulator
+    cameras = planned_cameras(source.describe().schema.cameras, options.resize, options.codec)
+    return {camera.name.removeprefix(IMAGES): (camera.height, camera.width) for camera in cameras}
+
+
+def _camera_problems(config: TrainConfig, source_cameras: Mapping[str, tuple[int, int]]) -> list[Problem]:
+    """A crop that is larger than the demonstrations' images, or than those that the simulator draws."""
+    named = (*config.env.observation, *config.env.goal)
+    recorded = {name: size for name, size in source_cameras.items() if name in named}
+    drawn = {name: image_size(config.env) for camera in cameras_of(config.env) if (name := camera + IMAGE_SUFFIX)}
+    found = [*crop_problems(config.policy, recorded, "the source (after data.resize)")]
+    return found or [*crop_problems(config.policy, drawn, "the simulator (env.options.image_size)")]
+
+
+def _planned(
+    trial: Trial, fixed: Sequence[str], cameras: Mapping[str, tuple[int, int]], problems: list[Problem]
+) -> PlannedTrial | None:
+    config = _composed([*fixed, *trial.overrides], f"trial {trial.name}", problems)
+    if config is None:
+        return None
+    found = [*untrusted_files(config), *_camera_problems(config, cameras)]
+    problems += [replace(problem, where=f"trial {trial.name}: {problem.where}") for problem in found]
+    return PlannedTrial(trial.name, trial.overrides, to_dict(config), run_key(config))
+
+
+def _composed(overrides: Sequence[str], where: str, problems: list[Problem]) -> TrainConfig | None:
+    try:
+        return pinned(compose(overrides))
+    except ConfigError as error:
+        known = {problem.what for problem in problems}
+        problems += [replace(p, where=f"{where}: {p.where}") for p in error.problems if p.what not in known]
+        return None
+
+
+def _expanded(sweep: Sequence[dict[str, Any]], problems: list[Problem]) -> tuple[Trial, ...]:
+    try:
+        parameters = parse_sweep(list(sweep))
+        trials = expand(parameters, "base" if not parameters else "")
+    except TendonError as error:
+        problems += error.problems
+        return ()
+    for parameter in parameters:
+        if parameter.key.startswith(SHARED):
+            problems.append(
+                Problem(
+                    f"{parameter.key} cannot be swept",
+                    "sweep",
+                    "trials of one run share the data, the task and the seeds, or their scores could not be compared",
+                    "start one run per value",
+                )
+            )
+    return trials
+
+
+def _check_pods(convert_workers: int, trials_per_pod: int, trial_retries: int) -> list[Problem]:
+    problems = []
+    if not 1 <= convert_workers <= MOST_WORKERS:
+        why = f"each worker is a pod; there can be 1 to {MOST_WORKERS}"
+        problems.append(
+            Problem(f"data_convert_workers is {convert_workers}", "parameters", why, "data_convert_workers=8")
+        )
+    if not 1 <= trials_per_pod <= MOST_PER_POD:
+        why = f"a pod of the loop does 1 to {MOST_PER_POD} trials; their outcomes are one argument of the next pod"
+        problems.append(
+            Problem(f"policy_trials_per_pod is {trials_per_pod}", "parameters", why, "policy_trials_per_pod=1")
+        )
+    if not 0 <= trial_retries <= MOST_RETRIES:
+        why = f"a training that died is tried again 0 to {MOST_RETRIES} times"
+        problems.append(
+            Problem(f"policy_trial_retries is {trial_retries}", "parameters", why, "policy_trial_retries=2")
+        )
+    return problems
+
+
+def _check_parameters(dataset_name: str, champion: str, episodes: int, confirm_episodes: int) -> list[Problem]:
+    problems = []
+    for name, count in (("evaluate_episodes", episodes), ("evaluate_confirm_episodes", confirm_episodes)):
+        if count < 1:
+            problems.append(
+                Problem(f"{name} is {count}", "parameters", "a rate needs at least one episode", f"{name}=50")
+            )
+    for name, text in (("data_name", dataset_name), ("gate_champion", champion)):
+        if not text or not text.replace("-", "").replace("_", "").isalnum():
+            problems.append(
+                Problem(f"{name} is {text!r}", "parameters", "it becomes a folder name", "use letters, digits, - and _")
+            )
+    return problems

@@ -1,0 +1,1 @@
+"""What a training leaves in the store: snapshots, checkpoints, the rules that keep them, the result."""
