@@ -186,9 +186,8 @@ def test_a_trusted_simulator_does_not_run_what_lies_beside_it(tmp_path: Path) ->
 
 def test_what_is_trusted_is_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the command that repeats a step by hand, and to a TrainJob's."""
-    from tendon.report.reproduce import commands
-
     from tendon import steps
+    from tendon.report.reproduce import commands
     from tendon.runs.plan import load_plan
 
     file, sha256 = write(tmp_path / "watch.py", CALLBACK)
