@@ -37,9 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         root.print_help()
         return 0
     with reported(arguments.verb, debug=arguments.debug):
-        from tendon import commands, logs
+        from tendon import commands, logs, trust
 
         logs.setup(arguments.verb, quiet=arguments.quiet)
+        trust.allow(arguments.trust)
         name = arguments.verb.replace("-", "_")
         return int(getattr(commands, f"{name}_" if iskeyword(name) else name)(arguments) or 0)
     return 1
@@ -82,6 +83,14 @@ def _common() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     common.add_argument("--quiet", action="store_true", help="warnings and results only")
+    common.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="SHA256",
+        help="a Python file of this content may run: a simulator, callback, sweep or data configuration that is not"
+        " installed; a FILE here says its sha256",
+    )
     return common
 
 

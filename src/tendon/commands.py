@@ -14,6 +14,7 @@ from tendon import steps
 from tendon.errors import ConfigError, GateRefused
 from tendon.logs import duration, end_card
 from tendon.storage import join, open_store
+from tendon.trust import PARAMETER, allowed
 
 if TYPE_CHECKING:
     from tendon.config.generator import ConfigGenerator
@@ -82,6 +83,8 @@ def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
     for name in ("data_store_uri", "data_source_uri"):
         if "://" not in parameters[name]:
             parameters[name] = str(Path(parameters[name]).resolve())
+    if allowed():
+        parameters[PARAMETER] = ",".join(sorted(allowed()))
     if arguments.plan:
         return _print_plan(parameters)
     docker = Docker() if arguments.runner == "docker" else None

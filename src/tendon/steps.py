@@ -46,6 +46,13 @@ WORTH_A_PROCESS = 64 * 1024**2  # bytes of demonstrations
 MOST_ERROR = 1200  # characters of an error in a message; the log of the step has all of them
 
 
+def allow(trust: str) -> None:
+    """Let Python files of these sha256s, separated by commas, run in this step: see tendon.trust. Called before every step that might."""
+    from tendon.trust import allow as allow_files
+
+    allow_files(trust)
+
+
 # ------------------------------------------------------------------------------------------------------------------ plan
 
 
@@ -301,10 +308,11 @@ def train_trials_on_nodes(
 ) -> list[str]:
     """Train a group of trials, each as a Kubeflow TrainJob; whoever asks again finds the same job, or its finished work."""
     from tendon.train.distributed.trainjob import JobSpec
+    from tendon.trust import as_options
 
     run, outcomes = load_plan(run_uri), []
     for trial in trials:
-        command = ("train", "--run-uri", run_uri, "--trial", trial)
+        command = ("train", "--run-uri", run_uri, "--trial", trial, *as_options())
         spec = JobSpec(f"tendon-{run.trial(trial).run_key}", image, command, nodes, gpus, gpu_type, queue)
         outcomes.append(_train_on_nodes(run, trial, dataset_uri, spec))
     return outcomes
@@ -346,9 +354,13 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
     if finished is not None:
         log.info("train: found finished in %s", finished.checkpoint_uri)
         return finished
+    from tendon.config.python_files import untrusted_files
     from tendon.data.stats import DatasetStats, merge_stats
     from tendon.train.loop.training import train as train_policy
 
+    untrusted = untrusted_files(config)
+    if untrusted:
+        raise ConfigError.of(untrusted)
     statistics = stats(dataset_uri=dataset_uri, split=config.data.split, skip_episodes=config.data.skip_episodes)
     with _timed(trial_uri, "train"), Progress("train", config.training.offline_steps, "steps") as bar:
         made = DatasetStats.from_json(json.dumps(statistics.stats))

@@ -20,7 +20,6 @@ class NearestConfig(PolicyConfig):
     """One linear layer."""
 
     model: ClassVar[str] = "PACKAGE.model:Nearest"
-    numerics: ClassVar[int] = 1
     width: Count = 4
 
     def windows(self, features: Mapping[str, Feature]) -> Windows:
@@ -31,6 +30,8 @@ MODEL = '''
 import torch
 
 from tendon.policies.base import LossOutput, Policy
+
+NUMERICS = 1
 
 
 class Nearest(Policy):
@@ -50,7 +51,14 @@ class Nearest(Policy):
         seen = torch.cat([observation[key][:, -1:] for key in self.reads], -1)
         return {"action": self.net(seen)}, memory
 '''
-YAML = "# @package _global_\n# One linear layer.\npolicy:\n  name: nearest\n  width: 4   # of the layer between\n"
+YAML = """# @package _global_
+# Two linear layers.
+policy:
+  name: nearest
+  width: 4   # of the layer between
+training:
+  offline_steps: 1000
+"""
 ENTRIES = {"tendon.policies": {"nearest": "PACKAGE.config:NearestConfig"}}
 
 

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 from tendon.config.compose import compose
-from tendon.config.digest import code_version, digest
+from tendon.config.digest import digest
+from tendon.config.numerics import rollout_numerics
 from tendon.config.schema import EnvConfig
 from tendon.errors import ConfigError, DataError
+from tendon.evaluate.adapters import sim_numerics
 from tendon.storage import open_store
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ class DemoSource:
     @property
     def digest(self) -> str:
         """Changes when the demonstrations would."""
-        return digest("demonstrations", asdict(self), code_version("sim"))
+        return digest("demonstrations", asdict(self), rollout_numerics(), sim_numerics(self.env, expert=True))
 
     @property
     def key(self) -> str:

@@ -13,13 +13,16 @@ from typing import Any
 from tendon.config.compose import compose, to_dict
 from tendon.config.crops import crop_problems, keypoint_problems
 from tendon.config.digest import code_version, digest
+from tendon.config.numerics import rollout_numerics, training_numerics
 from tendon.config.override_text import quote, split_overrides
+from tendon.config.python_files import untrusted_files
 from tendon.config.schema import CONVERSION, DATA_LATER, DATA_MEANS, DataConfig, TrainConfig
 from tendon.config.sweep import Trial, expand, parse_sweep
 from tendon.data.images import planned_cameras
 from tendon.data.plan import ConversionOptions, dataset_uri, option_values, plan_digest
 from tendon.data.sources.source import Source
 from tendon.errors import ConfigError, Problem, TendonError
+from tendon.evaluate.adapters import is_known, sim_numerics
 from tendon.evaluate.demo_uri import identified, is_demo
 from tendon.evaluate.guest import IMAGE_SUFFIX, cameras_of, image_size
 from tendon.runs.plan import PlannedTrial, RunPlan
@@ -29,6 +32,7 @@ MOST_WORKERS = 64  # each is a pod
 IMAGES = "observation.images."
 MOST_PER_POD = 100
 MOST_RETRIES = 20
+UNDECISIVE = ("trial_retries", "code_version")  # fields of a plan that change no result
 SHARED = ("data.", "env.", "eval.")  # one dataset, one task, one yardstick per run
 
 
@@ -91,8 +95,14 @@ def make_sized_plan(
 
 
 def _run_id(run: RunPlan) -> str:
-    """Digest of what decides the results of a run; how often a dead training is tried again does not."""
-    return digest({field.name: getattr(run, field.name) for field in fields(run) if field.name != "trial_retries"})
+    """Digest of what decides the results of a run, and of the versions of the code that rolls out."""
+    rollouts = {}
+    for trial in run.trials:
+        config = run.config_of(trial.name)
+        here = sim_numerics(config.env) if is_known(config.env.simulator) else {}  # it may be in another image only
+        rollouts[trial.name] = {**rollout_numerics(config.policy), **here}
+    decisive = {field.name: getattr(run, field.name) for field in fields(run) if field.name not in UNDECISIVE}
+    return digest(decisive, rollouts)
 
 
 def conversion_options(data: DataConfig) -> ConversionOptions:
@@ -113,7 +123,7 @@ def shares_of(source_uri: str, convert_workers: int) -> list[str]:
 
 
 def run_key(config: TrainConfig) -> str:
-    """The key of a trial's work: the data (its prefix is a digest), what training reads of the configuration, and the code that trains."""
+    """The key of a trial's work: the data (its prefix is a digest), what training reads, and the versions of the code that trains."""
     effective = to_dict(config)
     for section in ("eval", "wandb", "track"):
         effective.pop(section)
@@ -125,7 +135,7 @@ def run_key(config: TrainConfig) -> str:
     }
     effective["data"]["uri"] = effective["data"]["uri"].rstrip("/").rsplit("/", 1)[-1]
     _weights_by_content(effective)
-    return digest("trial", effective, code_version("data", "loader", "policies", "train"))
+    return digest("trial", effective, training_numerics(config.policy))
 
 
 def pinned(config: TrainConfig) -> TrainConfig:
@@ -192,7 +202,7 @@ def _planned(
     config = _composed([*fixed, *trial.overrides], f"trial {trial.name}", problems)
     if config is None:
         return None
-    found = _camera_problems(config, cameras)
+    found = [*untrusted_files(config), *_camera_problems(config, cameras)]
     problems += [replace(problem, where=f"trial {trial.name}: {problem.where}") for problem in found]
     return PlannedTrial(trial.name, trial.overrides, to_dict(config), run_key(config))
 
