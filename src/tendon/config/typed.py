@@ -85,6 +85,7 @@ class ValueReader:
             return _BAD
         if cls is PolicyConfig:
             return self._policy(tree, prefix)
+        tree = {**cls.absent, **tree} if issubclass(cls, Section) else tree
         hints = fields_of(cls)
         policy = str(tree["name"]) if issubclass(cls, PolicyConfig) else None
         for key in tree:
