@@ -1,4 +1,4 @@
-# The data image: plan, convert, stats, select, report, promote, notify. No torch.
+# The data image: plan, convert, stats, finish. No torch.
 ARG BASE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 FROM ${BASE} AS build
 ARG PIP_INDEX_URL

@@ -1,4 +1,4 @@
-# The sim image: evaluate, confirm. Torch on the CPU, and the simulators, each in an environment of its own.
+# The sim image: evaluate, conclude (select to promote). Torch on the CPU, and the simulators, each in an environment of its own.
 ARG BASE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 FROM ${BASE} AS drawing
 # what a simulator draws with when there is no screen

@@ -222,8 +222,11 @@ def _refused(host: str, status: int, body: Any) -> StorageError:
 def account_fix(namespace: str, account: str) -> str:
     """How an account that is not there gets there."""
     overlay = "kubeflow" if namespace == "kubeflow" else "profile"
+    first = (
+        "" if overlay == "kubeflow" else f"write namespace: {namespace} into k8s/overlays/profile/kustomization.yaml, "
+    )
     return (
-        f"kubectl apply -k k8s/overlays/{overlay}  (makes {account} in {namespace}), or leave --service-account out: "
+        f"{first}kubectl apply -k k8s/overlays/{overlay}  (makes {account} in {namespace}), or leave --service-account out: "
         "then the install's own account runs the steps"
     )
 

@@ -263,3 +263,15 @@ def test_a_release_needs_a_push(capsys):
         build.main(["--release"])
     assert left.value.code == 2
     assert "--push" in capsys.readouterr().err
+
+
+def test_the_step_takes_the_place_of_its_shell_so_that_sigterm_reaches_it():
+    from tendon.runner.containers import without_shell
+    from tendon.runner.local import default_yaml
+
+    executors = next(yaml.safe_load_all(default_yaml().read_text()))["deploymentSpec"]["executors"]
+    for name, executor in executors.items():
+        command = executor["container"]["command"]
+        sent = without_shell(command)
+        assert "exec env _KFP_RUNTIME=true python3 -m kfp.dsl.executor_main" in sent[2], name
+        assert [sent[:2], sent[3:]] == [command[:2], command[3:]]

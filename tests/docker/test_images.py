@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BUILT = ROOT / "build" / "images.json"
 IN_ORDER = ("data", "train", "sim")
+STEPS = ["plan", "convert", "stats", "train base", "export base", "evaluate base", "conclude", "finish"]
 
 pytestmark = [
     pytest.mark.images,
@@ -129,7 +131,9 @@ def test_the_whole_dag_runs_in_the_images_with_s3_between_the_steps(images, stor
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "in the store:" in done.stdout
-    assert "11 containers" in done.stdout
+    steps = re.findall(r"^\[\d+/\d+\] (.+) \.\.\. done in ", done.stdout + done.stderr, re.MULTILINE)
+    assert steps == STEPS
+    assert f"{len(STEPS)} containers" in done.stdout
     record = json.loads(client_of(store).get_object(Bucket="tendon", Key=record_key(store))["Body"].read())
     assert {image.partition("@")[0] for image in record["images"].values()} == set(images.values())
     assert all("@sha256:" in image for image in record["images"].values())

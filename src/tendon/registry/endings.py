@@ -120,4 +120,4 @@ def unreadable(error: str) -> End:
 
 def _is_of(conclusion: Conclusion, job_id: str, job: Job) -> bool:
     """Whether the conclusion is this job's, and not that of an earlier job of the same run."""
-    return conclusion.job_id == job_id or conclusion.when >= job.when
+    return conclusion.job_id == job_id or conclusion.when > job.when  # the same moment is the earlier job's

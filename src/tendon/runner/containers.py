@@ -25,6 +25,7 @@ from tendon.runner.processes import Finished, forward, task_folder
 PASSED_ON = re.compile(
     r"AWS_(?!CA_BUNDLE)\w+|TENDON_WEBHOOK_URL|TENDON_STOCK_\w+"
 )  # what a secret and a config map hold on a cluster
+EXECUTOR = re.compile(r"_KFP_RUNTIME=true python3 -m kfp\.dsl\.executor_main")  # in kfp's shell words
 PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\['(pipelinechannel--\w+)'\]\}\}")
 
 
@@ -108,9 +109,9 @@ class Containers:
             ) from None
         named = {**options.get("environment", {}), IMAGE: f"{image}@{found.id}"}
         with self._lock:
-            # Our own init passes signals on: a shell that is process 1 would not die of SIGTERM, nor forward it.
+            # Init passes signals to its one child, so that has to be the step and not a shell, which dies and takes it along.
             container = client.containers.run(
-                image, list(command), detach=True, init=True, **{**options, "environment": named}
+                image, without_shell(command), detach=True, init=True, **{**options, "environment": named}
             )
             self._running.add(container)
         try:
@@ -122,6 +123,11 @@ class Containers:
                 self._running.discard(container)
             with suppress(Exception):
                 container.remove(force=True)
+
+
+def without_shell(command: Sequence[str]) -> list[str]:
+    """kfp's command with its executor in the place of the shell that starts it, so that SIGTERM reaches the step."""
+    return [EXECUTOR.sub(r"exec env \g<0>", word) for word in command[:3]] + list(command[3:])
 
 
 @contextmanager
