@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from tendon import robomimic
-from tendon.config.schema import BcTransformerConfig, TrainConfig
+from tendon.config.schema import TrainConfig
 from tendon.errors import ConfigError
+from tendon.policies.bc_transformer.config import BcTransformerConfig
 from tests.conftest import make_lift_like_hdf5
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -71,7 +71,7 @@ def _acted(policy: Any, file: Path) -> np.ndarray:
     actor = Actor(policy, policy.action_dim)
     actor.reset(1)
     actor.goal = {key.removeprefix("goal/"): values[0] for key, values in given.items() if key.startswith("goal/")}
-    with patch("tendon.policies.bc_vae.draw_normal", lambda noise, n: (torch.zeros(len(noise), n), noise)):
+    with patch("tendon.policies.bc_vae.model.draw_normal", lambda noise, n: (torch.zeros(len(noise), n), noise)):
         steps = zip(*observations.values(), strict=True)
         return np.stack([actor.act(dict(zip(observations, step, strict=True))) for step in steps])
 

@@ -106,7 +106,7 @@ def test_the_bundle_is_asked_in_a_process_of_its_own(
     checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A policy that acts differently at work than its files say, in this process: two copies of a file would agree."""
-    from tendon.policies.bc import Bc
+    from tendon.policies.bc.model import Bc
 
     plain = Bc.act
 
@@ -123,7 +123,7 @@ def test_the_bundle_is_asked_in_a_process_of_its_own(
 
 def test_a_memory_that_is_lost_late_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The state of a recurrent policy that is not carried from its sixth step on."""
-    from tendon.policies.bc_rnn import BcRnn
+    from tendon.policies.bc_rnn.model import BcRnn
 
     small = {"policy.hidden_dim": 8, "policy.hidden_dims": "[]", "policy.horizon": 10, "policy.seq_length": 10}
     config = compose(["policy=bc_rnn", "data.uri=x", *(f"{key}={value}" for key, value in small.items())])

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from tendon.config.schema import BcConfig, PolicyConfig
+from tendon.config.schema import PolicyConfig
 from tendon.data.stats import FeatureStats
 from tendon.errors import ConfigError
-from tendon.policies.bc import Bc
+from tendon.policies.bc.config import BcConfig
+from tendon.policies.bc.model import Bc
 from tendon.policies.registry import make_policy
 from tendon.policies.spec import PolicySpec
 

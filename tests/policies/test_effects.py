@@ -11,10 +11,12 @@ import torch
 
 from tendon.config.compose import compose, describe, from_dict, to_dict
 from tendon.config.keys import fields_of
-from tendon.config.schema import DECIDING, POLICIES, CloningConfig, PolicyConfig
+from tendon.config.policies import deciding_keys, policy_configs
+from tendon.config.schema import PolicyConfig
 from tendon.config.sweep import expand, parse_sweep
 from tendon.data.stats import FeatureStats
 from tendon.errors import ConfigError
+from tendon.policies.behaviour_cloning.config import CloningConfig
 from tendon.policies.registry import make_policy
 
 NUMBERS = {"observation.a": 3, "action": 2}
@@ -169,7 +171,7 @@ def test_keys_of_cameras_change_numbers_where_there_is_one() -> None:
     assert not idle
 
 
-@pytest.mark.parametrize("name", list(POLICIES))
+@pytest.mark.parametrize("name", list(policy_configs()))
 def test_every_key_without_effect_is_refused_by_name_even_at_its_default(name: str) -> None:
     config = compose(["data.uri=x", f"policy={name}"])
     rows = dict(line.split(None, 1) for line in describe(config).splitlines())
@@ -224,5 +226,5 @@ def test_a_sweep_may_vary_a_key_together_with_what_gives_it_its_effect() -> None
 
 
 def test_the_deciding_keys_are_keys() -> None:
-    keys = {f"policy.{key}" for one in POLICIES.values() for key in fields_of(one)}
-    assert set(DECIDING) <= keys
+    keys = {f"policy.{key}" for one in policy_configs().values() for key in fields_of(one)}
+    assert deciding_keys() <= keys

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tendon.config.compose import compose
-from tendon.policies.bc_transformer import BcTransformer
-from tendon.policies.behaviour_cloning import BehaviourCloning
+from tendon.policies.bc_transformer.model import BcTransformer
+from tendon.policies.behaviour_cloning.model import BehaviourCloning
 from tendon.policies.registry import make_policy
 
 FEATURES = {"observation.object": 5, "observation.robot0_eef_pos": 3, "action": 4}

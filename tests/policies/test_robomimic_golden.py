@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from tendon.export.formats.robomimic import import_content
-from tendon.policies.bc_vae import BcVae
-from tendon.policies.behaviour_cloning import BehaviourCloning
+from tendon.policies.bc_vae.model import BcVae
+from tendon.policies.behaviour_cloning.model import BehaviourCloning
 from tendon.policies.parts.heads import DeterministicHead, MixtureHead
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "robomimic"

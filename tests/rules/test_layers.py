@@ -18,10 +18,12 @@ ORDER = (
     "errors",
     "logs",
     "storage",
+    "plugins",
     "config",
     "data",
     "loader",
     "policies",
+    "weights",
     "train",
     "export",
     "sim",  # imports nothing of the others; what it offers may be used from here on

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from tendon.config.compose import compose
-from tendon.config.schema import BcConfig, DataConfig, EnvConfig, TrainConfig
+from tendon.config.schema import DataConfig, EnvConfig, TrainConfig
 from tendon.data.stats import DatasetStats, FeatureStats
-from tendon.policies.base import Window
+from tendon.policies.bc.config import BcConfig
+from tendon.policies.windows import Window
 from tendon.train.feed import Feeds
 from tendon.train.loop import train
 from tendon.train.ranks import ALONE, World
@@ -145,11 +146,11 @@ def augment() -> None:
     import torch
 
     from tendon.policies.base import AUGMENT_NOISE
-    from tendon.policies.bc import Bc
+    from tendon.policies.bc.model import Bc
 
     plain = Bc.loss
 
-    def loss(self: Bc, batch: dict[str, torch.Tensor], memory: Any = None) -> Any:
+    def loss(self: Bc, batch: dict[str, torch.Tensor], memory: Any = None, step: int = 0) -> Any:
         moved = 0.2 * batch[AUGMENT_NOISE][:, None] if AUGMENT_NOISE in batch else 0.0
         changed = {key: value + moved + 0.1 * torch.randn_like(value) for key, value in batch.items() if "obs" in key}
         return plain(self, batch | changed, memory)

@@ -146,11 +146,11 @@ def test_carry_reaches_the_next_batch_and_the_checkpoint(tmp_path: Path, monkeyp
     """A policy whose loss depends on how many batches each slot has seen."""
     import signal
 
-    from tendon.policies.bc import Bc
+    from tendon.policies.bc.model import Bc
 
     plain = Bc.loss
 
-    def loss(self: Bc, batch: dict[str, torch.Tensor], memory: Any = None) -> LossOutput:
+    def loss(self: Bc, batch: dict[str, torch.Tensor], memory: Any = None, step: int = 0) -> LossOutput:
         assert "frame_index" in batch
         seen = torch.zeros(len(batch["action"])) if memory is None else memory["seen"]
         output = plain(self, batch)
@@ -210,7 +210,7 @@ class Norms(nn.Module):
 @pytest.mark.parametrize("by", ["configuration", "policy", "each parameter"])
 def test_a_frozen_module_is_really_frozen(monkeypatch: pytest.MonkeyPatch, by: str) -> None:
     """Weights and buffers stay, dropout is off, and it stays so after a validation; beside it a batch norm learns."""
-    from tendon.policies.bc import Bc
+    from tendon.policies.bc.model import Bc
 
     made, plain = Bc.__init__, Bc.loss
 
@@ -218,7 +218,7 @@ def test_a_frozen_module_is_really_frozen(monkeypatch: pytest.MonkeyPatch, by: s
         made(self, *arguments)
         self.base, self.adapter = Norms(), Norms()
 
-    def loss(self: Bc, batch: dict[str, torch.Tensor], memory: Any = None) -> LossOutput:
+    def loss(self: Bc, batch: dict[str, torch.Tensor], memory: Any = None, step: int = 0) -> LossOutput:
         seen = batch["observation.a_agent"][:, 0]
         output = plain(self, batch)
         return replace(output, loss=output.loss + self.adapter(self.base(seen)).square().mean())
@@ -245,7 +245,7 @@ def test_a_frozen_module_is_really_frozen(monkeypatch: pytest.MonkeyPatch, by: s
 
 
 def test_a_policy_that_freezes_what_it_does_not_have_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tendon.policies.bc import Bc
+    from tendon.policies.bc.model import Bc
 
     monkeypatch.setattr(Bc, "frozen", lambda self: ("backbone",))
     with pytest.raises(ConfigError, match="no learning parameter under backbone") as caught:

@@ -16,7 +16,8 @@ from tendon.config.keys import COMMAND_LINE, nearest
 from tendon.config.override_text import quote, shown
 from tendon.config.overrides import Change, apply, parse_overrides
 from tendon.config.places import Places
-from tendon.config.schema import POLICIES, TrainConfig
+from tendon.config.policies import policy_configs
+from tendon.config.schema import TrainConfig
 from tendon.config.tree import ROOT, Composed, choose, compose_tree, search_path
 from tendon.config.typed import from_dict, read_tree, to_dict
 from tendon.config.yaml_text import dump_yaml, read_yaml
@@ -161,7 +162,7 @@ def _no_groups(change: Change) -> Problem:
 def _policy_of(values: dict[str, Any]) -> str | None:
     section = values.get("policy")
     name = section.get("name") if isinstance(section, dict) else None
-    return name if name in POLICIES else None
+    return name if name in policy_configs() else None
 
 
 def _resolve(values: dict[str, Any]) -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from tendon.config.schema import POLICIES, Must, PolicyConfig, TrainConfig
+from tendon.config.policies import policy_configs
+from tendon.config.schema import Must, PolicyConfig, TrainConfig
 from tendon.errors import Problem
 
 COMMAND_LINE = "command line"
@@ -42,19 +43,19 @@ def musts(hint: Any) -> tuple[Must, ...]:
 def fields_of(section: type) -> dict[str, Any]:
     """Key to type of one section, in the order of the schema."""
     hints = get_type_hints(section, include_extras=True)
-    return {name: hints[name] for name in getattr(section, "__dataclass_fields__", {})}
+    return {field.name: hints[field.name] for field in (fields(section) if is_dataclass(section) else ())}
 
 
 def hint_of(key: str, policy: str | None = None) -> Any | None:
     """The type of a dotted key, None when there is none; without a policy, a key of any policy counts."""
     if key.startswith("policy.") and policy is None:
-        found = [hint_of(key, name) for name in POLICIES]
+        found = [hint_of(key, name) for name in policy_configs()]
         return next((one for one in found if one is not None), None)
     hint: Any = TrainConfig
     for part in key.split("."):
         hint = plain(hint)
         if hint is PolicyConfig:
-            hint = POLICIES[policy or next(iter(POLICIES))]
+            hint = policy_configs()[policy or next(iter(policy_configs()))]
         if is_free(hint):
             return Any
         if not (isinstance(hint, type) and is_dataclass(hint)):
@@ -77,7 +78,8 @@ def is_free(hint: Any) -> bool:
 
 def all_keys(policy: str | None = None) -> tuple[str, ...]:
     """Every dotted key that can be set in a configuration with this policy (with any policy, without one)."""
-    policies = [POLICIES[policy]] if policy in POLICIES else list(POLICIES.values())
+    known = policy_configs()
+    policies = [known[policy]] if policy is not None and policy in known else list(known.values())
     keys = dict.fromkeys(key for one in policies for key in _keys(TrainConfig, one, ""))
     return tuple(key for key in keys if key != "policy.name")  # chosen by the group policy, never set
 
@@ -121,7 +123,11 @@ def nearest_keys(key: str, policy: str | None) -> list[str]:
 
 def unknown_key(key: str, where: str, policy: str | None, value: str = "") -> Problem:
     """What to say of a key that the schema does not have."""
-    owners = [] if policy is None else [name for name in POLICIES if name != policy and hint_of(key, name) is not None]
+    owners = (
+        []
+        if policy is None
+        else [name for name in policy_configs() if name != policy and hint_of(key, name) is not None]
+    )
     if owners:
         return Problem(
             f"{key} is not a key of policy {policy}",

@@ -1,6 +1,6 @@
 """The types of a training configuration; the YAML tree in conf/ holds the defaults, compose.py joins the two.
 
-A key that has no effect must not exist here. A new policy adds one dataclass below and one file in conf/policy/.
+A key that has no effect must not exist here. A policy's own keys are in its package, and config/policies.py finds them.
 What a value must hold stands beside its key (``Must``); what two keys must hold together stands in ``conflicts``.
 """
 
@@ -51,6 +51,7 @@ Device = Annotated[
         ("auto", "cpu", "cuda", "cuda:0"),
     ),
 ]
+Layers = Annotated[tuple[Count, ...], Must("at least one layer", bool, "[1024,1024]")]
 Normalization = Literal["mean_std", "min_max", "identity"]
 ImageSize = Annotated[tuple[Count, ...], Must("[] or [HEIGHT,WIDTH]", lambda value: len(value) in (0, 2), "[84,84]")]
 
@@ -298,9 +299,14 @@ class EnvConfig(Section):
 
 @dataclass(frozen=True)
 class PolicyConfig(Section):
-    """What every policy has; each policy adds its own keys below."""
+    """What every policy has. Each policy's package derives its own, in ``policies/<name>/config.py``, without torch.
+
+    It declares what the policy reads, writes and looks at, so that a plan is checked where there is no torch.
+    """
 
     name: str
+    model: ClassVar[str] = ""  # package.module:Class, made of (config, features, stats); imported where it is trained
+    decides: ClassVar[tuple[str, ...]] = ()  # keys whose values decide which others have an effect
 
     def without_effect(self) -> dict[str, str]:
         """Keys that change nothing beside the values of the others, each with what to set instead.
@@ -309,203 +315,21 @@ class PolicyConfig(Section):
         """
         return {}
 
+    def reads(self, features: Mapping[str, Any]) -> tuple[str, ...]:
+        """Keys of the observations and goals that the policy takes, in its order, of those that are there."""
+        return tuple(key for key in features if key not in self.writes(features))
 
-@dataclass(frozen=True)
-class CloningConfig(PolicyConfig):
-    """What the robomimic family shares: heads, losses, normalisers, encoders. A field with a default came later."""
+    def writes(self, features: Mapping[str, Any]) -> tuple[str, ...]:
+        """Keys of the actions that the policy gives."""
+        return ("action",)
 
-    hidden_dims: tuple[Count, ...]
-    head: Literal["deterministic", "gaussian", "gmm"]
-    num_modes: Count
-    min_std: Positive
-    low_noise_eval: bool
-    l2_weight: NotNegative
-    l1_weight: NotNegative
-    cos_weight: NotNegative
-    observation_normalization: Normalization
-    action_normalization: Normalization
-    std_activation: Literal["softplus", "exp"] = "softplus"
-    fixed_std: bool = False
-    init_std: Positive = 0.1
-    bounded: Literal["auto", "always"] = "auto"
-    mask_padding: bool = False
-    vision_backbone: Literal["resnet18", "resnet34"] = "resnet18"
-    pretrained: bool = False
-    num_keypoints: CountOrNone = 32
-    feature_dim: Count = 64
-    crop_size: CountOrNone = 0
-    resize: ImageSize = ()
-    brightness: Share = 0.0
-    contrast: Share = 0.0
-    saturation: Share = 0.0
-    hue: Annotated[float, Must("from 0 to 0.5", lambda value: 0 <= value <= 0.5, "0.05")] = 0.0
+    def windows(self, features: Mapping[str, Any]) -> Any:
+        """The steps it is trained on and the steps it acts on: ``tendon.policies.windows.Window``."""
+        raise NotImplementedError(f"{type(self).__name__} declares no window")
 
-    def conflicts(self) -> Iterator[Conflict]:
-        """A deterministic head learns from its three losses only; a crop is a part of the image."""
-        if self.resize and self.crop_size > min(self.resize):
-            yield Conflict(
-                "crop_size",
-                f"policy.crop_size is {self.crop_size}, policy.resize {list(self.resize)}",
-                "images are resized first, and the crop is a part of them",
-                f"policy.crop_size={min(self.resize)}",
-            )
-        if self.head == "deterministic" and self.l2_weight == self.l1_weight == self.cos_weight == 0:
-            yield Conflict(
-                "l2_weight",
-                "policy.l2_weight, policy.l1_weight and policy.cos_weight are all 0",
-                "the loss of a deterministic head is their weighted sum: nothing would be learnt",
-                "policy.l2_weight=1.0",
-            )
-
-    def without_effect(self) -> dict[str, str]:
-        """Keys of the heads that are not chosen, and the tanh that is there anyway."""
-        idle: dict[str, str] = {}
-        if self.head != "gmm":
-            idle["num_modes"] = "policy.head=gmm"
-        if self.head != "gaussian":
-            idle |= dict.fromkeys(("fixed_std", "init_std"), "policy=bc_gaussian")
-        if self.head == "deterministic":
-            idle |= dict.fromkeys(("min_std", "low_noise_eval", "std_activation"), "policy.head=gmm")
-        else:
-            idle |= dict.fromkeys(("l2_weight", "l1_weight", "cos_weight"), "policy.head=deterministic")
-        if self.head == "gaussian" and self.fixed_std:
-            idle["std_activation"] = "policy.fixed_std=false"
-        if self.action_normalization != "mean_std":
-            idle["bounded"] = "policy.action_normalization=mean_std"
-        return idle
-
-
-Layers = Annotated[tuple[Count, ...], Must("at least one layer", bool, "[1024,1024]")]
-
-
-@dataclass(frozen=True)
-class BcConfig(CloningConfig):
-    """Behaviour cloning with an MLP."""
-
-    hidden_dims: Layers
-
-    def without_effect(self) -> dict[str, str]:
-        """One action a window, and it is never beyond the episode."""
-        return super().without_effect() | {"mask_padding": "policy=bc_rnn"}
-
-
-@dataclass(frozen=True)
-class BcVaeConfig(CloningConfig):
-    """Behaviour cloning with a conditional VAE."""
-
-    latent_dim: Count = 14
-    latent_clip: NotNegative = 0.0
-    kl_weight: NotNegative = 1.0
-    conditioned_decoder: bool = True
-    sum_reconstruction: bool = False
-    prior: Literal["normal", "learned", "learned_conditioned"] = "normal"
-    encoder_dims: Layers = (300, 400)
-    decoder_dims: Layers = (300, 400)
-    prior_dims: Layers = (300, 400)
-
-    def conflicts(self) -> Iterator[Conflict]:
-        """The decoder is the head."""
-        yield from super().conflicts()
-        if self.head != "deterministic":
-            what, why = f"policy.head is {self.head}", "a VAE decodes its actions: chance comes from the latent"
-            yield Conflict("head", what, why, "policy.head=deterministic")
-
-    def without_effect(self) -> dict[str, str]:
-        """A VAE has three nets of its own, one head and one loss."""
-        idle = super().without_effect() | {"head": "policy=bc", "hidden_dims": "policy.decoder_dims=[300,400]"}
-        idle |= {"num_modes": "policy=bc_gmm", "min_std": "policy=bc_gmm", "std_activation": "policy=bc_gmm"}
-        idle |= {"low_noise_eval": "policy.latent_clip=0.5", "mask_padding": "policy=bc_rnn"}
-        idle |= dict.fromkeys(("l2_weight", "l1_weight", "cos_weight"), "policy.kl_weight=1.0")
-        if self.prior != "learned_conditioned":
-            idle["prior_dims"] = "policy.prior=learned_conditioned"
-        return idle
-
-
-@dataclass(frozen=True)
-class BcRnnConfig(CloningConfig):
-    """Behaviour cloning with an LSTM or a GRU."""
-
-    horizon: Count = 10
-    seq_length: Count = 10
-    hidden_dim: Count = 400
-    num_layers: Count = 2
-    cell: Literal["LSTM", "GRU"] = "LSTM"
-    open_loop: bool = False
-
-    def conflicts(self) -> Iterator[Conflict]:
-        """What is trained on must be as long as what is acted on."""
-        yield from super().conflicts()
-        if self.horizon != self.seq_length:
-            yield Conflict(
-                "horizon",
-                f"policy.horizon is {self.horizon}, policy.seq_length {self.seq_length}",
-                "the state starts anew every horizon steps when acting; it would see lengths it never trained on",
-                f"policy.horizon={self.seq_length}, or policy.seq_length={self.horizon}",
-            )
-        if self.head == "gaussian":
-            what, why = "policy.head is gaussian", "the recurrent policy has a deterministic or a mixture head"
-            yield Conflict("head", what, why, "policy.head=gmm")
-
-
-@dataclass(frozen=True)
-class BcTransformerConfig(CloningConfig):
-    """Behaviour cloning with a transformer."""
-
-    context_length: Count = 10
-    embed_dim: Count = 512
-    num_layers: Count = 6
-    num_heads: Count = 8
-    emb_dropout: Share = 0.1
-    attn_dropout: Share = 0.1
-    block_output_dropout: Share = 0.1
-    activation: Literal["gelu", "geglu"] = "gelu"
-    position: Literal["parameter", "embedding", "sinusoidal"] = "parameter"
-    supervise_all_steps: bool = False
-    pred_future_acs: bool = False
-    future_attention: Literal["full", "causal"] = "full"
-
-    def conflicts(self) -> Iterator[Conflict]:
-        """Heads share the embedding; future actions are one per token."""
-        yield from super().conflicts()
-        if self.embed_dim % self.num_heads:
-            yield Conflict(
-                "num_heads",
-                f"policy.num_heads is {self.num_heads}, policy.embed_dim {self.embed_dim}",
-                "each head takes an equal part of the embedding",
-                f"policy.embed_dim={self.num_heads * max(1, self.embed_dim // self.num_heads)}",
-            )
-        if self.embed_dim % 2 and self.position == "sinusoidal":
-            what, why = f"policy.embed_dim is {self.embed_dim}", "sines and cosines come in pairs"
-            yield Conflict("embed_dim", what, why, f"policy.embed_dim={self.embed_dim + 1}")
-        if self.pred_future_acs and not self.supervise_all_steps:
-            what, why = "policy.supervise_all_steps is off", "policy.pred_future_acs gives every token its own action"
-            yield Conflict("supervise_all_steps", what, why, "policy.supervise_all_steps=true")
-        if self.head == "gaussian":
-            what, why = "policy.head is gaussian", "the transformer policy has a deterministic or a mixture head"
-            yield Conflict("head", what, why, "policy.head=gmm")
-
-    def without_effect(self) -> dict[str, str]:
-        """The head stands on the embedding; only a window of several actions has padding or a future."""
-        idle = super().without_effect() | {"hidden_dims": "policy.embed_dim=512"}
-        if not self.supervise_all_steps:
-            idle["mask_padding"] = "policy.supervise_all_steps=true"
-        if not self.pred_future_acs:
-            idle["future_attention"] = "policy.pred_future_acs=true"
-        return idle
-
-
-# Keys whose values decide which others have an effect (``without_effect``).
-DECIDING = tuple(
-    f"policy.{key}"
-    for key in ("head", "fixed_std", "action_normalization", "prior", "supervise_all_steps", "pred_future_acs")
-)
-
-POLICIES: dict[str, type[PolicyConfig]] = {
-    "bc": BcConfig,
-    "bc_vae": BcVaeConfig,
-    "bc_rnn": BcRnnConfig,
-    "bc_transformer": BcTransformerConfig,
-}
+    def base_weights(self) -> Mapping[str, Any]:
+        """Large weights that do not learn, by the module they fill: ``tendon.weights.spec.WeightSpec``; checkpoints leave them out."""
+        return {}
 
 
 @dataclass(frozen=True)

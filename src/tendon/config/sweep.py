@@ -18,7 +18,7 @@ from typing import Any, get_args, get_origin
 
 from tendon.config.keys import hint_of, nearest, plain
 from tendon.config.override_text import is_word, quote
-from tendon.config.schema import DECIDING
+from tendon.config.policies import deciding_keys
 from tendon.config.yaml_text import read_yaml
 from tendon.errors import ConfigError, Problem
 
@@ -119,7 +119,7 @@ def expand(parameters: Sequence[Parameter], base_name: str) -> tuple[Trial, ...]
     lengths = [len(members[0].values) for members in groups.values()]
     if (math.prod(lengths) if budget is None else min(math.prod(lengths), budget.trials)) > MAX_TRIALS:
         raise ConfigError.of([_too_many(groups, lengths)])
-    deciding = {one.key for one in parameters if one.key in DECIDING}
+    deciding = {one.key for one in parameters if one.key in deciding_keys()}
     trials, points = [], []
     for index_of in chosen_points(parameters, budget):
         name = _name(base_name, [(one, index_of[one.group]) for one in parameters])

@@ -21,6 +21,7 @@ from tendon.config.overrides import Change
 from tendon.config.places import Places
 from tendon.config.yaml_text import YamlFile, read_yaml
 from tendon.errors import ConfigError, Problem
+from tendon.plugins import config_folders
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 ROOT = "train"
@@ -51,7 +52,7 @@ class SearchPath:
         """Group to the options it has."""
         found: dict[str, set[str]] = {}
         for folder in self.folders:
-            for file in folder.glob("*/*.yaml"):
+            for file in folder.glob("*/[!_]*.yaml"):  # _name.yaml: shared by a family, in no list of options
                 found.setdefault(file.parent.name, set()).add(file.stem)
         return {group: sorted(found[group]) for group in sorted(found)}
 
@@ -67,7 +68,9 @@ class SearchPath:
         ]
 
     def _hides(self, file: Path) -> bool:
-        return (self.folders[0] / file.parent.name / file.name).is_file()
+        """Whether a folder before the file's own has one of that name."""
+        before = self.folders[: self.folders.index(file.parent.parent)]
+        return any((folder / file.parent.name / file.name).is_file() for folder in before)
 
     def file(self, name: str) -> Path | None:
         """The first folder's file of that name."""
@@ -75,16 +78,22 @@ class SearchPath:
 
 
 def search_path(config_dir: Path | None, root: str = ROOT) -> SearchPath:
-    """Tendon's own tree with a folder of the user's before it (when that has the root) or behind it."""
+    """Tendon's own tree, those of installed packages, and the user's folder before them (when that has the root) or behind."""
+    packages = tuple(folder for _, folder in config_folders())
     if config_dir is None:
-        return SearchPath((CONF,))
+        return SearchPath((CONF, *packages))
     owns_root = (config_dir / f"{root}.yaml").is_file()
-    return SearchPath((config_dir, CONF) if owns_root else (CONF, config_dir))
+    return SearchPath((config_dir, CONF, *packages) if owns_root else (CONF, *packages, config_dir))
 
 
 def label(path: Path) -> str:
-    """How a message calls a file: conf/... for our own, its path otherwise."""
-    return f"conf/{path.relative_to(CONF).as_posix()}" if path.is_relative_to(CONF) else str(path)
+    """How a message calls a file: conf/... for our own, with its package before it for another's, its path otherwise."""
+    if path.is_relative_to(CONF):
+        return f"conf/{path.relative_to(CONF).as_posix()}"
+    for package, folder in config_folders():
+        if path.is_relative_to(folder):
+            return f"{package}: conf/{path.relative_to(folder).as_posix()}"
+    return str(path)
 
 
 def choose(changes: Sequence[Change], groups: Mapping[str, list[str]]) -> tuple[dict[str, str], list[Problem]]:
@@ -118,22 +127,32 @@ def compose_tree(config_dir: Path | None, root: str, choices: Mapping[str, str])
     if config_dir is None:
         return _compose_own(root, chosen).copy()
     path = search_path(config_dir, root)
-    hidden = [
-        Problem(
-            f"{file.parent.name}={file.stem} means two files",
-            str(file),
-            "tendon has one of that name, and it would be taken",
-            f"rename yours, e.g. {file.parent.name}/my_{file.name}",
-        )
-        for file in path.hidden()
-    ]
-    if hidden:
-        raise ConfigError.of(hidden)
+    _refuse_hidden(path)
     return _compose(path, root, chosen)
+
+
+def _refuse_hidden(path: SearchPath) -> None:
+    """Two files of one name: the user's and ours, or those of two packages."""
+    packages = {folder: package for package, folder in config_folders()}
+    problems = []
+    for file in path.hidden():
+        package = packages.get(file.parent.parent)
+        owners = [
+            packages.get(folder, "tendon")
+            for folder in path.folders
+            if (folder / file.parent.name / file.name).is_file()
+        ]
+        why = f"{owners[0]} has one of that name, and it would be taken"
+        fix = f"pip uninstall {package}" if package else f"rename yours, e.g. {file.parent.name}/my_{file.name}"
+        named = f" of {package}" if package else ""
+        problems.append(Problem(f"{file.parent.name}={file.stem}{named} means two files", str(file), why, fix))
+    if problems:
+        raise ConfigError.of(problems)
 
 
 @cache
 def _compose_own(root: str, chosen: tuple[tuple[str, str], ...]) -> Composed:
+    _refuse_hidden(search_path(None))
     return _compose(search_path(None), root, chosen)
 
 

@@ -15,7 +15,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 from tendon.config.keys import fields_of, is_free, is_section, musts, nearest, plain, unknown_key
 from tendon.config.override_text import quote, shown
 from tendon.config.places import Places
-from tendon.config.schema import POLICIES, PolicyConfig, Section, TrainConfig
+from tendon.config.policies import policy_configs
+from tendon.config.schema import PolicyConfig, Section, TrainConfig
 from tendon.errors import ConfigError, Problem
 
 MISSING = "???"
@@ -114,10 +115,11 @@ class ValueReader:
 
     def _policy(self, tree: Mapping[str, Any], prefix: str) -> Any:
         name = tree.get("name", MISSING)
-        if isinstance(name, str) and name in POLICIES:
-            return self.section(POLICIES[name], tree, prefix)
-        near = nearest(str(name), POLICIES) or next(iter(POLICIES))
-        self._wrong(f"{prefix}name", name, f"the policies are {', '.join(POLICIES)}", f"policy={near}")
+        policies = policy_configs()
+        if isinstance(name, str) and name in policies:
+            return self.section(policies[name], tree, prefix)
+        near = nearest(str(name), policies) or next(iter(policies))
+        self._wrong(f"{prefix}name", name, f"the policies are {', '.join(policies)}", f"policy={near}")
         return _BAD
 
     def _value_at(self, key: str, hint: Any, tree: Mapping[str, Any], prefix: str) -> Any:

@@ -127,14 +127,16 @@ def read_policy(folder: Path, where: str, device: str = "cpu") -> tuple[Policy, 
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from tendon.policies.registry import make_policy
     from tendon.policies.spec import PolicySpec
+    from tendon.weights.build import build_policy
+    from tendon.weights.kept import weights_uri
+    from tendon.weights.load import load_learnt
 
     info = PolicySpec.from_json(json.loads((folder / "policy.json").read_text()), f"{where}/policy.json")
     with torch.random.fork_rng(devices=[]):
-        policy = make_policy(info.config, info.features)
+        policy = build_policy(info.config, info.features, kept_uri=weights_uri(where))
     try:
-        policy.load_state_dict(load_file(folder / "model.safetensors"))
+        load_learnt(policy, load_file(folder / "model.safetensors"))
     except (RuntimeError, SafetensorError) as error:
         raise DataError(
             "the weights do not fit the policy",

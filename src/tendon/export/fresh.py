@@ -1,6 +1,6 @@
 """A bundle acting in a process of its own: what was loaded is the files alone, nothing that the parent process holds.
 
-``python -m tendon.export.fresh FOLDER EXCHANGE THREADS`` is the child: it reads EXCHANGE/inputs.safetensors, acts, and
+``python -m tendon.export.fresh FOLDER EXCHANGE THREADS URI`` is the child: it reads EXCHANGE/inputs.safetensors, acts, and
 writes EXCHANGE/actions.safetensors. ``act_in_fresh_process`` starts it; called by export.
 """
 
@@ -34,6 +34,7 @@ def act_in_fresh_process(folder: Path, inputs: Sequence[Batch], where: str) -> l
         named = {f"{step:04d}/{key}": value for step, batch in enumerate(inputs) for key, value in batch.items()}
         save_file({name: value.contiguous() for name, value in named.items()}, Path(exchange, "inputs.safetensors"))
         command = [sys.executable, "-m", "tendon.export.fresh", str(folder), exchange, str(torch.get_num_threads())]
+        command.append(where)
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
             why = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
@@ -50,14 +51,14 @@ def act_in_fresh_process(folder: Path, inputs: Sequence[Batch], where: str) -> l
         return [actions[name] for name in sorted(actions)]
 
 
-def main(folder: str, exchange: str, num_threads: str) -> None:
+def main(folder: str, exchange: str, num_threads: str, where: str) -> None:
     """The child: sums in as many threads as the parent's, so that no bit differs for that."""
     from safetensors.torch import load_file, save_file
 
     from tendon.export.bundle import read_policy
 
     torch.set_num_threads(int(num_threads))
-    policy, _ = read_policy(Path(folder), folder)
+    policy, _ = read_policy(Path(folder), where)
     inputs: dict[str, Batch] = {}
     for name, value in load_file(Path(exchange, "inputs.safetensors")).items():
         step, _, key = name.partition("/")

@@ -7,40 +7,33 @@ at once, and a checkpoint of the loop can hold the carry.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tendon.config.schema import TrainingConfig
+from tendon.policies.windows import GOAL, Shape, Window
+
+__all__ = [
+    "AUGMENT_NOISE",
+    "GOAL",
+    "Batch",
+    "LossOutput",
+    "Memory",
+    "ParameterGroup",
+    "Policy",
+    "Shape",
+    "Window",
+    "under",
+]
+
 Batch = dict[str, Tensor]
-Shape = int | tuple[int, ...]  # of one step of a feature: D, (C, L) of a scan, (C, H, W) of a camera
 Memory = Any  # a tree of tensors with a leading batch axis, or None
 
-GOAL = "goal."  # before a feature's name: its value in the last step of the episode, [B, 1, ...]
 AUGMENT_NOISE = "draws"  # key in a batch: numbers in [0, 1) for random augmentation, [B, num_draws]
-
-
-@dataclass(frozen=True)
-class Window:
-    """The time steps a policy reads and predicts, in steps relative to now (0)."""
-
-    observation_keys: tuple[str, ...]
-    action_key: str
-    observation_deltas: tuple[int, ...]  # e.g. (-1, 0)
-    action_deltas: tuple[int, ...]  # e.g. (0, 1, ..., 15)
-    num_actions: int  # how many of the predicted actions are executed before the policy is asked again
-    acting_deltas: tuple[int, ...] = ()  # steps read when acting where they differ from training's; empty: they do not
-    carries: bool = False  # loss wants the memory of the batch before: each row of the batches walks through episodes
-
-    def deltas(self) -> dict[str, tuple[int, ...]]:
-        """Deltas per feature, as the loader wants them."""
-        return {key: self.observation_deltas for key in self.observation_keys} | {self.action_key: self.action_deltas}
-
-    @property
-    def reading_deltas(self) -> tuple[int, ...]:
-        """Steps that ``act`` reads: the newest is 0, and before an episode's start its first observation is repeated."""
-        return self.acting_deltas or self.observation_deltas
 
 
 @dataclass(frozen=True)
@@ -57,26 +50,31 @@ class LossOutput:
     objectives: dict[str, Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that learn at a rate or a decay of their own: those whose names are, or begin with, one of ``names``."""
+
+    names: tuple[str, ...]
+    lr_scale: float = 1.0  # what the schedule's rate is multiplied with
+    weight_decay: float | None = None  # None: as training.weight_decay
+
+
 class Policy(nn.Module):
-    """Base of every policy. Normalisers are sub-modules with buffers, so they travel with the weights."""
+    """Base of every policy. Normalisers are sub-modules with buffers, so they travel with the weights.
+
+    Below ``loss``, ``start`` and ``act`` stand the hooks; each does nothing, or what is usual, until it is written anew.
+    """
 
     window: Window
     num_draws = (
         0  # how many numbers of chance loss takes for each window; a batch without them is not changed at random
     )
 
-    def frozen(self) -> tuple[str, ...]:
-        """Names of modules that never learn, beside those of ``training.freeze``: no gradient, and evaluation mode always.
-
-        So the statistics of a batch norm in them stay, and dropout in them does nothing.
-        """
-        return ()
-
-    def loss(self, batch: Batch, memory: Memory = None) -> LossOutput:
+    def loss(self, batch: Batch, memory: Memory = None, step: int = 0) -> LossOutput:
         """Loss of a batch of raw (not normalised) windows: ``{key: [B, T, D]}`` and ``{key}_is_pad: [B, T]``.
 
         Where the window carries, ``first: [B]`` tells which rows begin an episode and forget; ``episode_index`` and
-        ``frame_index`` say where they are.
+        ``frame_index`` say where they are. ``step``: the number of updates before this one.
         """
         raise NotImplementedError
 
@@ -88,3 +86,50 @@ class Policy(nn.Module):
     def act(self, observation: Batch, memory: Memory = None) -> tuple[Tensor, Memory]:
         """Raw actions ``[B, num_actions, D]`` for raw observations ``{key: [B, T, D]}``, and the next memory."""
         raise NotImplementedError
+
+    # ------------------------------------------------------------------------------------------------------------ hooks
+
+    def frozen(self) -> tuple[str, ...]:
+        """Names of modules that never learn, beside those of ``training.freeze``: no gradient, and evaluation mode always.
+
+        So the statistics of a batch norm in them stay, and dropout in them does nothing.
+        """
+        return ()
+
+    def phase(self, step: int) -> tuple[str, ...] | None:
+        """Names, or beginnings of names, of the parameters that learn in update ``step``; None: all that are not frozen.
+
+        The others keep their values and the optimiser's moments. A function of ``step`` alone, so that resuming is exact.
+        """
+        return None
+
+    def after_update(self, step: int) -> None:
+        """Behind the optimiser in update ``step``, without gradients: target networks, code books."""
+
+    def parameter_groups(self, training: TrainingConfig) -> tuple[ParameterGroup, ...]:
+        """Parts that learn at a rate or decay of their own; of two groups with one parameter the first counts."""
+        return ()
+
+    def shard_units(self) -> Sequence[nn.Module]:
+        """Modules that several processes share out one by one (``training.sharding=fsdp``): each block of a list of blocks."""
+        return [block for module in self.modules() if isinstance(module, nn.ModuleList) for block in module]
+
+    def checkpointed_units(self) -> Sequence[nn.Module]:
+        """Modules whose activations are computed again in the backward pass instead of being kept: less memory, more time."""
+        return ()
+
+    def trainable_state_dict(self) -> dict[str, Tensor]:
+        """What a checkpoint holds: all of ``state_dict``, but for what ``base_weights`` of the configuration name and does not learn."""
+        prefixes = tuple(self.base_prefixes)
+        state: dict[str, Tensor] = self.state_dict()
+        if not prefixes:
+            return state
+        learning = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        return {name: value for name, value in state.items() if name in learning or not under(name, prefixes)}
+
+    base_prefixes: tuple[str, ...] = ()  # modules filled from base weights; set by make_policy
+
+
+def under(name: str, prefixes: Sequence[str]) -> bool:
+    """Whether a name is, or lies below, one of the others."""
+    return any(name == prefix or name.startswith(f"{prefix.rstrip('.')}.") for prefix in prefixes)

@@ -1,65 +1,37 @@
-"""Policies by name: a configuration and the features of a dataset in, a policy out. Called by train and export."""
+"""Policies by name: a configuration and the features of a dataset in, a policy out. Called by train, export and weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any
 
+from tendon.config.policies import policy_claims
 from tendon.config.schema import PolicyConfig
 from tendon.data.stats import FeatureStats
 from tendon.errors import ConfigError
+from tendon.plugins import Claim
 from tendon.policies.base import Policy, Shape
-
-Maker = Callable[[Any, Mapping[str, Shape], "Mapping[str, FeatureStats] | None"], Policy]
-Stats = Mapping[str, FeatureStats] | None
-
-
-def _bc(config: Any, features: Mapping[str, Shape], stats: Stats) -> Policy:
-    from tendon.policies.bc import Bc
-
-    return Bc(config, features, stats)
-
-
-def _bc_vae(config: Any, features: Mapping[str, Shape], stats: Stats) -> Policy:
-    from tendon.policies.bc_vae import BcVae
-
-    return BcVae(config, features, stats)
-
-
-def _bc_rnn(config: Any, features: Mapping[str, Shape], stats: Stats) -> Policy:
-    from tendon.policies.bc_rnn import BcRnn
-
-    return BcRnn(config, features, stats)
-
-
-def _bc_transformer(config: Any, features: Mapping[str, Shape], stats: Stats) -> Policy:
-    from tendon.policies.bc_transformer import BcTransformer
-
-    return BcTransformer(config, features, stats)
-
-
-# One line and one function per policy: imports stay inside the function.
-MAKERS: Mapping[str, Maker] = {"bc": _bc, "bc_vae": _bc_vae, "bc_rnn": _bc_rnn, "bc_transformer": _bc_transformer}
 
 
 def make_policy(
     config: PolicyConfig, features: Mapping[str, Shape], stats: Mapping[str, FeatureStats] | None = None
 ) -> Policy:
-    """The policy that ``config.name`` names, weights fresh from torch's global generator.
+    """The policy that ``config`` configures, weights fresh from torch's global generator.
 
     Args:
-        config: the policy's part of a training configuration.
+        config: the policy's part of a training configuration; it names its module.
         features: dimensions of every feature the policy reads or predicts; observations and ``action``.
         stats: numbers for the normalisers, by feature; None when weights are loaded next (they hold them).
     """
-    maker = MAKERS.get(config.name)
-    if maker is None:
-        near = get_close_matches(config.name, MAKERS, n=1)
+    claim = policy_claims().get(config.name)
+    if claim is None or not config.model:
+        near = get_close_matches(config.name, policy_claims(), n=1)
+        known = f"the policies are {', '.join(policy_claims())}"
         raise ConfigError(
-            f"there is no policy named {config.name}",
+            f"there is no policy named {config.name}" if claim is None else f"policy {config.name} cannot be built",
             where="policy.name",
-            why=f"the policies are {', '.join(sorted(MAKERS))}",
-            fix=f"policy={near[0] if near else min(MAKERS)}",
+            why=known if claim is None else f"{type(config).__name__} names no model",
+            fix=f"policy={near[0] if near else next(iter(policy_claims()))}",
         )
-    return maker(config, features, stats)
+    policy: Policy = Claim(config.name, config.model, claim.package).load()(config, features, stats)
+    return policy

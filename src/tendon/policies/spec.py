@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from tendon.config.schema import POLICIES, PolicyConfig
+from tendon.config.policies import policy_configs
+from tendon.config.schema import PolicyConfig
 from tendon.errors import DataError
-from tendon.policies.base import Shape, Window
+from tendon.policies.windows import Shape, Window
 
 FORMAT = 1
 
@@ -42,7 +43,7 @@ class PolicySpec:
     def from_json(data: Mapping[str, Any], where: str) -> PolicySpec:
         """Read what ``to_json`` wrote; ``where`` names the file in an error."""
         try:
-            config = _restored(POLICIES[data["policy"]["name"]], data["policy"])
+            config = _restored(policy_configs()[data["policy"]["name"]], data["policy"])
             features = {key: _shape(shape) for key, shape in data["features"].items()}
             return PolicySpec(config, features, _restored(Window, data["window"]))
         except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -126,7 +126,7 @@ class Containers:
 
 
 def without_shell(command: Sequence[str]) -> list[str]:
-    """kfp's command with its executor in the place of the shell that starts it, so that SIGTERM reaches the step."""
+    """Put the executor of a kfp command in the place of the shell that starts it, so that SIGTERM reaches the step."""
     return [EXECUTOR.sub(r"exec env \g<0>", word) for word in command[:3]] + list(command[3:])
 
 

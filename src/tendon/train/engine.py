@@ -16,17 +16,17 @@ from torch import Tensor
 from tendon.config.schema import TrainConfig
 from tendon.data.stats import FeatureStats
 from tendon.errors import ConfigError, Problem
-from tendon.policies.base import GOAL, Batch, LossOutput, Memory, Policy, Shape
-from tendon.policies.registry import make_policy
+from tendon.policies.base import GOAL, Batch, LossOutput, Memory, Policy, Shape, under
 from tendon.policies.spec import PolicySpec
 from tendon.train.carry import detached
 from tendon.train.device import pick_device
 from tendon.train.ema import Ema
 from tendon.train.objectives import weighed
-from tendon.train.optimizer import freeze, make_optimizer, training_mode
+from tendon.train.optimizer import freeze, make_optimizer, recompute, training_mode
 from tendon.train.parallel import Parallel, whole
 from tendon.train.ranks import ALONE, World
 from tendon.train.schedule import learning_rate
+from tendon.weights.build import build_policy
 
 logger = logging.getLogger(__name__)
 IMAGES = "observation.images."
@@ -61,6 +61,7 @@ class Engine:
         stats: Mapping[str, FeatureStats],
         world: World = ALONE,
         cameras: Mapping[str, Shape] = NO_CAMERAS,
+        kept_uri: str = "",
     ) -> None:
         """Seeds every generator, builds the policy on the CPU (so that weights start alike everywhere) and moves it."""
         self.config, self.world = config, world
@@ -68,16 +69,19 @@ class Engine:
         training = config.training
         seed_everything(config.seed)
         features = select_features(config, stats, cameras)
-        self.policy: Policy = make_policy(config.policy, features, stats).to(self.device)
+        self.policy: Policy = build_policy(config.policy, features, stats, kept_uri=kept_uri, device=self.device).to(
+            self.device
+        )
         self.info = PolicySpec(config.policy, features, self.policy.window)
         freeze(self.policy, training.freeze)
         freeze(self.policy, self.policy.frozen(), where=f"policy={config.policy.name}")
         training_mode(self.policy)
+        recompute(self.policy.checkpointed_units())
         self.parallel = Parallel(training, self.policy, self.device, world)
         self.optimizer = make_optimizer(training, self.policy)
-        named = {name: p for name, p in self.policy.named_parameters() if p.requires_grad}
-        self.parameters = list(named.values())
-        self.ema = Ema(config.ema, named) if config.ema.enable else None
+        self.named = {name: p for name, p in self.policy.named_parameters() if p.requires_grad}
+        self.parameters = list(self.named.values())
+        self.ema = Ema(config.ema, self.named) if config.ema.enable else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=training.precision == "fp16")  # type: ignore[attr-defined]
         self.steps_per_epoch = 1  # the loop knows the data and says how many
         self.memories: list[Memory] = [None] * training.gradient_accumulation_steps
@@ -93,6 +97,7 @@ class Engine:
             group["lr"] = group["lr_scale"] * self._rate(step)
         self.optimizer.zero_grad(set_to_none=True)
         loss, metrics = self._backward(batch, step)
+        self._keep_phase(step)
         grad_norm = None
         if training.grad_clip_norm > 0 or measure or training.nonfinite == "skip":
             self.scaler.unscale_(self.optimizer)
@@ -102,16 +107,27 @@ class Engine:
                 torch.nn.utils.clip_grads_with_norm_(self.parameters, training.grad_clip_norm, norm)
             grad_norm = whole(norm)
         self._step(grad_norm)
+        with torch.no_grad():
+            self.policy.after_update(step)
         if self.ema is not None:
             self.ema.update(step)
         return Update(loss, metrics, grad_norm, self._rate(step + 1))
+
+    def _keep_phase(self, step: int) -> None:
+        """Only what the policy lets learn now keeps its gradient; without one the optimiser leaves values and moments alone."""
+        learning = self.policy.phase(step)
+        if learning is None:
+            return
+        for name, parameter in self.named.items():
+            if not under(name, learning):
+                parameter.grad = None
 
     def _backward(self, batch: Batch, step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The gradients of an update's batch, part by part; the loss and its terms are means over the parts."""
         num_parts = len(self.memories)
         self.at(step, "forward")
         if num_parts == 1:
-            output = self._loss(self.parallel.forward, batch, self.memories[0])
+            output = self._loss(self.parallel.forward, batch, self.memories[0], step)
             self.at(step, "backward")
             self.scaler.scale(output.loss).backward()  # type: ignore[no-untyped-call]
             self.memories[0] = detached(output.memory)
@@ -120,7 +136,7 @@ class Engine:
         outputs = []
         for i, part in enumerate(parts):
             with self.parallel.gradients_stay_here(i + 1 < num_parts):
-                output = self._loss(self.parallel.forward, part, self.memories[i])
+                output = self._loss(self.parallel.forward, part, self.memories[i], step)
                 self.at(step, "backward" if i + 1 == num_parts else "forward")
                 self.scaler.scale(output.loss / num_parts).backward()  # type: ignore[no-untyped-call]
             self.memories[i] = detached(output.memory)
@@ -128,9 +144,9 @@ class Engine:
         metrics = {name: torch.stack([o.metrics[name] for o in outputs]).mean() for name in outputs[0].metrics}
         return torch.stack([output.loss.detach() for output in outputs]).mean(), metrics
 
-    def _loss(self, module: torch.nn.Module, batch: Batch, memory: Memory) -> LossOutput:
+    def _loss(self, module: torch.nn.Module, batch: Batch, memory: Memory, step: int) -> LossOutput:
         with self._precision():
-            output: LossOutput = module(batch, memory)
+            output: LossOutput = module(batch, memory, step)
             return weighed(output, self.config.training.objective_weights)
 
     def _step(self, grad_norm: Tensor | None) -> None:
@@ -155,14 +171,14 @@ class Engine:
         return torch.autocast(self.device.type, low) if low else nullcontext()
 
     @torch.no_grad()
-    def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
+    def validate(self, batches: Iterable[Batch], step: int = 0) -> dict[str, float]:
         """Mean loss and metrics over batches of one size and all processes; training's randomness is left as it was."""
         sums: dict[str, list[Tensor]] = {}
         with self.judged():
             torch.manual_seed(self.config.seed + self.world.rank)
             for batch in batches:
                 for part in split_batch(batch, len(self.memories)):
-                    output = self._loss(self.parallel.loss, part, None)
+                    output = self._loss(self.parallel.loss, part, None, step)
                     for name, value in {"loss": output.loss, **output.metrics}.items():
                         sums.setdefault(name, []).append(value.double())
         means = self.world.mean(torch.stack([torch.stack(values).mean() for values in sums.values()]))
@@ -178,13 +194,15 @@ class Engine:
             yield self.policy
         training_mode(self.policy)
 
-    def check_used(self) -> None:
+    def check_used(self, step: int = 0) -> None:
         """After the first update: every learning parameter has a gradient; several processes would wait for it for ever.
 
         Raises:
             ConfigError: one has none, and there are several processes.
         """
-        unused = [name for name, p in self.policy.named_parameters() if p.requires_grad and p.grad is None]
+        phase = self.policy.phase(step)
+        learning = self.named if phase is None else {n: p for n, p in self.named.items() if under(n, phase)}
+        unused = [name for name, parameter in learning.items() if parameter.grad is None]
         if unused and self.world.is_many:
             raise ConfigError(
                 f"{len(unused)} learning parameter(s) take no part in the loss",

@@ -45,7 +45,8 @@ def needs(engine: Engine) -> Need:
     save = config.save
     num_best = save.on_best_validation + save.on_best_rollout_return + save.on_best_rollout_success_rate
     num_kept = config.training.keep_checkpoints + len(save.epochs) + num_best * save.top_k
-    return Need(held // parts, weights + learning * MOMENTS + average, num_kept)
+    saved = sum(t.numel() * t.element_size() for t in engine.policy.trainable_state_dict().values())
+    return Need(held // parts, saved + learning * MOMENTS + average, num_kept)
 
 
 def check_room(engine: Engine, store: Store) -> Need:

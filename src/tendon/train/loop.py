@@ -31,6 +31,7 @@ from tendon.train.saver import Saver
 from tendon.train.status import TrainResult, find_finished, write_finished
 from tendon.train.track import latest
 from tendon.train.trial import Rollouts, Trial, at_work
+from tendon.weights.kept import weights_uri
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]  # steps done, steps in all
@@ -72,7 +73,9 @@ def train(
     if wants_ranks(config):
         return launch(config, dataset_uri, stats, trial_uri, progress, open_data=open_data, rollouts=rollouts)
     with cpu_threads(config.training.num_threads), joined(pick_device(config.device)) as world, Interrupts() as signals:
-        engine = Engine(config, stats.features, world, find_cameras(dataset_uri, config, stats.features))
+        engine = Engine(
+            config, stats.features, world, find_cameras(dataset_uri, config, stats.features), weights_uri(trial_uri)
+        )
         feeds = open_data(dataset_uri, config, engine.policy.window, world)
         engine.steps_per_epoch = feeds.volume.steps_per_epoch(config.training.epoch_every_n_steps)
         rules = SaveRules(config.save, config.training, engine.steps_per_epoch, perf_counter())
@@ -108,7 +111,7 @@ def _run(trial: Trial, signals: Interrupts, progress: Progress) -> TrainResult:
         )
         trial.watch.add(update.loss)
         if step == start.step:
-            engine.check_used()
+            engine.check_used(step)
         for callback in trial.callbacks:
             callback.on_step(trial.run, step, update)
         if is_logged:

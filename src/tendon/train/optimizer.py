@@ -5,13 +5,17 @@ Called by the engine once. A name that fits no parameter is an error, never a ke
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from tendon.config.schema import TrainingConfig
 from tendon.errors import ConfigError
+from tendon.policies.base import ParameterGroup, Policy, under
 
 OPTIMIZERS: dict[str, type[torch.optim.Adam]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 Named = list[tuple[str, nn.Parameter]]
@@ -20,7 +24,7 @@ Named = list[tuple[str, nn.Parameter]]
 def freeze(policy: nn.Module, prefixes: Sequence[str], where: str = "training.freeze") -> None:
     """Switch learning off for every parameter whose name is, or begins with, one of ``prefixes``."""
     for prefix in prefixes:
-        found = [parameter for name, parameter in policy.named_parameters() if _under(name, prefix)]
+        found = [parameter for name, parameter in policy.named_parameters() if under(name, (prefix,))]
         if not found:
             raise _no_such(where, prefix, policy)
         for parameter in found:
@@ -43,6 +47,18 @@ def training_mode(policy: nn.Module) -> None:
             module.eval()
 
 
+def recompute(units: Sequence[nn.Module]) -> None:
+    """Keep no activations of these modules: the backward pass computes them again, with the same random numbers."""
+    for unit in units:
+        unit.forward = partial(_checkpointed, unit, unit.forward)  # type: ignore[method-assign]
+
+
+def _checkpointed(unit: nn.Module, forward: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    if not (unit.training and torch.is_grad_enabled()):
+        return forward(*arguments, **named)
+    return checkpoint(forward, *arguments, use_reentrant=False, **named)
+
+
 def make_optimizer(training: TrainingConfig, policy: nn.Module) -> torch.optim.Optimizer:
     """Adam (weight decay added to the gradient) or AdamW (decoupled); with one rate and one decay, one group."""
     named = [(name, parameter) for name, parameter in policy.named_parameters() if parameter.requires_grad]
@@ -62,8 +78,14 @@ def parameter_groups(training: TrainingConfig, named: Named, policy: nn.Module) 
     """Groups for the optimiser; ``lr_scale`` is what the schedule's rate is multiplied with."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     found_backbone = False
+    parts = policy.parameter_groups(training) if isinstance(policy, Policy) else ()
+    _check_groups(parts, policy)
     for name, parameter in named:
-        scale = 1.0
+        scale, part = 1.0, next((part for part in parts if under(name, part.names)), None)
+        if part is not None:
+            decay = training.weight_decay if part.weight_decay is None else part.weight_decay
+            groups.setdefault((part.lr_scale, decay), []).append(parameter)
+            continue
         if training.lr_backbone is not None and "backbone" in name.split("."):
             scale, found_backbone = training.lr_backbone / training.lr, True
         decays = training.decay_norms_and_biases or parameter.ndim >= 2
@@ -73,8 +95,12 @@ def parameter_groups(training: TrainingConfig, named: Named, policy: nn.Module) 
     return [{"params": params, "lr_scale": s, "weight_decay": decay} for (s, decay), params in groups.items()]
 
 
-def _under(name: str, prefix: str) -> bool:
-    return name == prefix or name.startswith(f"{prefix.rstrip('.')}.")
+def _check_groups(parts: Sequence[ParameterGroup], policy: nn.Module) -> None:
+    names = [name for name, _ in policy.named_parameters()]
+    for part in parts:
+        for prefix in part.names:
+            if not any(under(name, (prefix,)) for name in names):
+                raise _no_such("parameter_groups of the policy", prefix, policy)
 
 
 def _no_such(key: str, name: str, policy: nn.Module) -> ConfigError:

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tendon.config.schema import TrainingConfig
 from tendon.policies.base import Batch, LossOutput, Memory, Policy
 from tendon.train.ranks import World
+from tendon.weights.load import load_learnt
 
 
 class Loss(nn.Module):
@@ -27,9 +28,9 @@ class Loss(nn.Module):
         super().__init__()
         self.policy = policy
 
-    def forward(self, batch: Batch, memory: Memory) -> LossOutput:
-        """``policy.loss``; a policy that does not remember is not given a memory."""
-        return self.policy.loss(batch) if memory is None else self.policy.loss(batch, memory)
+    def forward(self, batch: Batch, memory: Memory, step: int) -> LossOutput:
+        """``policy.loss``."""
+        return self.policy.loss(batch, memory, step)
 
     def act(self, observation: Batch, memory: Memory) -> tuple[Tensor, Memory]:
         """``policy.act``."""
@@ -43,7 +44,7 @@ class Parallel:
         self.world = world
         self.loss: nn.Module = Loss(policy)  # in this process: validation
         if world.is_many and training.sharding == "fsdp":
-            _shard(self.loss, training, world)
+            _shard(self.loss, training, world)  # type: ignore[arg-type]
         if training.compile:
             self.loss.compile()
         self.forward: nn.Module = self.loss  # with gradients summed over all: training
@@ -60,16 +61,14 @@ class Parallel:
         return nullcontext()
 
 
-def _shard(loss: nn.Module, training: TrainingConfig, world: World) -> None:
-    """FSDP2: each block of a list of blocks on its own, then the rest together."""
+def _shard(loss: Loss, training: TrainingConfig, world: World) -> None:
+    """FSDP2: each of the policy's units on its own, then the rest together."""
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
     low = torch.bfloat16 if training.precision == "bf16" else None
     mixed = MixedPrecisionPolicy(param_dtype=low, reduce_dtype=torch.float32, cast_forward_inputs=False)
-    for module in loss.modules():
-        if isinstance(module, nn.ModuleList):
-            for block in module:
-                fully_shard(block, mp_policy=mixed)
+    for unit in loss.policy.shard_units():
+        fully_shard(unit, mp_policy=mixed)
     fully_shard(loss, mp_policy=mixed)
     register_fsdp_forward_method(loss, "act")
 
@@ -89,4 +88,5 @@ def as_held(saved: Tensor, held: Tensor) -> Tensor:
 def load_weights(policy: Policy, saved: Mapping[str, Tensor]) -> None:
     """Whole tensors into a policy that may be sharded."""
     held = policy.state_dict()
-    policy.load_state_dict({name: as_held(tensor, held[name]) for name, tensor in saved.items()})
+    tensors = {name: as_held(tensor, held[name]) if name in held else tensor for name, tensor in saved.items()}
+    load_learnt(policy, tensors)

@@ -25,6 +25,7 @@ from tendon.train.feed import OpenFeeds, find_cameras, open_feeds
 from tendon.train.ranks import ALONE
 from tendon.train.state import take_snapshot
 from tendon.train.trackers import make_trackers
+from tendon.weights.kept import weights_uri
 
 NUM_STEPS = 10
 
@@ -48,7 +49,8 @@ def rehearse(
     with cpu_threads(config.training.num_threads):
         make_callbacks(config.training.callbacks)
         make_trackers(config)
-        engine = Engine(config, stats.features, cameras=find_cameras(dataset_uri, config, stats.features))
+        cameras = find_cameras(dataset_uri, config, stats.features)
+        engine = Engine(config, stats.features, cameras=cameras, kept_uri=weights_uri(trial_uri))
         feeds = open_data(dataset_uri, config, engine.policy.window, ALONE)
         announce(engine, feeds.volume, trial_uri)
         need = check_room(engine, open_store(trial_uri))

@@ -55,7 +55,7 @@ def take_snapshot(
     engine: Engine, stats: str, config_yaml: str, loader: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> Snapshot:
     """Everything a checkpoint holds, copied to host memory; every process must ask, the first one's is complete."""
-    weights = {name: _copied(tensor) for name, tensor in engine.policy.state_dict().items()}
+    weights = {name: _copied(tensor) for name, tensor in engine.policy.trainable_state_dict().items()}
     acting = weights
     tensors: dict[str, Tensors] = {}
     if engine.ema is not None:

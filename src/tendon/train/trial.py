@@ -62,7 +62,7 @@ class Trial:
             return {}
         engine, policy = self.engine, self.engine.policy
         self.pulse.at(num_done, "judge")
-        numbers = engine.validate(self.feeds.valid_batches(policy, engine.device))
+        numbers = engine.validate(self.feeds.valid_batches(policy, engine.device), num_done)
         episodes = self.feeds.episodes()
         if episodes:
             with engine.judged():

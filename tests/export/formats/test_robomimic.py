@@ -17,7 +17,7 @@ from tendon.export.bundle import load_policy
 from tendon.export.formats.bundle import import_robomimic
 from tendon.export.formats.robomimic import export_pth, import_pth, read_file
 from tendon.export.formats.robomimic_config import make_config
-from tendon.policies.behaviour_cloning import BehaviourCloning
+from tendon.policies.behaviour_cloning.model import BehaviourCloning
 from tests.policies.test_robomimic_golden import CASES, GOLDEN, content_of
 
 LOW_KEYS = ("object", "robot0_eef_pos")

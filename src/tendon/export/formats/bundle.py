@@ -13,9 +13,7 @@ from tendon.export.card import make_card
 from tendon.export.formats.robomimic import Foreign, export_pth, import_pth
 from tendon.export.formats.robomimic_config import Version
 from tendon.export.parity import ParityRecord, compare, demand, fixed_inputs
-from tendon.policies.base import GOAL
-from tendon.policies.behaviour_cloning import ACTION
-from tendon.policies.parts.encoder import bare
+from tendon.policies.windows import ACTION, GOAL, bare
 from tendon.storage import open_store
 from tendon.storage.trees import put_tree
 

@@ -8,10 +8,8 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from tendon.config.foreign.robomimic_keys import ANY, DEFAULTS
-from tendon.policies.base import GOAL
-from tendon.policies.behaviour_cloning import ACTION
-from tendon.policies.parts.encoder import bare
 from tendon.policies.spec import PolicySpec
+from tendon.policies.windows import ACTION, GOAL, bare
 
 Version = Literal["0.3", "0.5"]
 

@@ -9,11 +9,12 @@ import re
 from collections.abc import Callable
 
 from tendon.policies.base import GOAL, Policy
-from tendon.policies.bc_rnn import BcRnn
-from tendon.policies.bc_transformer import BcTransformer
-from tendon.policies.bc_vae import BcVae
-from tendon.policies.parts.encoder import bare, member
+from tendon.policies.bc_rnn.model import BcRnn
+from tendon.policies.bc_transformer.model import BcTransformer
+from tendon.policies.bc_vae.model import BcVae
+from tendon.policies.parts.encoder import member
 from tendon.policies.parts.vision import SpatialSoftmax, VisualCore
+from tendon.policies.windows import bare
 
 Names = tuple[str, ...]
 OURS_ALONE = ("encoder.normalize.", "normalize_action.")  # robomimic keeps these beside the weights

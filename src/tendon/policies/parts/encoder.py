@@ -6,7 +6,7 @@ random when the batch has ``AUGMENT_NOISE``: so many numbers per window as ``num
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -18,20 +18,9 @@ from tendon.policies.base import AUGMENT_NOISE, GOAL, Batch, Shape
 from tendon.policies.parts.augment import Augmentation, augmented
 from tendon.policies.parts.normalize import Normalizer
 from tendon.policies.parts.vision import ScanCore, VisionOptions, VisualCore
-
-OBSERVATION, IMAGES = "observation.", "observation.images."
+from tendon.policies.windows import bare, in_order
 
 PLAIN = Augmentation()
-
-
-def bare(key: str) -> str:
-    """The name the simulator has for a feature."""
-    return key.removeprefix(GOAL).removeprefix(IMAGES).removeprefix(OBSERVATION)
-
-
-def in_order(keys: Sequence[str]) -> tuple[str, ...]:
-    """Observations by bare name, then goals by bare name."""
-    return tuple(sorted(keys, key=lambda key: (key.startswith(GOAL), bare(key))))
 
 
 class ObservationEncoder(nn.Module):

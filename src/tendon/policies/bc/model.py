@@ -7,11 +7,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from tendon.config.schema import BcConfig
 from tendon.data.stats import FeatureStats
-from tendon.policies.base import Batch, LossOutput, Memory, Shape, Window
-from tendon.policies.behaviour_cloning import ACTION, BehaviourCloning
+from tendon.policies.base import Batch, LossOutput, Memory
+from tendon.policies.bc.config import BcConfig
+from tendon.policies.behaviour_cloning.model import BehaviourCloning
 from tendon.policies.parts.mlp import make_mlp
+from tendon.policies.windows import ACTION, Shape
 
 
 class Bc(BehaviourCloning):
@@ -21,12 +22,11 @@ class Bc(BehaviourCloning):
         self, config: BcConfig, features: Mapping[str, Shape], stats: Mapping[str, FeatureStats] | None
     ) -> None:
         super().__init__(config, features, stats)
-        self.window = Window(tuple(self.observations), ACTION, (0,), (0,), 1)
         self.encoder = self.make_encoder(stats)
         self.trunk = make_mlp(self.encoder.output_dim, config.hidden_dims)
         self.head = self.make_head(config.hidden_dims[-1])
 
-    def loss(self, batch: Batch, memory: Memory = None) -> LossOutput:
+    def loss(self, batch: Batch, memory: Memory = None, step: int = 0) -> LossOutput:
         """The head's loss on the current action."""
         return self.head_loss(self.trunk(self.encoder(batch)), batch[ACTION])
 

@@ -11,11 +11,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from tendon.config.schema import BcTransformerConfig
 from tendon.data.stats import FeatureStats
-from tendon.policies.base import Batch, LossOutput, Memory, Shape, Window
-from tendon.policies.behaviour_cloning import ACTION, BehaviourCloning
+from tendon.policies.base import Batch, LossOutput, Memory
+from tendon.policies.bc_transformer.config import BcTransformerConfig
+from tendon.policies.behaviour_cloning.model import BehaviourCloning
 from tendon.policies.parts.transformer import Transformer
+from tendon.policies.windows import ACTION, Shape
 
 
 class BcTransformer(BehaviourCloning):
@@ -25,13 +26,10 @@ class BcTransformer(BehaviourCloning):
         self, config: BcTransformerConfig, features: Mapping[str, Shape], stats: Mapping[str, FeatureStats] | None
     ) -> None:
         super().__init__(config, features, stats)
-        past, future = tuple(range(1 - config.context_length, 1)), tuple(range(config.context_length))
         self.predicts_future = config.pred_future_acs
         self.last_only = not config.supervise_all_steps
         self.causal = not config.pred_future_acs or config.future_attention == "causal"
-        targets = future if self.predicts_future else (0,) if self.last_only else past
-        self.window = Window(tuple(self.observations), ACTION, past, targets, 1)
-        self.encoder = self.make_encoder(stats, num_times=len(past), activate=False)
+        self.encoder = self.make_encoder(stats, num_times=config.context_length, activate=False)
         self.transformer = Transformer(
             self.encoder.output_dim,
             config.embed_dim,
@@ -46,7 +44,7 @@ class BcTransformer(BehaviourCloning):
         )
         self.head = self.make_head(config.embed_dim)
 
-    def loss(self, batch: Batch, memory: Memory = None) -> LossOutput:
+    def loss(self, batch: Batch, memory: Memory = None, step: int = 0) -> LossOutput:
         """The head's loss on the newest action, or on one action per token."""
         features_BTD = self.transformer(self.encoder(batch), causal=self.causal, last_only=self.last_only)
         return self.head_loss(features_BTD, batch[ACTION], self.step_weights(batch))

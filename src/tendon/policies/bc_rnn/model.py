@@ -11,11 +11,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from tendon.config.schema import BcRnnConfig
 from tendon.data.stats import FeatureStats
-from tendon.policies.base import Batch, LossOutput, Memory, Shape, Window
-from tendon.policies.behaviour_cloning import ACTION, BehaviourCloning, backbone_mlp
+from tendon.policies.base import Batch, LossOutput, Memory
+from tendon.policies.bc_rnn.config import BcRnnConfig
+from tendon.policies.behaviour_cloning.model import BehaviourCloning, backbone_mlp
 from tendon.policies.parts.recurrent import Recurrent
+from tendon.policies.windows import ACTION, Shape
 
 
 class BcRnn(BehaviourCloning):
@@ -26,14 +27,12 @@ class BcRnn(BehaviourCloning):
     ) -> None:
         super().__init__(config, features, stats)
         self.horizon, self.open_loop = config.horizon, config.open_loop
-        deltas = tuple(range(config.seq_length))
-        self.window = Window(tuple(self.observations), ACTION, deltas, deltas, 1, acting_deltas=(0,))
         self.encoder = self.make_encoder(stats, num_times=1 if config.open_loop else config.seq_length)
         self.rnn = Recurrent(self.encoder.output_dim, config.hidden_dim, config.num_layers, config.cell)
         self.trunk, width = backbone_mlp(config.hidden_dim, config.hidden_dims)
         self.head = self.make_head(width)
 
-    def loss(self, batch: Batch, memory: Memory = None) -> LossOutput:
+    def loss(self, batch: Batch, memory: Memory = None, step: int = 0) -> LossOutput:
         """The head's loss over the steps of the window, padded ones too unless ``mask_padding``."""
         if self.open_loop:
             num_times = batch[ACTION].shape[1]

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tendon.config.schema import BcVaeConfig
 from tendon.data.stats import FeatureStats
-from tendon.policies.base import Batch, LossOutput, Memory, Shape, Window
-from tendon.policies.behaviour_cloning import ACTION, BehaviourCloning
+from tendon.policies.base import Batch, LossOutput, Memory
+from tendon.policies.bc_vae.config import BcVaeConfig
+from tendon.policies.behaviour_cloning.model import BehaviourCloning
 from tendon.policies.parts.heads import DeterministicHead
 from tendon.policies.parts.mlp import make_mlp
 from tendon.policies.parts.noise import draw_normal, start_noise
+from tendon.policies.windows import ACTION, Shape
 
 LOG_STD_LIMITS = (-4.0, 15.0)
 
@@ -44,7 +45,6 @@ class BcVae(BehaviourCloning):
     ) -> None:
         super().__init__(config, features, stats)
         self.vae = config
-        self.window = Window(tuple(self.observations), ACTION, (0,), (0,), 1)
         self.encoder = self.make_encoder(stats)
         seen, latent = self.encoder.output_dim, config.latent_dim
         self.posterior = GaussianNet(self.action_dim + seen, config.encoder_dims, latent)
@@ -59,7 +59,7 @@ class BcVae(BehaviourCloning):
             self.prior_mean = nn.Parameter(torch.randn(1, 1, latent) * latent**-0.5)
             self.prior_logvar = nn.Parameter(torch.randn(1, 1, latent) * latent**-0.5)
 
-    def loss(self, batch: Batch, memory: Memory = None) -> LossOutput:
+    def loss(self, batch: Batch, memory: Memory = None, step: int = 0) -> LossOutput:
         """Reconstruction plus ``kl_weight`` times the divergence of posterior and prior."""
         seen_BE = self.encoder(batch)[:, 0]
         target_BA = self.normalize_action(batch[ACTION][:, 0])

@@ -14,26 +14,26 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tendon.config.crops import crop_problems
-from tendon.config.schema import CloningConfig
 from tendon.data.normalize import normalize
 from tendon.data.stats import FeatureStats
 from tendon.errors import ConfigError, Problem
 from tendon.policies.base import Batch, LossOutput, Memory, Policy, Shape
+from tendon.policies.behaviour_cloning.config import CloningConfig
 from tendon.policies.parts.augment import Augmentation
-from tendon.policies.parts.encoder import ObservationEncoder, bare, in_order
+from tendon.policies.parts.encoder import ObservationEncoder
 from tendon.policies.parts.heads import LOW_NOISE_STD, DeterministicHead, Gaussian, GaussianHead, MixtureHead
 from tendon.policies.parts.noise import draw_normal, draw_uniform, start_noise
 from tendon.policies.parts.normalize import Normalizer
 from tendon.policies.parts.vision import VisionOptions
+from tendon.policies.windows import ACTION, Window, bare
 
-ACTION = "action"
 MAX_BOUNDED_ACTION = 1.001  # what the tanh heads can reach, and a little rounding
 NUM_COS_DIMS = 3  # robomimic compares directions of the first three action dimensions (the end effector's translation)
 Head = DeterministicHead | GaussianHead | MixtureHead
 
 
 class BehaviourCloning(Policy):
-    """A policy that imitates: subclasses set ``window``, build a backbone and call ``make_head``."""
+    """A policy that imitates: subclasses build a backbone and call ``make_head``."""
 
     encoder: ObservationEncoder
     head: Head
@@ -43,7 +43,8 @@ class BehaviourCloning(Policy):
     ) -> None:
         super().__init__()
         self.config = config
-        self.observations = {key: features[key] for key in in_order([key for key in features if key != ACTION])}
+        self.window: Window = config.windows(features)
+        self.observations = {key: features[key] for key in self.window.observation_keys}
         action_dim = features[ACTION]
         assert isinstance(action_dim, int)
         self.action_dim = action_dim
