@@ -7,7 +7,7 @@ found before anything runs (``problems``, which the schema asks). Used by the ro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ IMAGES = "observation.images."
 IMAGE_SUFFIX = "_image"
 IMAGE_SIZE = 84  # robomimic's; env.options.image_size changes it for all cameras
 ACTION = "action"
+GOAL = "goal."  # before the key of a feature: its value in the last step of the episode
 TASK = "task"  # the feature that the instruction becomes
 KINDS = ("state", "image", "depth", "mask", "text", "category", "reward", "flag")
 CAMERA_KEYS = ("height", "width", "observation", "key")
@@ -76,10 +77,11 @@ class FeatureMap:
         cameras = [_camera(name, entry, size) for name, entry in env.cameras.items()]
         shown = {camera.observation for camera in cameras}
         # The short form: a name that ends in _image is the camera before it, in the usual size.
-        for name in read:
-            if name.endswith(IMAGE_SUFFIX) and name not in shown and name not in env.features:
-                cameras.append(_camera(name.removesuffix(IMAGE_SUFFIX), {}, size))
-        entries = {name: entry if isinstance(entry, Mapping) else {"key": entry} for name, entry in env.features.items()}
+        short = [name for name in read if name.endswith(IMAGE_SUFFIX) and name not in (*shown, *env.features)]
+        cameras += [_camera(name.removesuffix(IMAGE_SUFFIX), {}, size) for name in short]
+        entries = {
+            name: entry if isinstance(entry, Mapping) else {"key": entry} for name, entry in env.features.items()
+        }
         return cls(
             keys={name: str(entry["key"]) for name, entry in entries.items() if "key" in entry},
             kinds={name: str(entry["kind"]) for name, entry in entries.items() if "kind" in entry},
@@ -97,6 +99,12 @@ class FeatureMap:
             return camera.key
         return self.keys.get(observation, f"{OBSERVATION}{observation}")
 
+    def stored_key(self, observation: str, known: Container[str]) -> str:
+        """The feature of an observation among those of a dataset, where a camera may have lost its ending."""
+        key = self.key_of(observation)
+        image = f"{IMAGES}{observation}"
+        return image if key not in known and image in known else key
+
     def observation_of(self, key: str) -> str:
         """The observation that a feature comes from: what the map says, else the name behind ``observation.``."""
         for camera in self.cameras:
@@ -110,6 +118,11 @@ class FeatureMap:
     def camera_of(self, observation: str) -> MappedCamera | None:
         """The camera that an observation is the image of; None for anything else."""
         return next((camera for camera in self.cameras if camera.observation == observation), None)
+
+    @property
+    def action_keys(self) -> tuple[str, ...]:
+        """The features that an action consists of, in the order of their values."""
+        return tuple(f"{ACTION}.{part}" for part in self.action) or (ACTION,)
 
     @property
     def read_cameras(self) -> tuple[MappedCamera, ...]:
@@ -126,6 +139,9 @@ class FeatureMap:
         """The read observations whose feature is not the usual one; what a training depends on besides their names."""
         usual = {name: f"{IMAGES if self.camera_of(name) else OBSERVATION}{name}" for name in self.read}
         return {name: self.key_of(name) for name in self.read if self.key_of(name) != usual[name]}
+
+
+USUAL = FeatureMap({}, {}, (), (), None, {}, IMAGE_SIZE)  # every name is the usual one
 
 
 def problems(env: EnvKeys) -> Iterator[tuple[str, str, str, str]]:

@@ -39,7 +39,8 @@ class DemoSource:
     @property
     def digest(self) -> str:
         """Changes when the demonstrations would."""
-        return digest("demonstrations", asdict(self), code_version("sim"))
+        asked = asdict(self) | {"env": self.env.identity}
+        return digest("demonstrations", asked, code_version("sim"))
 
     @property
     def key(self) -> str:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from tendon.config.schema import EnvConfig
 from tendon.errors import ConfigError, DataError, StorageError, TendonError
 from tendon.evaluate import seeds
-from tendon.evaluate.guest import IMAGE_SUFFIX, Guest, GuestCrash, SimState
+from tendon.evaluate.guest import Guest, GuestCrash, SimState
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ def _recording(
             guest.start()
             if images and not guest.cameras:
                 guest.close()
-                guest.cameras, guest.draws = guest.offered_cameras, True
+                guest.cameras, guest.draws = guest.features.named_cameras(guest.offered_cameras), True
                 guest.start()
             while True:
                 ahead.acquire()
@@ -245,7 +245,7 @@ def _attempt(guest: Guest, seed: int, noise: float) -> _Episode:
 
 
 def _stored_keys(guest: Guest, observation: dict[str, Array]) -> list[str]:
-    wanted = {*guest.env.observation, *(camera + IMAGE_SUFFIX for camera in guest.cameras)}
+    wanted = {*guest.env.observation, *(camera.observation for camera in guest.cameras)}
     missing = sorted(wanted - set(observation))
     if missing:
         raise DataError(

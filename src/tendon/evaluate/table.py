@@ -23,6 +23,7 @@ from tendon.storage import join, open_store
 from tendon.storage.trees import has_tree, put_tree
 
 if TYPE_CHECKING:
+    from tendon.evaluate.actor import BatchCheck
     from tendon.evaluate.rollout import EpisodeResult
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,13 @@ def evaluate_bundle(
     from tendon.export.bundle import bundle_digest
 
     policy_digest = bundle_digest(bundle_uri)
-    question = (policy_digest, env, eval.videos, [seeds[0], len(seeds)], code_version("sim", "evaluate", "policies"))
+    question = (
+        policy_digest,
+        env.identity,
+        eval.videos,
+        [seeds[0], len(seeds)],
+        code_version("sim", "evaluate", "policies"),
+    )
     uri = join(evaluations_uri, f"{block}-{digest(*question)}")
     if has_tree(open_store(evaluations_uri), uri.rsplit("/", 1)[-1]):
         log.info("evaluate: found finished in %s", uri)
@@ -120,9 +127,10 @@ def _roll_out(
     from tendon.logs import Progress
 
     policy, _ = load_policy(bundle_uri)
+    checks: list[BatchCheck] = []
     started = time.monotonic()
     with Progress(f"evaluate {block}", len(seeds), "episodes") as progress:
-        results = evaluate_policy(policy, env, eval, seeds, progress=progress.follow)
+        results = evaluate_policy(policy, env, eval, seeds, progress=progress.follow, checked=checks.append)
     wall_s = time.monotonic() - started
     crashed = [result for result in results if result.status == "crashed"]
     if len(crashed) > min(eval.max_crashed * len(results), len(results) - 1):  # a rate needs one episode
@@ -137,6 +145,7 @@ def _roll_out(
     (folder / "episodes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     summary = summarise(rows, block=block, env=env, seeds=seeds, wall_s=wall_s)
     summary |= {"policy_digest": policy_digest, "image": running_image()}
+    summary["batches"] = checks[0].to_json() if checks else None  # None: no episode came to its first action
     (folder / "summary.json").write_text(json.dumps(summary, indent=1))
 
 

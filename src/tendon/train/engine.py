@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tendon.config.feature_map import FeatureMap
 from tendon.config.schema import TrainConfig
 from tendon.data.stats import FeatureStats
 from tendon.errors import ConfigError, Problem
@@ -29,7 +30,6 @@ from tendon.train.schedule import learning_rate
 from tendon.weights.build import build_policy
 
 logger = logging.getLogger(__name__)
-IMAGES = "observation.images."
 NO_CAMERAS: Mapping[str, Shape] = {}
 LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -240,15 +240,16 @@ def select_features(
         ConfigError: the dataset lacks one of them.
     """
     known = {key: len(one.mean) for key, one in stats.items()} | dict(cameras)
+    names = FeatureMap.of(config.env)
     features: dict[str, Shape] = {}
     missing: dict[str, list[str]] = {}
     for section, prefix in (("observation", ""), ("goal", GOAL)):
         for name in getattr(config.env, section):
-            key = next((key for key in (f"observation.{name}", f"{IMAGES}{name}") if key in known), "")
-            if key:
+            key = names.stored_key(name, known)
+            if key in known:
                 features[prefix + key] = known[key]
             else:
-                missing.setdefault(f"env.{section}", []).append(f"observation.{name}")
+                missing.setdefault(f"env.{section}", []).append(key)
     if "action" not in known:
         missing.setdefault("env.observation", []).append("action")
     if missing:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tendon.config.feature_map import FeatureMap
 from tendon.config.schema import DataConfig, TrainConfig
 from tendon.data.stats import FeatureStats
 from tendon.policies.base import AUGMENT_NOISE, GOAL, Batch, Policy, Shape, Window
@@ -150,7 +151,8 @@ def open_feeds(dataset_uri: str, config: TrainConfig, window: Window, world: Wor
 
 def find_cameras(dataset_uri: str, config: TrainConfig, stats: Mapping[str, FeatureStats]) -> dict[str, Shape]:
     """``(C, H, W)`` of the dataset's cameras by feature name; it is opened only where something else than numbers is named."""
-    if all(f"observation.{name}" in stats for name in (*config.env.observation, *config.env.goal)):
+    names = FeatureMap.of(config.env)
+    if all(names.stored_key(name, stats) in stats for name in names.read):
         return {}
     from tendon.data.dataset import open_dataset
 
