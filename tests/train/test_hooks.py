@@ -11,13 +11,13 @@ import torch
 
 from tendon.errors import ConfigError, Interrupted
 from tendon.train.engine import Engine
-from tendon.train.feed import to_tensors
 from tendon.train.loop import train
 from tests.train import hook_policies
 from tests.train.forked_ranks import run_ranks
 from tests.train.hook_policies import HookConfig
 from tests.train.small_trial import MemoryLoader, OpenMemory, make_config, make_stats
 from tests.train.test_resume import outcome
+from tendon.train.feed import to_tensors
 
 
 def engine_of(kind: str, **training: Any) -> Engine:
