@@ -342,7 +342,8 @@ def synthetic_dataset(folder: Path, episodes: int) -> dict[str, float]:
     import pyarrow as pa
 
     from tendon.data import index as index_table
-    from tendon.data.episode import Feature, Schema
+    from tendon.data.episode import Schema
+    from tendon.data.features import column
     from tendon.data.manifest import FORMAT_VERSION, KEY, IndexFile, Manifest, Shard, SourceFile, SplitTotals
     from tendon.data.plan import plan_conversion
     from tendon.data.sources.source import EpisodeInfo, SourceInfo
@@ -350,8 +351,8 @@ def synthetic_dataset(folder: Path, episodes: int) -> dict[str, float]:
     from tendon.storage import open_store
 
     features = (
-        Feature("observation.state", "float32", (14,), "float32"),
-        Feature("action", "float32", (7,), "float32"),
+        column("observation.state", "float32", (14,)),
+        column("action", "float32", (7,)),
     )
     schema = Schema(features, (), 20.0)
     rng = np.random.default_rng(0)
@@ -381,10 +382,10 @@ def synthetic_dataset(folder: Path, episodes: int) -> dict[str, float]:
         crc = rng.integers(0, 1 << 32, episodes, np.uint32)
         columns |= {f"{member}/offset": offsets, f"{member}/size": sizes.astype(np.uint64), f"{member}/crc32c": crc}
     for feature in features:
-        columns[f"{feature.name}/count"] = lengths
+        columns[f"{feature.key}/count"] = lengths
         values = rng.normal(size=(episodes, feature.dim))
         for kind, each in zip(index_table.SUMS, (values * 10, values**2 + 1, values - 2, values + 2), strict=True):
-            columns[f"{feature.name}/{kind}"] = pa.FixedSizeListArray.from_arrays(each.reshape(-1), feature.dim)
+            columns[f"{feature.key}/{kind}"] = pa.FixedSizeListArray.from_arrays(each.reshape(-1), feature.dim)
     wanted = index_table.arrow_schema(schema)
     columns |= {
         each.name: pa.repeat(pa.scalar([], each.type), episodes) for each in wanted if each.name.startswith(EXTRA)

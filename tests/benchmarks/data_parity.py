@@ -62,11 +62,11 @@ def robomimic_convert() -> float:
     for exact in (True, False):
         dataset = converted(path, "lift", exact=exact)
         rows = np.concatenate([dataset.lowdim(each) for each in dataset.rows])
-        for feature in dataset.manifest.schema.features:
-            key = dataset.manifest.metadata["paths"][feature.name]
+        for feature in dataset.manifest.schema.columns:
+            key = dataset.manifest.metadata["paths"][feature.key]
             theirs = items.get(key)
             if theirs is not None:
-                wrong += int((rows[feature.name] != theirs.astype(feature.dtype)).sum())
+                wrong += int((rows[feature.key] != theirs.astype(feature.dtype)).sum())
         for camera in dataset.manifest.schema.cameras if exact else ():
             frames = np.concatenate([dataset.frames(each, camera.name) for each in dataset.rows])
             wrong += int((frames != items[dataset.manifest.metadata["paths"][camera.name]]).sum())
@@ -132,10 +132,10 @@ def minestudio_convert() -> float:
         wrong += sum(
             int((rows["action.buttons"][:, i] != arrays[f"action/{key}"]).sum()) for i, key in enumerate(names)
         )
-        for feature in dataset.manifest.schema.features:
-            key = feature.name.removeprefix("observation.")
-            if feature.name.startswith("observation."):
-                wrong += int((rows[feature.name] != np.array(rest["meta_info"][key])).sum())
+        for feature in dataset.manifest.schema.columns:
+            key = feature.key.removeprefix("observation.")
+            if feature.key.startswith("observation."):
+                wrong += int((rows[feature.key] != np.array(rest["meta_info"][key])).sum())
     return float(wrong)
 
 

@@ -45,7 +45,7 @@ def loader_sigkill() -> float:
     stops = [*sorted(moments.sample(range(10, BATCHES - 10), KILLS)), BATCHES]
     arguments = {
         "split": "all",
-        "deltas": {STATE: [-1, 0], JPEG: [-1, 0], "action": [0, 1, 2, 3]},
+        "windows": {STATE: [-1, 0], JPEG: [-1, 0], "action": [0, 1, 2, 3]},
         "batch_size": BATCH,
         "seed": 1,
         "ordering": {"lanes": 24, "block": 2, "unit_bytes": 1},
@@ -190,7 +190,7 @@ def loader_network() -> float:
         local = coded_dataset(root / "root", Coded(episodes=400, length=20, size=48, codecs=("jpeg",), noise=6))
         asked: dict[str, Any] = {
             "split": "all",
-            "deltas": {STATE: (-1, 0), JPEG: (-1, 0)},
+            "windows": {STATE: (-1, 0), JPEG: (-1, 0)},
             "batch_size": 64,
             "seed": 1,
             "ordering": SamplingOrder(lanes=24, block=4, unit_bytes=1),
@@ -229,7 +229,7 @@ def _grown(tier: str, budget: int, lanes: int) -> float:
         dataset = coded_dataset(folder, source)
         told = {
             "uri": dataset.uri,
-            "deltas": {STATE: [-1, 0], JPEG: [-1, 0], "action": list(range(16))},
+            "windows": {STATE: [-1, 0], JPEG: [-1, 0], "action": list(range(16))},
             "batch_size": 64,
             "budget": budget,
             "tier": tier,

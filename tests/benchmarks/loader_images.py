@@ -17,7 +17,7 @@ from tendon.data.dataset import open_dataset
 from tendon.data.plan import ConversionOptions
 from tendon.data.sources import open_source
 from tendon.data.video import encode_chunks
-from tendon.loader import Loader, LoaderResources, SamplingOrder
+from tendon.loader import Loader, LoaderResources, SamplingOrder, Windows
 from tests.benchmarks import peers
 from tests.benchmarks.loader_sets import MIB, ROUNDS, coded, folder, lift, per_cpu_s, ratio, robomimic_rate, taking
 from tests.benchmarks.rows import Skip, row
@@ -169,7 +169,7 @@ def _video() -> dict[str, float]:
     """Frames per CPU second: ours, MineStudio's on the same frames in its chunks, torchcodec on ours end to end."""
     dataset = coded(episodes=32, length=254, size=224, codecs=("video",), noise=1, chunk=128)
     loader = Loader(
-        dataset, "all", {VIDEO: tuple(range(128))}, 4, 1, stride=128, ordering=SamplingOrder("slots"),
+        dataset, "all", Windows.of({VIDEO: tuple(range(128))}, stride=128), 4, 1, ordering=SamplingOrder("slots"),
         resources=LoaderResources(threads=1, ahead=0, memory_budget=400 * MIB),  # of 1230 MB of frames
     )  # fmt: skip
     root = Path(folder().name)

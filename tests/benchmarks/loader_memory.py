@@ -29,7 +29,7 @@ def main() -> None:
     loader = Loader(
         dataset,
         "all",
-        told["deltas"],
+        told["windows"],
         told["batch_size"],
         seed=1,
         ordering=SamplingOrder(lanes=told["lanes"], block=2, unit_bytes=told["unit_bytes"]),

@@ -40,7 +40,7 @@ def robomimic_windows_equal() -> float:
         theirs = np.load(out)
         for i, (fs, sl, a, b) in enumerate(cases):
             spoken = robomimic_windows(["observation.object", "action"], fs, sl, a, b)
-            loader = Loader(dataset, "all", **spoken, batch_size=1, seed=0)
+            loader = Loader(dataset, "all", spoken, 1, 0)
             if loader.num_windows != len(theirs[f"{i}/object"]):
                 return float("inf")
             batch = loader.samples(0, loader.num_windows)
@@ -70,7 +70,7 @@ def lerobot_windows_equal() -> float:
         peers.ask(peers.lerobot(), "lerobot_windows.py", "values", str(source), str(out), json.dumps(times))
         theirs = np.load(out)
         dataset = _converted(source, folder)
-        loader = Loader(dataset, "all", **lerobot_windows(times, fps=10), batch_size=1, seed=0)
+        loader = Loader(dataset, "all", lerobot_windows(times, fps=10), 1, 0)
         if loader.num_windows != len(theirs["frame_index"]):
             return float("inf")
         batch, worst = loader.samples(0, loader.num_windows), 0.0

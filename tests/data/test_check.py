@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tendon.data.check import Facts, episode_problems
-from tendon.data.episode import Episode
+from tendon.data.episode import Episode, Schema
 
 FPS = 20.0
 
@@ -27,7 +27,7 @@ def kinds(episodes: list[Episode]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     parts = [Facts.of(episodes[:4], FPS), Facts.of(episodes[4:], FPS)]
     splits = {"train": [each.episode_id for each in episodes]}
-    for each in Facts.merged(parts).findings(FPS, splits):
+    for each in Facts.merged(parts).findings(Schema((), (), FPS), splits):
         found.setdefault(each.kind, []).append(each.where)
     return found
 

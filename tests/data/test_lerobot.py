@@ -158,7 +158,9 @@ def test_an_episode_with_two_tasks(tmp_path: Path) -> None:
     write_dataset(dataset, str(tmp_path / "back"), "lerobot-v3.0")
     again = converted(tmp_path / "back", tmp_path / "store")
     for each in (dataset, again):
-        assert each.lowdim(each.rows[1])["task_index"].tolist() == [0] * 13 + [1] * 12
+        assert each.lowdim(each.rows[1])["task"].tolist() == [0] * 13 + [1] * 12
+        assert each.manifest.format_version == 2
+        assert each.texts == ("task 0", "task 1")
     rows = pq.read_table(tmp_path / "back/meta/episodes/chunk-000/file-000.parquet").column("tasks").to_pylist()
     assert rows == [["task 0"], ["task 0", "task 1"], ["task 0"]]
 

@@ -32,7 +32,7 @@ def test_describe(lift_like_hdf5: Maker) -> None:
         "observation.object": 10, "observation.robot0_eef_pos": 3, "observation.robot0_eef_quat": 4,
         "observation.robot0_gripper_qpos": 2, "action": 7, "next.reward": 1, "next.done": 1,
     }  # fmt: skip
-    assert {(each.dtype, each.source_dtype) for each in info.schema.features if each.name != "next.done"} == {
+    assert {(each.dtype, each.source_dtype) for each in info.schema.columns if each.key != "next.done"} == {
         ("float32", "float64")
     }
     assert info.schema.fps == 20

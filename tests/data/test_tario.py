@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from tendon.data.episode import Camera, Episode, Feature, Schema
+from tendon.data.episode import Camera, Episode, Schema
+from tendon.data.features import column
 from tendon.data.index import shard_table
 from tendon.data.tario import ShardWriter, crc32c, frame_starts, npy_rows, read_samples, scan, write_episode
 from tendon.errors import DataError
 
 SCHEMA = Schema(
-    (Feature("observation.x", "float32", (3,), "float64"), Feature("next.done", "bool", (), "int64")),
+    (column("observation.x", "float32", (3,), "float64"), column("next.done", "bool", (), "int64")),
     (Camera("observation.images.Front", "front", 16, 24, 3), Camera("observation.images.depth", "grey", 8, 8, 1)),
     20.0,
 )

@@ -11,7 +11,8 @@ import pytest
 from tendon.data import index as index_table
 from tendon.data.convert import convert, dataset_uri, rebuild_index
 from tendon.data.dataset import Dataset, open_dataset
-from tendon.data.episode import Camera, Episode, Feature, Schema, VideoChunk
+from tendon.data.episode import Camera, Episode, Schema, VideoChunk
+from tendon.data.features import column
 from tendon.data.manifest import dataset_digest
 from tendon.data.sources.source import EpisodeInfo, SourceInfo
 from tendon.data.tario import ShardWriter, write_episode
@@ -20,7 +21,7 @@ from tendon.errors import DataError
 
 FRONT = "observation.images.Front"
 SCHEMA = Schema(
-    (Feature("action", "float32", (2,), "float32"),),
+    (column("action", "float32", (2,)),),
     (Camera(FRONT, "front", 32, 48, 3, "mp4", "h264", 10.0, 8), Camera("observation.images.w", "w", 16, 16, 3)),
     10.0,
 )

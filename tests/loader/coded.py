@@ -9,7 +9,8 @@ import numpy as np
 
 from tendon.data.convert import convert, dataset_uri
 from tendon.data.dataset import Dataset, open_dataset
-from tendon.data.episode import Camera, Episode, Feature, Schema
+from tendon.data.episode import Camera, Episode, Schema
+from tendon.data.features import column
 from tendon.data.sources.source import EpisodeInfo, SourceInfo
 from tendon.data.video import encode_chunks
 
@@ -35,7 +36,7 @@ class Coded:
             "jpeg": Camera(JPEG, "jpeg", self.size, self.size, 3),
             "video": Camera(VIDEO, "video", self.size, self.size, 3, "mp4", "h264", 10.0, self.chunk),
         }
-        features = (Feature(STATE, "float32", (self.dim,), "float32"), Feature("action", "float32", (2,), "float32"))
+        features = (column(STATE, "float32", (self.dim,)), column("action", "float32", (2,)))
         schema = Schema(features, tuple(cameras[codec] for codec in self.codecs), 10.0)
         valid = max(1, self.episodes // 10)
         infos = tuple(

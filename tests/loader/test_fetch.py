@@ -67,7 +67,7 @@ def test_a_faulty_network_gives_the_same_stream(
     monkeypatch.setattr(fetch_module, "BACKOFF_S", (0.001, 0.01))
     asked = {
         "split": "all",
-        "deltas": DELTAS,
+        "windows": DELTAS,
         "batch_size": 6,
         "seed": 5,
         "ordering": SamplingOrder(lanes=2, block=2, unit_bytes=1),
@@ -240,7 +240,7 @@ def test_the_second_epoch_does_not_touch_the_store(
 ) -> None:
     asked = {
         "split": "all",
-        "deltas": DELTAS,
+        "windows": DELTAS,
         "batch_size": 8,
         "seed": 5,
         "ordering": SamplingOrder(lanes=2, block=1, unit_bytes=1),

@@ -13,7 +13,7 @@ from tendon.data.convert import convert, dataset_uri
 from tendon.data.dataset import Dataset, open_dataset
 from tendon.data.sources import open_source
 from tendon.errors import ConfigError
-from tendon.loader import Loader
+from tendon.loader import Loader, Windows
 
 OBJECT, EEF = "observation.object", "observation.robot0_eef_pos"
 DELTAS = {OBJECT: (-1, 0), EEF: (-1, 0), "action": (0, 1, 2), "next.done": (0,)}
@@ -81,13 +81,13 @@ def test_resume_anywhere(dataset: Dataset) -> None:
     [
         ({"seed": 10}, "another seed"),
         ({"split": "valid"}, "another split, windows"),
-        ({"deltas": {OBJECT: (0,)}}, "another split, windows"),
-        ({"edges": {OBJECT: "zero"}}, "another split, windows"),
+        ({"windows": {OBJECT: (0,)}}, "another split, windows"),
+        ({"windows": Windows.of(DELTAS, {OBJECT: "zero"})}, "another split, windows"),
         ({"skip_episodes": ["demo_1"]}, "another split, windows"),
     ],
 )
 def test_a_state_of_something_else_is_refused(dataset: Dataset, change: dict[str, object], says: str) -> None:
-    given: dict[str, object] = {"split": "train", "deltas": DELTAS, "batch_size": 6, "seed": 9}
+    given: dict[str, object] = {"split": "train", "windows": DELTAS, "batch_size": 6, "seed": 9}
     state = Loader(dataset, **given).state  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=says):
         Loader(dataset, **(given | change)).load_state(state)  # type: ignore[arg-type]
@@ -97,29 +97,29 @@ def test_a_state_of_something_else_is_refused(dataset: Dataset, change: dict[str
 
 
 def test_edges(dataset: Dataset) -> None:
-    zero = Loader(dataset, "all", {"action": (-1, 0, 1)}, 200, 0, edges={"action": ("zero", "repeat")}).batch(0)
+    zero = Loader(dataset, "all", Windows.of({"action": (-1, 0, 1)}, {"action": ("zero", "repeat")}), 200, 0).batch(0)
     begins = zero["frame_index"] == 0
     assert begins.any()
     assert not zero["action"][begins, 0].any()
     assert zero["action"][begins, 1].any(1).all()
     ends = zero["action_is_pad"][:, 2]
     assert np.array_equal(zero["action"][ends, 2], zero["action"][ends, 1])
-    none = Loader(dataset, "all", {"action": (-1, 0, 1)}, 200, 0, edges={"action": "none"})
+    none = Loader(dataset, "all", Windows.of({"action": (-1, 0, 1)}, {"action": "none"}), 200, 0)
     assert none.num_windows == sum(row.length - 2 for row in dataset.rows)
     assert not none.batch(0)["action_is_pad"].any()
 
 
 def test_mistakes(dataset: Dataset) -> None:
     for options, says in [
-        ({"deltas": {"observation.objekt": (0,)}}, "write observation.object"),
+        ({"windows": {"observation.objekt": (0,)}}, "write observation.object"),
         ({"split": "trian"}, "write train"),
         ({"skip_episodes": ["demo_99"]}, "no episode named demo_99"),
         ({"batch_size": 0}, "not positive"),
-        ({"deltas": {"action": ()}}, "no deltas"),
-        ({"deltas": {"action": (0, 500)}, "edges": {"action": "none"}}, "no window fits"),
+        ({"windows": {"action": ()}}, "no deltas"),
+        ({"windows": Windows.of({"action": (0, 500)}, {"action": "none"})}, "no window fits"),
         ({"split": "valid", "skip_episodes": ["demo_5", "demo_6"]}, "no episode is left"),
     ]:
-        given: dict[str, object] = {"split": "train", "deltas": DELTAS, "batch_size": 6, "seed": 9}
+        given: dict[str, object] = {"split": "train", "windows": DELTAS, "batch_size": 6, "seed": 9}
         with pytest.raises(ConfigError, match=says):
             Loader(dataset, **(given | options))  # type: ignore[arg-type]
 

@@ -11,7 +11,7 @@ import pytest
 
 from tendon.data.dataset import Dataset
 from tendon.errors import ConfigError, DataError, Interrupted
-from tendon.loader import Loader, LoaderResources, MixedLoader, SamplingOrder
+from tendon.loader import Loader, LoaderResources, MixedLoader, SamplingOrder, Windows
 from tests.loader.coded import JPEG, STATE, VIDEO, Coded, coded_dataset, numbers_in
 
 DELTAS = {STATE: (-1, 0), JPEG: (-1, 0), VIDEO: (0, 2), "action": (0, 1, 2)}
@@ -123,7 +123,8 @@ KEYS = ("episode_index", "frame_index")
 
 
 def test_slots_walk_through_episodes(dataset: Dataset) -> None:
-    asked = {"deltas": {STATE: (0, 1, 2, 3)}, "edges": {STATE: "zero"}, "stride": 4, "ordering": SamplingOrder("slots")}
+    windows = Windows.of({STATE: (0, 1, 2, 3)}, {STATE: "zero"}, stride=4)
+    asked = {"windows": windows, "ordering": SamplingOrder("slots")}
     loader = Loader(dataset, "all", batch_size=3, seed=2, **asked)  # type: ignore[arg-type]
     ranks = [Loader(dataset, "all", batch_size=3, seed=2, rank=r, world=2, **asked) for r in (0, 1)]  # type: ignore[arg-type]
     before = None
@@ -177,7 +178,7 @@ def _damage(dataset: Dataset, episode: str, member: str) -> None:
 @pytest.mark.parametrize("tier", ["window", "resident"])
 def test_bad_samples(tmp_path: Path, tier: str) -> None:
     dataset = coded_dataset(tmp_path, Coded(codecs=("jpeg",)))
-    asked = {"split": "all", "deltas": {STATE: (0,), JPEG: (0, 1)}, "batch_size": 8, "seed": 1}
+    asked = {"split": "all", "windows": {STATE: (0,), JPEG: (0, 1)}, "batch_size": 8, "seed": 1}
     resources = LoaderResources(tier=tier)  # type: ignore[arg-type]
     good = Loader(dataset, **asked, resources=resources)  # type: ignore[arg-type]
     expected = [good.batch(k) for k in range(12)]
@@ -209,7 +210,7 @@ def test_bad_samples(tmp_path: Path, tier: str) -> None:
 
 
 def test_processes_give_the_same_bytes(dataset: Dataset) -> None:
-    asked = {"split": "all", "deltas": DELTAS, "batch_size": 6, "seed": 5}
+    asked = {"split": "all", "windows": DELTAS, "batch_size": 6, "seed": 5}
     plain = Loader(dataset, **asked)  # type: ignore[arg-type]
     loader = Loader(dataset, **asked, resources=LoaderResources(processes=2, threads=1))  # type: ignore[arg-type]
     kept = [next(loader) for _ in range(9)]
@@ -245,7 +246,7 @@ def test_mixtures(dataset: Dataset, tmp_path: Path) -> None:
 
 
 def test_what_is_in_memory_is_worked_out_in_chunks_and_stays_the_same(dataset: Dataset) -> None:
-    asked = {"split": "all", "deltas": DELTAS, "batch_size": 7, "seed": 5, "edges": {"action": ("repeat", "zero")}}
+    asked = {"split": "all", "windows": Windows.of(DELTAS, {"action": ("repeat", "zero")}), "batch_size": 7, "seed": 5}
     for rank, world in ((0, 1), (1, 2), (2, 3)):
         slow = Loader(dataset, **asked, rank=rank, world=world, resources=LoaderResources(tier="window"))  # type: ignore[arg-type]
         fast = Loader(dataset, **asked, rank=rank, world=world, resources=LoaderResources(tier="resident"))  # type: ignore[arg-type]

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from tendon.errors import ConfigError
-from tendon.loader.window_presets import Windows, groot_windows, lerobot_windows, minestudio_windows, robomimic_windows
-from tendon.loader.windows import spans_of, steps_of, window_table
+from tendon.loader.window_presets import groot_windows, lerobot_windows, minestudio_windows, robomimic_windows
+from tendon.loader.windows import Span, Windows, steps_of, window_table
 
 
 def items_of(windows: Windows, length: int, key: str) -> list[tuple[list[int], list[bool]]]:
     """Steps and pads of every window of one episode."""
-    spans = spans_of(windows["deltas"], windows["edges"])
-    table = window_table([length], spans.values(), windows["stride"], windows["drop_n_last_frames"])
+    spans = windows.training
+    table = window_table([length], spans.values(), windows.stride, windows.drop_last)
     _, t = table.locate(np.arange(table.num_windows))
     steps, pads = steps_of(t, np.full(len(t), length), np.array(spans[key].deltas))
     return list(zip(steps.tolist(), pads.tolist(), strict=True))
@@ -46,8 +46,8 @@ def test_robomimics_counts() -> None:
 
 def test_lerobots_policies() -> None:
     diffusion = {"observation.state": [-0.1, 0.0], "action": [i / 10 for i in range(-1, 15)]}
-    windows = lerobot_windows(diffusion, fps=10, drop_n_last_frames=7)
-    assert windows["deltas"] == {"observation.state": (-1, 0), "action": tuple(range(-1, 15))}
+    windows = lerobot_windows(diffusion, fps=10, drop_last=7)
+    assert windows.training == {"observation.state": Span((-1, 0)), "action": Span(tuple(range(-1, 15)))}
     items = items_of(windows, 20, "action")
     assert len(items) == 20 - 7
     assert items[0][0] == [0, *range(15)]
@@ -55,7 +55,9 @@ def test_lerobots_policies() -> None:
     assert items[12][1] == [False] * 9 + [True] * 7  # t 12: 11 ... 19, then 7 beyond the end
     with pytest.raises(ConfigError, match=r"write 0\.1"):
         lerobot_windows({"action": [0.12]}, fps=10)
-    assert lerobot_windows({"action": [i / 30 for i in range(100)]}, fps=30)["deltas"]["action"] == tuple(range(100))
+    assert lerobot_windows({"action": [i / 30 for i in range(100)]}, fps=30).training["action"] == Span(
+        tuple(range(100))
+    )
 
 
 def test_minestudios_windows() -> None:
@@ -64,13 +66,17 @@ def test_minestudios_windows() -> None:
     assert len(items) == 3  # ceil(10 / 4)
     assert [steps for steps, _ in items] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 9, 9]]
     assert items[2][1] == [False, False, True, True]
-    assert windows["edges"]["x"] == ("zero", "zero")
+    assert windows.training["x"] == Span((0, 1, 2, 3), "zero", "zero")
     assert [steps for steps, _ in items_of(minestudio_windows(["x"], 2, skip_frame=2), 8, "x")] == [[0, 2], [4, 6]]
 
 
 def test_groots_indices() -> None:
     windows = groot_windows({"video": [-1, 0], "state": [0], "action": range(16)}, relative=["action"])
-    assert windows["edges"] == {"video": "repeat", "state": "repeat", "action": "zero"}
+    assert {key: span.after for key, span in windows.training.items()} == {
+        "video": "repeat",
+        "state": "repeat",
+        "action": "zero",
+    }
     steps, pads = items_of(windows, 20, "action")[10]
     assert steps == [*range(10, 20), *[19] * 6]
     assert pads == [False] * 10 + [True] * 6  # GR00T's action_pad: base + delta >= length

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tendon.loader.windows import Span, spans_of, steps_of, window_table
+from tendon.loader.windows import Span, Windows, spans_of, steps_of, window_table
 
 
 def robomimic(frame_stack: int, seq_length: int) -> tuple[int, ...]:
@@ -69,3 +69,17 @@ def test_against_plain_loops(lengths: list[int], deltas: list[int], before: str,
     rows = table.row0[episodes]
     got = list(zip(episodes.tolist(), t_B.tolist(), rows.tolist(), steps_BW.tolist(), pad_BW.tolist(), strict=True))
     assert got == expected
+
+
+def test_training_and_acting_are_apart() -> None:
+    windows = Windows(
+        {"observation.a": Span((0, 1, 2)), "action": Span((0, 1, 2))}, {"observation.a": Span((0,))}, chunk=3, execute=2
+    )
+    assert windows.validation == {"observation.a": Span((0,)), "action": Span((0, 1, 2))}
+    with pytest.raises(ValueError, match="up to now"):
+        Windows({"observation.a": Span((0,))}, {"observation.a": Span((0, 1))})
+    with pytest.raises(ValueError, match="2 of 1 predicted"):
+        Windows({"action": Span((0,))}, execute=2)
+    short = Windows.of({"a": (0,), "b": Span((1,), "zero")}, {"a": "none"}, stride=2, drop_last=1)
+    assert short.training == {"a": Span((0,), "none", "none"), "b": Span((1,), "zero")}
+    assert (short.stride, short.drop_last, short.acting) == (2, 1, {})

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tendon.data.episode import Episode
+from tendon.data.episode import Episode, Schema
 from tendon.errors import Problem
 
 TINY_SPAN = 1e-4  # a dimension that spans less is noise around a constant
@@ -112,9 +112,12 @@ class Facts:
             ticks=Ticks.merged(ticks) if len(ticks) == len(parts) else None,
         )
 
-    def findings(self, fps: float, splits: Mapping[str, Sequence[str]]) -> tuple[Finding, ...]:
+    def findings(self, schema: Schema, splits: Mapping[str, Sequence[str]]) -> tuple[Finding, ...]:
         """Everything odd."""
-        observed = [name for name in self.lows if not name.startswith("next.") and name != TIMESTAMP]
+        fps, texts = schema.fps, schema.text_keys
+        observed = [
+            name for name in self.lows if not name.startswith("next.") and name != TIMESTAMP and name not in texts
+        ]
         lows, highs = ({name: each[name].tolist() for name in observed} for each in (self.lows, self.highs))
         findings = span_findings(lows, highs)
         if "action" in lows:
@@ -152,6 +155,23 @@ def episode_problems(episode: Episode, uri: str) -> list[Problem]:
                 f"data.skip_episodes=[{episode.episode_id}], or record it again",
             )
         )
+    return problems
+
+
+def text_problems(episode: Episode, schema: Schema, uri: str) -> list[Problem]:
+    """Numbers of texts that the table does not have, one problem per feature."""
+    problems = []
+    for key in schema.text_keys:
+        values = episode.features[key]
+        if not 0 <= int(values.min()) <= int(values.max()) < len(schema.texts):
+            problems.append(
+                Problem(
+                    f"{key} of {episode.episode_id} points at no text",
+                    f"{uri}, {episode.episode_id}, {key}",
+                    f"its numbers run from {values.min()} to {values.max()}, the table has {len(schema.texts)} texts",
+                    f"data.skip_episodes=[{episode.episode_id}], or add the text to the source's table",
+                )
+            )
     return problems
 
 

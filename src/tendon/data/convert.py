@@ -15,11 +15,10 @@ from dataclasses import asdict, dataclass, replace
 
 import tendon
 from tendon.data import index as index_table
-from tendon.data.check import Facts, episode_problems, finding_problems
+from tendon.data.check import Facts, episode_problems, finding_problems, text_problems
 from tendon.data.conversion_pool import ConversionPool, WorkerContext
 from tendon.data.images import prepared
 from tendon.data.manifest import (
-    FORMAT_VERSION,
     KEY,
     IndexFile,
     Manifest,
@@ -214,7 +213,7 @@ def make_shard(
     samples, steps = [], 0
     for i in plan.shards[n]:
         info = plan.episodes[i]
-        episode = prepared(source.read(info.episode_id), plan.schema.cameras, plan.info.uri)
+        episode = prepared(source.read(info.episode_id), plan.schema, plan.info)
         samples.append(write_episode(writer, i, episode, info.splits, plan.schema, plan.options.jpeg_quality))
         steps += episode.length
         if count is not None:
@@ -245,7 +244,7 @@ def _commit(store: Store, name: str, plan: ConversionPlan, receipts: list[Receip
     store.write(index.key, rows)
     info, shards = plan.info, tuple(receipt.shard for receipt in receipts)
     manifest = Manifest(
-        format_version=FORMAT_VERSION,
+        format_version=plan.schema.format_version,
         name=name,
         digest=dataset_digest(plan.schema, shards),
         plan=plan.digest,
@@ -286,7 +285,7 @@ def _check(pool: ConversionPool, plan: ConversionPlan, report: Progress, strict:
     problems = [problem for job in jobs for problem in checked[job][0]]
     if problems:
         raise DataError.of(problems[:MAX_PROBLEMS])
-    findings = Facts.merged([checked[job][1] for job in jobs]).findings(plan.info.schema.fps, _splits(plan))
+    findings = Facts.merged([checked[job][1] for job in jobs]).findings(plan.info.schema, _splits(plan))
     if findings and strict:
         raise DataError.of(finding_problems(findings[:MAX_PROBLEMS], plan.info.uri))
     for finding in findings[:SHOWN]:
@@ -301,6 +300,7 @@ def _check_some(context: WorkerContext, numbers: range) -> tuple[list[Problem], 
     for i in numbers:
         episodes.append(context.source.read(context.plan.episodes[i].episode_id, images=False))
         problems += episode_problems(episodes[-1], context.source.uri)
+        problems += text_problems(episodes[-1], context.plan.info.schema, context.source.uri)
         context.count(1)
     return problems, Facts.of(episodes, context.plan.info.schema.fps)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from tendon.data.episode import Camera, VideoChunk
+from tendon.data.episode import Camera, Mask, Schema, VideoChunk
 from tendon.data.index import PLACE, IndexTable
 from tendon.data.manifest import Manifest, load_manifest
+from tendon.data.masks import RunLengths, decoded, run_lengths
 from tendon.data.rows import EpisodeRow, Rows
 from tendon.data.tario import CHUNK_KEYS, EXTRA, LOWDIM, MP4, RAW, chunk_member, crc32c, npy_rows
 from tendon.errors import ConfigError, DataError, Problem
@@ -50,6 +51,21 @@ class Dataset:
     def splits(self) -> tuple[str, ...]:
         """The names of its splits, besides ``all``."""
         return tuple(self.manifest.splits)
+
+    @property
+    def name(self) -> str:
+        """What it was converted as."""
+        return self.manifest.name
+
+    @property
+    def schema(self) -> Schema:
+        """What every episode holds."""
+        return self.manifest.schema
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What the source said of its environment."""
+        return self.manifest.metadata
 
     @cached_property
     def table(self) -> IndexTable:
@@ -174,6 +190,37 @@ class Dataset:
             return whole if frames is None else whole[np.asarray(frames, np.int64)]
         return decode_jpegs(self.jpegs(row, camera, frames), of.channels)
 
+    def masks(self, row: EpisodeRow, name: str) -> np.ndarray:
+        """All masks of one name, ``uint8 [T, H, W]`` of zeros and ones."""
+        of = self.mask(name)
+        return decoded(self._mask_array(row, of), of.codec, (row.length, of.height, of.width))
+
+    def run_lengths(self, row: EpisodeRow, name: str) -> RunLengths:
+        """All masks of one name as runs, whatever they are stored as."""
+        of = self.mask(name)
+        if of.codec == "rle":
+            return run_lengths(self._mask_array(row, of), row.length)
+        return RunLengths.of(self.masks(row, name))
+
+    def mask(self, name: str) -> Mask:
+        """The mask of that key, from the schema."""
+        return next(each for each in self.manifest.schema.masks if each.name == name)
+
+    @cached_property
+    def texts(self) -> tuple[str, ...]:
+        """The table of texts: that of the schema, then tasks of episodes that it lacks, in the order of the episodes."""
+        tasks = self.table.combined("task").unique().to_pylist()
+        return tuple(dict.fromkeys([*self.manifest.schema.texts, *tasks]))
+
+    @cached_property
+    def task_numbers(self) -> np.ndarray:
+        """The number of every episode's task in ``texts``, by the episode's number; int64."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        numbers = pc.index_in(self.table.combined("task"), pa.array(self.texts, pa.string()))
+        return np.asarray(numbers.to_numpy(zero_copy_only=False), np.int64)
+
     def extras(self, row: EpisodeRow) -> dict[str, bytes]:
         """The files of an episode that are neither low-dimensional nor a camera, by name, verified."""
         if f"{EXTRA}name" not in self.table.column_names:
@@ -188,6 +235,9 @@ class Dataset:
     def camera(self, name: str) -> Camera:
         """The camera of that feature name, from the schema."""
         return next(each for each in self.manifest.schema.cameras if each.name == name)
+
+    def _mask_array(self, row: EpisodeRow, of: Mask) -> np.ndarray:
+        return npy_rows(self._read_span(self._spans([row.index], f"{of.member}.{of.codec}")[0])[row.index])
 
     def problems(self) -> list[Problem]:
         """Shards that are missing or whose bytes are not what was committed; reads everything."""

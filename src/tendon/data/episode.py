@@ -5,28 +5,16 @@ Sources make episodes, convert writes them, the schema travels in the manifest. 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, Literal, Union
+
+from tendon.data.features import TASK, Feature, column, is_action_part, kind_in_vocabulary
 
 if TYPE_CHECKING:
     import numpy as np
 
-
-@dataclass(frozen=True)
-class Feature:
-    """One low-dimensional quantity per step; ``shape`` without the time axis, () for a scalar."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    source_dtype: str  # what the source held; differs from dtype where values were cast
-
-    @property
-    def dim(self) -> int:
-        """How many numbers a step has."""
-        return math.prod(self.shape)
+    from tendon.data.masks import RunLengths
 
 
 @dataclass(frozen=True)
@@ -52,46 +40,112 @@ class Camera:
 
 
 @dataclass(frozen=True)
-class Schema:
-    """What every episode of a dataset holds; features in the order of their bytes in a row."""
+class Mask:
+    """One mask of zeros and ones per step. ``member`` is its lower-case name inside a shard."""
 
-    features: tuple[Feature, ...]
+    name: str
+    member: str
+    height: int
+    width: int
+    codec: Literal["rle", "bits"] = "rle"  # run lengths, or eight pixels a byte
+
+    @property
+    def channels(self) -> int:
+        """A mask has one channel."""
+        return 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What every episode of a dataset holds; columns in the order of their bytes in a row.
+
+    ``texts`` is the table that columns of the kind text are indexes into.
+    """
+
+    columns: tuple[Feature, ...]
     cameras: tuple[Camera, ...]
     fps: float
+    masks: tuple[Mask, ...] = ()
+    texts: tuple[str, ...] = ()
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """Everything that a step has. ``task`` is always among them: where no column says it, the episode does."""
+        images = [
+            Feature(each.name, "image", (each.height, each.width, each.channels), "uint8") for each in self.cameras
+        ]
+        masks = [Feature(each.name, "mask", (each.height, each.width), "uint8") for each in self.masks]
+        task = [] if any(each.key == TASK for each in self.columns) else [Feature(TASK, "text", (), "int64")]
+        return (*self.columns, *images, *masks, *task)
+
+    @property
+    def format_version(self) -> int:
+        """The oldest version of the format that can say this: 1 knows numbers of the vocabulary's kinds and cameras."""
+        parts = [each for each in self.columns if is_action_part(each.key)]
+        other_kinds = any(each.kind != kind_in_vocabulary(each.key) for each in self.columns)
+        return 2 if self.masks or self.texts or other_kinds or len(parts) > 1 else 1
 
     @property
     def row_dtype(self) -> np.dtype[np.void]:
         """The structured dtype of one step, packed."""
         import numpy as np
 
-        return np.dtype([(each.name, np.dtype(each.dtype).newbyteorder("<"), each.shape) for each in self.features])
+        return np.dtype([(each.key, np.dtype(each.dtype).newbyteorder("<"), each.shape) for each in self.columns])
 
     @property
     def dims(self) -> dict[str, int]:
-        """Numbers per step of every feature."""
-        return {each.name: each.dim for each in self.features}
+        """Numbers per step of every column."""
+        return {each.key: each.dim for each in self.columns}
+
+    @property
+    def text_keys(self) -> tuple[str, ...]:
+        """The columns that are indexes into ``texts``."""
+        return tuple(each.key for each in self.columns if each.kind == "text")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for a JSON file; the byte offset of every feature in a row is added for other readers."""
+        """Plain values for a JSON file; the byte offset of every column in a row is added for other readers.
+
+        In the oldest version that can say it: the values are part of the dataset's digest.
+        """
         dtype = self.row_dtype
         offsets = {name: entry[1] for name, entry in (dtype.fields or {}).items()}
-        return {
+        newer = self.format_version > 1
+        features = []
+        for each in self.columns:
+            entry = {"dtype": each.dtype, "shape": list(each.shape), "source_dtype": each.source_dtype}
+            meaning = {"key": each.key, "kind": each.kind, "names": list(each.names)} if newer else {"name": each.key}
+            features.append(entry | meaning | {"offset": offsets[each.key]})
+        values = {
             "fps": self.fps,
             "row_bytes": dtype.itemsize,
-            "features": [
-                asdict(each) | {"shape": list(each.shape), "offset": offsets[each.name]} for each in self.features
-            ],
+            "features": features,
             "cameras": [each.to_json() for each in self.cameras],
         }
+        if newer:
+            values |= {"masks": [each.to_json() for each in self.masks], "texts": list(self.texts)}
+        return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Schema:
-        """The schema that ``to_json`` described."""
-        features = tuple(
-            Feature(each["name"], each["dtype"], tuple(each["shape"]), each["source_dtype"])
+        """The schema that ``to_json`` described, in either version."""
+        columns = tuple(
+            column(
+                each.get("key") or each["name"],
+                each["dtype"],
+                tuple(each["shape"]),
+                each["source_dtype"],
+                kind=each.get("kind"),
+                names=tuple(each.get("names", ())),
+            )
             for each in values["features"]
         )
-        return cls(features, tuple(Camera(**each) for each in values["cameras"]), values["fps"])
+        cameras = tuple(Camera(**each) for each in values["cameras"])
+        masks = tuple(Mask(**each) for each in values.get("masks", ()))
+        return cls(columns, cameras, values["fps"], masks, tuple(values.get("texts", ())))
 
 
 @dataclass(frozen=True)
@@ -105,6 +159,7 @@ class VideoChunk:
 
 
 Frames = Union["np.ndarray", tuple[bytes, ...], tuple[VideoChunk, ...]]
+Masks = Union["np.ndarray", "RunLengths"]  # [T, H, W], nonzero where the mask is; or runs of ones per step
 
 
 class LazyImages(Mapping[str, Frames]):
@@ -127,8 +182,9 @@ class LazyImages(Mapping[str, Frames]):
 class Episode:
     """One demonstration.
 
-    ``features`` holds ``[T, ...]`` arrays by feature name; ``images`` by camera name raw ``uint8 [T, H, W, C]``, T
-    encoded images, or the chunks of a video that together show T frames.
+    ``features`` holds ``[T, ...]`` arrays by key; ``images`` by camera name raw ``uint8 [T, H, W, C]``, T encoded images,
+    or the chunks of a video that together show T frames; ``masks`` by name T masks. ``task`` is the text of the whole
+    episode; a text that changes from step to step is a column of indexes into the schema's ``texts``.
     """
 
     episode_id: str
@@ -139,3 +195,4 @@ class Episode:
     success: bool | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     extras: Mapping[str, bytes] = field(default_factory=dict)  # anything else, by lower-case file name; kept as it is
+    masks: Mapping[str, Masks] = field(default_factory=dict)

@@ -13,7 +13,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from tendon.data.episode import Camera, Episode, Frames, LazyImages, VideoChunk
+from tendon.data.episode import Camera, Episode, Frames, LazyImages, Mask, Masks, Schema, VideoChunk
+from tendon.data.masks import RunLengths, nearest
+from tendon.data.sources.source import SourceInfo
 from tendon.errors import ConfigError, DataError
 
 MAX_RAW = 64  # pixels; larger frames are not kept raw
@@ -41,15 +43,29 @@ def planned_cameras(cameras: Sequence[Camera], resize: tuple[int, int] | None, c
     return tuple(planned)
 
 
-def prepared(episode: Episode, planned: Sequence[Camera], uri: str) -> Episode:
-    """The episode with images as ``planned``, made when they are read. Images that fit already are not touched."""
+def planned_masks(masks: Sequence[Mask], resize: tuple[int, int] | None) -> tuple[Mask, ...]:
+    """The masks as they will be stored; their size follows that of the cameras."""
+    height, width = resize or (0, 0)
+    return tuple(replace(each, height=height, width=width) if resize else each for each in masks)
+
+
+def prepared(episode: Episode, planned: Schema, info: SourceInfo) -> Episode:
+    """The episode with images as ``planned``, made when they are read. Images that fit already are not touched.
+
+    Raises:
+        DataError: a mask does not fit the schema.
+    """
+    uri = info.uri
 
     def frames_of(camera: Camera) -> Frames:
         frames = episode.images[camera.name]
         _check_number(frames, camera, episode, uri)
         return cast("Frames", _as_planned(frames, camera, episode.length))
 
-    return replace(episode, images=LazyImages({camera.name: partial(frames_of, camera) for camera in planned}))
+    of_source = {each.name: each for each in info.schema.masks}
+    masks = {each.name: _planned_mask(episode, of_source[each.name], each, uri) for each in planned.masks}
+    images = LazyImages({camera.name: partial(frames_of, camera) for camera in planned.cameras})
+    return replace(episode, images=images, masks=masks)
 
 
 def resized(frames: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -72,6 +88,32 @@ def _check_number(frames: Frames, camera: Camera, episode: Episode, uri: str) ->
             why="every step needs its frame",
             fix=f"data.skip_episodes=[{episode.episode_id}], or record it again",
         )
+
+
+def _planned_mask(episode: Episode, of: Mask, planned: Mask, uri: str) -> Masks:
+    """A mask in the planned size."""
+    masks = episode.masks[of.name]
+    if isinstance(masks, RunLengths):
+        why = (
+            f"its runs reach pixel {masks.end} of {of.height} x {of.width}" if masks.end > of.height * of.width else ""
+        )
+    else:
+        why = f"its pictures are {masks.shape[1:]}" if masks.shape[1:] != (of.height, of.width) else ""
+    if len(masks) != episode.length:
+        why = f"it has {len(masks)} masks, the episode has {episode.length} steps"
+    if why:
+        raise DataError(
+            f"{of.name} does not fit in {episode.episode_id}",
+            where=f"{uri}, {episode.episode_id}, {of.name}",
+            why=why,
+            fix=f"data.skip_episodes=[{episode.episode_id}], or record it again",
+        )
+    size, target = (of.height, of.width), (planned.height, planned.width)
+    if isinstance(masks, RunLengths) and planned.codec == "bits":
+        masks = masks.decoded(*size)
+    if size == target:
+        return masks
+    return masks.resized(size, target) if isinstance(masks, RunLengths) else nearest(masks, target)
 
 
 def _as_planned(frames: Any, camera: Camera, length: int) -> Any:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tendon.data.episode import Feature, Schema
+from tendon.data.episode import Schema
+from tendon.data.features import Feature
 from tendon.data.tario import CHUNK_KEYS, EXTRA, LOWDIM, META, MP4, RAW, Sample
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def arrow_schema(schema: Schema) -> pa.Schema:
     fields += [(f"{EXTRA}{key}", pa.list_(kind)) for key, kind in zip(PLACE, kinds, strict=True)]
     mjpegs = [f"{camera.member}.mjpeg" for camera in schema.cameras if camera.codec == "mjpeg"]
     raws = [f"{camera.member}.{RAW}" for camera in schema.cameras if camera.codec == RAW]
-    for member in (META, LOWDIM, *mjpegs, *raws):
+    masks = [f"{mask.member}.{mask.codec}" for mask in schema.masks]
+    for member in (META, LOWDIM, *mjpegs, *raws, *masks):
         fields += [
             (f"{member}/offset", pa.uint64()),
             (f"{member}/size", pa.uint64()),
@@ -76,9 +78,9 @@ def arrow_schema(schema: Schema) -> pa.Schema:
         if camera.codec == MP4:
             of_chunks = zip((*PLACE, *CHUNK_KEYS), (*kinds, *[pa.uint32()] * 3), strict=True)
             fields += [(f"{camera.member}.{MP4}/{key}", pa.list_(kind)) for key, kind in of_chunks]
-    for feature in schema.features:
-        fields.append((f"{feature.name}/count", pa.int64()))
-        fields += [(f"{feature.name}/{each}", pa.list_(pa.float64(), feature.dim)) for each in SUMS]
+    for feature in schema.columns:
+        fields.append((f"{feature.key}/count", pa.int64()))
+        fields += [(f"{feature.key}/{each}", pa.list_(pa.float64(), feature.dim)) for each in SUMS]
     return pa.schema(fields)
 
 
@@ -217,9 +219,9 @@ def _row(sample: Sample, shard: int) -> dict[str, Any]:
 def _sums(episodes: Sequence[np.ndarray], schema: Schema) -> dict[str, np.ndarray]:
     """Columns of counts ``[E]`` and of the sums ``[E, D]`` of every feature."""
     # numbers and vectors apart: numpy adds a lone column in another order than the columns of a matrix
-    alone = [each for each in schema.features if each.dim == 1]
-    beside = [each for each in schema.features if each.dim != 1]
-    columns = {f"{each.name}/count": np.array([len(rows) for rows in episodes], np.int64) for each in schema.features}
+    alone = [each for each in schema.columns if each.dim == 1]
+    beside = [each for each in schema.columns if each.dim != 1]
+    columns = {f"{each.key}/count": np.array([len(rows) for rows in episodes], np.int64) for each in schema.columns}
     for features, axis in ((alone, 1), (beside, 0)):
         if not features:
             continue
@@ -227,14 +229,14 @@ def _sums(episodes: Sequence[np.ndarray], schema: Schema) -> dict[str, np.ndarra
         at = 0
         for each in features:
             for i, kind in enumerate(SUMS):
-                columns[f"{each.name}/{kind}"] = reduced[:, i, at : at + each.dim]
+                columns[f"{each.key}/{kind}"] = reduced[:, i, at : at + each.dim]
             at += each.dim
     return columns
 
 
 def _reduced(rows: np.ndarray, features: Sequence[Feature], steps: int) -> np.ndarray:
     """SUMS over the axis ``steps`` of some features of one episode side by side."""
-    parts = [rows[each.name].reshape(len(rows), each.dim) for each in features]
+    parts = [rows[each.key].reshape(len(rows), each.dim) for each in features]
     values = np.concatenate([part.T for part in parts] if steps else parts, 1 - steps, dtype=np.float64)
     total = values.sum(steps)
     apart = values - np.expand_dims(total / len(rows), steps)

@@ -6,14 +6,16 @@ reads (every low-dimensional value). inspect_text draws it in a terminal, the re
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tendon.data.check import Facts, Finding, episode_problems
+from tendon.data.check import Facts, Finding, episode_problems, text_problems
 from tendon.data.dataset import Dataset, open_dataset
 from tendon.data.episode import Schema
+from tendon.data.features import Feature
 from tendon.data.manifest import KEY
 from tendon.data.sources.source import Source, open_source
 from tendon.data.stats import find_odd
@@ -31,6 +33,7 @@ class FeatureView:
     """One feature: per dimension ``[D]`` extremes and mean, and ``counts [D, BINS]`` from the lowest to the highest."""
 
     name: str
+    kind: str
     dtype: str
     shape: tuple[int, ...]
     low: np.ndarray
@@ -42,6 +45,15 @@ class FeatureView:
 
 
 @dataclass(frozen=True)
+class TextCount:
+    """A text: in how many episodes it is the task, and at how many of the steps looked at a column points at it."""
+
+    text: str
+    episodes: int
+    steps: int
+
+
+@dataclass(frozen=True)
 class Inspection:
     """Everything that is shown."""
 
@@ -49,6 +61,8 @@ class Inspection:
     facts: tuple[tuple[str, str], ...]  # name and value, in the order to be read
     features: tuple[FeatureView, ...]
     cameras: tuple[str, ...]
+    masks: tuple[str, ...]
+    texts: tuple[TextCount, ...]
     splits: tuple[tuple[str, int, int], ...]  # name, episodes, steps
     lengths: np.ndarray
     findings: tuple[Finding, ...]
@@ -85,8 +99,10 @@ def inspect_dataset(dataset: Dataset) -> Inspection:
     )
     splits = tuple((name, each.episodes, each.steps) for name, each in manifest.splits.items())
     features = _views(manifest.schema, {name: [each[name] for each in values] for name in manifest.schema.dims})
-    cameras = _cameras(manifest.schema)
-    return Inspection(dataset.uri, facts, features, cameras, splits, lengths, find_odd(dataset, rows), ())
+    frames = _cameras(manifest.schema), _masks(manifest.schema)
+    tasks = rows.column("task").to_pylist()
+    texts = _texts(manifest.schema, tasks, {key: [each[key] for each in values] for key in manifest.schema.text_keys})
+    return Inspection(dataset.uri, facts, features, *frames, texts, splits, lengths, find_odd(dataset, rows), ())
 
 
 def inspect_source(source: Source, progress: Progress | None = None) -> Inspection:
@@ -95,12 +111,14 @@ def inspect_source(source: Source, progress: Progress | None = None) -> Inspecti
     parts: list[Facts] = []
     problems: list[Problem] = []
     kept: list[Mapping[str, np.ndarray]] = []
+    tasks: list[str] = []
     steps = 0
     for done, each in enumerate(info.episodes, 1):
         problems += each.problems
         if not each.problems:
             episode = source.read(each.episode_id, images=False)
-            problems += episode_problems(episode, source.uri)
+            problems += [*episode_problems(episode, source.uri), *text_problems(episode, info.schema, source.uri)]
+            tasks.append(episode.task)
             parts.append(Facts.of([episode], info.schema.fps))
             if steps < SAMPLED_STEPS:
                 kept.append(episode.features)
@@ -118,11 +136,12 @@ def inspect_source(source: Source, progress: Progress | None = None) -> Inspecti
         ("rate", f"{info.schema.fps:g} steps per second"),
         *((f"left out: {name}", why) for name, why in info.left_out.items()),
     )
-    findings = Facts.merged(parts).findings(info.schema.fps, info.splits) if parts else ()
+    findings = Facts.merged(parts).findings(info.schema, info.splits) if parts else ()
     features = _views(info.schema, {name: [each[name] for each in kept] for name in info.schema.dims})
     lengths = np.array(list(length_of.values()))
-    cameras = _cameras(info.schema)
-    return Inspection(info.uri, facts, features, cameras, splits, lengths, findings, tuple(problems))
+    frames = _cameras(info.schema), _masks(info.schema)
+    texts = _texts(info.schema, tasks, {key: [each[key] for each in kept] for key in info.schema.text_keys})
+    return Inspection(info.uri, facts, features, *frames, texts, splits, lengths, findings, tuple(problems))
 
 
 def _is_dataset(uri: str) -> bool:
@@ -132,22 +151,39 @@ def _is_dataset(uri: str) -> bool:
 
 
 def _views(schema: Schema, values: dict[str, Sequence[np.ndarray]]) -> tuple[FeatureView, ...]:
-    return tuple(
-        _view(each.name, each.dtype, each.shape, values[each.name]) for each in schema.features if values[each.name]
-    )
+    return tuple(_view(each, values[each.key]) for each in schema.columns if each.kind != "text" and values[each.key])
 
 
-def _view(name: str, dtype: str, shape: tuple[int, ...], parts: Iterable[np.ndarray]) -> FeatureView:
+def _view(feature: Feature, parts: Iterable[np.ndarray]) -> FeatureView:
     whole = np.concatenate([np.asarray(each, np.float64).reshape(len(each), -1) for each in parts])
     whole = np.where(np.isfinite(whole), whole, 0.0)
     low, high = whole.min(0), whole.max(0)
     tops = np.where(high > low, high, low + 1)
     counts = np.stack([np.histogram(whole[:, d], BINS, (low[d], tops[d]))[0] for d in range(whole.shape[1])])
     q01, q99 = np.quantile(whole, (0.01, 0.99), axis=0)
-    return FeatureView(name, dtype, shape, low, high, whole.mean(0), q01, q99, counts)
+    named = (feature.key, feature.kind, feature.dtype, feature.shape)
+    return FeatureView(*named, low, high, whole.mean(0), q01, q99, counts)
 
 
 def _cameras(schema: Schema) -> tuple[str, ...]:
     return tuple(
         f"{each.name}: {each.height} x {each.width} x {each.channels}, {each.codec}" for each in schema.cameras
     )
+
+
+def _masks(schema: Schema) -> tuple[str, ...]:
+    return tuple(f"{each.name}: {each.height} x {each.width}, {each.codec}" for each in schema.masks)
+
+
+def _texts(schema: Schema, tasks: Sequence[str], columns: Mapping[str, Sequence[np.ndarray]]) -> tuple[TextCount, ...]:
+    """Every text with the episodes whose task it is, and the steps at which a column of texts points at it."""
+    episodes = Counter(tasks)
+    steps: Counter[str] = Counter()
+    for arrays in columns.values():
+        for array in arrays:
+            numbers, counts = np.unique(array, return_counts=True)
+            for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+                if 0 <= number < len(schema.texts):
+                    steps[schema.texts[number]] += count
+    texts = dict.fromkeys([*schema.texts, *episodes])
+    return tuple(TextCount(text, episodes[text], steps[text]) for text in texts if text or len(texts) > 1)

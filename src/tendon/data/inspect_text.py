@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from tendon.data.inspect import Inspection
 
 BARS = " ▁▂▃▄▅▆▇█"
 MOST_DIMS = 16  # rows per feature
+MOST_TEXTS = 20
 
 
 def draw(inspection: Inspection) -> str:
@@ -22,7 +25,8 @@ def draw(inspection: Inspection) -> str:
         )
     rows = []
     for each in inspection.features:
-        rows.append([each.name, f"{each.dtype} {list(each.shape)}" if each.shape else each.dtype, "", "", ""])
+        stored = f"{each.dtype} {list(each.shape)}" if each.shape else each.dtype
+        rows.append([each.name, f"{stored}, {each.kind}", "", "", ""])
         for d in range(min(len(each.low), MOST_DIMS)):
             low, mean, high = (f"{float(values[d]):.4g}" for values in (each.low, each.mean, each.high))
             rows.append([f"  [{d}]", low, f"|{spark(each.counts[d])}|", high, f"mean {mean}"])
@@ -31,8 +35,23 @@ def draw(inspection: Inspection) -> str:
     parts.append("features\n" + _table(rows))
     if inspection.cameras:
         parts.append("cameras\n" + "\n".join(f"  {each}" for each in inspection.cameras))
+    if inspection.masks:
+        parts.append("masks\n" + "\n".join(f"  {each}" for each in inspection.masks))
+    if inspection.texts:
+        parts.append("texts\n" + _table([*_text_rows(inspection)]))
     parts.append(_findings(inspection))
     return "\n\n".join(parts)
+
+
+def _text_rows(inspection: Inspection) -> Iterator[list[str]]:
+    """The texts that are used most."""
+    by_use = sorted(inspection.texts, key=lambda each: (-each.episodes, -each.steps))
+    for each in by_use[:MOST_TEXTS]:
+        used = [f"{each.episodes:,} episodes"] if each.episodes or not each.steps else []
+        used += [f"{each.steps:,} steps"] if each.steps else []
+        yield [", ".join(used), each.text or "(empty)"]
+    if len(by_use) > MOST_TEXTS:
+        yield [f"and {len(by_use) - MOST_TEXTS:,} more", ""]
 
 
 def spark(counts: np.ndarray) -> str:

@@ -15,7 +15,7 @@ from tendon.data.episode import Schema
 from tendon.errors import DataError
 from tendon.storage import Store
 
-FORMAT_VERSION = 1
+FORMAT_VERSIONS = (1, 2)  # that are read; a dataset is written in the oldest one that can say what it holds
 KEY = "manifest.json"
 
 
@@ -107,11 +107,13 @@ def load_manifest(store: Store) -> Manifest | None:
     text = store.read(KEY)
     try:
         version = json.loads(text)["format_version"]
-        if version == FORMAT_VERSION:
+        if version in FORMAT_VERSIONS:
             return Manifest.from_json(text)
     except (ValueError, KeyError, TypeError) as error:
         raise _unreadable(store, f"it is damaged ({type(error).__name__})") from error
-    raise _unreadable(store, f"its format version is {version}, this program reads {FORMAT_VERSION}")
+    raise _unreadable(
+        store, f"its format version is {version}, this program reads {' and '.join(map(str, FORMAT_VERSIONS))}"
+    )
 
 
 def dataset_digest(schema: Schema, shards: Sequence[Shard]) -> str:

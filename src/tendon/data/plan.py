@@ -15,15 +15,17 @@ from typing import Any
 import numpy as np
 
 from tendon.data.episode import Schema
-from tendon.data.images import planned_cameras
-from tendon.data.manifest import FORMAT_VERSION, digest_of
+from tendon.data.images import planned_cameras, planned_masks
+from tendon.data.manifest import digest_of
 from tendon.data.sources.source import EpisodeInfo, SourceInfo
 from tendon.errors import ConfigError, DataError
 from tendon.storage import join
 
 MB = 1 << 20
+ADDRESS_FORMAT = 1  # of what an address is made from; a source whose features need a newer manifest has another digest
 JPEG_BYTES_PER_VALUE = 0.15  # of a q90 4:2:0 JPEG, for sizing shards only
 VIDEO_BYTES_PER_VALUE = 0.01
+RUNS_BYTES_PER_LINE = 8  # one run in every line of a mask
 MANY_SHARDS = 64  # plain webdataset users need at least as many shards as readers
 SMALL_DATASET = 256 * MB
 SMALL_SHARD = 16 * MB  # smaller datasets still give several processes something to do
@@ -38,7 +40,7 @@ class ConversionOptions:
 
     skip_episodes: tuple[str, ...] = ()
     jpeg_quality: int = 90
-    resize: tuple[int, int] | None = None  # height and width of every camera
+    resize: tuple[int, int] | None = None  # height and width of every camera and mask
     codec: str = ""  # mjpeg, or npy (raw frames up to 64 px); as in the source when empty
     exact: bool = False  # keep the source's dtypes, raw frames and all else, so that it can leave again byte for byte
     shard_bytes: int = 128 * MB  # target; a dataset above 256 MB has at least 64 shards, none is above 1 GB
@@ -67,7 +69,7 @@ class ConversionPlan:
 def plan_digest(source_digest: str, options: ConversionOptions | None = None) -> str:
     """The 16 hex digits under which the dataset will lie; known without opening the source."""
     chosen = option_values(options or ConversionOptions())
-    return digest_of({"source": source_digest, "options": chosen, "format": FORMAT_VERSION})[:16]
+    return digest_of({"source": source_digest, "options": chosen, "format": ADDRESS_FORMAT})[:16]
 
 
 def option_values(options: ConversionOptions) -> dict[str, Any]:
@@ -95,7 +97,11 @@ def plan_conversion(info: SourceInfo, options: ConversionOptions | None = None) 
     """
     options = options or ConversionOptions()
     _check_skips(info, options)
-    schema = replace(info.schema, cameras=planned_cameras(info.schema.cameras, options.resize, options.codec))
+    schema = replace(
+        info.schema,
+        cameras=planned_cameras(info.schema.cameras, options.resize, options.codec),
+        masks=planned_masks(info.schema.masks, options.resize),
+    )
     skipped = set(options.skip_episodes)
     episodes = tuple(each for each in info.episodes if each.episode_id not in skipped)
     problems = [problem for episode in episodes for problem in episode.problems]
@@ -157,7 +163,10 @@ def _check_skips(info: SourceInfo, options: ConversionOptions) -> None:
 def _estimated_bytes(schema: Schema, episodes: Sequence[EpisodeInfo]) -> list[int]:
     rates = {"mjpeg": JPEG_BYTES_PER_VALUE, "mp4": VIDEO_BYTES_PER_VALUE, "npy": 1.0}
     images = sum(int(each.height * each.width * each.channels * rates[each.codec]) for each in schema.cameras)
-    per_step = schema.row_dtype.itemsize + images
+    masks = sum(
+        each.height * (RUNS_BYTES_PER_LINE if each.codec == "rle" else each.width // 8 + 1) for each in schema.masks
+    )
+    per_step = schema.row_dtype.itemsize + images + masks
     return [2048 + each.length * per_step for each in episodes]
 
 

@@ -123,6 +123,7 @@ def compute_stats(dataset: Dataset, split: str = "train", skip_episodes: Sequenc
             each.count, *(_floats(v) for v in (each.mean, each.std, each.min, each.max, *low_high[name]))
         )
         for name, each in sums.items()
+        if name not in dataset.manifest.schema.text_keys  # the mean of numbers of texts says nothing
     }
     findings = find_odd(dataset, rows)
     return DatasetStats(
@@ -132,13 +133,13 @@ def compute_stats(dataset: Dataset, split: str = "train", skip_episodes: Sequenc
 
 def subset_stats(dataset: Dataset, rows: Rows | Sequence[EpisodeRow]) -> dict[str, Stats]:
     """Sums of every feature over some episodes, from the index alone; all dimensions of all features at once."""
-    features = dataset.manifest.schema.features
+    features = dataset.manifest.schema.columns
     num = sum(feature.dim for feature in features) * len(SUMS) * 8 * dataset.manifest.episodes
     if num > STACKED_BYTES:
-        return {feature.name: index_stats(dataset, rows, feature.name) for feature in features}
+        return {feature.key: index_stats(dataset, rows, feature.key) for feature in features}
     if not dataset.stacked_sums:
         for kind in SUMS:
-            columns = [sums_of(dataset.table, feature.name, kind) for feature in features]
+            columns = [sums_of(dataset.table, feature.key, kind) for feature in features]
             dataset.stacked_sums[kind] = np.concatenate(columns, 1)
     at = numbers_of(rows)
     counts = dataset.table.array("length")[at]
@@ -148,7 +149,7 @@ def subset_stats(dataset: Dataset, rows: Rows | Sequence[EpisodeRow]) -> dict[st
     for feature in features:
         part = slice(start, start + feature.dim)
         parts = (each[part] for each in (whole.mean, whole.m2, whole.min, whole.max))
-        stats[feature.name] = Stats(whole.count, *parts)
+        stats[feature.key] = Stats(whole.count, *parts)
         start += feature.dim
     return stats
 
@@ -201,18 +202,18 @@ def numbers_of(rows: Rows | Sequence[EpisodeRow]) -> np.ndarray:
 
 def _quantiles(dataset: Dataset, rows: Rows, sums: Mapping[str, Stats]) -> tuple[dict[str, np.ndarray], str]:
     steps = int(rows.lengths.sum())
-    features = dataset.manifest.schema.features
+    features = dataset.manifest.schema.columns
     if steps <= QUANTILE_STEPS:
         arrays = list(dataset.lowdims(rows))
         quantiles = {}
         for feature in features:
-            values = np.concatenate([each[feature.name].reshape(len(each), feature.dim) for each in arrays])
-            quantiles[feature.name] = np.quantile(values.astype(np.float64), QUANTILES, axis=0)
+            values = np.concatenate([each[feature.key].reshape(len(each), feature.dim) for each in arrays])
+            quantiles[feature.key] = np.quantile(values.astype(np.float64), QUANTILES, axis=0)
         return quantiles, "exact"
-    histograms = {feature.name: Histogram.between(sums[feature.name]) for feature in features}
+    histograms = {feature.key: Histogram.between(sums[feature.key]) for feature in features}
     for each in dataset.lowdims(_as_stored(dataset, rows)):
         for feature in features:
-            histograms[feature.name].add(each[feature.name].reshape(len(each), feature.dim))
+            histograms[feature.key].add(each[feature.key].reshape(len(each), feature.dim))
     accuracy = f"within 1/{2 * QUANTILE_BINS} of the range of each dimension"
     return {name: histogram.quantiles(QUANTILES) for name, histogram in histograms.items()}, accuracy
 
@@ -277,7 +278,7 @@ def find_odd(dataset: Dataset, rows: Rows) -> tuple[Finding, ...]:
         _ticks(dataset, rows, at) if TIMESTAMP in schema.dims else None,
     )
     splits = {split: dataset.episodes(split).ids() for split in ("train", "valid") if split in dataset.manifest.splits}
-    return facts.findings(schema.fps, splits)
+    return facts.findings(schema, splits)
 
 
 def _spans(table: IndexTable, name: str, at: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -84,7 +84,7 @@ def _by_key(
 
 def _modality(key: str, each: FeatureStats, declared: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
     """What is known of a part: from modality.json, else from its dtype."""
-    dtypes = {feature.name.rpartition(".")[2]: feature.dtype for feature in schema.features}
+    dtypes = {feature.key.rpartition(".")[2]: feature.dtype for feature in schema.columns}
     usual = {"absolute": True, "rotation_type": None, "shape": [len(each.mean)]}
     usual["continuous"] = np.dtype(dtypes.get(key, "float32")).kind == "f"
     return {name: declared.get(name, value) for name, value in usual.items()}

@@ -1,8 +1,8 @@
 """The bytes of a shard: a deterministic ustar archive of episodes, written and scanned.
 
 A sample ``ep_<8 digits>`` is one episode: ``meta.json``, ``lowdim.npy`` (one structured array), and per camera
-``<camera>.mjpeg``, ``<camera>.npy`` (raw frames) or ``<camera>.0000.mp4``, ``<camera>.0001.mp4``, ...; then what else there is:
-``extra.<file name>``.
+``<camera>.mjpeg``, ``<camera>.npy`` (raw frames) or ``<camera>.0000.mp4``, ``<camera>.0001.mp4``, ...; per mask ``<mask>.rle`` or
+``<mask>.bits``; then what else there is: ``extra.<file name>``.
 A writer of our own rather than webdataset's TarWriter: that one imports torch, and offset, size and crc32c of every
 member are needed while writing. The result is plain: ``tar`` and ``webdataset`` read it. Called by convert and index.
 """
@@ -20,6 +20,7 @@ from typing import Any, cast
 import numpy as np
 
 from tendon.data.episode import Camera, Episode, Schema, VideoChunk
+from tendon.data.masks import member_array
 from tendon.errors import DataError
 
 Bytes = bytes | memoryview
@@ -134,6 +135,8 @@ def write_episode(
         "source": dict(episode.provenance),
     }
     videos = {each.member: _whole_video(episode, each) for each in schema.cameras if each.codec == MP4}
+    if schema.masks:
+        meta["masks"] = {f"{each.member}.{each.codec}": each.name for each in schema.masks}
     if videos:
         meta["chunks"] = {name: _chunk_values(chunks) for name, chunks in videos.items()}
     rows = rows_of(episode, schema)
@@ -154,6 +157,9 @@ def write_episode(
             member, begins = writer.add_stream(f"{key}.{camera.member}.mjpeg", encoded)
             members.append(member)
             starts[member.suffix] = np.array(begins, np.uint32)
+    for mask in schema.masks:
+        array = member_array(episode.masks[mask.name], mask.codec)
+        members.append(writer.add(f"{key}.{mask.member}.{mask.codec}", *npy_parts(array)))
     members += [writer.add(f"{key}.{EXTRA}{name}", content) for name, content in sorted(episode.extras.items())]
     return Sample(meta, rows, members, starts)
 
@@ -174,8 +180,8 @@ def read_samples(shard: bytes, where: str) -> Iterator[Sample]:
 def rows_of(episode: Episode, schema: Schema) -> np.ndarray:
     """The low-dimensional features of an episode as one structured array, shape (T,)."""
     rows = np.empty(episode.length, schema.row_dtype)
-    for feature in schema.features:
-        rows[feature.name] = episode.features[feature.name]
+    for feature in schema.columns:
+        rows[feature.key] = episode.features[feature.key]
     return rows
 
 

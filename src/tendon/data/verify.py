@@ -90,6 +90,7 @@ def _members(dataset: Dataset, n: int) -> Iterator[_MemberLocation]:
     rows = dataset.rows.chosen(dataset.table.array("shard") == n)
     cameras = dataset.manifest.schema.cameras
     single = [META, LOWDIM, *(f"{each.member}.{each.codec}" for each in cameras if each.codec != MP4)]
+    single += [f"{each.member}.{each.codec}" for each in dataset.manifest.schema.masks]
     names = [f"{member}/{key}" for member in single for key in PLACE]
     names += [f"{camera.member}.{MP4}/{key}" for camera in cameras if camera.codec == MP4 for key in PLACE]
     table = {name: rows.column(name).to_pylist() for name in ("sample", "episode_id", *names)}

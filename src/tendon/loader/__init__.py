@@ -3,5 +3,6 @@
 from tendon.loader.choice import LoaderResources, SamplingOrder
 from tendon.loader.loader import Loader
 from tendon.loader.mixed import MixedLoader
+from tendon.loader.windows import Span, Windows
 
-__all__ = ["Loader", "LoaderResources", "MixedLoader", "SamplingOrder"]
+__all__ = ["Loader", "LoaderResources", "MixedLoader", "SamplingOrder", "Span", "Windows"]

@@ -27,7 +27,7 @@ from tendon.loader.meter import Meter
 from tendon.loader.prefetcher import Prefetcher
 from tendon.loader.stream import Stream, StreamSpec
 from tendon.loader.unit_cache import UnitCache
-from tendon.loader.windows import Edge, spans_of, window_table
+from tendon.loader.windows import Span, Windows, window_table
 from tendon.loader.worker_pool import LoaderSpec, WorkerPool
 
 log = logging.getLogger(__name__)
@@ -47,14 +47,11 @@ class Loader:
         self,
         dataset: Dataset,
         split: str,
-        deltas: Mapping[str, Sequence[int]],
+        windows: Windows | Mapping[str, Sequence[int] | Span],
         batch_size: int,
         seed: int,
         *,
-        edges: Mapping[str, Edge | tuple[Edge, Edge]] | None = None,
         skip_episodes: Sequence[str] = (),
-        stride: int = 1,
-        drop_n_last_frames: int = 0,
         ordering: SamplingOrder = SHUFFLED,
         rank: int = 0,
         world: int = 1,
@@ -66,13 +63,11 @@ class Loader:
         Args:
             dataset: a converted dataset, as ``open_dataset`` gives it.
             split: one of its splits, or ``all``.
-            deltas: per feature or camera the steps relative to t, such as ``{"action": (0, 1, 2)}``.
+            windows: what the loss reads (their ``training`` spans), or just per feature the steps relative to t, such as
+                ``{"action": (0, 1, 2)}``.
             batch_size: windows per batch, of all ranks together.
             seed: of the order.
-            edges: per feature what lies beyond an episode: ``repeat`` (default), ``zero`` or ``none``; or a pair.
             skip_episodes: ids of episodes to leave out.
-            stride: steps between the windows of an episode.
-            drop_n_last_frames: no window begins at the last n steps of an episode.
             ordering: shuffled, or rows that walk through episodes; and which windows come more often.
             rank: which share of every batch this process gets.
             world: how many shares there are.
@@ -86,22 +81,20 @@ class Loader:
             ``for batch in Loader(open_dataset(uri), "train", {"observation.state": (0,), "action": (0, 1)}, 256, 1): ...``
         """
         self.resources = resources or LoaderResources()
+        windows = windows if isinstance(windows, Windows) else Windows.of(windows)
         self._arguments = {
             "split": split,
-            "deltas": dict(deltas),
+            "windows": windows,
             "batch_size": batch_size,
             "seed": seed,
-            "edges": edges,
             "skip_episodes": tuple(skip_episodes),
-            "stride": stride,
-            "drop_n_last_frames": drop_n_last_frames,
             "ordering": ordering,
             "rank": rank,
             "world": world,
             "on_bad_sample": on_bad_sample,
         }
-        spans = spans_of(deltas, edges)
-        argument_checks.check(dataset, spans, batch_size, rank, world, stride, on_bad_sample)
+        spans = windows.training
+        argument_checks.check(dataset, spans, batch_size, rank, world, windows.stride, on_bad_sample)
         self.dataset, self.batch_size, self.seed, self.rank, self.world = dataset, batch_size, seed, rank, world
         rows = dataset.episodes(split, skip_episodes)
         # Only a shuffled order may sort episodes by where they are stored: slots and MineStudio's order are defined on
@@ -110,7 +103,7 @@ class Loader:
             rows = as_stored(rows)
         self.num_episodes = len(rows)
         self._episode_index = rows.numbers.astype(np.int64)
-        table = window_table(rows.lengths, spans.values(), stride, drop_n_last_frames)
+        table = window_table(rows.lengths, spans.values(), windows.stride, windows.drop_last)
         if not table.num_windows:
             raise argument_checks.no_window(dataset, split, rows)
         schema = dataset.manifest.schema
@@ -119,7 +112,7 @@ class Loader:
         lowdim = any(name in schema.dims for name in spans)
         unit_bytes = ordering.unit_bytes if ordering.kind == "shuffled" else 1  # a slot walks through one episode
         self._layout = ShardLayout(dataset, rows, lowdim, list(cameras.values()), unit_bytes)
-        spec = StreamSpec(split, spans, skip_episodes, drop_n_last_frames, ordering, batch_size, rank, world)
+        spec = StreamSpec(split, spans, skip_episodes, windows.drop_last, ordering, batch_size, rank, world)
         self._stream = Stream(dataset, self._layout, table, spec, seed)
         self.num_windows = self._stream.num_windows
         self._manifest, self._plan = dataset.manifest.digest, self._stream.plan

@@ -29,7 +29,7 @@ class StreamSpec:
     split: str
     spans: Mapping[str, Span]
     skip_episodes: Sequence[str]
-    drop_n_last_frames: int
+    drop_last: int
     ordering: SamplingOrder
     batch_size: int
     rank: int
@@ -61,7 +61,7 @@ class Stream:
             "skip": sorted(spec.skip_episodes),
             "spans": {name: asdict(span) for name, span in sorted(spec.spans.items())},
             "stride": self.table.stride,
-            "drop": spec.drop_n_last_frames,
+            "drop": spec.drop_last,
             "ordering": ordering,
         }
         if not self.shuffled:

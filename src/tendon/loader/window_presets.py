@@ -1,24 +1,14 @@
 """Presets for the windows of other data loaders, as deltas and edges: robomimic, LeRobot, MineStudio, GR00T. Pure.
 
-Each returns keyword arguments: ``Loader(dataset, split, **robomimic_windows(...), batch_size=..., seed=...)``.
+Each returns Windows: ``Loader(dataset, split, robomimic_windows(...), batch_size, seed)``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
 
 from tendon.errors import ConfigError
-from tendon.loader.windows import Edge
-
-
-class Windows(TypedDict):
-    """The keyword arguments of Loader that define its windows."""
-
-    deltas: dict[str, tuple[int, ...]]
-    edges: dict[str, Edge | tuple[Edge, Edge]]
-    stride: int
-    drop_n_last_frames: int
+from tendon.loader.windows import Edge, Windows
 
 
 def robomimic_windows(
@@ -31,14 +21,14 @@ def robomimic_windows(
     """
     deltas = tuple(range(1 - frame_stack, seq_length))
     edge: tuple[Edge, Edge] = ("repeat" if pad_frame_stack else "none", "repeat" if pad_seq_length else "none")
-    return Windows(deltas=dict.fromkeys(keys, deltas), edges=dict.fromkeys(keys, edge), stride=1, drop_n_last_frames=0)
+    return Windows.of(dict.fromkeys(keys, deltas), dict.fromkeys(keys, edge))
 
 
 def lerobot_windows(
     delta_timestamps: Mapping[str, Sequence[float]],
     fps: float,
     tolerance_s: float = 1e-4,
-    drop_n_last_frames: int = 0,
+    drop_last: int = 0,
 ) -> Windows:
     """LeRobotDataset: times in seconds, multiples of 1/fps. Beyond an episode its edge frame is repeated and marked.
 
@@ -56,7 +46,7 @@ def lerobot_windows(
                     fix=f"write {round(time_s * fps) / fps:.6g}",
                 )
         deltas[key] = tuple(round(time_s * fps) for time_s in times)
-    return Windows(deltas=deltas, edges={}, stride=1, drop_n_last_frames=drop_n_last_frames)
+    return Windows.of(deltas, drop_last=drop_last)
 
 
 def minestudio_windows(keys: Sequence[str], win_len: int, skip_frame: int = 1) -> Windows:
@@ -67,16 +57,11 @@ def minestudio_windows(keys: Sequence[str], win_len: int, skip_frame: int = 1) -
     """
     deltas = tuple(range(0, win_len * skip_frame, skip_frame))
     zero: tuple[Edge, Edge] = ("zero", "zero")
-    return Windows(
-        deltas=dict.fromkeys(keys, deltas),
-        edges=dict.fromkeys(keys, zero),
-        stride=win_len * skip_frame,
-        drop_n_last_frames=0,
-    )
+    return Windows.of(dict.fromkeys(keys, deltas), dict.fromkeys(keys, zero), stride=win_len * skip_frame)
 
 
 def groot_windows(indices: Mapping[str, Sequence[int]], relative: Sequence[str] = ()) -> Windows:
     """GR00T's delta_indices: absolute keys and videos repeat the edge, relative keys (delta actions) are zero there."""
     edges: dict[str, Edge | tuple[Edge, Edge]] = {key: "zero" if key in relative else "repeat" for key in indices}
     deltas = {key: tuple(map(int, key_indices)) for key, key_indices in indices.items()}
-    return Windows(deltas=deltas, edges=edges, stride=1, drop_n_last_frames=0)
+    return Windows.of(deltas, edges)

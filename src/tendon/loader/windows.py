@@ -1,15 +1,16 @@
 """A window is (episode, t, deltas per feature). This file turns windows into row numbers and masks. Pure.
 
-Deltas are steps relative to t, as in LeRobot; window_presets.py has those of other data loaders. An edge rule says what a
-delta beyond the episode gives. Axes: B windows, W deltas, E episodes.
+``Windows`` is what a policy declares: what its loss reads, what ``act`` reads, and how windows follow each other. Deltas are
+steps relative to t, as in LeRobot; window_presets.py has those of other data loaders. An edge rule says what a delta beyond
+the episode gives. Axes: B windows, W deltas, E episodes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,6 +26,53 @@ class Span:
     deltas: tuple[int, ...]
     before: Edge = "repeat"
     after: Edge = "repeat"
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The windows of a policy. Training and acting are two maps on purpose: what acts must never see the future.
+
+    Example:
+        ``Windows({"observation.state": Span((0,)), "action": Span(tuple(range(16)))}, {"observation.state": Span((0,))}, chunk=16)``
+    """
+
+    training: Mapping[str, Span]  # what the loss reads: observations and targets
+    acting: Mapping[str, Span] = field(default_factory=dict)  # what act reads: observations, no step after now
+    chunk: int = 1  # actions predicted
+    execute: int = 1  # of them carried out
+    drop_last: int = 0  # no window begins at the last n steps of an episode (LeRobot's drop_n_last_frames)
+    stateful: bool = False  # the loss takes the memory of the batch before: rows walk through episodes
+    stride: int = 1  # steps between the windows of an episode
+
+    def __post_init__(self) -> None:
+        for key, span in self.acting.items():
+            if not span.deltas or max(span.deltas) > 0:
+                raise ValueError(
+                    f"acting reads {key} at the steps {list(span.deltas)}: it may read steps up to now (0)"
+                )
+        if not 1 <= self.execute <= self.chunk:
+            raise ValueError(f"{self.execute} of {self.chunk} predicted actions cannot be carried out")
+
+    @property
+    def validation(self) -> Mapping[str, Span]:
+        """What the loss of validation reads: of what acting reads, what it would see then; of the rest, as training."""
+        return dict(self.training) | {key: span for key, span in self.acting.items() if key in self.training}
+
+    @classmethod
+    def of(
+        cls,
+        deltas: Mapping[str, Sequence[int] | Span],
+        edges: Mapping[str, Edge | tuple[Edge, Edge]] | None = None,
+        **other: Any,
+    ) -> Windows:
+        """Windows for training alone.
+
+        Example:
+            ``Windows.of({"observation.state": (-1, 0), "action": (0, 1)}, edges={"action": "zero"}, stride=2)``
+        """
+        plain = {key: each for key, each in deltas.items() if not isinstance(each, Span)}
+        spans = spans_of(plain, edges)
+        return cls({key: each if isinstance(each, Span) else spans[key] for key, each in deltas.items()}, **other)
 
 
 @dataclass(frozen=True)
@@ -57,7 +105,7 @@ class WindowTable:
 
 
 def window_table(
-    lengths: Sequence[int] | np.ndarray, spans: Iterable[Span], stride: int = 1, drop_n_last_frames: int = 0
+    lengths: Sequence[int] | np.ndarray, spans: Iterable[Span], stride: int = 1, drop_last: int = 0
 ) -> WindowTable:
     """The windows of episodes of these lengths. The edge ``none`` removes windows that reach over it; others never do.
 
@@ -65,13 +113,13 @@ def window_table(
         lengths: steps of every episode.
         spans: of all features.
         stride: steps between the windows of an episode; its last window may reach beyond its end.
-        drop_n_last_frames: no window begins at the last n steps, as with LeRobot's Diffusion Policy.
+        drop_last: no window begins at the last n steps, as with LeRobot's Diffusion Policy.
     """
     spans = list(spans)
     lengths_E = np.asarray(lengths, np.int64)
     first_t = max([0, *(-min(span.deltas) for span in spans if span.before == "none")])
     lost_at_end = max([0, *(max(span.deltas) for span in spans if span.after == "none")])
-    counts = np.maximum(lengths_E - first_t - max(lost_at_end, drop_n_last_frames), 0)
+    counts = np.maximum(lengths_E - first_t - max(lost_at_end, drop_last), 0)
     counts = -(-counts // stride)
     rows = np.cumsum(lengths_E) - lengths_E
     starts = (

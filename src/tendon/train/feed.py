@@ -110,6 +110,7 @@ def open_feeds(dataset_uri: str, config: TrainConfig, window: Window, world: Wor
     from tendon.data.dataset import open_dataset
     from tendon.loader.choice import SHUFFLED, LoaderResources, SamplingOrder
     from tendon.loader.loader import Loader
+    from tendon.loader.windows import Windows
 
     dataset, data, training = open_dataset(dataset_uri), config.data, config.training
     deltas, skipped = loader_deltas(window), data.skip_episodes
@@ -121,11 +122,10 @@ def open_feeds(dataset_uri: str, config: TrainConfig, window: Window, world: Wor
         return Loader(
             dataset,
             split,
-            deltas,
+            Windows.of(deltas, stride=len(window.action_deltas) if walks else 1),
             batch_size,
             config.seed,
             skip_episodes=skipped,
-            stride=len(window.action_deltas) if walks else 1,
             ordering=SamplingOrder("slots") if walks else SHUFFLED,
             rank=world.rank,
             world=world.size,

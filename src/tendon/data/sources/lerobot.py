@@ -22,6 +22,7 @@ from tendon.data.sources.lerobot_layout import (
     TASK_INDEX,
     EpisodeAt,
     LeRobotLayout,
+    column_of,
     episode_columns,
     episodes_v2,
     episodes_v3,
@@ -29,9 +30,9 @@ from tendon.data.sources.lerobot_layout import (
     layout_of,
     splits_of,
 )
-from tendon.data.sources.lerobot_table import DataFiles, numbers_of, pictures_at
+from tendon.data.sources.lerobot_table import DataFiles, masks_at, numbers_of, pictures_at
 from tendon.data.sources.lerobot_video import VideoFiles
-from tendon.data.sources.source import EpisodeInfo, SourceInfo
+from tendon.data.sources.source import EpisodeInfo, SourceInfo, digest_with_features
 from tendon.errors import DataError, Problem
 from tendon.storage import join, open_store
 
@@ -99,9 +100,9 @@ class LeRobotSource:
         self.describe()
         assert self._layout is not None
         at, layout = self._episodes[episode_id], self._layout
-        table = self._data.rows(at, [each.name for each in layout.features])
+        table = self._data.rows(at, [column_of(each.key) for each in layout.features])
         features = {
-            each.name: numbers_of(table.column(each.name), each, f"{self.uri}/{at.data_key}, {episode_id}")
+            each.key: numbers_of(table.column(column_of(each.key)), each, f"{self.uri}/{at.data_key}, {episode_id}")
             for each in layout.features
         }
         frames: dict[str, Callable[[], Frames]] = {}
@@ -113,9 +114,10 @@ class LeRobotSource:
             frames |= {
                 each.name: partial(self._videos.cut, at, each.name, times, CHUNK_FRAMES) for each in layout.videos
             }
+        masks = {each.name: masks_at(self._data, at, each) for each in (layout.masks if images else ())}
         return Episode(
             episode_id, at.length, features, LazyImages(frames), at.tasks[0] if at.tasks else "",
-            _success(features), {"episode_index": at.number, "file": at.data_key},
+            _success(features), {"episode_index": at.number, "file": at.data_key}, masks=masks,
         )  # fmt: skip
 
     def task_texts(self) -> list[str]:
@@ -142,9 +144,12 @@ class LeRobotSource:
         used = [key for key in self.folder.sizes if key.startswith(("meta/", "data/", "videos/"))]
         for key, reason in layout.left_out.items():
             log.info("convert: %s of %s is left out: %s", key, self.uri, reason)
+        many_tasks = any(each.kind == "text" for each in layout.features)
+        texts = tuple(self._tasks(layout)) if many_tasks else ()
+        schema = Schema(layout.features, (*layout.images, *layout.videos), layout.fps, layout.masks, texts)
+        digest = digest_with_features(self.folder.digest(used), schema)
         return SourceInfo(
-            "lerobot", self.uri, self.folder.digest(used), sum(self.folder.sizes[key] for key in used),
-            Schema(layout.features, (*layout.images, *layout.videos), layout.fps),
+            "lerobot", self.uri, digest, sum(self.folder.sizes[key] for key in used), schema,
             tuple(EpisodeInfo(e.episode_id, e.length, splits_of(e.number, layout), tuple(self._problems(e, layout)))
                   for e in episodes),
             {"lerobot": self._metadata(layout, episodes)}, layout.left_out,

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tendon.data.episode import Camera, Feature
+from tendon.data.episode import Camera, Mask
+from tendon.data.features import DECLARED, KINDS, TASK, Feature, column
 from tendon.errors import DataError
 
 if TYPE_CHECKING:
@@ -56,13 +57,14 @@ class EpisodeAt:
 
 @dataclass(frozen=True)
 class LeRobotLayout:
-    """What is read from every episode. Columns have the names of the features and of the cameras."""
+    """What is read from every episode. Columns have the names of the features and of the cameras, but for the task."""
 
     version: str
     fps: float
     features: tuple[Feature, ...]
     images: tuple[Camera, ...]  # encoded pictures in the table
     videos: tuple[Camera, ...]  # their encoding is only known from a file
+    masks: tuple[Mask, ...]  # pictures that info.json declares to be masks
     left_out: Mapping[str, str]
     splits: Mapping[str, range]
     info: Mapping[str, Any]  # info.json
@@ -87,6 +89,7 @@ def layout_of(info: Mapping[str, Any], uri: str, many_tasks: bool) -> LeRobotLay
     features: list[Feature] = []
     images: list[Camera] = []
     videos: list[Camera] = []
+    masks: list[Mask] = []
     left_out = {name: "follows from the episode's place and length" for name in DERIVED}
     try:
         fps = float(info["fps"])
@@ -95,14 +98,31 @@ def layout_of(info: Mapping[str, Any], uri: str, many_tasks: bool) -> LeRobotLay
             if name in DERIVED:
                 continue
             reason = _reason_to_leave_out(name, dtype, shape, entry, many_tasks)
+            declared = (entry.get("info") or {}).get(DECLARED) or {}
             if reason:
                 left_out[name] = reason
+            elif dtype == "image" and declared.get("kind") == "mask":
+                height, width, _ = _height_width_channels(shape, entry.get("names"))
+                masks.append(Mask(name, _member(name), height, width, "bits"))
             elif dtype in ("image", "video"):
                 to = images if dtype == "image" else videos
                 taken = [camera.member for camera in (*images, *videos)]
                 to.append(_camera(name, _height_width_channels(shape, entry.get("names")), taken, uri))
             else:
-                features.append(Feature(name, dtype, () if shape == (1,) else shape, dtype))
+                numbers_of_texts = name == TASK_INDEX
+                features.append(
+                    column(
+                        TASK if numbers_of_texts else name,
+                        dtype,
+                        () if shape == (1,) else shape,
+                        kind="text"
+                        if numbers_of_texts
+                        else declared["kind"]
+                        if declared.get("kind") in KINDS
+                        else None,
+                        names=tuple(declared.get("names") or _names(entry.get("names"), shape)),
+                    )
+                )
         splits = _splits(info)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
@@ -111,9 +131,16 @@ def layout_of(info: Mapping[str, Any], uri: str, many_tasks: bool) -> LeRobotLay
             why=f"{type(error).__name__}: {error}",
             fix="write the dataset again with LeRobot, or repair the entry",
         ) from error
-    rank = {"action": 1, "next.reward": 2, "next.done": 3, "next.success": 4, "timestamp": 5, TASK_INDEX: 6}
-    features.sort(key=lambda each: (rank.get(each.name, 0), each.name))
-    return LeRobotLayout(version, fps, tuple(features), tuple(images), tuple(videos), left_out, splits, info)
+    rank = {"action": 1, "next.reward": 2, "next.done": 3, "next.success": 4, "timestamp": 5, TASK: 6}
+    features.sort(key=lambda each: (rank.get(each.key, 0), each.key))
+    return LeRobotLayout(
+        version, fps, tuple(features), tuple(images), tuple(videos), tuple(masks), left_out, splits, info
+    )
+
+
+def column_of(key: str) -> str:
+    """The column of a table that a feature is read from."""
+    return TASK_INDEX if key == TASK else key
 
 
 def episodes_v2(lines: Sequence[Mapping[str, Any]], layout: LeRobotLayout) -> list[EpisodeAt]:
@@ -199,6 +226,14 @@ def _reason_to_leave_out(
     return ""
 
 
+def _names(names: Any, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """The names of a vector's dimensions: a list, or a list in an object such as ``{"motors": [...]}``."""
+    if isinstance(names, dict) and len(names) == 1:
+        names = next(iter(names.values()))
+    fits = isinstance(names, list) and len(shape) == 1 and len(names) == shape[0]
+    return tuple(names) if fits and all(isinstance(each, str) for each in names) else ()
+
+
 def _height_width_channels(shape: tuple[int, ...], names: Any) -> tuple[int, int, int]:
     """LeRobot says (h, w, c), and (c, h, w) when the third name is not that of the channels."""
     if len(shape) != 3:
@@ -209,9 +244,13 @@ def _height_width_channels(shape: tuple[int, ...], names: Any) -> tuple[int, int
     return (shape[1], shape[2], shape[0])
 
 
+def _member(name: str) -> str:
+    key = name.removeprefix("observation.").removeprefix("images.").removeprefix("masks.")
+    return re.sub(r"[^a-z0-9_]", "_", key.lower())[:60]
+
+
 def _camera(name: str, shape: tuple[int, int, int], taken: Sequence[str], uri: str) -> Camera:
-    key = name.removeprefix("observation.").removeprefix("images.")
-    member = re.sub(r"[^a-z0-9_]", "_", key.lower())[:60]
+    member = _member(name)
     if member in taken:
         raise DataError(
             "two cameras have the same name",

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tendon.data.episode import Camera, Feature
+from tendon.data.episode import Camera, Mask
+from tendon.data.features import Feature
 from tendon.data.sources.folder import SourceFolder
 from tendon.data.sources.lerobot_layout import EpisodeAt
 from tendon.data.tario import JPEG_END_START
@@ -95,6 +96,13 @@ def pictures_at(files: DataFiles, at: EpisodeAt, camera: Camera) -> np.ndarray |
     return tuple(pictures) if _are_plain_jpegs(pictures, camera) else decoded(pictures, camera, where)
 
 
+def masks_at(files: DataFiles, at: EpisodeAt, mask: Mask) -> np.ndarray:
+    """The masks of an episode, ``[T, H, W]``, nonzero where they are."""
+    column = files.rows(at, [mask.name]).column(mask.name).combine_chunks()
+    where = f"{files.folder.uri}/{at.data_key}, {at.episode_id}, {mask.name}"
+    return decoded(_pictures_of(column, files.folder, where), mask, where)[..., 0]
+
+
 def numbers_of(column: pa.ChunkedArray, feature: Feature, where: str) -> np.ndarray:
     """A column as ``[T, ...]`` in the feature's dtype, without a loop over steps."""
     import pyarrow as pa
@@ -106,7 +114,7 @@ def numbers_of(column: pa.ChunkedArray, feature: Feature, where: str) -> np.ndar
         array = array.flatten()
     if array.null_count or len(array) != length * feature.dim:
         raise DataError(
-            f"{feature.name} does not have {feature.dim} values in every step",
+            f"{feature.key} does not have {feature.dim} values in every step",
             where=where,
             why=f"{array.null_count} values are missing, {len(array)} of {length} x {feature.dim} are there",
             fix="leave the episode out with data.skip_episodes, or record it again",
@@ -115,7 +123,7 @@ def numbers_of(column: pa.ChunkedArray, feature: Feature, where: str) -> np.ndar
     return np.asarray(values, feature.dtype).reshape(length, *feature.shape)
 
 
-def decoded(pictures: Sequence[bytes], camera: Camera, where: str) -> np.ndarray:
+def decoded(pictures: Sequence[bytes], camera: Camera | Mask, where: str) -> np.ndarray:
     """Pictures of any encoding as ``uint8 [T, H, W, C]``."""
     import av
 

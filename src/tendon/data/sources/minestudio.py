@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 
 from tendon.data import tagged_json
-from tendon.data.episode import Camera, Episode, Feature, Schema, VideoChunk
+from tendon.data.episode import Camera, Episode, Mask, Schema, VideoChunk
+from tendon.data.features import Feature, column
+from tendon.data.masks import RunLengths
 from tendon.data.sources import lmdb_folder as lmdb
 from tendon.data.sources.hashes import folder_digest
-from tendon.data.sources.source import EpisodeInfo, SourceInfo
+from tendon.data.sources.source import EpisodeInfo, SourceInfo, digest_with_features
 from tendon.errors import DataError
 from tendon.storage.trees import download
 from tendon.storage.uri import local_path, open_store, scheme_of
@@ -35,6 +37,10 @@ META_NUMBERS = (
     "yaw", "pitch", "xpos", "ypos", "zpos", "delta_yaw", "delta_pitch", "cursor_x", "cursor_y",
     "hotbar", "isGuiOpen", "isGuiInventory",
 )  # fmt: skip
+TARGET, INTERACTION = "observation.masks.target", "observation.interaction"
+MASK_SIZE = (360, 640)  # height and width of every recorded mask
+INTERACTIONS = ("hunt", "use", "mine", "interact", "craft", "switch", "approach")  # MineStudio reads use as interact
+NO_TARGET = -1
 MAX_LISTED = 200
 
 
@@ -103,9 +109,11 @@ class MineStudioSource:
         extras: dict[str, bytes] = {}
         if "meta_info" in self._modalities:
             features |= self._meta(episode_id, extras)
-        if images and "segmentation" in self._modalities:
-            for k, chunk in enumerate(self._values("segmentation", episode_id)):
-                extras[f"segmentation.{k:04d}.json"] = self._json(chunk, episode_id)
+        masks: dict[str, RunLengths] = {}
+        if "segmentation" in self._modalities:
+            chunks = self._values("segmentation", episode_id)
+            features[INTERACTION], masks[TARGET] = self._target(chunks, episode_id)
+            extras |= {f"segmentation.{k:04d}.json": self._json(chunk, episode_id) for k, chunk in enumerate(chunks)}
         if images and (events := self._events.get(episode_id)):
             extras["events.json"] = tagged_json.dumps(events)
         frames = {CAMERA: self._video(episode_id)} if images else {}
@@ -113,7 +121,17 @@ class MineStudioSource:
             name: f"{each.episodes[episode_id].folder}#{each.episodes[episode_id].number}"
             for name, each in self._modalities.items()
         }
-        return Episode(episode_id, length, features, frames, "", None, provenance, extras if images else {})
+        return Episode(
+            episode_id,
+            length,
+            features,
+            frames,
+            "",
+            None,
+            provenance,
+            extras if images else {},
+            masks if images else {},
+        )
 
     @cached_property
     def _found(self) -> tuple[dict[str, list[str]], list[str], dict[str, str]]:
@@ -215,6 +233,7 @@ class MineStudioSource:
         ]
         digest, num_bytes = folder_digest(self.root, files)
         chunk_size = self._modalities["action"].chunk_size
+        schema = self._schema(chunk_size)
         metadata = {
             "minestudio": {
                 "buttons": list(layout.buttons),
@@ -227,7 +246,14 @@ class MineStudioSource:
         }
         episodes = tuple(EpisodeInfo(name, length, ("train",)) for name, length in lengths.items())
         return SourceInfo(
-            "minestudio", self.uri, digest, num_bytes, self._schema(chunk_size), episodes, metadata, left_out
+            "minestudio",
+            self.uri,
+            digest_with_features(digest, schema),
+            num_bytes,
+            schema,
+            episodes,
+            metadata,
+            left_out,
         )
 
     def _schema(self, chunk_size: int) -> Schema:
@@ -236,13 +262,18 @@ class MineStudioSource:
         import av
 
         layout = self._layout
-        features = [Feature(f"observation.{key}", kind, (), kind) for key, kind in layout.meta.items()]
+        columns: list[Feature] = [column(f"observation.{key}", kind) for key, kind in layout.meta.items()]
+        masks = []
+        if "segmentation" in self._modalities:
+            columns.append(column(INTERACTION, "int8", kind="category", names=INTERACTIONS))
+            masks.append(Mask(TARGET, "target", *MASK_SIZE))
         if layout.buttons:
             dtype = np.dtype(layout.action[layout.buttons[0]][0]).name
-            features.append(Feature(BUTTONS, "uint8", (len(layout.buttons),), dtype))
+            columns.append(column(BUTTONS, "uint8", (len(layout.buttons),), dtype, names=layout.buttons))
         for key, (kind, shape) in layout.action.items():
             if key not in layout.buttons:
-                features.append(Feature(f"action.{key}", np.dtype(kind).name, shape, np.dtype(kind).name))
+                names = ("pitch", "yaw") if f"action.{key}" == AIM else ()
+                columns.append(column(f"action.{key}", np.dtype(kind).name, shape, names=names))
         first = next(iter(self._joined[0]))
         content = self._bytes("image", first, 0)
         try:
@@ -254,7 +285,7 @@ class MineStudioSource:
                 )  # fmt: skip
         except (av.FFmpegError, IndexError) as error:
             raise self._broken("a chunk of video cannot be opened", first, str(error)) from error
-        return Schema(tuple(features), (camera,), FPS)
+        return Schema(tuple(columns), (camera,), FPS, tuple(masks))
 
     def _actions(self, episode: str) -> dict[str, np.ndarray]:
         layout = self._layout
@@ -287,6 +318,28 @@ class MineStudioSource:
                 )
             features[f"observation.{key}"] = np.array([frame[key] for frame in frames]).astype(kind)
         return features
+
+    def _target(self, chunks: list[Any], episode: str) -> tuple[np.ndarray, RunLengths]:
+        """What is aimed at in every frame: the kind of interaction ``[T]`` and its mask; the rest stays in the extras.
+
+        Several interactions may overlap. Like MineStudio's reader on one window, the episode is walked backwards and an
+        interaction is kept while it is annotated; where that reader draws the next one, the first by name is taken.
+        """
+        frames = [frame for chunk in chunks for frame in chunk]
+        kinds, texts = np.full(len(frames), NO_TARGET, np.int8), [""] * len(frames)
+        current: Any = None
+        try:
+            for t in reversed(range(len(frames))):
+                if not frames[t]:
+                    continue
+                if current not in frames[t]:
+                    current = min(frames[t], key=str)
+                entry = frames[t][current]
+                kind, texts[t] = (current, entry) if isinstance(entry, str) else (entry["obj_id"], entry["rle_mask"])
+                kinds[t] = INTERACTIONS.index("interact") if kind == INTERACTIONS.index("use") else kind
+            return kinds, RunLengths.of_text(texts)
+        except (TypeError, KeyError, ValueError) as error:
+            raise self._broken("a mask is not understood", episode, f"{type(error).__name__}: {error}") from error
 
     def _video(self, episode: str) -> tuple[VideoChunk, ...]:
         from tendon.data.mp4 import Mp4Error, read_track

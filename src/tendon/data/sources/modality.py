@@ -16,15 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from tendon.data.episode import Camera, Episode, Feature, LazyImages, Schema
+from tendon.data.episode import Camera, Episode, LazyImages, Schema
+from tendon.data.features import TASK, Feature, column
 from tendon.data.manifest import digest_of
 from tendon.data.sources.lerobot import INFO, LeRobotSource
+from tendon.data.sources.lerobot_layout import TASK_INDEX
 from tendon.data.sources.modality_configs import CONFIGS, DataConfig
-from tendon.data.sources.source import SourceInfo
+from tendon.data.sources.source import SourceInfo, digest_with_features
 from tendon.errors import ConfigError, DataError
 from tendon.storage import open_store
 
 MODALITY = "meta/modality.json"
+FIRST_TEXT = "human.action.task_description"  # the annotation that is the task where there are several
 WHOLE = {"state": "observation.state", "action": "action"}
 PREFIX = {"state": "observation.", "action": "action."}
 COMMENT = re.compile(r'("(?:\\.|[^"\\])*")|//[^\n]*|/\*.*?\*/', re.S)
@@ -83,7 +86,7 @@ class ModalitySource:
         self._info: SourceInfo | None = None
         self._parts: tuple[ModalityKey, ...] = ()
         self._cameras: dict[str, str] = {}  # our name -> that of the LeRobot dataset
-        self._language: tuple[str, tuple[str, ...]] = ("", ())
+        self._texts: dict[str, str] = {}  # our text features -> the columns of numbers of texts
 
     def describe(self) -> SourceInfo:
         """Everything but the values."""
@@ -103,12 +106,13 @@ class ModalitySource:
                 for kind, chosen in self._joined().items()
             }
         features = {
-            each.name: parts[each.name] if each.name in parts else values[each.name] for each in schema.features
+            each.key: parts[each.key] if each.key in parts else values[self._texts.get(each.key, each.key)]
+            for each in schema.columns
         }
-        column, texts = self._language
+        features |= {key: features[key].reshape(-1) for key in self._texts}
         task = episode.task
-        if column and len(values[column]) and 0 <= int(np.ravel(values[column])[0]) < len(texts):
-            task = texts[int(np.ravel(values[column])[0])]
+        if TASK in self._texts and 0 <= int(features[TASK][0]) < len(schema.texts):
+            task = schema.texts[int(features[TASK][0])]
         theirs = self._cameras if images else {}
         frames = LazyImages({ours: partial(episode.images.__getitem__, name) for ours, name in theirs.items()})
         return replace(episode, features=features, images=frames, task=task)
@@ -116,19 +120,20 @@ class ModalitySource:
     def _describe(self) -> SourceInfo:
         info = self.inner.describe()
         modality = lenient_json(self.inner.folder.read(MODALITY), f"{self.uri}, {MODALITY}")
-        by_name = {each.name: each for each in info.schema.features}
+        by_name = {each.key: each for each in info.schema.columns}
         self._parts = tuple(
             self._part(kind, key, entry or {}, by_name)
             for kind in WHOLE
             for key, entry in (modality.get(kind) or {}).items()
         )
         cameras = self._mapped_cameras(info.schema.cameras, modality.get("video") or {})
-        self._language = self._find_language(modality.get("annotation") or {}, by_name, info)
-        features = self._features(info.schema.features, by_name)
-        schema = Schema(tuple(features), cameras, info.schema.fps)
+        self._texts = self._find_texts(modality.get("annotation") or {}, by_name)
+        features = self._features(info.schema.columns, by_name)
+        texts = tuple(self.inner.task_texts()) if self._texts else info.schema.texts
+        schema = Schema(tuple(features), cameras, info.schema.fps, info.schema.masks, texts)
         described = {
             "data_config": self.config,
-            "language": self._language[0],
+            "language": self._texts.get(TASK, ""),
             "parts": {
                 kind: {each.key: self._described(each, by_name) for each in self._parts if each.kind == kind}
                 for kind in WHOLE
@@ -140,44 +145,50 @@ class ModalitySource:
             described["normalization"] = dict(CONFIGS[self.config].normalization)
             described["order"] = {kind: [each.key for each in parts] for kind, parts in self._joined().items()}
         metadata = {key: each for key, each in info.metadata.items() if key != "lerobot"} | {"modality": described}
-        digest = digest_of({"modality": self.config, "lerobot": info.digest})  # other features than of plain LeRobot
+        # other features than of plain LeRobot
+        digest = digest_with_features(digest_of({"modality": self.config, "lerobot": info.digest}), schema)
         return replace(info, format="modality", uri=self.uri, digest=digest, schema=schema, metadata=metadata)
 
     def _part(self, kind: str, key: str, entry: Mapping[str, Any], features: Mapping[str, Feature]) -> ModalityKey:
-        own_column = f"{kind}.{key}"
+        same_name = f"{kind}.{key}"
         start, end = entry.get("start"), entry.get("end")
-        column = entry.get("original_key")
-        if column is None:
-            column = own_column if start is None and end is None and own_column in features else WHOLE[kind]
-        if column not in features:
+        stored = entry.get("original_key")
+        if stored is None:
+            stored = same_name if start is None and end is None and same_name in features else WHOLE[kind]
+        if stored not in features:
             raise self._broken(
-                f"{kind} {key} names a column that does not exist", f"{column}; there are {', '.join(features)}"
+                f"{kind} {key} names a column that does not exist", f"{stored}; there are {', '.join(features)}"
             )
-        dim = features[column].dim
+        dim = features[stored].dim
         start, end = 0 if start is None else int(start), dim if end is None else int(end)
         if not 0 <= start < end <= dim:
             raise self._broken(
-                f"{kind} {key} lies outside of its column", f"{column} has {dim} values, it asks for {start} to {end}"
+                f"{kind} {key} lies outside of its column", f"{stored} has {dim} values, it asks for {start} to {end}"
             )
-        return ModalityKey(kind, key, column, start, end, entry)
+        return ModalityKey(kind, key, stored, start, end, entry)
 
     def _features(self, columns: Sequence[Feature], by_name: Mapping[str, Feature]) -> list[Feature]:
         """What is kept of the columns (those that no part is cut from), then the parts, or the joined vectors."""
-        cut = {each.column for each in self._parts}
-        kept = [each for each in columns if each.name not in cut]
+        cut = {each.column for each in self._parts} | set(self._texts.values())
+        kept = [each for each in columns if each.key not in cut and each.key not in self._texts]
         made = []
         if self.config:
             for kind, parts in self._joined().items():
                 dtype = np.result_type(*(by_name[each.column].dtype for each in parts)).name
                 dim = sum(each.end - each.start for each in parts)
-                made.append(Feature(WHOLE[kind], dtype, (dim,), dtype))
+                made.append(column(WHOLE[kind], dtype, (dim,)))
         else:
             for each in self._parts:
                 of = by_name[each.column]
-                made.append(Feature(each.name, of.dtype, (each.end - each.start,), of.source_dtype))
-        rank = {"action": 1, "next": 2}
-        features = {each.name: each for each in [*kept, *made]}
-        return sorted(features.values(), key=lambda each: rank.get(each.name.partition(".")[0], 0))
+                whole = each.end - each.start == of.dim
+                names = of.names if whole else of.names[each.start : each.end]
+                width = (each.end - each.start,)
+                part = column(each.name, of.dtype, width, of.source_dtype, names=names)
+                made.append(replace(part, kind=of.kind) if whole and of.kind != "state" else part)
+        made += [column(key, by_name[name].dtype, kind="text") for key, name in self._texts.items()]
+        rank = {"action": 1, "next": 2, TASK: 3, "annotation": 4}
+        features = {each.key: each for each in [*kept, *made]}
+        return sorted(features.values(), key=lambda each: rank.get(each.key.partition(".")[0], 0))
 
     def _joined(self) -> dict[str, list[ModalityKey]]:
         """The parts that the configuration asks for, in its order."""
@@ -212,21 +223,19 @@ class ModalitySource:
             )
         return tuple(each for each in renamed if not wanted or each.name.rpartition(".")[2] in wanted)
 
-    def _find_language(
-        self, annotation: Mapping[str, Any], features: Mapping[str, Feature], info: SourceInfo
-    ) -> tuple[str, tuple[str, ...]]:
-        """The column whose numbers point at the tasks' text, and the texts; no column: the episode's own task."""
-        texts = tuple(self.inner.task_texts())
-        first = (
-            CONFIGS[self.config].language.removeprefix("annotation.")
-            if self.config
-            else "human.action.task_description"
-        )
+    def _find_texts(self, annotation: Mapping[str, Any], features: Mapping[str, Feature]) -> dict[str, str]:
+        """The columns whose numbers point at the tasks' texts, by the features they become.
+
+        One of them is the task. None: the task is that of the LeRobot dataset, often the episode's own.
+        """
+        first = CONFIGS[self.config].language.removeprefix("annotation.") if self.config else FIRST_TEXT
+        texts: dict[str, str] = {}
         for key in sorted(annotation, key=lambda key: (key != first, key)):
-            column = (annotation[key] or {}).get("original_key") or f"annotation.{key}"
-            if column in features and np.dtype(features[column].dtype).kind in "iu":
-                return column, texts
-        return "", texts
+            name = (annotation[key] or {}).get("original_key") or f"annotation.{key}"
+            name = TASK if name == TASK_INDEX else name
+            if name in features and np.dtype(features[name].dtype).kind in "iu" and name not in texts.values():
+                texts[f"annotation.{key}" if texts else TASK] = name
+        return texts
 
     def _described(self, part: ModalityKey, features: Mapping[str, Feature]) -> dict[str, Any]:
         """What GR00T's metadata says of a part."""

@@ -19,6 +19,7 @@ import numpy as np
 
 from tendon.data.episode import Episode, LazyImages, Schema
 from tendon.data.extras import npy_bytes
+from tendon.data.features import DECLARED
 from tendon.data.sources import robomimic_rest as rest
 from tendon.data.sources.hdf5_file import Hdf5File
 from tendon.data.sources.robomimic_layout import (
@@ -28,7 +29,7 @@ from tendon.data.sources.robomimic_layout import (
     episode_infos,
     json_attribute,
 )
-from tendon.data.sources.source import EpisodeInfo, SourceInfo
+from tendon.data.sources.source import EpisodeInfo, SourceInfo, digest_with_features
 from tendon.errors import DataError
 from tendon.storage.trees import PART_BYTES, download
 from tendon.storage.uri import local_path, open_store, scheme_of
@@ -108,10 +109,10 @@ class RobomimicSource:
         assert self._layout is not None
         layout, base = self._layout, f"data/{episode_id}"
         length = self._lengths.get(episode_id) or self._file.length(base)
-        read = {each.feature.name: self._file.read(f"{base}/{each.path}", length) for each in layout.arrays}
+        read = {each.feature.key: self._file.read(f"{base}/{each.path}", length) for each in layout.arrays}
         cameras = layout.cameras if images else ()
         frames = LazyImages({c.camera.name: partial(self._file.read, f"{base}/{c.path}", length) for c in cameras})
-        features = {each.feature.name: done_or_cast(read[each.feature.name], each.feature) for each in layout.arrays}
+        features = {each.feature.key: done_or_cast(read[each.feature.key], each.feature) for each in layout.arrays}
         attributes = self._file.some_attributes(base, self._notes)
         meta = json_attribute(attributes.get("ep_meta"))
         task = str(meta.get("lang") or layout.env_args.get("env_name") or "")
@@ -122,7 +123,10 @@ class RobomimicSource:
         if success is None and "success" in attributes:  # of Isaac Lab
             success = bool(attributes["success"])
         extras = self._extras(base, length, frames, read) if images else {}
-        return Episode(episode_id, length, features, frames, task, success, provenance, extras)
+        masks = {
+            each.mask.name: self._file.read(f"{base}/{each.path}", length) for each in (layout.masks if images else ())
+        }
+        return Episode(episode_id, length, features, frames, task, success, provenance, extras, masks)
 
     def _extras(
         self, base: str, length: int, frames: Mapping[str, Any], read: Mapping[str, np.ndarray]
@@ -136,9 +140,10 @@ class RobomimicSource:
             if self._file.has(f"{base}/{path}")
         }
         if self.exact:
-            taken = {each.path: read[each.feature.name] for each in layout.arrays}
+            taken = {each.path: read[each.feature.key] for each in layout.arrays}
             taken |= {each.path: frames[each.camera.name] for each in layout.cameras}
-            others = [p for p in self._file.paths_below(base) if p not in taken and p not in layout.wide.values()]
+            elsewhere = {*layout.wide.values(), *(each.path for each in layout.masks)}
+            others = [p for p in self._file.paths_below(base) if p not in taken and p not in elsewhere]
             arrays = {path: self._file.read_any(f"{base}/{path}") for path in others}
             obs = {path.removeprefix("obs/"): each for path, each in taken.items() if path.startswith("obs/")}
             extras[rest.FILE] = rest.pack(arrays, obs, self._file.attributes_below(base))
@@ -157,11 +162,12 @@ class RobomimicSource:
         layout = self._layout
         kwargs = layout.env_args.get("env_kwargs")
         fps = float((kwargs if isinstance(kwargs, dict) else {}).get("control_freq") or DEFAULT_FPS)
-        schema = Schema(layout.features, tuple(each.camera for each in layout.cameras), fps)
+        masks = tuple(each.mask for each in layout.masks)
+        schema = Schema(layout.features, tuple(each.camera for each in layout.cameras), fps, masks, layout.texts)
         for key, reason in layout.left_out.items():
             log.info("convert: %s of %s is left out: %s", key, self.uri, reason)
         return SourceInfo(
-            "robomimic", self.uri, _sha256(self.path), self.path.stat().st_size, schema, episodes,
+            "robomimic", self.uri, digest_with_features(_sha256(self.path), schema), self.path.stat().st_size, schema, episodes,
             self._metadata(layout), layout.left_out,
         )  # fmt: skip
 
@@ -169,8 +175,9 @@ class RobomimicSource:
         """What the file says of itself; of an exact copy also masks and attributes as they are."""
         masks = self._file.masks()
         metadata: dict[str, Any] = {"env_args": layout.env_args, "masks": sorted(masks)}
-        paths = {each.feature.name: each.path for each in layout.arrays}
+        paths = {each.feature.key: each.path for each in layout.arrays}
         paths |= {each.camera.name: each.path for each in layout.cameras}
+        paths |= {each.mask.name: each.path for each in layout.masks}
         metadata["paths"] = paths
         if layout.wide:
             metadata["extras"] = dict(layout.wide)
@@ -181,8 +188,10 @@ class RobomimicSource:
 
     def _look(self) -> tuple[EpisodeInfo, ...]:
         """Set the layout and the lengths."""
-        demos = self._file.demos()
-        layout = common_layout(demos, json_attribute(self._file.attributes("data").get("env_args")), self.exact)
+        demos, attributes = self._file.demos(), self._file.attributes("data")
+        layout = common_layout(
+            demos, json_attribute(attributes.get("env_args")), self.exact, json_attribute(attributes.get(DECLARED))
+        )
         if groups := self._file.groups():
             left_out = dict(layout.left_out) | dict.fromkeys(groups, "not a demonstration")
             layout = replace(layout, left_out=left_out)

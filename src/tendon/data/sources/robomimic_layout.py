@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from tendon.data.episode import Camera, Feature
+from tendon.data.episode import Camera, Mask
+from tendon.data.features import KINDS, Feature, column
 from tendon.data.sources.hdf5_file import Demo
 from tendon.data.sources.source import EpisodeInfo
 from tendon.errors import DataError, Problem
@@ -44,6 +45,14 @@ class CameraAt:
 
 
 @dataclass(frozen=True)
+class MaskAt:
+    """A mask and the path of its array ``[T, H, W]`` inside a demonstration."""
+
+    mask: Mask
+    path: str
+
+
+@dataclass(frozen=True)
 class RobomimicLayout:
     """What is read from every demonstration. ``wide``: file name of an extra -> path of an array, such as depth."""
 
@@ -52,6 +61,8 @@ class RobomimicLayout:
     wide: Mapping[str, str]
     env_args: Mapping[str, Any]
     left_out: Mapping[str, str]
+    masks: tuple[MaskAt, ...] = ()
+    texts: tuple[str, ...] = ()
 
     @property
     def features(self) -> tuple[Feature, ...]:
@@ -60,31 +71,46 @@ class RobomimicLayout:
 
     def feature(self, name: str) -> Feature:
         """The feature of that name."""
-        return next(each.feature for each in self.arrays if each.feature.name == name)
+        return next(each.feature for each in self.arrays if each.feature.key == name)
 
 
-def common_layout(demos: Sequence[Demo], env_args: Mapping[str, Any], exact: bool = False) -> RobomimicLayout:
-    """The layout that most demonstrations share; ``exact`` keeps dtypes and raw frames, and nothing is left out."""
+def common_layout(
+    demos: Sequence[Demo], env_args: Mapping[str, Any], exact: bool = False, declared: Mapping[str, Any] | None = None
+) -> RobomimicLayout:
+    """The layout that most demonstrations share; ``exact`` keeps dtypes and raw frames, and nothing is left out.
+
+    ``declared`` is the object in the attribute DECLARED of the group data, which a file that this program wrote may have:
+    what paths alone do not say, ``{"features": {path: {key, kind, names}}, "texts": [...]}``.
+    """
+    of_path: Mapping[str, Any] = (declared or {}).get("features", {})
     left_out = {} if exact else {"next_obs": "obs one step later"}
     wide: dict[str, str] = {}
     arrays: list[ArrayAt] = []
     cameras: list[CameraAt] = []
+    masks: list[MaskAt] = []
     for path in sorted({path for demo in demos for path in demo.shapes}):
         having = [demo for demo in demos if path in demo.shapes]
         shape = Counter(demo.shapes[path][1:] for demo in having).most_common(1)[0][0]
         dtype = next(demo.dtypes[path] for demo in having if demo.shapes[path][1:] == shape)
-        reason = _reason_to_leave_out(path, shape, dtype, len(having), len(demos))
+        entry = of_path.get(path, {})
+        reason = _reason_to_leave_out(path, shape, dtype, len(having), len(demos), declared="key" in entry)
+        if entry.get("parts") and not exact:
+            reason = f"{', '.join(entry['parts'])} side by side"
         if reason:
             if not exact:
                 left_out[_group(path)] = reason
-        elif _is_image(shape, dtype):
-            cameras.append(CameraAt(_camera(path, shape, [each.camera.member for each in cameras], exact), path))
+        elif entry.get("kind") == "mask":
+            masks.append(MaskAt(_mask(entry["key"], shape), path))
+        elif entry.get("kind") == "image" or ("key" not in entry and _is_image(shape, dtype)):
+            taken = [each.camera.member for each in cameras]
+            cameras.append(CameraAt(_camera(path, shape, taken, exact, entry.get("key")), path))
         elif _is_wide(shape):
             wide[f"{_member(path)}.npy"] = path
         else:
-            arrays.append(ArrayAt(_feature(path, shape, dtype, exact), path))
-    arrays.sort(key=lambda each: (_rank(each.feature.name), each.feature.name))
-    return RobomimicLayout(tuple(arrays), tuple(cameras), wide, env_args, left_out)
+            arrays.append(ArrayAt(_feature(path, shape, dtype, exact, entry), path))
+    arrays.sort(key=lambda each: (_rank(each.feature.key), each.feature.key))
+    texts = tuple((declared or {}).get("texts", ()))
+    return RobomimicLayout(tuple(arrays), tuple(cameras), wide, env_args, left_out, tuple(masks), texts)
 
 
 def episode_infos(
@@ -130,8 +156,9 @@ def _problems(demo: Demo, layout: RobomimicLayout, uri: str) -> list[Problem]:
     if demo.num_samples <= 0:
         why = f"num_samples is {demo.num_samples}"
         problems.append(Problem(f"{demo.name} has no steps", f"{uri}, data/{demo.name}", why, skip))
-    wanted = [(each.path, each.feature.name, each.feature.shape) for each in layout.arrays]
+    wanted = [(each.path, each.feature.key, each.feature.shape) for each in layout.arrays]
     wanted += [(at.path, at.camera.name, _hwc(at.camera)) for at in layout.cameras]
+    wanted += [(at.path, at.mask.name, (at.mask.height, at.mask.width)) for at in layout.masks]
     for path, name, shape in wanted:
         where = f"{uri}, data/{demo.name}/{path}"
         if path not in demo.shapes:
@@ -147,8 +174,10 @@ def _problems(demo: Demo, layout: RobomimicLayout, uri: str) -> list[Problem]:
     return problems
 
 
-def _reason_to_leave_out(path: str, shape: tuple[int, ...], dtype: np.dtype[Any], having: int, total: int) -> str:
-    if not (path in FIXED or path.startswith(("obs/", "action_dict/"))):
+def _reason_to_leave_out(
+    path: str, shape: tuple[int, ...], dtype: np.dtype[Any], having: int, total: int, declared: bool = False
+) -> str:
+    if not (declared or path in FIXED or path.startswith(("obs/", "action_dict/"))):
         return "not an observation, action, reward or done"
     if path in ("rewards", "dones") and having < total:
         return f"only {having} of {total} demonstrations have it"
@@ -189,19 +218,29 @@ def feature_name(path: str) -> str:
     return FIXED.get(path) or (f"observation.{dotted[4:]}" if path.startswith("obs/") else dotted)
 
 
-def _feature(path: str, shape: tuple[int, ...], dtype: np.dtype[Any], exact: bool) -> Feature:
-    name = feature_name(path)
+def _mask(key: str, shape: tuple[int, ...]) -> Mask:
+    return Mask(key, _member(key.rpartition(".")[2]), shape[0], shape[1], "bits")
+
+
+def _feature(
+    path: str, shape: tuple[int, ...], dtype: np.dtype[Any], exact: bool, entry: Mapping[str, Any] | None = None
+) -> Feature:
+    entry = entry or {}
+    name = entry.get("key") or feature_name(path)
     stored = "bool" if path == "dones" else "float32" if dtype.kind == "f" else dtype.name
     if exact:
         stored = dtype.name
-    return Feature(name, stored, shape, dtype.name)
+    kind = entry["kind"] if entry.get("kind") in KINDS else None
+    return column(name, stored, shape, dtype.name, kind=kind, names=tuple(entry.get("names", ())))
 
 
 def _member(path: str) -> str:
     return re.sub(r"[^a-z0-9_]", "_", path.removeprefix("obs/").lower())[:60]
 
 
-def _camera(path: str, shape: tuple[int, ...], taken: Sequence[str], exact: bool) -> Camera:
+def _camera(
+    path: str, shape: tuple[int, ...], taken: Sequence[str], exact: bool, declared_key: str | None = None
+) -> Camera:
     key, member = path.removeprefix("obs/").replace("/", "."), _member(path)
     if member in taken:
         raise DataError(
@@ -211,7 +250,7 @@ def _camera(path: str, shape: tuple[int, ...], taken: Sequence[str], exact: bool
             fix="rename one of them in the source file",
         )
     codec = "npy" if exact else "mjpeg"
-    return Camera(f"observation.images.{key}", member, shape[0], shape[1], shape[2], codec)
+    return Camera(declared_key or f"observation.images.{key}", member, shape[0], shape[1], shape[2], codec)
 
 
 def _values(shape: tuple[int, ...]) -> str:

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from tendon.data.episode import Episode, Schema
+from tendon.data.manifest import digest_of
 from tendon.errors import ConfigError, DataError, Problem
 
 FORMATS = {
@@ -54,6 +55,12 @@ class SourceInfo:
             for split in episode.splits:
                 ids_by_split.setdefault(split, []).append(episode.episode_id)
         return {split: tuple(ids) for split, ids in ids_by_split.items()}
+
+
+def digest_with_features(digest: str, schema: Schema) -> str:
+    """The digest of a source whose features need a newer manifest: it is another dataset than the older one was."""
+    version = schema.format_version
+    return digest if version == 1 else digest_of({"source": digest, "features": version})
 
 
 class Source(Protocol):

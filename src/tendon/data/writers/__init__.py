@@ -1,6 +1,6 @@
-"""A dataset back out in a foreign format: ``write_dataset(dataset, uri, format)``.
+"""Demonstrations out in a foreign format: ``write_dataset(dataset, uri, format)``.
 
-A format is one module of this folder with ``write(dataset, target: Path, progress)``, named in FORMATS: it makes
+A format is one module of this folder with ``write(dataset: Demonstrations, target: Path, progress)``, named in FORMATS: it makes
 ``target``, a file or a folder that does not exist, on a local disk. What makes it whole in one move stands here.
 """
 
@@ -14,8 +14,10 @@ import tempfile
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import cast
 
-from tendon.data.dataset import Dataset
+from tendon.data.demonstrations import Demonstrations, SourceDemonstrations
+from tendon.data.sources.source import Source
 from tendon.errors import ConfigError, StorageError
 from tendon.storage import open_store
 from tendon.storage.uri import local_path, scheme_of
@@ -28,13 +30,14 @@ FORMATS = {
     "lerobot-v2.1": "tendon.data.writers.lerobot_v21",
     "lerobot-v3.0": "tendon.data.writers.lerobot_v30",
     "minestudio-v1.1": "tendon.data.writers.minestudio",
+    "modality": "tendon.data.writers.modality",
     "robomimic": "tendon.data.writers.robomimic",
 }
 LAST = ("meta/info.json",)  # what a reader looks for first is uploaded last
 
 
-def write_dataset(dataset: Dataset, uri: str, format: str, progress: Progress | None = None) -> None:
-    """Write ``dataset`` to ``uri`` (local or S3) in a foreign format: the whole of it appears, or nothing.
+def write_dataset(dataset: Demonstrations | Source, uri: str, format: str, progress: Progress | None = None) -> None:
+    """Write a dataset, or the Episodes of a source, to ``uri`` (local or S3): the whole of it appears, or nothing.
 
     On S3 a killed upload leaves objects without the one that makes a reader see a dataset; a rerun replaces them.
 
@@ -51,6 +54,8 @@ def write_dataset(dataset: Dataset, uri: str, format: str, progress: Progress | 
             fix=f"write {near[0]}" if near else "choose one of them",
         )
     write = import_module(FORMATS[format]).write
+    if hasattr(dataset, "describe"):
+        dataset = SourceDemonstrations(cast("Source", dataset))
     report = progress or (lambda done, total, unit: None)
     try:
         if scheme_of(uri) == "s3":
@@ -68,11 +73,15 @@ def write_dataset(dataset: Dataset, uri: str, format: str, progress: Progress | 
             why=f"{error.strerror or error} (errno {error.errno})",
             fix="free some space or choose another place, then run the same command again",
         ) from error
-    log.info("export-data: %s holds %d episodes as %s", uri, dataset.manifest.episodes, format)
+    log.info("export-data: %s holds %d episodes as %s", uri, len(dataset.rows), format)
 
 
 def _write_local(
-    dataset: Dataset, target: Path, uri: str, write: Callable[[Dataset, Path, Progress], None], report: Progress
+    dataset: Demonstrations,
+    target: Path,
+    uri: str,
+    write: Callable[[Demonstrations, Path, Progress], None],
+    report: Progress,
 ) -> None:
     _refuse_existing(uri, target.exists())
     target.parent.mkdir(parents=True, exist_ok=True)

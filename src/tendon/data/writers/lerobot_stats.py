@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tendon.data import mp4
-from tendon.data.dataset import Dataset, EpisodeRow
-from tendon.data.episode import Camera
+from tendon.data.demonstrations import Demonstrations
+from tendon.data.episode import Camera, Mask
+from tendon.data.rows import EpisodeRow
 from tendon.data.tario import MP4
 from tendon.data.video import decode_mp4
 
@@ -40,12 +41,20 @@ def stats_of(values: np.ndarray, quantiles: bool = True) -> Stats:
     return stats
 
 
-def camera_stats(dataset: Dataset, row: EpisodeRow, camera: Camera, quantiles: bool = True) -> Stats:
+def camera_stats(dataset: Demonstrations, row: EpisodeRow, camera: Camera, quantiles: bool = True) -> Stats:
     """The statistics of a camera's channels, shape (C, 1, 1); the count is that of the frames looked at."""
-    frames = _sample(dataset, row, camera)
+    return _picture_stats(_sample(dataset, row, camera), quantiles)
+
+
+def mask_stats(dataset: Demonstrations, row: EpisodeRow, mask: Mask, quantiles: bool = True) -> Stats:
+    """The same of a mask, whose pictures are black and white."""
+    return _picture_stats(dataset.masks(row, mask.name)[_sampled(row), :, :, None] * 255, quantiles)
+
+
+def _picture_stats(frames: np.ndarray, quantiles: bool) -> Stats:
     side = max(frames.shape[1:3])
     step = max(side // (LARGE_SIDE // 2), 1) if side >= LARGE_SIDE else 1
-    pixels = frames[:, ::step, ::step].reshape(-1, camera.channels) / 255.0
+    pixels = frames[:, ::step, ::step].reshape(-1, frames.shape[3]) / 255.0
     stats = {name: each.reshape(-1, 1, 1) for name, each in stats_of(pixels, quantiles).items() if name != "count"}
     return stats | {"count": np.array([len(frames)])}
 
@@ -93,8 +102,8 @@ def merged_all(episodes: Sequence[Mapping[str, Stats]]) -> dict[str, Stats]:
     return {name: merged([each[name] for each in episodes]) for name in episodes[0]}
 
 
-def _sample(dataset: Dataset, row: EpisodeRow, camera: Camera) -> np.ndarray:
-    wanted = np.unique(np.linspace(0, row.length - 1, min(FRAMES_PER_EPISODE, row.length)).round().astype(int))
+def _sample(dataset: Demonstrations, row: EpisodeRow, camera: Camera) -> np.ndarray:
+    wanted = _sampled(row)
     if camera.codec != MP4:
         return dataset.frames(row, camera.name, wanted.tolist())
     frames = []
@@ -106,3 +115,8 @@ def _sample(dataset: Dataset, row: EpisodeRow, camera: Camera) -> np.ndarray:
             decode_mp4(mp4.cut(chunk.content, track, key, key + 1)) for key in np.unique(track.cuts[at]).tolist()
         ]
     return np.concatenate(frames)
+
+
+def _sampled(row: EpisodeRow) -> np.ndarray:
+    """The steps of an episode whose pictures are looked at."""
+    return np.unique(np.linspace(0, row.length - 1, min(FRAMES_PER_EPISODE, row.length)).round().astype(int))

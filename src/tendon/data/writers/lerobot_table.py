@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tendon.data.dataset import Dataset, EpisodeRow
-from tendon.data.episode import Camera, Feature
+from tendon.data.demonstrations import Demonstrations
+from tendon.data.episode import Camera, Mask
+from tendon.data.features import DECLARED, TASK, Feature, kind_in_vocabulary
+from tendon.data.rows import EpisodeRow
 from tendon.data.tario import MP4, RAW
 
 if TYPE_CHECKING:
@@ -37,10 +39,10 @@ DEFAULTS = {
 class Outgoing:
     """What a LeRobot dataset made from ``dataset`` says of itself."""
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Demonstrations) -> None:
         self.dataset = dataset
-        self.schema = dataset.manifest.schema
-        self.source_metadata: Mapping[str, Any] = dataset.manifest.metadata.get(
+        self.schema = dataset.schema
+        self.source_metadata: Mapping[str, Any] = dataset.metadata.get(
             "lerobot", {}
         )  # by the source, if it was LeRobot
         self.fps = int(self.schema.fps) if self.schema.fps == int(self.schema.fps) else self.schema.fps
@@ -58,8 +60,9 @@ class Outgoing:
     @cached_property
     def features(self) -> dict[str, dict[str, Any]]:
         """The entries of info.json, in the order of the source where there was one."""
-        entries = {each.name: self._entry(each) for each in self.schema.features}
+        entries = {each.key: self._entry(each) for each in self.schema.columns if each.key != TASK}
         entries |= {each.name: self._camera_entry(each) for each in self.schema.cameras}
+        entries |= {each.name: self._mask_entry(each) for each in self.schema.masks}
         entries |= {
             name: {"dtype": kind, "shape": [1], "names": None} for name, kind in DEFAULTS.items() if name not in entries
         }
@@ -69,6 +72,8 @@ class Outgoing:
     @cached_property
     def tasks(self) -> list[str]:
         """The text of every task, its place is its number."""
+        if self.schema.texts:
+            return list(self.dataset.texts)  # columns of texts are indexes into it
         known: list[str] = list(self.source_metadata.get("tasks", ()))
         return list(dict.fromkeys([*known, *(row.task for row in self.dataset.rows)]))
 
@@ -100,17 +105,22 @@ class Outgoing:
             "index": steps + first_index,
             "task_index": np.full(row.length, self.task_numbers[row.task]),
         }
-        return made | {name: np.ascontiguousarray(rows[name]) for name in rows.dtype.names or ()}
+        columns = {"task_index" if name == TASK else name: rows[name] for name in rows.dtype.names or ()}
+        made |= {name: np.ascontiguousarray(values) for name, values in columns.items()}
+        return made | {"task_index": made["task_index"].astype(np.int64)}
 
-    def tasks_of(self, arrays: Mapping[str, np.ndarray]) -> list[str]:
-        """The tasks of an episode, in the order of their numbers."""
-        return [self.tasks[int(number)] for number in np.unique(arrays["task_index"])]
+    def tasks_of(self, row: EpisodeRow, arrays: Mapping[str, np.ndarray]) -> list[str]:
+        """The tasks of an episode: the one that stands for all of it, then others in the order of their numbers."""
+        texts = [self.tasks[int(number)] for number in np.unique(arrays["task_index"])]
+        return list(dict.fromkeys([row.task, *texts] if row.task else texts))
 
     def table(self, row: EpisodeRow, arrays: Mapping[str, np.ndarray]) -> pa.Table:
         """The rows of an episode."""
         import pyarrow as pa
 
         pictures = {each.name: self._encoded(row, each) for each in self.pictures}
+        for mask in self.schema.masks:
+            pictures[mask.name] = [png_bytes(each[..., None] * 255) for each in self.dataset.masks(row, mask.name)]
         columns: dict[str, Any] = {}
         for name, entry in self.features.items():
             if entry["dtype"] == "image":
@@ -131,9 +141,19 @@ class Outgoing:
 
     def _entry(self, feature: Feature) -> dict[str, Any]:
         shape = list(feature.shape) or [1]
-        source_entry = self.source_metadata.get("features", {}).get(feature.name, {})
+        source_entry = self.source_metadata.get("features", {}).get(feature.key, {})
         names = source_entry.get("names") if source_entry.get("shape") == shape else None
-        return {"dtype": feature.dtype, "shape": shape, "names": names}
+        of_dims = feature.kind != "category" and shape == [len(feature.names)]
+        entry = {"dtype": feature.dtype, "shape": shape, "names": names or (list(feature.names) if of_dims else None)}
+        if feature.kind != kind_in_vocabulary(feature.key):
+            named = {} if of_dims or not feature.names else {"names": list(feature.names)}
+            entry["info"] = {DECLARED: {"kind": feature.kind} | named}
+        return entry
+
+    def _mask_entry(self, mask: Mask) -> dict[str, Any]:
+        """Pictures of black and white: LeRobot has no masks, and reads these."""
+        shape, names = [mask.height, mask.width, 1], ["height", "width", "channels"]
+        return {"dtype": "image", "shape": shape, "names": names, "info": {DECLARED: {"kind": "mask"}}}
 
     def _camera_entry(self, camera: Camera) -> dict[str, Any]:
         shape = [camera.height, camera.width, camera.channels]

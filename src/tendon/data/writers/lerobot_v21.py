@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from tendon.data import mp4
-from tendon.data.dataset import Dataset
+from tendon.data.demonstrations import Demonstrations
 from tendon.data.sources.lerobot_layout import DATA_V2, VIDEO_V2
-from tendon.data.writers.lerobot_stats import camera_stats, stats_of
+from tendon.data.writers.lerobot_stats import camera_stats, mask_stats, stats_of
 from tendon.data.writers.lerobot_table import Outgoing, nested
 from tendon.data.writers.lerobot_video import pieces_of
 
 EPISODES_PER_CHUNK = 1000
 
 
-def write(dataset: Dataset, target: Path, progress: Callable[[int, int, str], None]) -> None:
+def write(dataset: Demonstrations, target: Path, progress: Callable[[int, int, str], None]) -> None:
     """Make the folder ``target``."""
     import pyarrow.parquet as pq
 
@@ -39,9 +39,10 @@ def write(dataset: Dataset, target: Path, progress: Callable[[int, int, str], No
             path.parent.mkdir(parents=True, exist_ok=True)
             pieces, _, chunks = pieces_of(dataset, row, camera, may_skip=False)
             path.write_bytes(chunks[0].content if len(chunks) == 1 else mp4.join(pieces))
-        lines.append({"episode_index": row.index, "tasks": out.tasks_of(arrays), "length": row.length})
+        lines.append({"episode_index": row.index, "tasks": out.tasks_of(row, arrays), "length": row.length})
         of_episode = {name: stats_of(values, quantiles=False) for name, values in arrays.items()}
         of_episode |= {each.name: camera_stats(dataset, row, each, quantiles=False) for each in out.schema.cameras}
+        of_episode |= {each.name: mask_stats(dataset, row, each, quantiles=False) for each in out.schema.masks}
         stats.append({"episode_index": row.index, "stats": nested(of_episode)})
         steps += row.length
         progress(row.index + 1, len(dataset.rows), "episodes written")

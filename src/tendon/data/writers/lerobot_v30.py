@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tendon.data.dataset import Dataset, EpisodeRow
+from tendon.data.demonstrations import Demonstrations
+from tendon.data.rows import EpisodeRow
 from tendon.data.sources.lerobot_layout import DATA_V3, VIDEO_V3
-from tendon.data.writers.lerobot_stats import Quantiles, Stats, camera_stats, merged_all, stats_of
+from tendon.data.writers.lerobot_stats import Quantiles, Stats, camera_stats, mask_stats, merged_all, stats_of
 from tendon.data.writers.lerobot_table import Outgoing, nested
 from tendon.data.writers.lerobot_video import JoinedVideos, pieces_of
 
@@ -26,19 +27,19 @@ MB = 1 << 20
 EPISODES_PER_FILE = 10_000
 
 
-def write(dataset: Dataset, target: Path, progress: Callable[[int, int, str], None]) -> None:
+def write(dataset: Demonstrations, target: Path, progress: Callable[[int, int, str], None]) -> None:
     """Make the folder ``target``."""
     out = Outgoing(dataset)
     tables = _Tables(target)
     videos = {each.name: JoinedVideos(target, VIDEO_V3, each, FILES_PER_CHUNK, VIDEO_MB * MB) for each in out.videos}
     lines: list[dict[str, Any]] = []
     stats: list[dict[str, Stats]] = []
-    quantiles = Quantiles(dataset.manifest.steps)
+    quantiles = Quantiles(sum(row.length for row in dataset.rows))
     steps = 0
     for row in dataset.rows:
         arrays = out.arrays(row, steps)
         place = tables.add(out.table(row, arrays))
-        line = {"episode_index": row.index, "tasks": out.tasks_of(arrays), "length": row.length, **place}
+        line = {"episode_index": row.index, "tasks": out.tasks_of(row, arrays), "length": row.length, **place}
         line |= {"dataset_from_index": steps, "dataset_to_index": steps + row.length}
         for camera in out.videos:
             pieces, skip, _ = pieces_of(dataset, row, camera, may_skip=True)
@@ -55,8 +56,9 @@ def write(dataset: Dataset, target: Path, progress: Callable[[int, int, str], No
     for each in videos.values():
         each.flush()
     of_all = merged_all(stats)
+    pictures = {each.key for each in out.schema.features if each.kind in ("image", "mask")}
     for name in of_all:
-        of_all[name] |= {} if name in [each.name for each in out.schema.cameras] else quantiles.of(name)
+        of_all[name] |= {} if name in pictures else quantiles.of(name)
     _write_meta(out, target, lines, of_all, steps)
 
 
@@ -93,7 +95,8 @@ class _Tables:
 
 def _stats(out: Outgoing, row: EpisodeRow, arrays: dict[str, np.ndarray]) -> dict[str, Stats]:
     numbers = {name: stats_of(values) for name, values in arrays.items()}
-    return numbers | {each.name: camera_stats(out.dataset, row, each) for each in out.schema.cameras}
+    numbers |= {each.name: camera_stats(out.dataset, row, each) for each in out.schema.cameras}
+    return numbers | {each.name: mask_stats(out.dataset, row, each) for each in out.schema.masks}
 
 
 def _flat(stats: dict[str, Stats]) -> dict[str, Any]:

@@ -13,15 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from tendon.data import mp4
-from tendon.data.dataset import Dataset, EpisodeRow
+from tendon.data.demonstrations import Demonstrations
 from tendon.data.episode import Camera, VideoChunk
+from tendon.data.rows import EpisodeRow
 from tendon.data.video import decode_chunks, encode_mp4
 
 log = logging.getLogger(__name__)
 
 
 def pieces_of(
-    dataset: Dataset, row: EpisodeRow, camera: Camera, may_skip: bool
+    dataset: Demonstrations, row: EpisodeRow, camera: Camera, may_skip: bool
 ) -> tuple[list[mp4.Piece], int, list[VideoChunk]]:
     """An episode's video as pieces, how many frames at their front are not shown, and the chunks they came from.
 
@@ -36,7 +37,7 @@ def pieces_of(
     if same and not inside and (may_skip or not outside):
         return pieces, chunks[0].skip, chunks
     log.info("export-data: %s of %s is encoded again: it was not cut at its own frames", camera.name, row.episode_id)
-    fps = camera.fps or dataset.manifest.schema.fps
+    fps = camera.fps or dataset.schema.fps
     return [_piece(encode_mp4(decode_chunks(chunks, range(row.length)), fps))], 0, []
 
 

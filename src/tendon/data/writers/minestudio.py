@@ -8,15 +8,26 @@ from __future__ import annotations
 
 import logging
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tendon.data import tagged_json
-from tendon.data.dataset import Dataset, EpisodeRow
+from tendon.data.demonstrations import Demonstrations
+from tendon.data.features import TASK, is_action_part
+from tendon.data.rows import EpisodeRow
 from tendon.data.sources.lmdb_folder import lmdb
+from tendon.data.sources.minestudio import (
+    AIM,
+    BUTTONS,
+    INTERACTION,
+    INTERACTIONS,
+    MASK_SIZE,
+    META_NUMBERS,
+    TARGET,
+)
 from tendon.data.writers import Progress
 from tendon.errors import DataError
 
@@ -25,10 +36,9 @@ log = logging.getLogger(__name__)
 CHUNK = 32
 PROTOCOL = 4
 MAP_BYTES = 1 << 40  # a bound on the size of an LMDB, not its size
-BUTTONS = "action.buttons"
 
 
-def write(dataset: Dataset, target: Path, progress: Progress) -> None:
+def write(dataset: Demonstrations, target: Path, progress: Progress) -> None:
     """Make the folder ``target``.
 
     Raises:
@@ -41,6 +51,7 @@ def write(dataset: Dataset, target: Path, progress: Progress) -> None:
         "action",
         *(name for name in _known(dataset).get("modalities", []) if name in ("meta_info", "segmentation")),
     ]
+    _warn_of_the_rest(dataset, modalities)
     writers = {name: _Part(target / name / "part-0", size) for name in modalities}
     events: list[tuple[str, int, str, Any, Any]] = []
     short = 0
@@ -49,6 +60,8 @@ def write(dataset: Dataset, target: Path, progress: Progress) -> None:
         short += row.length % size != 0
         if num:
             extras = dataset.extras(row)
+            if "segmentation" in modalities and "segmentation.0000.json" not in extras:
+                extras |= _segmentation(dataset, row, size)
             writers["image"].add(row.episode_id, _videos(dataset, row, size))
             writers["action"].add(row.episode_id, _actions(dataset, row, size))
             for name in modalities[2:]:
@@ -94,10 +107,10 @@ class _Part:
         self._environment.close()
 
 
-def _videos(dataset: Dataset, row: EpisodeRow, size: int) -> Iterator[bytes]:
+def _videos(dataset: Demonstrations, row: EpisodeRow, size: int) -> Iterator[bytes]:
     from tendon.data.video import encode_mp4
 
-    camera = dataset.manifest.schema.cameras[0]
+    camera = dataset.schema.cameras[0]
     if camera.codec == "mp4":
         chunks = dataset.video_chunks(row, camera.name)
         whole = [chunk for chunk in chunks if chunk.num_frames == size and not chunk.skip]
@@ -106,10 +119,10 @@ def _videos(dataset: Dataset, row: EpisodeRow, size: int) -> Iterator[bytes]:
             return
     for start in range(0, row.length // size * size, size):
         frames = dataset.frames(row, camera.name, range(start, start + size))
-        yield encode_mp4(frames, dataset.manifest.schema.fps, key_every=size)
+        yield encode_mp4(frames, dataset.schema.fps, key_every=size)
 
 
-def _actions(dataset: Dataset, row: EpisodeRow, size: int) -> Iterator[bytes]:
+def _actions(dataset: Demonstrations, row: EpisodeRow, size: int) -> Iterator[bytes]:
     rows = dataset.lowdim(row)
     known = _known(dataset)
     buttons = known["buttons"]
@@ -150,18 +163,57 @@ def _pickled(value: object) -> bytes:
     return pickle.dumps(value, PROTOCOL)
 
 
-def _known(dataset: Dataset) -> dict[str, Any]:
-    known: dict[str, Any] = dataset.manifest.metadata.get("minestudio", {})
-    return known
+def _segmentation(dataset: Demonstrations, row: EpisodeRow, size: int) -> dict[str, bytes]:
+    """Chunks of what is aimed at, from the mask and the kind of interaction; steps in a row are one interaction."""
+    kinds, masks = dataset.lowdim(row)[INTERACTION], dataset.run_lengths(row, TARGET)
+    borders = np.flatnonzero(np.diff(kinds.astype(np.int64), prepend=kinds[0], append=kinds[-1] + 1))
+    frames: list[dict[Any, Any]] = []
+    for step, kind in enumerate(kinds.tolist()):
+        at = int(np.searchsorted(borders, step, "right"))
+        frame_range = (int(borders[at - 1]) if at else 0, int(borders[at]) - 1)
+        event = INTERACTIONS[kind] if kind >= 0 else ""
+        entry = {"obj_id": kind, "rle_mask": masks.text(step), "event": event, "point": None, "frame_id": step}
+        frames.append({(frame_range, event): entry | {"frame_range": frame_range}} if kind >= 0 else {})
+    starts = range(0, row.length // size * size, size)
+    return {
+        f"segmentation.{k:04d}.json": tagged_json.dumps(frames[start : start + size]) for k, start in enumerate(starts)
+    }
 
 
-def _check(dataset: Dataset) -> None:
-    schema = dataset.manifest.schema
+def _known(dataset: Demonstrations) -> dict[str, Any]:
+    """What the source said of its chunks; of data from elsewhere, what its features say."""
+    known: dict[str, Any] | None = dataset.metadata.get("minestudio")
+    if known is not None:
+        return known
+    columns = {each.key: each for each in dataset.schema.columns}
+    buttons = columns[BUTTONS].names if BUTTONS in columns and AIM in columns else ()
+    if not buttons or len(buttons) != columns[BUTTONS].dim:
+        return {}
+    others = [each for each in dataset.schema.columns if is_action_part(each.key) and each.key != BUTTONS]
+    action: dict[str, Any] = {key: ["<i8", []] for key in buttons}
+    action |= {each.key.removeprefix("action."): [np.dtype(each.dtype).str, list(each.shape)] for each in others}
+    targets = any(each.name == TARGET and (each.height, each.width) == MASK_SIZE for each in dataset.schema.masks)
+    modalities = ["segmentation"] if targets and INTERACTION in columns else []
+    return {"buttons": list(buttons), "action": action, "modalities": modalities}
+
+
+def _warn_of_the_rest(dataset: Demonstrations, modalities: Sequence[str]) -> None:
+    """Say what the format has no place for."""
+    held = {*(each.key for each in dataset.schema.columns if is_action_part(each.key)), dataset.schema.cameras[0].name}
+    held |= {TARGET, INTERACTION} if "segmentation" in modalities else set()
+    if "meta_info" in modalities:
+        held |= {f"observation.{key}" for key in META_NUMBERS}
+    rest = [each.key for each in dataset.schema.features if each.key not in held]
+    rest = [key for key in rest if key != TASK or any(dataset.texts)]
+    if rest:
+        log.warning("export-data: MineStudio's format has no place for %s: left out", ", ".join(rest))
+
+
+def _check(dataset: Demonstrations) -> None:
+    schema = dataset.schema
     why = "" if schema.cameras else "it has no camera"
     if not _known(dataset).get("action"):
-        why = (
-            f"its features are {', '.join(each.name for each in schema.features)[:200]}, not buttons and a camera angle"
-        )
+        why = f"its features are {', '.join(each.key for each in schema.columns)[:200]}, not buttons and a camera angle"
     if why:
         raise DataError(
             "the dataset cannot be written as MineStudio's",

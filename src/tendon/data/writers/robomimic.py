@@ -9,31 +9,38 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tendon.data.dataset import Dataset, EpisodeRow
+from tendon.data.demonstrations import Demonstrations
 from tendon.data.extras import npy_array
+from tendon.data.features import DECLARED, TASK, is_action_part, kind_in_vocabulary
+from tendon.data.rows import EpisodeRow
 from tendon.data.sources import robomimic_rest as rest
+from tendon.data.sources.robomimic_layout import feature_name
 from tendon.data.writers import Progress
 
 NAMES = {"action": "actions", "action_abs": "actions_abs", "next.reward": "rewards", "next.done": "dones"}
 GYM = 2  # env type of robomimic for data from elsewhere; its training does not look at it
 
 
-def write(dataset: Dataset, target: Path, progress: Progress) -> None:
+def write(dataset: Demonstrations, target: Path, progress: Progress) -> None:
     """Make the file ``target``."""
     import h5py
 
-    metadata = dataset.manifest.metadata
+    metadata = dataset.metadata
     names = demo_names(dataset.rows)
     with h5py.File(target, "w") as file:
         data = file.create_group("data")
+        paths = _Paths.in_file(dataset)
+        if paths.declared:
+            data.attrs[DECLARED] = json.dumps(paths.declared)
         for done, (row, name) in enumerate(zip(dataset.rows, names, strict=True), 1):
-            _write_demo(dataset, row, data.create_group(name))
+            _write_demo(dataset, row, data.create_group(name), paths)
             progress(done, len(names), "episodes written")
         kept = metadata.get("robomimic", {}).get("attributes", {})
         for key, value in kept.items():
@@ -51,23 +58,56 @@ def demo_names(rows: Sequence[EpisodeRow]) -> list[str]:
     return own if all(re.fullmatch(r"demo_\d+", name) for name in own) else [f"demo_{i}" for i in range(len(rows))]
 
 
-def array_path(name: str) -> str:
-    """Where a feature or camera lies in a demonstration when the source did not say."""
-    key = name.removeprefix("observation.").removeprefix("images.")
-    return NAMES.get(name) or (f"obs/{key}" if name.startswith("observation.") else f"action_dict/{key}")
+def array_path(key: str, kind: str = "state") -> str:
+    """Where a feature, camera or mask lies in a demonstration when the source did not say."""
+    if key in NAMES:
+        return NAMES[key]
+    if key.startswith("observation."):
+        return "obs/" + key.removeprefix("observation.").removeprefix("images.").removeprefix("masks.")
+    return f"text/{key}" if kind == "text" else f"action_dict/{key.removeprefix('action.')}"
 
 
-def _write_demo(dataset: Dataset, row: EpisodeRow, group: Any) -> None:
-    metadata, schema = dataset.manifest.metadata, dataset.manifest.schema
-    paths: dict[str, str] = metadata.get("paths", {})
+@dataclass(frozen=True)
+class _Paths:
+    """Where the features of a dataset lie in a demonstration, by key, and what robomimic's paths do not say of them."""
+
+    of: Mapping[str, str]
+    parts: tuple[str, ...]  # several actions, which lie side by side in ``actions`` too
+    declared: Mapping[str, Any]
+
+    @classmethod
+    def in_file(cls, dataset: Demonstrations) -> _Paths:
+        schema, known = dataset.schema, dataset.metadata.get("paths", {})
+        features = [each for each in schema.features if each.key != TASK or each in schema.columns]
+        paths = {each.key: known.get(each.key) or array_path(each.key, each.kind) for each in features}
+        parts = tuple(each.key for each in schema.columns if is_action_part(each.key))
+        parts = () if NAMES["action"] in paths.values() else parts
+        entries: dict[str, Any] = {NAMES["action"]: {"parts": list(parts)}} if parts else {}
+        for each in features:
+            path = paths[each.key]
+            as_read = f"observation.images.{path.removeprefix('obs/')}" if each.kind == "image" else feature_name(path)
+            usual = "image" if each.kind == "image" else kind_in_vocabulary(each.key)
+            if each.names or (each.key, each.kind) != (as_read.replace("/", "."), usual):
+                entries[path] = {"key": each.key, "kind": each.kind}
+                entries[path] |= {"names": list(each.names)} if each.names else {}
+        declared = {"features": entries, "texts": list(schema.texts)} if entries or schema.texts else {}
+        return cls(paths, parts, declared)
+
+
+def _write_demo(dataset: Demonstrations, row: EpisodeRow, group: Any, paths: _Paths) -> None:
+    metadata, schema = dataset.metadata, dataset.schema
     rows = dataset.lowdim(row)
     group.attrs["num_samples"] = row.length
     written: dict[str, np.ndarray] = {}
-    for feature in schema.features:
-        path = paths.get(feature.name) or array_path(feature.name)
-        written[path] = np.ascontiguousarray(rows[feature.name], feature.source_dtype)
+    for feature in schema.columns:
+        written[paths.of[feature.key]] = np.ascontiguousarray(rows[feature.key], feature.source_dtype)
+    if paths.parts:
+        side_by_side = [rows[key].reshape(row.length, -1).astype(np.float64) for key in paths.parts]
+        written[NAMES["action"]] = np.concatenate(side_by_side, 1)
     for camera in schema.cameras:
-        written[paths.get(camera.name) or array_path(camera.name)] = dataset.frames(row, camera.name)
+        written[paths.of[camera.name]] = dataset.frames(row, camera.name)
+    for mask in schema.masks:
+        written[paths.of[mask.name]] = dataset.masks(row, mask.name)
     extras = dataset.extras(row)
     written |= {path: npy_array(extras[name]) for name, path in metadata.get("extras", {}).items() if name in extras}
     if rest.FILE in extras:
@@ -91,18 +131,18 @@ def _write_demo(dataset: Dataset, row: EpisodeRow, group: Any) -> None:
         group["actions"] = values[:, None]
 
 
-def _env_args(dataset: Dataset) -> dict[str, Any]:
-    known: dict[str, Any] = dict(dataset.manifest.metadata.get("env_args", {}))
-    return known or {"env_name": dataset.manifest.name, "type": GYM, "env_kwargs": {}}
+def _env_args(dataset: Demonstrations) -> dict[str, Any]:
+    known: dict[str, Any] = dict(dataset.metadata.get("env_args", {}))
+    return known or {"env_name": dataset.name, "type": GYM, "env_kwargs": {}}
 
 
-def _masks(dataset: Dataset, names: list[str]) -> dict[str, list[str]]:
+def _masks(dataset: Demonstrations, names: list[str]) -> dict[str, list[str]]:
     """Names of demonstrations per mask; a train split that the source did not name is left out."""
-    kept: dict[str, list[str]] | None = dataset.manifest.metadata.get("robomimic", {}).get("masks")
+    kept: dict[str, list[str]] | None = dataset.metadata.get("robomimic", {}).get("masks")
     if kept is not None:
         there = set(names)
         return {mask: [name for name in members if name in there] for mask, members in kept.items()}
-    own = dataset.manifest.metadata.get("masks", list(dataset.manifest.splits))
+    own = dataset.metadata.get("masks", list(dataset.splits))
     return {
         mask: [name for row, name in zip(dataset.rows, names, strict=True) if mask in row.splits]
         for mask in sorted(own)

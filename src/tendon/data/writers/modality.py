@@ -1,0 +1,95 @@
+"""LeRobot v2.1 with meta/modality.json out, as InternManip and GR00T read it; ``write_dataset`` calls it.
+
+Every observation and action is a column and a key of modality.json. Cameras become videos, because these readers know no
+pictures: frames that are not video are encoded, which changes them. Tasks are an annotation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from tendon.data.demonstrations import Demonstrations
+from tendon.data.episode import Schema, VideoChunk
+from tendon.data.features import Feature
+from tendon.data.rows import EpisodeRow
+from tendon.data.sources.lerobot_layout import TASK_INDEX
+from tendon.data.sources.modality import FIRST_TEXT, MODALITY
+from tendon.data.tario import MP4
+from tendon.data.video import encode_mp4
+from tendon.data.writers import Progress, lerobot_v21
+
+
+def write(dataset: Demonstrations, target: Path, progress: Progress) -> None:
+    """Make the folder ``target``."""
+    lerobot_v21.write(cast("Demonstrations", WithVideos(dataset)), target, progress)
+    (target / MODALITY).write_text(json.dumps(modality_of(dataset.schema), indent=4))
+
+
+def modality_of(schema: Schema) -> dict[str, Any]:
+    """The object of modality.json."""
+    state = {
+        each.key.removeprefix("observation."): each for each in schema.columns if each.key.startswith("observation.")
+    }
+    action = {each.key.removeprefix("action."): each for each in schema.columns if each.kind == "action"}
+    texts = {each.key: {"original_key": each.key} for each in schema.columns if each.key.startswith("annotation.")}
+    return {
+        "state": {key: _entry(each) for key, each in state.items()},
+        "action": {key: _entry(each) for key, each in action.items()},
+        "video": {each.name.rpartition(".")[2]: {"original_key": each.name} for each in schema.cameras},
+        "annotation": {FIRST_TEXT: {"original_key": TASK_INDEX}}
+        | {key.removeprefix("annotation."): entry for key, entry in texts.items()},
+    }
+
+
+def _entry(feature: Feature) -> dict[str, Any]:
+    return {
+        "original_key": feature.key,
+        "start": 0,
+        "end": feature.dim,
+        "dtype": feature.dtype,
+        "absolute": True,
+        "rotation_type": None,
+    }
+
+
+class WithVideos:
+    """Demonstrations whose cameras are all video."""
+
+    def __init__(self, dataset: Demonstrations) -> None:
+        self._dataset = dataset
+        self._encoded = {each.name for each in dataset.schema.cameras if each.codec != MP4}
+        fps = dataset.schema.fps
+        cameras = tuple(
+            replace(each, codec=MP4, encoding="h264", fps=fps) if each.name in self._encoded else each
+            for each in dataset.schema.cameras
+        )
+        self.schema = replace(dataset.schema, cameras=cameras)
+        self._videos: Mapping[str, VideoChunk] = {}
+        self._of = -1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dataset, name)
+
+    def video_chunks(self, row: EpisodeRow, camera: str, frames: Sequence[int] | None = None) -> list[VideoChunk]:
+        """One video of the episode, encoded once however often it is asked for in a row."""
+        if camera not in self._encoded:
+            return self._dataset.video_chunks(row, camera, frames)
+        if self._of != row.index:
+            self._of, self._videos = row.index, {}
+        if camera not in self._videos:
+            content = encode_mp4(self._dataset.frames(row, camera), self.schema.fps)
+            self._videos = dict(self._videos) | {camera: VideoChunk(content, 0, row.length)}
+        return [self._videos[camera]]
+
+    def frames(self, row: EpisodeRow, camera: str, frames: Sequence[int] | None = None) -> np.ndarray:
+        """Frames as they are in the videos."""
+        from tendon.data.video import decode_chunks
+
+        wanted = range(row.length) if frames is None else frames
+        return decode_chunks(self.video_chunks(row, camera), wanted)
