@@ -89,7 +89,7 @@ class Adapter:
     '''A line to walk along: two cameras of two sizes, a text, and an action of two parts.'''
 
     def make(self, task, options, fps, cameras, size, sizes):
-        self.sizes, self.drawn = sizes, {name: 0 for name in ("front", "wrist")}
+        self.sizes, self.drawn, self.end = sizes, {"front": 0, "wrist": 0}, options.get("end", 5)
         return {"action": {"buttons": 3, "camera": 2}, "cameras": list(self.drawn), "instruction": "walk to the end"}
 
     def reset(self, seed):
@@ -101,7 +101,7 @@ class Adapter:
         assert sorted(action) == ["buttons", "camera"], action
         assert action["buttons"].shape == (3,) and action["camera"].shape == (2,)
         self.x += float(action["buttons"][0]) + 0.25 * float(action["camera"][1])
-        return self.observe(), float(self.x), self.x >= 5, False
+        return self.observe(), float(self.x), self.x >= self.end, False
 
     def reset_expert(self, seed, noise): pass
 

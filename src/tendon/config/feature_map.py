@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Protocol
 
 OBSERVATION = "observation."
@@ -67,6 +68,7 @@ class FeatureMap:
     read: tuple[str, ...]  # observations and goals that policies are trained on
     instruction: str | None  # this text; None: what the simulator says
     action: Mapping[str, int]  # part to width; empty: one vector
+    action_names: Mapping[str, tuple[str, ...]]  # part to the names of its values, where they are said
     image_size: int
 
     @classmethod
@@ -88,7 +90,10 @@ class FeatureMap:
             cameras=tuple(cameras),
             read=read,
             instruction=env.instruction,
-            action={name: int(width) for name, width in env.action.items()},
+            action={
+                part: len(said) if isinstance(said, (list, tuple)) else int(said) for part, said in env.action.items()
+            },
+            action_names={part: tuple(said) for part, said in env.action.items() if isinstance(said, (list, tuple))},
             image_size=size or IMAGE_SIZE,
         )
 
@@ -124,6 +129,12 @@ class FeatureMap:
         """The features that an action consists of, in the order of their values."""
         return tuple(f"{ACTION}.{part}" for part in self.action) or (ACTION,)
 
+    def parts_of(self, actions: Any) -> dict[str, Any]:
+        """An array of actions ``[..., D]`` by part; nothing where an action is one vector."""
+        ends = list(accumulate(self.action.values()))
+        starts = [0, *ends[:-1]]
+        return {part: actions[..., a:b] for part, a, b in zip(self.action, starts, ends, strict=True)} if ends else {}
+
     @property
     def read_cameras(self) -> tuple[MappedCamera, ...]:
         """Cameras whose images are part of the observation or of the goal."""
@@ -141,7 +152,7 @@ class FeatureMap:
         return {name: self.key_of(name) for name in self.read if self.key_of(name) != usual[name]}
 
 
-USUAL = FeatureMap({}, {}, (), (), None, {}, IMAGE_SIZE)  # every name is the usual one
+USUAL = FeatureMap({}, {}, (), (), None, {}, {}, IMAGE_SIZE)  # every name is the usual one
 
 
 def problems(env: EnvKeys) -> Iterator[tuple[str, str, str, str]]:
@@ -149,8 +160,9 @@ def problems(env: EnvKeys) -> Iterator[tuple[str, str, str, str]]:
     yield from _feature_problems(env.features)
     yield from _camera_problems(env.cameras)
     for part, width in env.action.items():
-        if not _is_count(width) or not part.isidentifier():
-            why = "each part of the action is a name with the number of its values"
+        named = isinstance(width, (list, tuple)) and width and all(isinstance(name, str) for name in width)
+        if not (named or _is_count(width)) or not part.isidentifier():
+            why = "each part of the action is a name with the number of its values, or with their names"
             yield f"action.{part}", f"env.action.{part} is {width!r}", why, f"env.action.{part}=2"
     if not any(problem for problem in (*_feature_problems(env.features), *_camera_problems(env.cameras))):
         yield from _clashes(env)

@@ -257,11 +257,8 @@ class Guest:
         return sum(said.values()) if said else int(fields["action_dim"])
 
     def _parts(self, action: NDArray[np.float64]) -> dict[str, Array]:
-        if not self.features.action:
-            return {"action": action}
-        ends = np.cumsum(list(self.features.action.values()))[:-1]
-        parts = zip(self.features.action, np.split(action, ends), strict=True)
-        return {f"{PART}{part}": values for part, values in parts}
+        parts = self.features.parts_of(action)
+        return {f"{PART}{part}": values for part, values in parts.items()} or {"action": action}
 
     def _environ(self, python: Path) -> dict[str, str]:
         environ = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **os.environ, "PYTHONUNBUFFERED": "1"}

@@ -20,7 +20,7 @@ from tendon.data.images import planned_cameras
 from tendon.data.plan import ConversionOptions, dataset_uri, option_values, plan_digest
 from tendon.data.sources.source import Source
 from tendon.errors import ConfigError, Problem, TendonError
-from tendon.evaluate.demo_uri import identified, is_demo
+from tendon.evaluate.demo_uri import identified, is_demo, no_exact_copy
 from tendon.evaluate.feature_table import feature_table
 from tendon.registry.plan import PlannedTrial, RunPlan
 
@@ -61,6 +61,8 @@ def make_sized_plan(
     digest_of_source, source = identified(source_uri)
     source_bytes = source.describe().num_bytes if source is not None else 0  # an expert's are small, and not made yet
     options = conversion_options(base.data)
+    if options.exact and is_demo(source_uri):
+        raise no_exact_copy(source_uri)
     uri = dataset_uri(store_uri, dataset_name, plan_digest(digest_of_source, options))
     fixed = [*overrides, f"eval.n_episodes={episodes}", f"data.uri={quote(uri)}"]
     recorded = _source_features(source, options)
@@ -131,7 +133,7 @@ def _source_features(source: Source | None, options: ConversionOptions) -> dict[
     schema = source.describe().schema
     cameras = planned_cameras(schema.cameras, options.resize, options.codec)
     sizes = {camera.name: (camera.height, camera.width, camera.channels) for camera in cameras}
-    return {feature.name: feature.shape for feature in schema.features} | sizes
+    return {feature.key: feature.shape for feature in schema.features} | sizes
 
 
 def _feature_problems(config: TrainConfig, recorded: Mapping[str, tuple[int, ...]] | None) -> list[Problem]:
