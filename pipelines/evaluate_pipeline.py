@@ -23,6 +23,7 @@ def evaluate_pipeline(form: SimpleNamespace) -> None:
                 store_uri=form.data_store_uri,
                 overrides=form.evaluate_overrides,
                 episodes=form.evaluate_confirm_episodes,
+                trust=form.trust,
                 job_id=JOB,
             )
         )

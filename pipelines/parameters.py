@@ -1,7 +1,7 @@
 """The parameters of the pipelines, each once: name, type, default, the help that the UI's form shows, and who has it.
 
 Every default runs anywhere: the reach task needs no simulator, no bucket and no GPU. The form sorts fields by name and
-shows no description, so a name begins with its group: data_, policy_, evaluate_, gate_, cluster_. A new parameter is an
+shows no description, so a name begins with its group: data_, policy_, evaluate_, gate_, cluster_, trust. A new parameter is an
 entry here; the pipeline functions get their signatures from this table.
 """
 
@@ -204,6 +204,14 @@ TABLE = (
         "GPUs of each node of a TrainJob, as text; training.num_gpus in policy_config says the same.",
     ),
     Parameter("cluster_trainjob_queue", str, "", "Kueue queue of a TrainJob. Empty: it does not queue."),
+    Parameter(
+        "trust",
+        str,
+        "",
+        "Sha256s, separated by commas, of Python files that may run though nobody installed them: a simulator, callback "
+        "or data configuration that is named by its path. Empty: none.",
+        pipelines=EVERY,
+    ),
     Parameter(
         "cluster_notify_when",
         str,

@@ -51,6 +51,7 @@ def extra_workers(
     dataset_name: str,
     dataset_uri: str,
     conversion_options: dict,
+    trust: str,
     cluster_image_data: str,
     cpu_data: str,
     memory_data: str,
@@ -71,6 +72,7 @@ def extra_workers(
                 dataset_uri=dataset_uri,
                 conversion=conversion_options,
                 worker=share,
+                trust=trust,
             )
         )
 
@@ -94,6 +96,7 @@ def training_dag(run: RunParameters) -> None:
             promote=run.promote,
             only_new=run.only_new,
             force=run.force,
+            trust=form.trust,
             job_id=JOB,
             **{f"asked_{size}": getattr(form, f"cluster_{size}") for size in SIZES},
         )
@@ -112,13 +115,19 @@ def training_dag(run: RunParameters) -> None:
                 nodes=form.cluster_trainjob_nodes,
                 node_gpus=form.cluster_trainjob_gpus,
                 queue=form.cluster_trainjob_queue,
+                trust=form.trust,
             )
             placement.apply(trained).after(dataset)
             exported = placement.apply(export(run_uri=group.run_uri, outcomes=trained.outputs["Output"]))
-            evaluated = placement.apply(evaluate(run_uri=group.run_uri, outcomes=exported.outputs["Output"]))
+            evaluated = placement.apply(
+                evaluate(run_uri=group.run_uri, outcomes=exported.outputs["Output"], trust=form.trust)
+            )
         # The outcomes are read from the store; the collected list only makes conclude wait for all trials.
         concluded = conclude(
-            run_uri=planned.outputs["run_uri"], job_id=JOB, after=dsl.Collected(evaluated.outputs["ended"])
+            run_uri=planned.outputs["run_uri"],
+            job_id=JOB,
+            after=dsl.Collected(evaluated.outputs["ended"]),
+            trust=form.trust,
         )
         placement.apply(concluded)
 
@@ -131,6 +140,7 @@ def _dataset(form: SimpleNamespace, planned: dsl.PipelineTask, placement: Placem
         "store_uri": planned.outputs["store"],
         "dataset_name": form.data_name,
         "dataset_uri": planned.outputs["dataset_uri"],
+        "trust": form.trust,
     }
     options = planned.outputs["conversion"]
     converted = placement.apply(convert(**source, conversion=options, worker=planned.outputs["first_share"]))

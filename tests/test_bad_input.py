@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import pytest
 
+from tendon.trust import sha256_of
 from tests.conftest import make_lift_like_hdf5
 from tests.evaluate.conftest import MISBEHAVING
 
@@ -213,6 +214,7 @@ def roll_out(bundle: Path, tmp_path: Path, options: str, *more: str) -> subproce
     simulator.write_text(MISBEHAVING.replace("str(self.seed)", "f'seed_{self.seed}'"))
     changes = [f"env.simulator={simulator}", f"env.options={options}", "eval.step_timeout_s=1.5", *more]
     command = ["evaluate", "--bundle-uri", bundle, "--output-uri", tmp_path / "out", *changes]
+    command += ["--trust", sha256_of(simulator)]
     return tendon(*command, cwd=tmp_path)
 
 

@@ -12,6 +12,7 @@ def conclude(
     run_uri: str,
     job_id: str,
     after: list,
+    trust: str,
     report: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
 ) -> NamedTuple("Outputs", [("verdict", str), ("winner", str), ("promoted", bool), ("report_uri", str)]):
@@ -21,6 +22,7 @@ def conclude(
         run_uri: The run that plan made.
         job_id: The engine's own name of this run.
         after: How each group of trials ended; only what has to be waited for, the outcomes are read from the store.
+        trust: Sha256s of Python files that may run, separated by commas; empty means none.
         report: The report, self-contained.
         metrics: The winner's numbers on the confirmation seeds.
 
@@ -36,6 +38,7 @@ def conclude(
 
     logs.setup("conclude")
     with errors.reported("conclude"):
+        steps.allow(trust)
         result = steps.conclude(run_uri=run_uri, job_id=job_id)
     if result.winner:
         metrics.metadata["trial"] = result.winner

@@ -16,6 +16,7 @@ def convert(
     dataset_uri: str,
     conversion: dict,
     worker: str,
+    trust: str,
     manifest: dsl.Output[dsl.Dataset],
 ) -> NamedTuple("Outputs", [("dataset_uri", str), ("digest", str)]):
     """Convert demonstrations to WebDataset shards under a content-addressed prefix; resumable, manifest last.
@@ -28,6 +29,7 @@ def convert(
         dataset_uri: Where plan expects the dataset.
         conversion: Options of the conversion that are not the usual ones, by name: skip_episodes, resize, codec, strict ...
         worker: The share of this pod: K/N is one of N that share the conversion; the last one to finish commits it.
+        trust: Sha256s of Python files that may run, separated by commas; empty means none.
         manifest: The dataset's manifest, small; the data stays where dataset_uri says.
 
     Returns:
@@ -40,6 +42,7 @@ def convert(
 
     logs.setup("convert")
     with errors.reported("convert"):
+        steps.allow(trust)
         result = steps.convert(
             source_uri=source_uri,
             source_digest=source_digest,

@@ -12,6 +12,7 @@ def evaluate_bundle(
     store_uri: str,
     overrides: str,
     episodes: int,
+    trust: str,
     job_id: str,
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
@@ -24,6 +25,7 @@ def evaluate_bundle(
         store_uri: Where the tables are kept; empty means beside each bundle.
         overrides: Changes to the bundle's own configuration.
         episodes: Rollouts of each bundle.
+        trust: Sha256s of Python files that may run, separated by commas; empty means none.
         job_id: The engine's own name of this run; finish finds by it what went wrong.
         metrics: success_rate, success_low, success_high, episodes, crashed, mean_steps.
         report: The rates, self-contained.
@@ -37,6 +39,7 @@ def evaluate_bundle(
 
     logs.setup("evaluate_bundle")
     with errors.reported("evaluate_bundle"):
+        steps.allow(trust)
         result = steps.evaluate_bundle(
             bundle_uri=bundle_uri,
             baseline_uri=baseline_uri,

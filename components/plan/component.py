@@ -27,6 +27,7 @@ def plan(
     asked_memory_data: str,
     asked_memory_train: str,
     asked_memory_sim: str,
+    trust: str,
     job_id: str,
     trial_table: dsl.Output[dsl.Artifact],
     run_uri: dsl.OutputPath(str),
@@ -69,6 +70,7 @@ def plan(
         asked_memory_data: Memory of convert and stats.
         asked_memory_train: Memory of train and export.
         asked_memory_sim: Memory of evaluate and conclude.
+        trust: Sha256s of Python files that may run, separated by commas; empty means none.
         job_id: The engine's own name of this run; finish finds the run by it.
         trial_table: The trials as JSON.
         run_uri: Where this run keeps its plan, selection, confirmation, record and report.
@@ -101,6 +103,7 @@ def plan(
 
     logs.setup("plan")
     with errors.reported("plan"):
+        steps.allow(trust)
         result = steps.plan(
             source_uri=source_uri,
             store_uri=store_uri,

@@ -15,6 +15,7 @@ def train(
     nodes: int,
     node_gpus: str,
     queue: str,
+    trust: str,
     checkpoint: dsl.Output[dsl.Model],
 ) -> str:
     """Train a group of trials one after the other, continuing earlier attempts; a failure is an outcome, not the end of the others.
@@ -28,6 +29,7 @@ def train(
         nodes: More than 1: train as a TrainJob on so many nodes, and only wait here.
         node_gpus: GPUs of each of its nodes, as text.
         queue: Its Kueue queue; empty means none.
+        trust: Sha256s of Python files that may run, separated by commas; empty means none.
         checkpoint: Where the checkpoints are and how training went.
 
     Returns:
@@ -39,6 +41,7 @@ def train(
 
     logs.setup("train")
     with errors.reported("train"):
+        steps.allow(trust)
         names = json.loads(trials)
         if nodes > 1:
             ended = steps.train_trials_on_nodes(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from keyword import iskeyword
 
 from tendon import __version__
 from tendon.errors import EXIT_CODES, reported
@@ -12,13 +13,13 @@ from tendon.errors import EXIT_CODES, reported
 EPILOG = "exit codes:\n" + "\n".join(f"  {code:<3} {meaning}" for code, meaning in EXIT_CODES.items())
 
 
-VERBS = {"import": "import_policy"}  # a word of Python's own
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the process exit code."""
     root = parser()
     arguments, rest = root.parse_known_args(argv)
+    if arguments.verb == "import":  # moved; its words are part of the answer
+        arguments.words += rest
+        rest = []
     if any(word.startswith("-") or "=" not in word for word in rest) or (rest and "overrides" not in arguments):
         root.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:  # overrides on both sides of an option
@@ -27,10 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         root.print_help()
         return 0
     with reported(arguments.verb, debug=arguments.debug):
-        from tendon import commands, logs
+        from tendon import commands, logs, trust
 
         logs.setup(arguments.verb, quiet=arguments.quiet)
-        return int(getattr(commands, VERBS.get(arguments.verb, arguments.verb.replace("-", "_")))(arguments) or 0)
+        trust.allow(arguments.trust)
+        name = arguments.verb.replace("-", "_")
+        return int(getattr(commands, f"{name}_" if iskeyword(name) else name)(arguments) or 0)
     return 1
 
 
@@ -43,9 +46,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     root.add_argument("--version", action="version", version=f"tendon {__version__}")
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    common.add_argument("--quiet", action="store_true", help="warnings and results only")
+    common = _common()
     verbs = root.add_subparsers(dest="verb", metavar="VERB")
 
     def verb(name: str, help: str) -> argparse.ArgumentParser:
@@ -54,7 +55,24 @@ def parser() -> argparse.ArgumentParser:
     _run_verbs(verb)
     _step_verbs(verb)
     _tool_verbs(verb)
+    _moved_verbs(verbs)
     return root
+
+
+def _common() -> argparse.ArgumentParser:
+    """Flags of every verb."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    common.add_argument("--quiet", action="store_true", help="warnings and results only")
+    common.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="SHA256",
+        help="a Python file of this content may run: a simulator, callback, sweep or data configuration that is not"
+        " installed; a FILE here says its sha256",
+    )
+    return common
 
 
 def _run_verbs(verb) -> None:  # type: ignore[no-untyped-def]
@@ -137,16 +155,12 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
         "--profile", action="store_true", help="torch's profiler over steps 8 to 18, in a trial of its own"
     )
 
-    step = verb("export", "checkpoint to policy bundle, proven equal; or to a file of another system")
-    step.add_argument("--checkpoint-uri", required=True, help="a checkpoint or a bundle")
+    step = verb("export", "checkpoint to policy bundle, proven equal")
+    step.add_argument("--checkpoint-uri", required=True)
     step.add_argument("--bundle-uri", help="the bundle to make")
-    step.add_argument("--format", choices=["robomimic-0.3", "robomimic-0.5"], help="another system's file instead")
-    step.add_argument("-o", "--output", help="with --format: the file to write; its parity record stands beside it")
-
-    step = verb("import", "a policy of another system (robomimic .pth, v0.2 to v0.5) to a bundle")
-    step.add_argument("file", help="the .pth")
-    step.add_argument("overrides", nargs="*", help="where it is evaluated, e.g. env=lift")
-    step.add_argument("--bundle-uri", required=True)
+    step.add_argument("--self-contained", action="store_true", help="base weights and adapters merged into the bundle")
+    step.add_argument("--format", help=argparse.SUPPRESS)  # moved: tendon weights export
+    step.add_argument("-o", "--output", help=argparse.SUPPRESS)
 
     step = verb("evaluate", "roll a bundle out in its simulator; success rate with interval")
     step.add_argument("overrides", nargs="*", help="changes to the bundle's configuration, e.g. eval.n_episodes=100")
@@ -198,6 +212,8 @@ def _tool_verbs(verb) -> None:  # type: ignore[no-untyped-def]
         "--to", required=True, metavar="FORMAT", help="lerobot-v3.0, lerobot-v2.1, robomimic, minestudio-v1.1"
     )
 
+    _weights_verbs(verb("weights", "policies in the files of other systems: import, export, inspect"))
+
     tool = verb("sweep", "the trials a sweep file makes, by name; with --config robomimic's JSON files and script")
     tool.add_argument("sweep", help="YAML or JSON file, or a Python file with make_generator(config_file, script_file)")
     tool.add_argument("overrides", nargs="*", help="the configuration they vary")
@@ -212,6 +228,36 @@ def _tool_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     tool = verb("doctor", "what this machine has, what it lacks, and the command that repairs it")
     tool.add_argument("--store-uri", default="outputs")
     tool.add_argument("--kfp-host", help="endpoint of Kubeflow Pipelines")
+
+
+def _moved_verbs(verbs) -> None:  # type: ignore[no-untyped-def]
+    """Words that are answered with the new ones; in no list."""
+    old = verbs.add_parser("import", add_help=False)
+    old.add_argument("words", nargs=argparse.REMAINDER)
+    old.set_defaults(debug=False, quiet=False)
+
+
+def _weights_verbs(weights: argparse.ArgumentParser) -> None:
+    actions = weights.add_subparsers(dest="action", metavar="ACTION", required=True)
+    formats = "a format of the table, e.g. robomimic-0.5; a wrong one lists them all"
+
+    def action(name: str, help: str) -> argparse.ArgumentParser:
+        return actions.add_parser(name, help=help, description=help, parents=[_common()])
+
+    one = action("import", "a file of another system to a bundle, proven equal")
+    one.add_argument("file", help="e.g. a robomimic .pth")
+    one.add_argument("overrides", nargs="*", help="where it is evaluated, e.g. env=lift")
+    one.add_argument("--bundle-uri", required=True)
+    one.add_argument("--format", default="", help=f"when it is not recognised: {formats}")
+
+    one = action("export", "a checkpoint or bundle to a file of another system, proven equal")
+    one.add_argument("source_uri", metavar="SOURCE", help="a checkpoint or a bundle")
+    one.add_argument("--format", required=True, help=formats)
+    one.add_argument("-o", "--output", required=True, help="what to write; its parity record stands beside it")
+
+    one = action("inspect", "what is in a checkpoint, bundle, safetensors or a file of another system; its sha256")
+    one.add_argument("file")
+    one.add_argument("--format", default="", help=f"when it is not recognised: {formats}")
 
 
 if __name__ == "__main__":

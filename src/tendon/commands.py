@@ -14,6 +14,7 @@ from tendon import steps
 from tendon.errors import ConfigError, GateRefused
 from tendon.logs import duration, end_card
 from tendon.storage import join, open_store
+from tendon.trust import PARAMETER, allowed
 
 if TYPE_CHECKING:
     from tendon.config.generator import ConfigGenerator
@@ -75,6 +76,8 @@ def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
     for name in ("data_store_uri", "data_source_uri"):
         if "://" not in parameters[name]:
             parameters[name] = str(Path(parameters[name]).resolve())
+    if allowed():
+        parameters[PARAMETER] = ",".join(sorted(allowed()))
     if arguments.plan:
         return _print_plan(parameters)
     docker = Docker() if arguments.runner == "docker" else None
@@ -228,7 +231,7 @@ def train(arguments: Namespace) -> int:
     """Train one policy, alone or as a trial of a run."""
     from tendon.config.compose import compose, describe
     from tendon.registry.plan import load_plan
-    from tendon.registry.planner import run_key
+    from tendon.registry.planner import pinned, run_key
 
     if arguments.run_uri:
         run = load_plan(arguments.run_uri)
@@ -239,7 +242,9 @@ def train(arguments: Namespace) -> int:
         config = robomimic.configure(arguments.config, arguments.dataset, arguments.store_uri, arguments.overrides)
         trial_uri = join(arguments.store_uri, "trials", run_key(config))
     else:
-        config = compose(arguments.overrides, config_dir=arguments.config_dir, config_name=arguments.config_name)
+        config = pinned(
+            compose(arguments.overrides, config_dir=arguments.config_dir, config_name=arguments.config_name)
+        )
         trial_uri = ""
     changes: dict[str, Any] = {"overfit_batch": True} if arguments.overfit_batch else {}
     changes |= {"callbacks": (*config.training.callbacks, "Profiler")} if arguments.profile else {}
@@ -272,39 +277,69 @@ def _print_rehearsal(config: TrainConfig, trial_uri: str) -> int:
 
 
 def export(arguments: Namespace) -> int:
-    """Checkpoint to bundle, or to another system's file."""
+    """Checkpoint to bundle."""
     if arguments.format:
-        return _export_foreign(arguments)
+        new = ["tendon weights export", shlex.quote(arguments.checkpoint_uri), f"--format {arguments.format}"]
+        raise _moved("tendon export --format", " ".join([*new, f"-o {shlex.quote(arguments.output or 'FILE')}"]))
     if not arguments.bundle_uri:
         raise ConfigError(
             "no bundle is named", where="tendon export", why="--bundle-uri is missing", fix="--bundle-uri URI"
         )
-    digest = steps.export(checkpoint_uri=arguments.checkpoint_uri, bundle_uri=arguments.bundle_uri)
+    digest = steps.export(
+        checkpoint_uri=arguments.checkpoint_uri,
+        bundle_uri=arguments.bundle_uri,
+        self_contained=arguments.self_contained,
+    )
     rows = {"bundle": arguments.bundle_uri, "digest": digest}
     print(end_card("exported", list(rows.items()), f"tendon evaluate --bundle-uri {shlex.quote(arguments.bundle_uri)}"))
     return 0
 
 
-def _export_foreign(arguments: Namespace) -> int:
-    from tendon.export.formats.bundle import export_robomimic
+def _moved(old: str, new: str) -> ConfigError:
+    return ConfigError(
+        f"{old} is called otherwise now",
+        where="command line",
+        why="files of other systems have one verb, tendon weights",
+        fix=new,
+    )
 
-    if not arguments.output:
-        raise ConfigError("no file is named", where="tendon export", why="--output is missing", fix="-o model.pth")
-    record = export_robomimic(arguments.checkpoint_uri, arguments.output, arguments.format.removeprefix("robomimic-"))
+
+def import_(arguments: Namespace) -> int:
+    """The old word for ``weights import``."""
+    raise _moved("tendon import", f"tendon weights import {shlex.join(arguments.words)}")
+
+
+def weights(arguments: Namespace) -> int:
+    """Files of other systems: in, out, and what is in them."""
+    return {"import": _import_weights, "export": _export_weights, "inspect": _inspect_weights}[arguments.action](
+        arguments
+    )
+
+
+def _import_weights(arguments: Namespace) -> int:
+    from tendon.export.foreign import import_weights
+
+    digest, notes = import_weights(arguments.file, arguments.bundle_uri, arguments.overrides, arguments.format)
+    for note in notes:
+        sys.stderr.write(f"note: {note}\n")
+    rows = {"bundle": arguments.bundle_uri, "digest": digest}
+    print(end_card("imported", list(rows.items()), f"tendon evaluate --bundle-uri {shlex.quote(arguments.bundle_uri)}"))
+    return 0
+
+
+def _export_weights(arguments: Namespace) -> int:
+    from tendon.export.foreign import export_weights
+
+    record = export_weights(arguments.source_uri, arguments.output, arguments.format)
     rows = {"file": arguments.output, "parity": f"largest difference of an action {record.max_abs_difference:g}"}
     print(end_card("exported", list(rows.items()), ""))
     return 0
 
 
-def import_policy(arguments: Namespace) -> int:
-    """Another system's policy to a bundle."""
-    from tendon.export.formats.bundle import import_robomimic
+def _inspect_weights(arguments: Namespace) -> int:
+    from tendon.weights.inspect import draw, inspect_weights
 
-    digest, notes = import_robomimic(arguments.file, arguments.bundle_uri, arguments.overrides)
-    for note in notes:
-        sys.stderr.write(f"note: {note}\n")
-    rows = {"bundle": arguments.bundle_uri, "digest": digest}
-    print(end_card("imported", list(rows.items()), f"tendon evaluate --bundle-uri {shlex.quote(arguments.bundle_uri)}"))
+    print(draw(inspect_weights(Path(arguments.file), arguments.format)))
     return 0
 
 

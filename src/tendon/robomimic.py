@@ -19,7 +19,7 @@ from tendon.config.override_text import quote
 from tendon.config.tree import CONF
 from tendon.data.dataset import open_dataset
 from tendon.errors import ConfigError
-from tendon.registry.planner import run_key
+from tendon.registry.planner import pinned, run_key
 from tendon.storage import join
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def configure(
     for note in translation.notes:
         log.info("note: %s", note)
     env = _env(str(manifest.metadata.get("env_name", manifest.metadata.get("env_args", {}).get("env_name", ""))))
-    return compose([*env, *translation.overrides, f"data.uri={quote(converted.dataset_uri)}", *overrides])
+    return pinned(compose([*env, *translation.overrides, f"data.uri={quote(converted.dataset_uri)}", *overrides]))
 
 
 def train(

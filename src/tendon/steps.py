@@ -45,6 +45,13 @@ WORTH_A_PROCESS = 64 * 1024**2  # bytes of demonstrations
 MOST_ERROR = 1200  # characters of an error in a message; the log of the step has all of them
 
 
+def allow(trust: str) -> None:
+    """Let Python files of these sha256s, separated by commas, run in this step: see tendon.trust. Called before every step that might."""
+    from tendon.trust import allow as allow_files
+
+    allow_files(trust)
+
+
 # ------------------------------------------------------------------------------------------------------------------ plan
 
 
@@ -294,10 +301,11 @@ def train_trials_on_nodes(
 ) -> list[str]:
     """Train a group of trials, each as a Kubeflow TrainJob; whoever asks again finds the same job, or its finished work."""
     from tendon.train.trainjob import JobSpec
+    from tendon.trust import as_options
 
     run, outcomes = load_plan(run_uri), []
     for trial in trials:
-        command = ("train", "--run-uri", run_uri, "--trial", trial)
+        command = ("train", "--run-uri", run_uri, "--trial", trial, *as_options())
         spec = JobSpec(f"tendon-{run.trial(trial).run_key}", image, command, nodes, gpus, gpu_type, queue)
         outcomes.append(_train_on_nodes(run, trial, dataset_uri, spec))
     return outcomes
@@ -339,9 +347,13 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
     if finished is not None:
         log.info("train: found finished in %s", finished.checkpoint_uri)
         return finished
+    from tendon.config.python_files import untrusted_files
     from tendon.data.stats import DatasetStats
     from tendon.train.loop import train as train_policy
 
+    untrusted = untrusted_files(config)
+    if untrusted:
+        raise ConfigError.of(untrusted)
     statistics = stats(dataset_uri=dataset_uri, split=config.data.split, skip_episodes=config.data.skip_episodes)
     with _timed(trial_uri, "train"), Progress("train", config.training.offline_steps, "steps") as bar:
         made = DatasetStats.from_json(json.dumps(statistics.stats))
@@ -392,16 +404,16 @@ def export_trials(*, run_uri: str, outcomes: Sequence[str]) -> list[str]:
     return [_soft(run, "export", TrialOutcome.from_json(outcome), work) for outcome in outcomes]
 
 
-def export(*, checkpoint_uri: str, bundle_uri: str) -> str:
+def export(*, checkpoint_uri: str, bundle_uri: str, self_contained: bool = False) -> str:
     """Write the bundle of a checkpoint with its parity record; the bundle's digest."""
     from tendon.export.bundle import export_bundle, find_bundle
 
-    found = find_bundle(bundle_uri, checkpoint_uri)
+    found = find_bundle(bundle_uri, checkpoint_uri, self_contained)
     if found is not None:
         log.info("export: found finished in %s", bundle_uri)
         return found.digest
     with _timed(bundle_uri.rstrip("/").rsplit("/", 1)[0], "export"):
-        return export_bundle(checkpoint_uri, bundle_uri).digest
+        return export_bundle(checkpoint_uri, bundle_uri, self_contained).digest
 
 
 def evaluate_trials(*, run_uri: str, outcomes: Sequence[str]) -> list[str]:

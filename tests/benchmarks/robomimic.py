@@ -24,7 +24,7 @@ def fifty_steps(group: str = "numbers", checkout: str = "") -> dict[str, dict[st
 
     ``checkout``: of another version than the installed 0.3.0.
     """
-    from tendon.export.formats.robomimic import export_pth, import_pth
+    from tendon.weights.formats.robomimic.pth import export_pth, import_pth
 
     python, found = peers.robomimic(), {}
     script = ("robomimic_source.py", checkout, "robomimic_policy.py") if checkout else ("robomimic_policy.py",)
@@ -78,7 +78,7 @@ def _acted(policy: Any, file: Path) -> np.ndarray:
 
 def _same_content(first: Path, second: Path) -> bool:
     """Whether two checkpoints hold the same tensors and the same values, to the last bit."""
-    from tendon.export.formats.robomimic import read_file
+    from tendon.weights.formats.robomimic.pth import read_file
 
     one, other = read_file(first), read_file(second)
     return _same(one | {"config": json.loads(one["config"])}, other | {"config": json.loads(other["config"])})
@@ -174,7 +174,7 @@ def command_line() -> float:
             line.run("export", "--checkpoint-uri", checkpoint, "--bundle-uri", bundle, cwd=folder)
             line.run("evaluate", "--bundle-uri", bundle, "eval.n_episodes=2", "eval.videos=0", cwd=folder)
             pth = ["--format", "robomimic-0.3", "-o", f"{case}.pth"]
-            line.run("export", "--checkpoint-uri", bundle, *pth, cwd=folder)
+            line.run("weights", "export", bundle, *pth, cwd=folder)
             arrays: Any = _toy_observations(folder / "reach.hdf5", **seen)
             np.savez(folder / f"{case}.obs.npz", **arrays)
         peers.ask(peers.robomimic(), "robomimic_policy.py", "act", scratch)

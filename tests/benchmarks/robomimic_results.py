@@ -140,7 +140,7 @@ def file_of(algo: str, seed: int, rollouts: int, epochs: int) -> Path:
 
 def result(algo: str, seed: int, rollouts: int = ROLLOUTS, epochs: int = EPOCHS) -> dict[str, Any]:
     """Both trained and rolled out: which seeds each solves, losses, times."""
-    from tendon.export.formats.robomimic import import_pth
+    from tendon.weights.formats.robomimic.pth import import_pth
 
     kept, tree = file_of(algo, seed, rollouts, epochs), config_of(algo, seed, epochs)
     if not kept.exists():

@@ -29,7 +29,8 @@ OUTCOME = {
 }
 
 
-PLACE = {"gpu_type": "g", "image": "i", "nodes": 1, "node_gpus": "1", "queue": ""}
+SHA256 = "0" * 64
+PLACE = {"gpu_type": "g", "image": "i", "nodes": 1, "node_gpus": "1", "queue": "", "trust": ""}
 
 
 def component(step):
@@ -56,6 +57,7 @@ class Steps(ModuleType):
 @pytest.fixture
 def steps(monkeypatch):
     fake, logs = Steps(), ModuleType("tendon.logs")
+    fake.allow = lambda trust: fake.called.update(allow=trust)
     logs.setup = lambda step: fake.called.setdefault("logs", step)
     for name, module in (("steps", fake), ("logs", logs)):
         monkeypatch.setitem(sys.modules, f"tendon.{name}", module)
@@ -99,6 +101,7 @@ ASKED = {
     "trial_retries": 3,
     "only_new": True,
     "force": False,
+    "trust": "",
     "job_id": "j1",
 }
 NAMED = (
@@ -144,8 +147,8 @@ def test_plan_writes_its_named_outputs_and_returns_the_items_of_the_fan_out(step
     called = steps.called["plan"]
     assert called["artifact_uri"] == table.uri
     assert [type(value) for value in called["sweep"][0]["values"]] == [int, int, float, float]
-    assert {name: called[name] for name in ASKED if name != "sweep"} == {
-        name: ASKED[name] for name in ASKED if name != "sweep"
+    assert {name: called[name] for name in ASKED if name not in ("sweep", "trust")} == {
+        name: ASKED[name] for name in ASKED if name not in ("sweep", "trust")
     }
 
 
@@ -168,7 +171,8 @@ def test_convert_keeps_data_out_of_the_artifact(steps, artifact):
         SimpleNamespace(dataset_uri="/s/data", digest="d2", num_episodes=3, num_frames=30, manifest={"shards": [1]}),
     )
     manifest, options = artifact(dsl.Dataset), {"skip_episodes": ["demo_1"], "resize": [84.0, 84.0]}
-    result = component("convert").python_func("u", "d", "/s", "demos", "/s/data", options, "1/2", manifest)
+    result = component("convert").python_func("u", "d", "/s", "demos", "/s/data", options, "1/2", SHA256, manifest)
+    assert steps.called["allow"] == SHA256
     assert result == ("/s/data", "d2")
     assert json.loads(Path(manifest.path).read_text()) == {"shards": [1]}
     assert manifest.metadata == {"dataset_uri": "/s/data", "digest": "d2", "num_episodes": 3, "num_frames": 30}
@@ -209,7 +213,7 @@ def test_a_group_of_trials_goes_through_its_steps_together(steps, artifact):
     assert (model.metadata["trial"], model.metadata["status"]) == ("t0, t1", "ok, ok")
     component("export").python_func("/r", trained, artifact(dsl.Model))
     assert [json.loads(one)["trial"] for one in steps.called["export_trials"]["outcomes"]] == ["t0", "t1"]
-    outcomes, ended = component("evaluate").python_func("/r", trained, metrics)
+    outcomes, ended = component("evaluate").python_func("/r", trained, "", metrics)
     assert [one["trial"] for one in json.loads(outcomes)] == ["t0", "t1"]
     assert ended == "ok ok"
     numbers = {"t0/success_rate": 0.9, "t0/episodes": 50.0, "t1/success_rate": 0.1}
@@ -240,7 +244,7 @@ def test_evaluate_bundle_and_finish_write_their_pages(steps, artifact, ending, s
     steps.answers("evaluate_bundle", SimpleNamespace(metrics=metrics, verdict="better", html="<html>"))
     steps.answers("finish", SimpleNamespace(html="<html>", headline="so it was", report_uri="/r.html", ending=ending))
     logged, page = artifact(dsl.Metrics, "metrics"), artifact(dsl.HTML, "page")
-    assert component("evaluate_bundle").python_func("/b", "/c", "s3://b/x", "", 7, "j", logged, page) == "better"
+    assert component("evaluate_bundle").python_func("/b", "/c", "s3://b/x", "", 7, "", "j", logged, page) == "better"
     assert logged.metadata == {"success_rate": 0.5, "episodes": 7.0}
     called = steps.called["evaluate_bundle"]
     assert (called["store_uri"], called["artifact_uri"], called["baseline_uri"]) == ("s3://b/x", page.uri, "/c")
@@ -254,7 +258,8 @@ def test_evaluate_bundle_and_finish_write_their_pages(steps, artifact, ending, s
 def test_evaluate_logs_finite_numbers_only_with_the_name_of_the_trial(steps, artifact):
     steps.answers("evaluate_trials", [json.dumps(OUTCOME)])
     metrics = artifact(dsl.Metrics)
-    component("evaluate").python_func("/s/runs/r", "[{}]", metrics)
+    component("evaluate").python_func("/s/runs/r", "[{}]", SHA256, metrics)
+    assert steps.called["allow"] == SHA256
     assert metrics.metadata == {"trial": "t0", "success_rate": 0.9, "episodes": 50.0}
 
 
@@ -270,7 +275,7 @@ def test_select_confirm_report_promote(steps, artifact):
     assert board.metadata["display_name"] == "leaderboard"
     assert metrics.metadata == {"trial": "t0", "success_rate": 0.9, "episodes": 5.0}
     confirmed = artifact(dsl.Metrics, "confirmed")
-    assert component("confirm").python_func("/r", confirmed) == "better"
+    assert component("confirm").python_func("/r", "", confirmed) == "better"
     assert confirmed.metadata == {"success_rate": 0.8, "episodes": 6.0}
     assert component("report").python_func("/r", page) == ("/s/report.html", "/s/record.json")
     assert (Path(page.path).read_text(), page.metadata["display_name"]) == ("<html>", "report")
@@ -282,7 +287,8 @@ def test_conclude_is_the_four_of_them_in_one(steps, artifact):
     result = SimpleNamespace(metrics=metrics, verdict="better", html="<html>", winner="t0", promoted=True)
     steps.answers("conclude", result)
     page, logged = artifact(dsl.HTML, "page"), artifact(dsl.Metrics, "metrics")
-    ended = component("conclude").python_func("/r", "j", ["ok"], page, logged)
+    ended = component("conclude").python_func("/r", "j", ["ok"], SHA256, page, logged)
+    assert steps.called["allow"] == SHA256
     assert ended == ("better", "t0", True, "/r/report.html")
     assert logged.metadata == {"trial": "t0", "success_rate": 0.8, "episodes": 6.0}
     assert Path(page.path).read_text() == "<html>"

@@ -251,10 +251,11 @@ PLAN = {
     "trial_retries": 0,
     "only_new": True,
     "force": False,
+    "trust": "",
     **{f"asked_{quantity}_{kind}": "" for quantity in ("cpu", "memory") for kind in ("data", "train", "sim")},
     "job_id": JOB,
 }
-PLACE = {"gpu_type": "nvidia.com/gpu", "image": "x", "nodes": 1, "node_gpus": "1", "queue": ""}
+PLACE = {"gpu_type": "nvidia.com/gpu", "image": "x", "nodes": 1, "node_gpus": "1", "queue": "", "trust": ""}
 ALONE = {"select", "confirm", "report", "promote"}  # components of which a run has only the four in one: conclude
 
 
@@ -279,17 +280,20 @@ def test_every_component_keeps_the_launchers_contract(launcher):
         dataset_uri=planned["dataset_uri"],
         conversion=planned["conversion"],
         worker=planned["first_share"],
+        trust="",
     )
     assert converted["dataset_uri"] == planned["dataset_uri"] == made["manifest"][1]["dataset_uri"]
     launcher.run("stats", dataset_uri=planned["dataset_uri"], digest=converted["digest"])
     trained, _ = launcher.run("train", **item, **PLACE)
     exported, bundle = launcher.run("export", run_uri=item["run_uri"], outcomes=trained["Output"])
-    evaluated, rated = launcher.run("evaluate", run_uri=item["run_uri"], outcomes=exported["Output"])
+    evaluated, rated = launcher.run("evaluate", run_uri=item["run_uri"], outcomes=exported["Output"], trust="")
     (outcome,) = json.loads(evaluated["outcomes"])
     assert outcome["status"] == evaluated["ended"] == "ok"
     assert (rated["metrics"][1]["episodes"], rated["metrics"][1]["trial"]) == (2, outcome["trial"])
 
-    concluded, made = launcher.run("conclude", run_uri=planned["run_uri"], job_id=JOB, after=[evaluated["ended"]])
+    concluded, made = launcher.run(
+        "conclude", run_uri=planned["run_uri"], job_id=JOB, after=[evaluated["ended"]], trust=""
+    )
     assert "<html" in made["report"][0].read_text()
     assert (concluded["promoted"], concluded["winner"]) == (False, outcome["trial"])
     assert boto3.client("s3").head_object(Bucket="mlpipeline", Key=concluded["report_uri"].split("/", 3)[3])
@@ -301,6 +305,7 @@ def test_every_component_keeps_the_launchers_contract(launcher):
         store_uri="",
         overrides="",
         episodes=2,
+        trust="",
         job_id=JOB,
     )
     assert "2" in evaluation["Output"]

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from tendon import trust
 from tendon.config.schema import EnvConfig, EvalConfig
 
 REACH = EnvConfig(
@@ -65,10 +66,11 @@ def reach():
 
 
 @pytest.fixture
-def troubled(tmp_path):
+def troubled(tmp_path, monkeypatch):
     """``troubled({"7": "hang"})``: reach, but the episode of seed 7 hangs."""
     path = tmp_path / "troubled.py"
     path.write_text(MISBEHAVING)
+    monkeypatch.setenv(trust.VARIABLE, trust.sha256_of(path))
 
     def env(options):
         return replace(REACH, name="troubled", simulator=str(path), options=options)
@@ -123,10 +125,11 @@ class Adapter:
 
 
 @pytest.fixture
-def rich(tmp_path):
+def rich(tmp_path, monkeypatch):
     """A simulator with cameras of two sizes, an instruction, and an action of two parts."""
     path = tmp_path / "rich.py"
     path.write_text(RICH)
+    monkeypatch.setenv(trust.VARIABLE, trust.sha256_of(path))
     return EnvConfig(
         name="rich",
         simulator=str(path),

@@ -60,14 +60,18 @@ def position(x):
     return {"agent_pos": np.array([x, 0.0]), "target_pos": np.ones(2)}
 
 
-def test_every_batch_has_the_same_shape_and_guests_share_it(reach, evaluation):
-    policy, checks = Shapes(pause_s=0.01), []
-    evaluate_policy(policy, reach, replace(evaluation, batch_size=4), range(30), checked=checks.append)
+def test_every_batch_has_the_same_shape_and_guests_share_it(reach, evaluation, monkeypatch):
+    policy, checks, waiting = Shapes(pause_s=0.02), [], []
+    ask = Actor.ask
+    monkeypatch.setattr(Actor, "ask", lambda actor, episodes: (waiting.append(len(episodes)), ask(actor, episodes))[1])
+    settings = replace(evaluation, batch_size=4, step_timeout_s=20.0)
+    results = evaluate_policy(policy, reach, settings, range(30), checked=checks.append)
     alone, *batches = policy.shapes
     assert alone == (1, 1, 2)  # asked once to compare
     assert set(batches) == {(4, 1, 2)}
-    steps = [result.steps for result in evaluate_policy(Towards(), reach, evaluation, range(30))]
-    assert len(batches) < 0.8 * sum(steps)  # several episodes were answered at once
+    assert len(batches) == len(waiting) + 1
+    assert sum(waiting) == sum(result.steps for result in results)
+    assert max(waiting) > 1  # several episodes were answered at once, as soon as several guests had started
     assert (checks[0].rows, checks[0].bit_equal, checks[0].max_difference) == (4, True, 0.0)
 
 
@@ -138,6 +142,8 @@ def test_a_family_gives_in_a_batch_what_it_gives_alone(name, rows):
 def test_a_table_says_how_its_actions_were_asked_for(reach, evaluation, tmp_path, monkeypatch):
     from tendon.evaluate import table
 
+    policy = compose(["policy=bc", "env=reach", "data.uri=x"]).policy
+    monkeypatch.setattr("tendon.evaluate.table.policy_config", lambda uri: policy)
     monkeypatch.setattr("tendon.export.bundle.load_policy", lambda uri: (Towards(), None))
     monkeypatch.setattr("tendon.export.bundle.bundle_digest", lambda uri: "0" * 16)
     made = table.evaluate_bundle(

@@ -7,6 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from tendon import trust  # noqa: E402
 from tendon.config.compose import compose  # noqa: E402
 from tendon.config.feature_map import FeatureMap  # noqa: E402
 from tendon.errors import ConfigError  # noqa: E402
@@ -77,7 +78,7 @@ def test_only_cameras_that_are_read_are_drawn(rich):
         assert observation["drawn"].tolist() == [0, 1]
 
 
-def test_an_old_adapter_draws_one_size_and_says_so(reach, tmp_path):
+def test_an_old_adapter_draws_one_size_and_says_so(reach, tmp_path, monkeypatch):
     path = tmp_path / "old.py"
     path.write_text(
         "import numpy as np\n"
@@ -85,6 +86,7 @@ def test_an_old_adapter_draws_one_size_and_says_so(reach, tmp_path):
         "    def make(self, task, options, fps, cameras, size): self.size = size; return {'action_dim': 1}\n"
         "    def reset(self, seed): return {'a_image': np.zeros((*self.size, 3), np.uint8)}\n"
     )
+    monkeypatch.setenv(trust.VARIABLE, trust.sha256_of(path))
     env = replace(reach, simulator=str(path), observation=("a_image",), cameras={"a": {"height": 10, "width": 14}})
     with Guest(env) as guest:
         assert guest.reset(1)["a_image"].shape == (10, 14, 3)

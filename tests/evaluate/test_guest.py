@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tendon import trust
 from tendon.errors import ConfigError, MissingDependency
 from tendon.evaluate.guest import Guest, GuestCrash
 
@@ -152,21 +153,23 @@ def test_what_does_not_exist_is_a_configuration_error(reach, change, says):
     assert says in str(caught.value)
 
 
-def test_a_file_without_an_adapter_and_one_that_cannot_import(reach, tmp_path):
+def test_a_file_without_an_adapter_and_one_that_cannot_import(reach, tmp_path, monkeypatch):
     path = tmp_path / "mine.py"
     path.write_text("x = 1\n")
+    monkeypatch.setenv(trust.VARIABLE, trust.sha256_of(path))
     guest = Guest(replace(reach, simulator=str(path)))
     with pytest.raises(ConfigError, match="no class Adapter"):
         guest.start()
     guest.close()
     path.write_text("import a_simulator_that_is_not_here\n")
+    monkeypatch.setenv(trust.VARIABLE, trust.sha256_of(path))
     guest = Guest(replace(reach, simulator=str(path)))
     with pytest.raises(MissingDependency, match="a_simulator_that_is_not_here"):
         guest.start()
     guest.close()
 
 
-def test_make_reset_and_step_are_enough_for_an_adapter(reach, tmp_path):
+def test_make_reset_and_step_are_enough_for_an_adapter(reach, tmp_path, monkeypatch):
     path = tmp_path / "small.py"
     path.write_text(
         "import numpy as np\n"
@@ -175,6 +178,7 @@ def test_make_reset_and_step_are_enough_for_an_adapter(reach, tmp_path):
         "    def reset(self, seed): self.x = float(seed); return {'x': np.array([self.x])}\n"
         "    def step(self, action): self.x += action[0]; return {'x': np.array([self.x])}, 0.0, self.x > 10, False\n"
     )
+    monkeypatch.setenv(trust.VARIABLE, trust.sha256_of(path))
     with Guest(replace(reach, simulator=str(path))) as guest:
         assert guest.reset(4)["x"] == 4
         assert guest.step(np.array([7.0])).success

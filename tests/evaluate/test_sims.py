@@ -12,7 +12,7 @@ import pytest
 
 import tendon.sim
 from tendon.errors import ConfigError, MissingDependency
-from tendon.evaluate import sims
+from tendon.evaluate import adapters, sims
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def toy(tmp_path, monkeypatch):
         file.writestr("toy-1.0.dist-info/RECORD", "")
     versions = f"{sys.version_info[0]}.{sys.version_info[1]}"
     (folder / "requirements" / "toy.txt").write_text(f"# python: {versions}\n# check: Reach\ntoy @ {wheel.as_uri()}\n")
-    monkeypatch.setattr(sims, "GUEST_FOLDER", folder)
+    monkeypatch.setattr(adapters, "GUEST_FOLDER", folder)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     return folder
 
@@ -50,7 +50,7 @@ def test_the_list_tells_what_has_to_be_installed():
 
 
 def test_every_pin_is_exact_and_every_list_says_its_python():
-    for path in (sims.GUEST_FOLDER / "requirements").glob("*.txt"):
+    for path in (adapters.GUEST_FOLDER / "requirements").glob("*.txt"):
         lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
         assert all("==" in line for line in lines)
         assert "# python: 3." in path.read_text()
@@ -77,8 +77,8 @@ def test_an_unknown_name_gets_the_nearest():
 
 def test_an_interrupted_installation_counts_for_nothing_and_two_at_once_agree(toy, cache):
     code = (
-        "import sys; from pathlib import Path; from tendon.evaluate import sims; "
-        f"sims.GUEST_FOLDER = Path({str(toy)!r}); sims.install('toy', lambda line: print(line, flush=True))"
+        "import sys; from pathlib import Path; from tendon.evaluate import adapters, sims; "
+        f"adapters.GUEST_FOLDER = Path({str(toy)!r}); sims.install('toy', lambda line: print(line, flush=True))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert "creating" in process.stdout.readline()

@@ -127,7 +127,14 @@ def test_a_parameter_is_one_entry_of_the_table(monkeypatch):
 
 
 def test_names_group_themselves_and_every_old_one_has_a_new_one():
-    assert {p.name.partition("_")[0] for p in parameters.TABLE} == {"data", "policy", "evaluate", "gate", "cluster"}
+    assert {p.name.partition("_")[0] for p in parameters.TABLE} == {
+        "data",
+        "policy",
+        "evaluate",
+        "gate",
+        "cluster",
+        "trust",
+    }
     assert set(parameters.OLD_NAMES.values()) <= set(parameters.BY_NAME)
     assert not set(parameters.OLD_NAMES) & set(parameters.BY_NAME)
     committed_before = (

@@ -19,7 +19,6 @@ class NearestConfig(PolicyConfig):
     """One linear layer."""
 
     model: ClassVar[str] = "PACKAGE.model:Nearest"
-    numerics: ClassVar[int] = 1
     width: Count = 4
 
     def windows(self, features: Mapping[str, object]) -> Window:
@@ -30,6 +29,8 @@ MODEL = '''
 import torch
 
 from tendon.policies.base import LossOutput, Policy
+
+NUMERICS = 1
 
 
 class Nearest(Policy):

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from tendon.export.formats.robomimic import import_content
 from tendon.policies.bc_vae.model import BcVae
 from tendon.policies.behaviour_cloning.model import BehaviourCloning
 from tendon.policies.parts.heads import DeterministicHead, MixtureHead
+from tendon.weights.formats.robomimic.pth import import_content
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "robomimic"
 TOLERANCE = 1e-5

@@ -18,6 +18,7 @@ ORDER = (
     "errors",
     "logs",
     "storage",
+    "trust",
     "plugins",
     "config",
     "data",

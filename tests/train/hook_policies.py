@@ -96,7 +96,7 @@ class Units(Plain):
         self.dropout = nn.Dropout(0.5)
         self.first = nn.Sequential(self.first, self.dropout)  # type: ignore[assignment]
         self.calls = 0
-        self.first.register_forward_pre_hook(self._count)
+        self.dropout.register_forward_pre_hook(self._count)
 
     def _count(self, *_: Any) -> None:
         self.calls += 1
@@ -146,10 +146,6 @@ class WithLora(OnBase):
 
         super().__init__(config, features, stats)
         add_lora(self.base, Lora(rank=2, targets=("0", "2")))
-        for module in self.base.modules():
-            for name, parameter in list(module.named_parameters(recurse=False)):
-                if parameter.is_meta and parameter.requires_grad:
-                    setattr(module, name, nn.Parameter(torch.zeros(parameter.shape)))
 
     def frozen(self) -> tuple[str, ...]:
         return ()

@@ -13,6 +13,7 @@ import time
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 import torch._dynamo  # noqa: F401 - torch imports it (a second) with the first optimiser: once, in the forking process
 
@@ -24,15 +25,15 @@ FORKSERVER = multiprocessing.get_context("forkserver")
 FORKSERVER.set_forkserver_preload(["tests.train.killed_trial"])
 
 
-def start_trial(uri: object, event: str, number: int) -> tuple[ForkServerProcess, Connection]:
+def start_trial(uri: object, event: str, number: int, **training: Any) -> tuple[ForkServerProcess, Connection]:
     """The running process, and where it says that it waits."""
     here, there = FORKSERVER.Pipe(duplex=False)
-    process = FORKSERVER.Process(target=_trial, args=(str(uri), event, number, there))
+    process = FORKSERVER.Process(target=_trial, args=(str(uri), event, number, there, training))
     process.start()
     return process, here
 
 
-def _trial(uri: str, event: str, number: int, there: Connection) -> None:
+def _trial(uri: str, event: str, number: int, there: Connection, training: dict[str, Any]) -> None:
     def before_batch(k: int) -> None:
         if event == "batch" and k == number:
             _die()
@@ -43,7 +44,7 @@ def _trial(uri: str, event: str, number: int, there: Connection) -> None:
     if event == "write":
         _die_in_write(number)
     with reported("train"):
-        run(uri, before_batch)
+        run(uri, before_batch, **training)
 
 
 def _die() -> None:

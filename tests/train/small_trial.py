@@ -39,6 +39,8 @@ def make_config(**training: Any) -> TrainConfig:
     """600-step-like configuration, made small."""
     default = compose(["data.uri=memory"])
     sections = {name: replace(getattr(default, name), **training.pop(name, {})) for name in SECTIONS}
+    small_bc = BcConfig("bc", (16, 16), "gmm", 3, 1e-4, True, 1.0, 0.0, 0.0, "mean_std", "min_max")
+    policy = training.pop("policy", small_bc)
     return replace(
         default,
         seed=7,
@@ -48,7 +50,7 @@ def make_config(**training: Any) -> TrainConfig:
         eval=replace(default.eval, n_episodes=1),
         env=EnvConfig("reach", "reach", "Reach", 10, 60, ("b_target", "a_agent"), {}),
         **sections,
-        policy=BcConfig("bc", (16, 16), "gmm", 3, 1e-4, True, 1.0, 0.0, 0.0, "mean_std", "min_max"),
+        policy=policy,
     )
 
 

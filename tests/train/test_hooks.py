@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,17 @@ import torch
 
 from tendon.errors import ConfigError, Interrupted
 from tendon.train.engine import Engine
+from tendon.train.feed import to_tensors
 from tendon.train.loop import train
 from tests.train import hook_policies
 from tests.train.forked_ranks import run_ranks
 from tests.train.hook_policies import HookConfig
 from tests.train.small_trial import MemoryLoader, OpenMemory, make_config, make_stats
 from tests.train.test_resume import outcome
-from tendon.train.feed import to_tensors
 
 
 def engine_of(kind: str, **training: Any) -> Engine:
-    config = replace(make_config(**training), policy=HookConfig("bc", kind))
+    config = make_config(policy=HookConfig("bc", kind), **training)
     return Engine(config, make_stats().features)
 
 
@@ -39,7 +38,7 @@ def moved(before: dict[str, torch.Tensor], module: torch.nn.Module) -> set[str]:
 
 
 def test_only_the_parameters_of_the_phase_learn() -> None:
-    engine = engine_of("Phases", weight_decay=0.1)
+    engine = engine_of("Phases", weight_decay=0.1, lr_scheduler="constant", lr_warmup_steps=0)
     for step, batch in enumerate(batches(engine, 9)):
         before = copies(engine.policy)
         engine.update(batch, step, measure=False)
@@ -50,7 +49,7 @@ def test_only_the_parameters_of_the_phase_learn() -> None:
 
 
 def trial(kind: str, uri: Path, before_batch: Any = lambda k: None, **training: Any) -> None:
-    config = replace(make_config(**training), policy=HookConfig("bc", kind))
+    config = make_config(policy=HookConfig("bc", kind), **training)
     train(config, "memory", make_stats(), str(uri), open_data=OpenMemory(before_batch))
 
 

@@ -18,6 +18,7 @@ import pytest
 from tendon.errors import ConfigError, Interrupted, MissingDependency
 from tendon.train.callbacks import make_callbacks
 from tendon.train.schedule import learning_rate
+from tendon.trust import VARIABLE, sha256_of
 from tests.train.small_trial import make_config, run
 
 KATIB = re.compile(r"([\w|-]+)\s*=\s*([+-]?\d*(\.\d+)?([Ee][+-]?\d+)?)")  # its default filter
@@ -131,16 +132,18 @@ class Callback(callbacks.Callback):
 """
 
 
-def test_a_callback_of_ones_own_is_resumed_too(tmp_path: Path) -> None:
+def test_a_callback_of_ones_own_is_resumed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "own.py"
     path.write_text(OWN)
+    monkeypatch.setenv(VARIABLE, sha256_of(path))
     interrupted_run(tmp_path / "trial", callbacks=(str(path),))
     assert (tmp_path / "trial/own.txt").read_text() == f"{list(range(40))} 40 True"
     assert [line["train/seen"] for line in lines_of(tmp_path / "trial") if "train/seen" in line] == [1, 11, 21, 31]
 
 
-def test_what_is_no_callback_is_refused(tmp_path: Path) -> None:
+def test_what_is_no_callback_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty.py").write_text("")
+    monkeypatch.setenv(VARIABLE, sha256_of(tmp_path / "empty.py"))
     for name in ("nowhere.py", str(tmp_path / "empty.py"), "SpeedMonitr"):
         with pytest.raises(ConfigError, match="is no callback"):
             make_callbacks([name])

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tendon.config.aliases import translated
 from tendon.config.keys import COMMAND_LINE, nearest
 from tendon.config.override_text import quote, shown
 from tendon.config.overrides import Change, apply, parse_overrides
@@ -39,7 +40,8 @@ def compose(overrides: Sequence[str], *, config_dir: str | None = None, config_n
         ConfigError: with one Problem for each thing that is wrong.
     """
     folder, name = _start(config_dir, config_name)
-    changes, problems = parse_overrides(overrides)
+    typed, problems = parse_overrides(overrides)
+    changes = translated(typed)
     saved = _saved(folder, name)
     wrong_choices: list[Problem] = []
     if saved is not None:

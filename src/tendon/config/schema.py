@@ -137,6 +137,8 @@ class TrainingConfig(Section):
     keep_checkpoints: Count
     num_threads: CountOrNone
     rank_timeout_s: Positive
+    resume_from: str = field(default="", kw_only=True)
+    master_weights: Literal["fp32", "bf16"] = field(default="fp32", kw_only=True)
 
     def conflicts(self) -> Iterator[Conflict]:
         """The learning rate must arrive before training ends, and what one key sets another may not undo."""
@@ -156,6 +158,13 @@ class TrainingConfig(Section):
             )
         yield from self._schedule_conflicts()
         yield from self._batch_conflicts()
+        if self.master_weights == "bf16" and (self.precision != "bf16" or self.sharding != "ddp"):
+            yield Conflict(
+                "master_weights",
+                "training.master_weights=bf16 needs training.precision=bf16 and training.sharding=ddp",
+                f"precision={self.precision}, sharding={self.sharding}",
+                "training.precision=bf16, or training.master_weights=fp32",
+            )
         numbers = {k: v for k, v in self.objective_weights.items() if isinstance(v, (int, float)) and v >= 0}
         if numbers != self.objective_weights:
             yield Conflict(
@@ -305,6 +314,7 @@ class PolicyConfig(Section):
     """
 
     name: str
+    init_from: str = field(default="", kw_only=True)  # weights to start from: URI, or URI#FORMAT
     model: ClassVar[str] = ""  # package.module:Class, made of (config, features, stats); imported where it is trained
     decides: ClassVar[tuple[str, ...]] = ()  # keys whose values decide which others have an effect
 
@@ -349,7 +359,14 @@ class TrainConfig(Section):
     policy: PolicyConfig
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Checkpoints of the best rollout need rollouts."""
+        """Checkpoints of the best rollout need rollouts; training begins in one place."""
+        if self.policy.init_from and self.training.resume_from:
+            yield Conflict(
+                "policy",
+                "policy.init_from and training.resume_from are both set",
+                "init_from begins anew with other weights, resume_from goes on with all of another run's state",
+                "leave one of them out",
+            )
         wanted = self.save.on_best_rollout_return or self.save.on_best_rollout_success_rate
         if wanted and not self.training.eval_freq:
             yield Conflict(

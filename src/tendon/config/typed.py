@@ -92,7 +92,9 @@ class ValueReader:
         for key in tree:
             if key not in hints:
                 self.problems.append(unknown_key(f"{prefix}{key}", self.where(f"{prefix}{key}"), policy))
-        values = {key: self._value_at(key, hint, tree, prefix) for key, hint in hints.items()}
+        may_be_absent = {field.name for field in fields(cls) if field.kw_only and field.name not in tree}
+        asked = {key: hint for key, hint in hints.items() if key not in may_be_absent}
+        values = {key: self._value_at(key, hint, tree, prefix) for key, hint in asked.items()}
         if any(value is _BAD for value in values.values()):
             return _BAD
         made: Section = cls(**values)

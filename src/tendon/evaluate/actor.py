@@ -23,6 +23,8 @@ from tendon.errors import ConfigError
 if TYPE_CHECKING:
     from tendon.policies.base import Policy
 
+NUMERICS = 2  # since policies are asked in batches: the last bits of an action may differ from those of one row
+
 Array = NDArray[Any]
 Actions = NDArray[np.float64]  # [D], or [T, D]
 GOAL = "goal."

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 from tendon.config.compose import compose
-from tendon.config.digest import code_version, digest
+from tendon.config.digest import digest
+from tendon.config.numerics import rollout_numerics
 from tendon.config.schema import EnvConfig
 from tendon.errors import ConfigError, DataError
+from tendon.evaluate.adapters import sim_numerics
 
 if TYPE_CHECKING:
     from tendon.data.sources import Source
@@ -42,7 +44,7 @@ class DemoSource:
 def recording_digest(env: EnvConfig, episodes: int, seed: int, noise: float, images: bool) -> str:
     """What an expert's demonstrations are known by."""
     asked = {"env": env.identity, "episodes": episodes, "seed": seed, "noise": noise, "images": images}
-    return digest("demonstrations", asked, code_version("sim"))
+    return digest("demonstrations", asked, rollout_numerics(), sim_numerics(env, expert=True))
 
 
 def is_demo(uri: str) -> bool:

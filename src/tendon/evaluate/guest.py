@@ -8,6 +8,7 @@ demos.py and sims.install.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import signal
 import subprocess
@@ -22,10 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tendon.config.feature_map import FeatureMap
+from tendon.config.numerics import file_of
 from tendon.config.schema import EnvConfig
 from tendon.errors import ConfigError, MissingDependency, TendonError
-from tendon.evaluate import sims
+from tendon.evaluate import adapters, sims
+from tendon.evaluate.adapters import AdapterFile, find_adapter
+from tendon.plugins import OWN
 from tendon.sim.protocol import PART, Array, Message, ProtocolError, ProtocolTimeout, SharedPixels, receive, send
+from tendon.trust import trusted_bytes
 
 TAIL_LINES = 12
 LOG_BYTES = 4 << 20  # a guest's output is cut back when it grows beyond
@@ -217,6 +222,7 @@ class Guest:
         return "\n".join([line for line in lines if line.strip()][-TAIL_LINES:])
 
     def _open(self, python: Path) -> None:
+        adapter = _as_argument(find_adapter(self.env.simulator))
         self._release()
         memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - an unnamed file, seen by nobody else
         self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - lives as long as the guest
@@ -226,9 +232,8 @@ class Guest:
         self._reply_fd, replies = os.pipe()
         lifeline, self._lifeline_fd = os.pipe()  # we never write: its end of file tells the guest that we are gone
         fds = (requests, replies, self._pixel_file.fileno(), lifeline)
-        simulator = str(Path(self.env.simulator).resolve()) if sims.is_file(self.env.simulator) else self.env.simulator
         isolated = [] if python == Path(sys.executable) else ["-I"]
-        command = [str(python), *isolated, "-c", BOOTSTRAP, str(sims.GUEST_FOLDER), simulator, *map(str, fds)]
+        command = [str(python), *isolated, "-c", BOOTSTRAP, str(adapters.GUEST_FOLDER), adapter, *map(str, fds)]
         try:
             self._process = subprocess.Popen(
                 command,
@@ -332,6 +337,21 @@ class Guest:
             self._log.close()
             self._pixel_file.close()
             self._process = None
+
+
+def _as_argument(adapter: AdapterFile) -> str:
+    """How a guest is told of its adapter: see ``load_adapter`` in sim/guest.py.
+
+    Raises:
+        ConfigError: it is a user's file that is not trusted.
+    """
+    if not adapter.module:
+        content = trusted_bytes(adapter.file, f"env.simulator={adapter.name}")
+        return f"file:{hashlib.sha256(content).hexdigest()}:{adapter.file}"
+    if adapter.package == OWN:
+        return adapter.name
+    top = file_of(adapter.module.partition(".")[0])
+    return f"package:{adapter.module}:{top or adapter.file}"
 
 
 def check(name: str, task: str, python: Path) -> None:

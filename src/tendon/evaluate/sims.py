@@ -1,13 +1,12 @@
 """Which simulators there are, where their interpreters are, and how one is installed.
 
-A simulator is a file in sim/adapters/; one with a list in sim/requirements/ has a virtual environment of its own under
-the user's cache, the others and a user's own file run in this interpreter. Called by cli.py, steps.py and guest.py.
+adapters.py finds them; one with a list of requirements has a virtual environment of its own under the user's cache, the
+others and a user's own file run in this interpreter. Called by cli.py, steps.py and guest.py.
 """
 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import fcntl
 import hashlib
 import json
@@ -22,11 +21,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from tendon.errors import ConfigError, MissingDependency, StorageError
+from tendon.errors import MissingDependency, StorageError
+from tendon.evaluate.adapters import find_adapter, is_file, is_known, simulator_claims
 
 logger = logging.getLogger(__name__)
 
-GUEST_FOLDER = Path(__file__).resolve().parent.parent / "sim"
 MARKER = ".installed.json"
 GL_PACKAGES = "libegl1 libosmesa6 libgl1"
 DRAW = """
@@ -48,8 +47,7 @@ class SimInfo:
 
 
 def list_sims() -> tuple[SimInfo, ...]:
-    """Every simulator this version has an adapter for."""
-    names = sorted(path.stem for path in (GUEST_FOLDER / "adapters").glob("*.py") if not path.stem.startswith("_"))
+    """Every simulator that is known: tendon's and those of installed packages."""
     return tuple(
         SimInfo(
             name,
@@ -57,33 +55,19 @@ def list_sims() -> tuple[SimInfo, ...]:
             str(_python(environment(name))) if _pins(name) else sys.executable,
             " ".join(_pins(name)[:2]),
         )
-        for name in names
+        for name in simulator_claims()
     )
-
-
-def is_file(name: str) -> bool:
-    """Whether a simulator's name is the path of a user's own adapter."""
-    return name.endswith(".py")
 
 
 def installed(name: str) -> bool:
     """Whether the simulator can be started; a half-made installation cannot."""
     if is_file(name):
-        return Path(name).is_file()
+        return is_known(name)
     return not _pins(name) or (environment(name) / MARKER).is_file()
 
 
 def interpreter(name: str) -> Path:
     """The Python that runs this simulator; MissingDependency when it is not installed."""
-    if is_file(name):
-        if not Path(name).is_file():
-            raise ConfigError(
-                "the simulator file does not exist",
-                where=f"env.simulator={name}",
-                why=f"no file at {name}",
-                fix="give its right path",
-            )
-        return Path(sys.executable)
     if not _pins(name):
         return Path(sys.executable)
     if not installed(name):
@@ -204,24 +188,12 @@ def _python(folder: Path) -> Path:
 
 
 def _requirements(name: str) -> Path:
-    return GUEST_FOLDER / "requirements" / f"{name}.txt"
+    return find_adapter(name).requirements
 
 
 def _pins(name: str) -> tuple[str, ...]:
     """The pinned packages of a known simulator, () when it runs in this interpreter."""
-    if not (GUEST_FOLDER / "adapters" / f"{name}.py").is_file():
-        known = sorted(path.stem for path in (GUEST_FOLDER / "adapters").glob("[!_]*.py"))
-        near = difflib.get_close_matches(name, known, 1)
-        raise ConfigError(
-            f"no simulator is called {name!r}",
-            where="env.simulator",
-            why=f"known are {', '.join(known)}, and the path of a .py file with a class Adapter",
-            fix=f"env.simulator={near[0]}" if near else f"env.simulator={known[0]}",
-        )
-    if not _requirements(name).is_file():
-        return ()
-    lines = [line.split("#")[0].strip() for line in _requirements(name).read_text().splitlines()]
-    return tuple(line for line in lines if line)
+    return find_adapter(name).pins
 
 
 def _header(name: str, key: str) -> str:

@@ -15,9 +15,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tendon.config.digest import code_version, digest, running_image
-from tendon.config.schema import EnvConfig, EvalConfig
+from tendon.config.digest import digest, running_image
+from tendon.config.numerics import module_numerics, rollout_numerics
+from tendon.config.schema import EnvConfig, EvalConfig, PolicyConfig
 from tendon.errors import DataError, TendonError
+from tendon.evaluate.adapters import sim_numerics
 from tendon.evaluate.confidence import wilson
 from tendon.storage import join, open_store
 from tendon.storage.trees import has_tree, put_tree
@@ -51,14 +53,8 @@ def evaluate_bundle(
     from tendon.export.bundle import bundle_digest
 
     policy_digest = bundle_digest(bundle_uri)
-    question = (
-        policy_digest,
-        env.identity,
-        eval.videos,
-        [seeds[0], len(seeds)],
-        code_version("sim", "evaluate", "policies"),
-    )
-    uri = join(evaluations_uri, f"{block}-{digest(*question)}")
+    question = question_digest(policy_digest, policy_config(bundle_uri), env, eval, seeds)
+    uri = join(evaluations_uri, f"{block}-{question}")
     if has_tree(open_store(evaluations_uri), uri.rsplit("/", 1)[-1]):
         log.info("evaluate: found finished in %s", uri)
         return load_evaluation(uri, reused=True)
@@ -66,6 +62,22 @@ def evaluate_bundle(
         _roll_out(Path(folder), bundle_uri, policy_digest, env, eval, block, seeds)
         put_tree(open_store(evaluations_uri), uri.rsplit("/", 1)[-1], Path(folder))
     return load_evaluation(uri)
+
+
+def question_digest(
+    policy_digest: str, policy: PolicyConfig, env: EnvConfig, eval: EvalConfig, seeds: Sequence[int]
+) -> str:
+    """What a table is found by: everything that decides it, and the versions of the code that makes it."""
+    numerics = {**rollout_numerics(policy), **sim_numerics(env), **module_numerics("tendon.evaluate.actor")}
+    return digest(policy_digest, env.identity, eval.videos, [seeds[0], len(seeds)], numerics)
+
+
+def policy_config(bundle_uri: str) -> PolicyConfig:
+    """The policy's part of the configuration that a bundle was made with."""
+    from tendon.policies.spec import PolicySpec
+
+    text = open_store(bundle_uri).read("policy.json")
+    return PolicySpec.from_json(json.loads(text), join(bundle_uri, "policy.json")).config
 
 
 def load_evaluation(uri: str, *, reused: bool = False) -> Evaluation:

@@ -1,7 +1,8 @@
 """The bundle: what evaluation loads and what a champion is. Made from a checkpoint, committed as one tree.
 
-``model.safetensors config.yaml stats.json policy.json card.md parity.json``. Finding a bundle and its digest needs no
-torch; making and loading one does.
+``model.safetensors config.yaml stats.json policy.json card.md parity.json``, and ``weights.json`` where the policy stands
+on base weights: they are named there and kept once per store, or merged into a self-contained bundle.
+Finding a bundle and its digest needs no torch; making and loading one does.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from tendon.errors import DataError
 from tendon.storage import open_store
 from tendon.storage.trees import file_sha256, has_tree, put_tree
 from tendon.train.checkpoint import digests, fetch
+from tendon.weights.spec import SPEC_FILE
 
 if TYPE_CHECKING:
     from tendon.policies.base import Policy
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 FILES = ("model.safetensors", "config.yaml", "stats.json", "policy.json")
-DECISIVE = ("model.safetensors", "policy.json")  # what an action depends on
+DECISIVE = ("model.safetensors", "policy.json", "weights.json")  # what an action depends on
+EXACT, MERGED, MERGED_LOW = 0.0, 1e-4, 5e-2  # how far actions may be apart; adding adapters up rounds, more so in bf16
 IN_CHECKPOINT = "pretrained_model/"
 
 
@@ -40,13 +43,18 @@ class Bundle:
     parity: Mapping[str, Any]
 
 
-def export_bundle(checkpoint_uri: str, bundle_uri: str) -> Bundle:
+def export_bundle(checkpoint_uri: str, bundle_uri: str, self_contained: bool = False) -> Bundle:
     """Make the bundle of a checkpoint, or find it made.
+
+    Args:
+        checkpoint_uri: a committed checkpoint.
+        bundle_uri: where the bundle goes.
+        self_contained: merge base weights and adapters into it, instead of naming them.
 
     Raises:
         DataError: there is no such checkpoint, or the bundle does not act as the checkpoint's policy does.
     """
-    found = find_bundle(bundle_uri, checkpoint_uri)
+    found = find_bundle(bundle_uri, checkpoint_uri, self_contained)
     if found is not None:
         logger.info("export: already made: %s", bundle_uri)
         return found
@@ -56,32 +64,67 @@ def export_bundle(checkpoint_uri: str, bundle_uri: str) -> Bundle:
 
     with tempfile.TemporaryDirectory(prefix="tendon-export-") as scratch:
         source = _fetch(checkpoint_uri, Path(scratch, "checkpoint"))
+        trained, info = read_policy(source, checkpoint_uri)
+        is_merged = self_contained and (source / SPEC_FILE).is_file()
         result = Path(scratch, "bundle")
         result.mkdir()
-        for name in FILES:
+        copied = FILES[1:] if is_merged else tuple(name for name in (*FILES, SPEC_FILE) if (source / name).is_file())
+        for name in copied:
             shutil.copyfile(source / name, result / name)
-        copied = _demand_same_bytes(checkpoint_uri, {name: file_sha256(result / name) for name in FILES}, bundle_uri)
-        trained, info = read_policy(source, checkpoint_uri)
+        sha256 = {name: file_sha256(result / name) for name in copied}
+        _demand_same_bytes(checkpoint_uri, sha256, copied, bundle_uri)
+        tolerance = _merge(trained, result) if is_merged else EXACT
+        if not is_merged:
+            _share_base(source, checkpoint_uri, bundle_uri)
         inputs = fixed_inputs(trained, info.features)
         actions = act_in_fresh_process(result, inputs, bundle_uri)
         what = "bundle in a fresh process beside the policy of its checkpoint"
-        record = demand(compare(what, trained, actions, inputs), bundle_uri)
-        parity = {"checkpoint_uri": checkpoint_uri, **record.to_json(), "sha256": copied}
+        record = demand(compare(what, trained, actions, inputs, tolerance), bundle_uri)
+        parity = {"checkpoint_uri": checkpoint_uri, **record.to_json(), "sha256": sha256}
+        if is_merged:
+            parity["merged_from"] = _decisive(checkpoint_uri)
         (result / "parity.json").write_text(json.dumps(parity, indent=1) + "\n")
         (result / "card.md").write_text(make_card(trained, info, checkpoint_uri, record))
         put_tree(open_store(bundle_uri), "", result)
-    _demand_same_bytes(checkpoint_uri, digests(open_store(bundle_uri)), bundle_uri)
+    _demand_same_bytes(checkpoint_uri, digests(open_store(bundle_uri)), copied, bundle_uri)
     return Bundle(bundle_uri, bundle_digest(bundle_uri), checkpoint_uri, parity)
 
 
-def _demand_same_bytes(checkpoint_uri: str, files: Mapping[str, str], bundle_uri: str) -> dict[str, str]:
-    """The sha256 of the copied files; those that the checkpoint was committed with.
+def _merge(policy: Policy, folder: Path) -> float:
+    """Write all of a policy's weights; how far the actions of the result may be from its own."""
+    import torch
+    from safetensors.torch import save_file
+
+    from tendon.weights.lora import has_adapters, merged_state
+    from tendon.weights.spec import SavedWeights
+
+    state = {name: tensor.contiguous().clone() for name, tensor in merged_state(policy).items()}
+    save_file(state, folder / "model.safetensors")
+    (folder / SPEC_FILE).write_text(SavedWeights({}, merged=True).to_json())
+    if not has_adapters(policy):
+        return EXACT
+    low = any(tensor.dtype in (torch.bfloat16, torch.float16) for tensor in state.values())
+    return MERGED_LOW if low else MERGED
+
+
+def _share_base(source: Path, checkpoint_uri: str, bundle_uri: str) -> None:
+    """Base weights are kept where the bundle's reader looks for them, which is the checkpoint's place in one store."""
+    from tendon.weights.kept import fetch_weights, weights_uri
+    from tendon.weights.spec import SavedWeights
+
+    saved = SavedWeights.read(source)
+    for spec in saved.base.values() if saved else ():
+        fetch_weights(spec, weights_uri(bundle_uri), also=weights_uri(checkpoint_uri))
+
+
+def _demand_same_bytes(checkpoint_uri: str, files: Mapping[str, str], copied: Sequence[str], bundle_uri: str) -> None:
+    """The copied files are those that the checkpoint was committed with.
 
     Raises:
         DataError: a copy is another one.
     """
     committed = {name.removeprefix(IN_CHECKPOINT): value for name, value in digests(open_store(checkpoint_uri)).items()}
-    for name in FILES:
+    for name in copied:
         if files.get(name) != committed[name]:
             raise DataError(
                 f"{name} of the bundle is not the checkpoint's",
@@ -89,17 +132,18 @@ def _demand_same_bytes(checkpoint_uri: str, files: Mapping[str, str], bundle_uri
                 why=f"its sha256 is {files.get(name)}, the checkpoint's {committed[name]}",
                 fix="run the export again; if it stays, check the disk that TMPDIR names",
             )
-    return {name: files[name] for name in FILES}
 
 
-def find_bundle(bundle_uri: str, checkpoint_uri: str) -> Bundle | None:
-    """The bundle at ``bundle_uri`` if it is whole and was made from this checkpoint; no torch."""
+def find_bundle(bundle_uri: str, checkpoint_uri: str, self_contained: bool = False) -> Bundle | None:
+    """The bundle at ``bundle_uri`` if it is whole and was made from this checkpoint in this way; no torch."""
     store = open_store(bundle_uri)
     if not has_tree(store, "") or store.head("parity.json") is None:
         return None
     parity = json.loads(store.read("parity.json"))
-    made_from_these = _decisive(checkpoint_uri) in ({}, _decisive(bundle_uri))  # {}: pruned since
-    if parity["checkpoint_uri"] != checkpoint_uri or not made_from_these:
+    made_from = parity.get("merged_from") or _decisive(bundle_uri)
+    made_from_these = _decisive(checkpoint_uri) in ({}, made_from)  # {}: pruned since
+    as_asked = ("merged_from" in parity) == (self_contained and SPEC_FILE in made_from)
+    if parity["checkpoint_uri"] != checkpoint_uri or not made_from_these or not as_asked:
         return None
     return Bundle(bundle_uri, bundle_digest(bundle_uri), checkpoint_uri, parity)
 
@@ -128,15 +172,21 @@ def read_policy(folder: Path, where: str, device: str = "cpu") -> tuple[Policy, 
     from safetensors.torch import load_file
 
     from tendon.policies.spec import PolicySpec
-    from tendon.weights.build import build_policy
+    from tendon.weights.build import build_merged, build_policy
     from tendon.weights.kept import weights_uri
     from tendon.weights.load import load_learnt
+    from tendon.weights.spec import SavedWeights
 
     info = PolicySpec.from_json(json.loads((folder / "policy.json").read_text()), f"{where}/policy.json")
+    saved, file = SavedWeights.read(folder), folder / "model.safetensors"
     with torch.random.fork_rng(devices=[]):
-        policy = build_policy(info.config, info.features, kept_uri=weights_uri(where))
+        if saved is not None and saved.merged:
+            merged = build_merged(info.config, info.features, file, f"{where}/{file.name}", device)
+            return merged.to(device).eval(), info
+        base, place = saved.base if saved else {}, weights_uri(where)
+        policy = build_policy(info.config, info.features, kept_uri=place, device=device, base=base)
     try:
-        load_learnt(policy, load_file(folder / "model.safetensors"))
+        load_learnt(policy, load_file(file))
     except (RuntimeError, SafetensorError) as error:
         raise DataError(
             "the weights do not fit the policy",

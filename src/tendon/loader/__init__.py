@@ -5,4 +5,6 @@ from tendon.loader.loader import Loader
 from tendon.loader.mixed import MixedLoader
 from tendon.loader.windows import Span, Windows
 
+NUMERICS = 1  # of the batches of a seed
+
 __all__ = ["Loader", "LoaderResources", "MixedLoader", "SamplingOrder", "Span", "Windows"]

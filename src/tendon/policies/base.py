@@ -124,8 +124,12 @@ class Policy(nn.Module):
         state: dict[str, Tensor] = self.state_dict()
         if not prefixes:
             return state
-        learning = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
-        return {name: value for name, value in state.items() if name in learning or not under(name, prefixes)}
+        still = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
+        for name, module in self.named_modules():  # buffers move with the parameters beside them
+            parameters = list(module.parameters())
+            if parameters and not any(parameter.requires_grad for parameter in parameters):
+                still |= {f"{name}.{inner}" for inner, _ in module.named_buffers()}
+        return {name: value for name, value in state.items() if not (name in still and under(name, prefixes))}
 
     base_prefixes: tuple[str, ...] = ()  # modules filled from base weights; set by make_policy
 

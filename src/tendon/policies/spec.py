@@ -37,6 +37,7 @@ class PolicySpec:
     def to_json(self) -> dict[str, Any]:
         """As written to policy.json."""
         config, window = asdict(self.config), asdict(self.window)
+        del config["init_from"]  # where training began is not what the policy is: config.yaml says it
         return {"format": FORMAT, "policy": config, "features": dict(self.features), "window": window}
 
     @staticmethod

@@ -42,7 +42,7 @@ class RunPlan:
     confirm_episodes: int
     champion: str
     promote: bool
-    code_version: str  # of the packages that make the numbers, when the run was planned
+    code_version: str  # of the sources, when the run was planned; for people, no part of the run's identity
     trials: tuple[PlannedTrial, ...]
     trial_retries: int = 2  # further tries of a training that died; no part of the run's identity
 
@@ -87,7 +87,7 @@ class RunPlan:
 
 
 def save_plan(plan: RunPlan) -> None:
-    """Write the plan; the run id is a digest of its content but for ``trial_retries``, of which the latest wish holds."""
+    """Write the plan; the run id is a digest of what decides its results, of the rest the latest wish holds."""
     if not open_store(plan.run_uri).create("plan.json", plan.to_json().encode()) and load_plan(plan.run_uri) != plan:
         open_store(plan.run_uri).write("plan.json", plan.to_json().encode())
 

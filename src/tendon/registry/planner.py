@@ -7,26 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from tendon.config.compose import compose, to_dict
 from tendon.config.crops import crop_problems
 from tendon.config.digest import code_version, digest
 from tendon.config.feature_map import FeatureMap
+from tendon.config.numerics import rollout_numerics, training_numerics
 from tendon.config.override_text import quote, split_overrides
+from tendon.config.python_files import untrusted_files
 from tendon.config.schema import CONVERSION, DATA_MEANS, DataConfig, TrainConfig
 from tendon.config.sweep import Trial, expand, parse_sweep
 from tendon.data.images import planned_cameras
 from tendon.data.plan import ConversionOptions, dataset_uri, option_values, plan_digest
 from tendon.data.sources.source import Source
 from tendon.errors import ConfigError, Problem, TendonError
+from tendon.evaluate.adapters import is_known, sim_numerics
 from tendon.evaluate.demo_uri import identified, is_demo, no_exact_copy
 from tendon.evaluate.feature_table import feature_table
 from tendon.registry.plan import PlannedTrial, RunPlan
+from tendon.storage import open_store
 
 MOST_WORKERS = 64  # each is a pod
 MOST_PER_POD = 100
 MOST_RETRIES = 20
+UNDECISIVE = ("trial_retries", "code_version")  # fields of a plan that change no result
 SHARED = ("data.", "env.", "eval.")  # one dataset, one task, one yardstick per run
 
 
@@ -91,8 +97,14 @@ def make_sized_plan(
 
 
 def _run_id(run: RunPlan) -> str:
-    """Digest of what decides the results of a run; how often a dead training is tried again does not."""
-    return digest({field.name: getattr(run, field.name) for field in fields(run) if field.name != "trial_retries"})
+    """Digest of what decides the results of a run, and of the versions of the code that rolls out."""
+    rollouts = {}
+    for trial in run.trials:
+        config = run.config_of(trial.name)
+        here = sim_numerics(config.env) if is_known(config.env.simulator) else {}  # it may be in another image only
+        rollouts[trial.name] = {**rollout_numerics(config.policy), **here}
+    decisive = {field.name: getattr(run, field.name) for field in fields(run) if field.name not in UNDECISIVE}
+    return digest(decisive, rollouts)
 
 
 def conversion_options(data: DataConfig) -> ConversionOptions:
@@ -113,7 +125,7 @@ def shares_of(source_uri: str, convert_workers: int) -> list[str]:
 
 
 def run_key(config: TrainConfig) -> str:
-    """The key of a trial's work: the data (its prefix is a digest), what training reads of the configuration, and the code that trains."""
+    """The key of a trial's work: the data (its prefix is a digest), what training reads, and the versions of the code that trains."""
     effective = to_dict(config)
     for section in ("eval", "wandb", "track"):
         effective.pop(section)
@@ -123,7 +135,45 @@ def run_key(config: TrainConfig) -> str:
     effective["env"] = names | {key: value for key, value in told.items() if value}
     effective["data"] = {key: value for key, value in effective["data"].items() if key not in DATA_MEANS + CONVERSION}
     effective["data"]["uri"] = effective["data"]["uri"].rstrip("/").rsplit("/", 1)[-1]
-    return digest("trial", effective, code_version("data", "loader", "policies", "train"))
+    _weights_by_content(effective)
+    return digest("trial", effective, training_numerics(config.policy))
+
+
+def pinned(config: TrainConfig) -> TrainConfig:
+    """The configuration with the very step that ``training.resume_from`` means now: a trial's newest is another one later.
+
+    Raises:
+        ConfigError: there is no such checkpoint.
+    """
+    from tendon.train.checkpoint import named_step
+
+    if not config.training.resume_from:
+        return config
+    return replace(config, training=replace(config.training, resume_from=named_step(config.training.resume_from)))
+
+
+def _weights_by_content(effective: dict[str, Any]) -> None:
+    """Where training begins, as the run key sees it: by content, and not at all where nothing is said."""
+    training, policy = effective["training"], effective["policy"]
+    if training["master_weights"] == "fp32":
+        del training["master_weights"]
+    begins = training.pop("resume_from")
+    if begins:
+        training["resume_from"] = begins.rstrip("/").split("/")[-3:]  # trials are named by their keys
+    uri, _, format_name = policy.pop("init_from").partition("#")
+    if uri:
+        policy["init_from"] = [_content(uri), format_name]
+
+
+def _content(uri: str) -> str:
+    """A digest of a bundle, checkpoint or local file; another address stands for itself."""
+    from tendon.export.bundle import bundle_digest
+    from tendon.storage.trees import has_tree
+    from tendon.weights.spec import content_sha256
+
+    if has_tree(open_store(uri), ""):
+        return bundle_digest(uri)
+    return content_sha256(Path(uri)) if Path(uri).exists() else uri
 
 
 def _source_features(source: Source | None, options: ConversionOptions) -> dict[str, tuple[int, ...]] | None:
@@ -156,14 +206,14 @@ def _planned(
     config = _composed([*fixed, *trial.overrides], f"trial {trial.name}", problems)
     if config is None:
         return None
-    found = _feature_problems(config, recorded)
+    found = [*untrusted_files(config), *_feature_problems(config, recorded)]
     problems += [replace(problem, where=f"trial {trial.name}: {problem.where}") for problem in found]
     return PlannedTrial(trial.name, trial.overrides, to_dict(config), run_key(config))
 
 
 def _composed(overrides: Sequence[str], where: str, problems: list[Problem]) -> TrainConfig | None:
     try:
-        return compose(overrides)
+        return pinned(compose(overrides))
     except ConfigError as error:
         known = {problem.what for problem in problems}
         problems += [replace(p, where=f"{where}: {p.where}") for p in error.problems if p.what not in known]

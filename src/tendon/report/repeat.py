@@ -8,6 +8,9 @@ from typing import Any
 
 from tendon.registry.plan import RunPlan
 from tendon.storage import join
+from tendon.trust import as_options
+
+RUN_FILES = ("convert", "train", "evaluate", "confirm")  # steps that run what --trust lets run
 
 
 def commands(run: RunPlan) -> dict[str, str]:
@@ -26,6 +29,9 @@ def commands(run: RunPlan) -> dict[str, str]:
         lines[f"evaluate/{trial.name}"] = ["evaluate", "--bundle-uri", bundle_uri, f"eval.n_episodes={run.episodes}"]
     for step in ("select", "confirm", "report", "promote"):
         lines[step] = [step, "--run-uri", run.run_uri]
+    for step, words in lines.items():
+        if step.partition("/")[0] in RUN_FILES:
+            words += as_options()
     return {step: shlex.join(["tendon", *words]) for step, words in lines.items()}
 
 

@@ -4,3 +4,5 @@ Imports the standard library, numpy and that simulator only, and itself only by 
 guest by loading this folder by path under the name ``tendon_sim`` (evaluate/guest.py), so the guest never sees its
 packages.
 """
+
+NUMERICS = 1  # of the protocol; each adapter states its own

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -61,21 +62,46 @@ def die_with_host(lifeline_fd: int) -> None:
 
 
 def load_adapter(name: str) -> Any:
-    """An instance of class ``Adapter``: of adapters/<name>.py, or of a user's file."""
-    if name.endswith(".py"):
-        path = Path(name).resolve()
-        sys.path.insert(0, str(path.parent))
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[path.stem] = module
-        spec.loader.exec_module(module)
+    """An instance of class ``Adapter``.
+
+    Args:
+        name: ``reach`` is adapters/reach.py; ``file:SHA256:PATH`` a user's file, which is run only with these bytes;
+            ``package:MODULE:PATH`` a module of the package (or single file) at PATH, the only thing seen of its place.
+    """
+    kind, _, rest = name.partition(":")
+    what, _, path = rest.partition(":")
+    if kind == "file":
+        module = _module_of(Path(path), what)
+    elif kind == "package":
+        _open_package(what.partition(".")[0], Path(path))
+        module = importlib.import_module(what)
     else:
         module = importlib.import_module(f".adapters.{name}", __package__)
     if not hasattr(module, "Adapter"):
         raise Refused(f"{name} has no class Adapter", "write one: make, reset and step are enough")
     return module.Adapter()
+
+
+def _module_of(path: Path, sha256: str) -> Any:
+    """A module of one file, made of the bytes that were trusted."""
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise Refused(f"{path} changed since it was trusted", "read it again, and trust what it is now")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
+    exec(compile(content, str(path), "exec"), module.__dict__)  # noqa: S102
+    return module
+
+
+def _open_package(name: str, file: Path) -> None:
+    """Make one package importable by its place; what is installed beside it is another interpreter's."""
+    folders = [str(file.parent)] if file.name == "__init__.py" else None
+    spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=folders)
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
 
 
 class Server:

@@ -1,12 +1,12 @@
 """The interface through which a run is watched, and the seeds' monitors written on it.
 
-``training.callbacks`` lists names from MONITORS or Python files; a file holds a class ``Callback`` that derives from the
-one here. A callback sees the run, never changes a number of it, and may keep a JSON state that is saved and restored.
+``training.callbacks`` lists names from MONITORS, names that installed packages bring (entry points ``tendon.callbacks``)
+or trusted Python files; a file holds a class ``Callback`` that derives from the one here. A callback sees the run, never
+changes a number of it, and may keep a JSON state that is saved and restored.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,11 @@ from typing import Any
 
 from tendon.config.schema import TrainConfig
 from tendon.errors import ConfigError
+from tendon.plugins import OWN, Claim, claims
 from tendon.storage.store import Store
 from tendon.train.engine import Engine, Update
 from tendon.train.volume import Volume
+from tendon.trust import run_file
 
 
 @dataclass(frozen=True)
@@ -102,23 +104,44 @@ MONITORS: Mapping[str, Callable[[], Callback]] = {
 }
 
 
+def callback_claims() -> Mapping[str, Claim]:
+    """Which package brings each name.
+
+    Raises:
+        ConfigError: two packages bring one name.
+    """
+    return claims("callbacks", [Claim(name, f"{__name__}:MONITORS", OWN) for name in MONITORS])
+
+
 def make_callbacks(names: Sequence[str]) -> list[Callback]:
     """The callbacks that a configuration names.
 
     Raises:
-        ConfigError: a name is neither a monitor nor a file with a class Callback.
+        ConfigError: a name is neither known nor a file with a class Callback, or that file is not trusted.
     """
-    return [MONITORS[name]() if name in MONITORS else _from_file(Path(name)) for name in names]
+    return [_make(name) for name in names]
+
+
+def _make(name: str) -> Callback:
+    claim = callback_claims().get(name)
+    if claim is None:
+        return _from_file(Path(name))
+    kind = MONITORS[name] if claim.package == OWN else claim.load()
+    callback = kind()
+    if not isinstance(callback, Callback):
+        raise ConfigError(
+            f"{name} is no callback",
+            where=f"entry point {claim.value} of {claim.package}",
+            why=f"it makes a {type(callback).__name__}, which does not derive from {__name__}.Callback",
+            fix=f"mend {claim.package}, or leave {name} out of training.callbacks",
+        )
+    return callback
 
 
 def _from_file(path: Path) -> Callback:
     why = "there is no such file"
     if path.is_file() and path.suffix == ".py":
-        spec = importlib.util.spec_from_file_location(f"tendon_callback_{path.stem}", path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = run_file(path, "training.callbacks", f"tendon_callback_{path.stem}")
         kind = getattr(module, "Callback", None)
         if isinstance(kind, type) and issubclass(kind, Callback) and kind is not Callback:
             return kind()
@@ -127,5 +150,5 @@ def _from_file(path: Path) -> Callback:
         f"{path} is no callback",
         where="training.callbacks",
         why=why,
-        fix=f"use {' or '.join(MONITORS)}, or a Python file with a class Callback",
+        fix=f"use {' or '.join(callback_claims())}, or a Python file with a class Callback",
     )

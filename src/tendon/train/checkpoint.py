@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tendon.errors import DataError, StorageError
+from tendon.errors import ConfigError, DataError, StorageError
 from tendon.storage import join, open_store
 from tendon.storage.store import Store
 from tendon.storage.trees import MARKER, download, has_tree, put_tree
@@ -67,6 +67,29 @@ def complete(store: Store) -> list[str]:
     """Names of the committed checkpoints, the newest first; one whose files lack their sizes is not among them."""
     names = sorted(_begun(store), key=int, reverse=True)
     return [name for name in names if has_tree(store, f"{FOLDER}/{name}")]
+
+
+def named_step(uri: str) -> str:
+    """The committed checkpoint that an address means: its own, or the newest of a trial (``TRIAL``, ``TRIAL/checkpoints/last``).
+
+    Raises:
+        ConfigError: there is none.
+    """
+    plain = uri.rstrip("/").removesuffix("/pretrained_model")
+    if has_tree(open_store(plain), ""):
+        return plain
+    trial = plain.removesuffix("/last").removesuffix(f"/{FOLDER}")
+    names = complete(open_store(trial))
+    if names:
+        return checkpoint_uri(trial, names[0])
+    parent = plain.rpartition(f"/{FOLDER}/")[0]
+    others = complete(open_store(parent)) if parent else []
+    raise ConfigError(
+        "there is no such checkpoint",
+        where=uri,
+        why=f"the trial has {', '.join(others)}" if others else "no whole checkpoint lies there",
+        fix=checkpoint_uri(parent, others[0]) if others else "name a trial's folder, or TRIAL/checkpoints/STEP",
+    )
 
 
 def _begun(store: Store) -> set[str]:

@@ -56,7 +56,10 @@ class Ema:
                 _copy(self._weights, kept)
 
     def _placed(self, tensor: Tensor) -> Tensor:
-        return tensor.detach().cpu() if self.config.cpu_offload else tensor.detach()
+        held = (
+            tensor.detach().float() if tensor.dtype == torch.bfloat16 else tensor.detach()
+        )  # an average needs the digits
+        return held.cpu() if self.config.cpu_offload else held
 
 
 def decay_at(config: EmaConfig, num_updates: int) -> float:

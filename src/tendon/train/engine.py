@@ -22,12 +22,14 @@ from tendon.policies.spec import PolicySpec
 from tendon.train.carry import detached
 from tendon.train.device import pick_device
 from tendon.train.ema import Ema
+from tendon.train.master import lower, raised
 from tendon.train.objectives import weighed
 from tendon.train.optimizer import freeze, make_optimizer, recompute, training_mode
 from tendon.train.parallel import Parallel, whole
 from tendon.train.ranks import ALONE, World
 from tendon.train.schedule import learning_rate
 from tendon.weights.build import build_policy
+from tendon.weights.spec import BaseWeights
 
 logger = logging.getLogger(__name__)
 NO_CAMERAS: Mapping[str, Shape] = {}
@@ -69,14 +71,16 @@ class Engine:
         training = config.training
         seed_everything(config.seed)
         features = select_features(config, stats, cameras)
-        self.policy: Policy = build_policy(config.policy, features, stats, kept_uri=kept_uri, device=self.device).to(
-            self.device
-        )
+        self.base: BaseWeights = config.policy.base_weights()
+        policy = build_policy(config.policy, features, stats, kept_uri=kept_uri, device=self.device, base=self.base)
+        self.policy: Policy = policy.to(self.device)
         self.info = PolicySpec(config.policy, features, self.policy.window)
         freeze(self.policy, training.freeze)
         freeze(self.policy, self.policy.frozen(), where=f"policy={config.policy.name}")
         training_mode(self.policy)
         recompute(self.policy.checkpointed_units())
+        if training.master_weights == "bf16":
+            lower(self.policy)
         self.parallel = Parallel(training, self.policy, self.device, world)
         self.optimizer = make_optimizer(training, self.policy)
         self.named = {name: p for name, p in self.policy.named_parameters() if p.requires_grad}
@@ -190,9 +194,18 @@ class Engine:
         average = self.ema if self.ema and not self.config.ema.validate_original_weights else None
         self.policy.eval()
         gpus = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=gpus), average.applied() if average else nullcontext():
+        with (
+            torch.random.fork_rng(devices=gpus),
+            raised(self.parameters),
+            average.applied() if average else nullcontext(),
+        ):
             yield self.policy
         training_mode(self.policy)
+
+    def average_anew(self) -> None:
+        """Before the first update, when the weights were changed: the average begins as they are."""
+        if self.ema is not None:
+            self.ema = Ema(self.config.ema, self.named)
 
     def check_used(self, step: int = 0) -> None:
         """After the first update: every learning parameter has a gradient; several processes would wait for it for ever.

@@ -23,6 +23,7 @@ from tendon.train import checkpoint
 from tendon.train.engine import Engine
 from tendon.train.feed import Batches
 from tendon.train.rules import SaveRules
+from tendon.train.start import flat, go_on_from, start_from_weights
 from tendon.train.state import Snapshot, read_training, take_snapshot
 
 logger = logging.getLogger(__name__)
@@ -62,14 +63,14 @@ class Saver:
         self._pending: Future[None] | None = None
 
     def resume(self) -> Start:
-        """Restore the newest whole checkpoint and say so; a fresh start when there is none.
+        """Restore the newest whole checkpoint and say so; where there is none, begin as the configuration says.
 
         Raises:
-            ConfigError: the trial was begun with another configuration.
+            ConfigError: the trial was begun with another configuration, or what it is to begin from does not fit.
         """
         with tempfile.TemporaryDirectory(prefix="tendon-resume-") as folder:
             if not self._fetch_newest(Path(folder)):
-                return Start()
+                return self._begin(Path(folder))
             loader, facts = read_training(Path(folder), self._engine)
         _check_config(facts["config"], to_dict(self._engine.config), self.trial_uri)
         self._batches.load_state(loader)
@@ -78,6 +79,24 @@ class Saver:
         logger.info("train: resuming at step %d of %d, saved %s ago", facts["step"], self._num_steps, ago)
         if facts["num_processes"] != self._engine.world.size:
             logger.info("train: it had %d processes, now %d", facts["num_processes"], self._engine.world.size)
+        return Start(
+            facts["step"], facts["metric_lines"], facts["train_s"], facts["losses"], facts.get("callbacks", {})
+        )
+
+    def _begin(self, folder: Path) -> Start:
+        """The first attempt: from another run's step, from other weights, or from scratch."""
+        config, world = self._engine.config, self._engine.world
+        if config.policy.init_from:
+            start_from_weights(self._engine, config.policy.init_from)
+        if not config.training.resume_from:
+            return Start()
+        uri = world.from_first(checkpoint.named_step(config.training.resume_from) if world.is_first else None)
+        checkpoint.fetch(open_store(uri), folder)
+        loader, facts = go_on_from(folder, self._engine, uri)
+        try:
+            self._batches.load_state(loader)
+        except ConfigError as error:
+            logger.info("train: the data begins anew: %s", error.problems[0].what)
         return Start(
             facts["step"], facts["metric_lines"], facts["train_s"], facts["losses"], facts.get("callbacks", {})
         )
@@ -141,8 +160,10 @@ class Saver:
 
 
 def _check_config(saved: dict[str, Any], now: dict[str, Any], trial_uri: str) -> None:
-    before, after = _flat(saved), _flat(now)
-    changed = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
+    before, after = flat(saved), flat(now)
+    changed = [
+        key for key in sorted(before) if before[key] != after.get(key)
+    ]  # a key that came later is at its default
     problems = [
         Problem(
             f"{key} is {after.get(key)!r} but this trial was begun with {before.get(key)!r}",
@@ -155,13 +176,6 @@ def _check_config(saved: dict[str, Any], now: dict[str, Any], trial_uri: str) ->
     ]
     if problems:
         raise ConfigError.of(problems)
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
 
 
 def _ago(seconds: float) -> str:

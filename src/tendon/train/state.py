@@ -23,9 +23,11 @@ from torch import Tensor
 from tendon.train import carry
 from tendon.train.engine import Engine
 from tendon.train.parallel import as_held, load_weights, whole
+from tendon.weights.spec import SPEC_FILE, SavedWeights
 
 MODEL, STATE = "pretrained_model", "training_state"
 WEIGHTS = "model.safetensors"
+PARAMETERS = "optimizer_parameters.json"  # what the optimiser's numbers stand for
 Tensors = dict[str, Tensor]
 
 
@@ -72,10 +74,13 @@ def take_snapshot(
         f"{MODEL}/stats.json": stats,
         f"{MODEL}/policy.json": _json(engine.info.to_json()),
         f"{STATE}/optimizer_param_groups.json": _json(optimizer["param_groups"]),
+        f"{STATE}/{PARAMETERS}": _json(_parameter_names(engine)),
         f"{STATE}/scheduler_state.json": _json({"kind": engine.config.training.lr_scheduler, "last_lr": rates}),
         f"{STATE}/loader_state.json": _json(dict(loader)),
         f"{STATE}/training_step.json": _json({**facts, "num_skipped": engine.num_skipped.item()}),
     }
+    if engine.base:
+        texts[f"{MODEL}/{SPEC_FILE}"] = SavedWeights(engine.base).to_json()
     if engine.scaler.is_enabled():
         texts[f"{STATE}/scaler_state.json"] = _json(engine.scaler.state_dict())
     memories = engine.world.to_first(_carry(engine))
@@ -89,12 +94,7 @@ def take_snapshot(
 def read_training(folder: Path, engine: Engine) -> tuple[dict[str, Any], dict[str, Any]]:
     """Put a checkpoint's numbers into the engine and the global generators; the loader's state and the step's facts."""
     state = folder / STATE
-    acting = load_file(folder / MODEL / WEIGHTS)
-    averaged = (state / WEIGHTS).exists()
-    load_weights(engine.policy, load_file(state / WEIGHTS) if averaged else acting)
-    if engine.ema is not None:
-        held = engine.ema.tensors()
-        engine.ema.load({name: as_held(acting[name], tensor) for name, tensor in held.items()})
+    _read_weights(folder, engine)
     engine.optimizer.load_state_dict(
         {
             "state": _moments(load_file(state / "optimizer_state.safetensors"), engine),
@@ -111,6 +111,60 @@ def read_training(folder: Path, engine: Engine) -> tuple[dict[str, Any], dict[st
     if own.exists():  # a process that the saved run did not have keeps the generators it was born with
         restore_random_state(load_file(own))
     return _read_json(state / "loader_state.json"), facts
+
+
+def read_other(
+    folder: Path, engine: Engine, *, same_batches: bool, same_seed: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """As ``read_training``, from a run with other settings: what the settings say is new, what was learnt goes on.
+
+    Args:
+        folder: a checkpoint.
+        engine: of the new run.
+        same_batches: whether the carry of the batch still belongs to the rows.
+        same_seed: whether the generators go on too.
+
+    Raises:
+        RuntimeError: the networks differ.
+    """
+    state = folder / STATE
+    _read_weights(folder, engine)
+    names = _read_json(state / PARAMETERS)
+    saved: dict[str, Tensors] = {}
+    for name, tensor in load_file(state / "optimizer_state.safetensors").items():
+        _, index, key = name.split("/", 2)
+        saved.setdefault(names[int(index)], {})[f"state/{{}}/{key}"] = tensor
+    moments = {
+        key.format(index): tensor
+        for index, name in enumerate(_parameter_names(engine))
+        for key, tensor in saved.get(name, {}).items()
+    }
+    groups = engine.optimizer.state_dict()["param_groups"]
+    engine.optimizer.load_state_dict({"state": _moments(moments, engine), "param_groups": groups})
+    if engine.scaler.is_enabled() and (state / "scaler_state.json").exists():
+        engine.scaler.load_state_dict(_read_json(state / "scaler_state.json"))
+    if same_batches and (state / "carry.json").exists():
+        _restore_carry(engine, load_file(state / "carry.safetensors"), _read_json(state / "carry.json"))
+    generators = state / _rng_file(engine.world.rank)
+    if same_seed and generators.exists():
+        restore_random_state(load_file(generators))
+    return _read_json(state / "loader_state.json"), _read_json(state / "training_step.json")
+
+
+def _read_weights(folder: Path, engine: Engine) -> None:
+    """The weights that learn, and their average."""
+    acting, learning = load_file(folder / MODEL / WEIGHTS), folder / STATE / WEIGHTS
+    load_weights(engine.policy, load_file(learning) if learning.exists() else acting)
+    if engine.ema is not None:
+        average = engine.ema.tensors()
+        own = engine.policy.state_dict()  # of what began to learn since
+        engine.ema.load({name: as_held(acting.get(name, own[name]), tensor) for name, tensor in average.items()})
+
+
+def _parameter_names(engine: Engine) -> list[str]:
+    """Names of the learning parameters in the optimiser's order."""
+    names = {id(parameter): name for name, parameter in engine.named.items()}
+    return [names[id(parameter)] for group in engine.optimizer.param_groups for parameter in group["params"]]
 
 
 def _moments(saved: Tensors, engine: Engine) -> dict[int, Tensors]:

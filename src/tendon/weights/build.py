@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 
@@ -11,7 +12,9 @@ from tendon.data.stats import FeatureStats
 from tendon.policies.base import Policy, Shape
 from tendon.policies.registry import make_policy
 from tendon.weights.kept import fetch_weights
-from tendon.weights.load import demand_filled, fill
+from tendon.weights.load import demand_filled, fill, read_tensors
+from tendon.weights.lora import without_adapters
+from tendon.weights.spec import BaseWeights
 
 
 def build_policy(
@@ -21,6 +24,7 @@ def build_policy(
     *,
     kept_uri: str = "",
     device: torch.device | str = "cpu",
+    base: BaseWeights | None = None,
 ) -> Policy:
     """As ``make_policy``; modules that ``config.base_weights()`` names are filled, straight onto the device.
 
@@ -30,12 +34,24 @@ def build_policy(
         stats: numbers for the normalisers; None when weights are loaded next.
         kept_uri: where the store keeps weights by their hash (``kept.weights_uri``).
         device: where the base weights go; all else is moved there by the caller.
+        base: the base weights that a checkpoint was made with; None: those of the configuration.
     """
     policy = make_policy(config, features, stats)
-    base = config.base_weights()
-    for prefix, spec in base.items():
+    specs = config.base_weights() if base is None else base
+    for prefix, spec in specs.items():
         folder = fetch_weights(spec, kept_uri or "outputs/weights")
-        fill(policy, prefix, folder, spec.dtype, device, spec.uri)
-    policy.base_prefixes = tuple(base)
+        fill(policy.get_submodule(prefix), read_tensors(folder, device), spec.dtype, spec.uri, prefix)
+    policy.base_prefixes = tuple(specs)
+    demand_filled(policy)
+    return policy
+
+
+def build_merged(
+    config: PolicyConfig, features: Mapping[str, Shape], file: Path, where: str, device: torch.device | str = "cpu"
+) -> Policy:
+    """A policy all of whose weights are in one file, or a folder of shards, adapters merged."""
+    with without_adapters():
+        policy = make_policy(config, features)
+    fill(policy, read_tensors(file, device), "", where)
     demand_filled(policy)
     return policy

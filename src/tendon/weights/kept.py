@@ -1,4 +1,4 @@
-"""Large weights, once per store under their hash, and once on this machine where the store is remote. No torch.
+"""Large weights, once per store under their hash, and once on this machine where the store is remote.
 
 ``<store>/weights/<sha256>/`` is a committed tree. Whoever finds it there asks nobody else, so a run does not depend on
 who published them. Called by build.py.
@@ -16,7 +16,7 @@ from tendon.errors import DataError, MissingDependency
 from tendon.storage import join, open_store
 from tendon.storage.local import LocalStore
 from tendon.storage.trees import download, get_tree, has_tree, put_tree
-from tendon.weights.spec import WeightSpec, content_sha256
+from tendon.weights.spec import INDEX, WeightSpec, content_sha256, tensor_files
 
 logger = logging.getLogger(__name__)
 FOLDER = "weights"
@@ -30,8 +30,13 @@ def weights_uri(uri: str) -> str:
     return join(root if in_store else uri.rstrip("/").rpartition("/")[0] or ".", FOLDER)
 
 
-def fetch_weights(spec: WeightSpec, kept_uri: str) -> Path:
+def fetch_weights(spec: WeightSpec, kept_uri: str, also: str = "") -> Path:
     """A folder on this machine with the weights' safetensors files; kept under ``kept_uri`` from now on.
+
+    Args:
+        spec: which weights.
+        kept_uri: the store's place for weights.
+        also: another store's, which is asked before the address that published them.
 
     Raises:
         DataError: what lies at the address has another hash.
@@ -39,19 +44,54 @@ def fetch_weights(spec: WeightSpec, kept_uri: str) -> Path:
     store = open_store(kept_uri)
     if not has_tree(store, spec.sha256):
         with tempfile.TemporaryDirectory(prefix="tendon-weights-") as scratch:
-            published = _published(spec, Path(scratch))
-            _demand_hash(spec, published)
             folder = Path(scratch, "tree")
             folder.mkdir()
-            if published.is_file():
-                shutil.copyfile(published, folder / "model.safetensors")
+            if also and has_tree(open_store(also), spec.sha256):
+                get_tree(open_store(also), spec.sha256, folder)
             else:
-                shutil.copytree(published, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
+                _bring(spec, Path(scratch), folder)
             logger.info("weights: keeping %s as %s/%s", spec.uri, kept_uri, spec.sha256)
             put_tree(store, spec.sha256, folder)
     if isinstance(store, LocalStore):
         return store.root / spec.sha256
     return _cached(kept_uri, spec)
+
+
+def _bring(spec: WeightSpec, scratch: Path, folder: Path) -> None:
+    """What is published, checked, as safetensors in a folder."""
+    published = _published(spec, scratch)
+    _demand_hash(spec, published)
+    if spec.format == "torch":
+        _convert(published, folder / "model.safetensors")
+        return
+    root = published.parent if published.is_file() else published
+    files = tensor_files(published)
+    for file in files:
+        target = folder / ("model.safetensors" if published.is_file() else file.relative_to(root).as_posix())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+    if published.is_dir() and (published / INDEX).is_file():
+        shutil.copyfile(published / INDEX, folder / INDEX)
+
+
+def _convert(published: Path, target: Path) -> None:
+    """A torch file with one mapping of names to tensors; nothing in it is run."""
+    import pickle
+
+    import torch
+    from safetensors.torch import save_file
+
+    try:
+        content = torch.load(published, map_location="cpu", weights_only=True, mmap=True)
+        tensors = {name: tensor.contiguous() for name, tensor in content.items()}
+    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError) as error:
+        raise DataError(
+            "the weights are no plain torch file",
+            where=str(published),
+            why=str(error).splitlines()[0],
+            fix="save a mapping of names to tensors: torch.save(model.state_dict(), FILE)",
+        ) from None
+    save_file(tensors, target)
 
 
 def _cached(kept_uri: str, spec: WeightSpec) -> Path:

@@ -6,31 +6,34 @@ A module that is filled from base weights is built under ``torch.device("meta")`
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tendon.errors import DataError, Problem
 from tendon.policies.base import Policy, under
-from tendon.weights.spec import tensor_files
+from tendon.weights.lora import BASE_LAYER
+from tendon.weights.spec import INDEX, opened, tensor_files
 
-LORA_WRAP = ".base_layer"  # what peft puts into the name of a layer that it wraps
-INDEX = "model.safetensors.index.json"
+SHARD_BYTES = 4 << 30
 
 
 def read_tensors(path: Path, device: torch.device | str = "cpu") -> Iterator[tuple[str, Tensor]]:
-    """Name and tensor of a safetensors file or of a folder of shards; on the CPU they are the file's own pages."""
+    """Name and tensor of a safetensors file or of a folder of shards; on the CPU they are the file's own pages.
+
+    Raises:
+        DataError: a file is damaged, or a shard is missing.
+    """
     for file in tensor_files(path):
-        with safe_open(file, framework="pt", device=str(device)) as content:
+        with opened(file, "pt", str(device)) as content:
             for name in content.keys():  # noqa: SIM118 - it is no mapping
                 yield name, content.get_tensor(name)
 
 
-def write_sharded(tensors: Mapping[str, Tensor], folder: Path, shard_bytes: int = 4 << 30) -> list[Path]:
+def write_sharded(tensors: Mapping[str, Tensor], folder: Path, shard_bytes: int = SHARD_BYTES) -> list[Path]:
     """Write safetensors files of at most so many bytes (one tensor at least) and, for several, the index that names them."""
     shards: list[dict[str, Tensor]] = [{}]
     size = 0
@@ -57,32 +60,42 @@ def write_sharded(tensors: Mapping[str, Tensor], folder: Path, shard_bytes: int 
     return [folder / name for name in names]
 
 
-def fill(policy: nn.Module, prefix: str, folder: Path, dtype: str, device: torch.device | str, where: str) -> None:
-    """Give the module ``prefix`` of a policy its base weights; each tensor is held once.
+def fill(module: nn.Module, tensors: Iterable[tuple[str, Tensor]], dtype: str, where: str, named: str = "") -> None:
+    """Put tensors into a module, each held once; tied tensors may come once or under each of their names.
+
+    Args:
+        module: may be on the meta device, and wrapped by adapters, which are left alone.
+        tensors: by the module's plain names.
+        dtype: as which numbers with a fraction are held; empty: as they come.
+        where: what an error names.
+        named: what an error calls the module.
 
     Raises:
         DataError: tensors are missing, left over or of another shape.
     """
-    module = policy.get_submodule(prefix)
-    places = {name.replace(LORA_WRAP, ""): name for name, _ in _persistent(module)}
-    places = {name: own for name, own in places.items() if "lora_" not in name}
+    what, fix = named or "the policy", "use whole weights of this network"
+    places = {name.replace(BASE_LAYER, ""): name for name in module.state_dict() if "lora_" not in name}
+    tied: dict[int, list[str]] = {}
+    for name in places.values():
+        tied.setdefault(id(_find(module, name)), []).append(name)
     problems, filled = [], set[str]()
-    fix = "use whole weights of this network"
-    for name, tensor in read_tensors(folder, device):
+    for name, tensor in tensors:
         if name not in places:
-            problems.append(Problem(f"{name} has no place in {prefix}", where, "the module has no such tensor", fix))
+            problems.append(Problem(f"{name} has no place in {what}", where, "the module has no such tensor", fix))
             continue
-        held = _find(module, places[name])
-        if held.shape != tensor.shape:
-            why = f"the file has {list(tensor.shape)}, {prefix} {list(held.shape)}"
+        if places[name] in filled:
+            continue
+        current = _find(module, places[name])
+        if current.shape != tensor.shape:
+            why = f"the file has {list(tensor.shape)}, {what} {list(current.shape)}"
             problems.append(Problem(f"{name} has another shape", where, why, fix))
             continue
         converted = tensor.to(getattr(torch, dtype)) if dtype and tensor.is_floating_point() else tensor
-        _put(module, places[name], converted, held)
-        filled.add(name)
-    why = f"{prefix} has it, the file does not"
-    missing = [] if problems else sorted(set(places) - filled)
-    problems += [Problem(f"{name} is missing", where, why, fix) for name in missing]
+        _put(module, tied[id(current)], converted, current)
+        filled |= set(tied[id(current)])
+    missing = [] if problems else [name for name, place in places.items() if place not in filled]
+    why = f"{what} has it, the file does not"
+    problems += [Problem(f"{name} is missing", where, why, fix) for name in sorted(missing)]
     if problems:
         raise DataError.of(problems)
 
@@ -120,23 +133,26 @@ def load_learnt(policy: Policy, tensors: Mapping[str, Tensor]) -> None:
         )
 
 
-def _persistent(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from module.state_dict(keep_vars=True).items()
-
-
 def _find(module: nn.Module, name: str) -> Tensor:
-    parent, _, leaf = name.rpartition(".")
-    holder = module.get_submodule(parent)
-    tensor = holder._parameters[leaf] if leaf in holder._parameters else holder._buffers[leaf]
+    owner, leaf = _owner(module, name)
+    tensor = owner._parameters[leaf] if leaf in owner._parameters else owner._buffers[leaf]
     assert tensor is not None
     return tensor
 
 
-def _put(module: nn.Module, name: str, tensor: Tensor, held: Tensor) -> None:
-    parent, _, leaf = name.rpartition(".")
-    holder = module.get_submodule(parent)
-    if leaf in holder._parameters:
-        learns = held.requires_grad and tensor.is_floating_point()
-        holder._parameters[leaf] = nn.Parameter(tensor, requires_grad=learns)
-    else:
-        holder._buffers[leaf] = tensor
+def _owner(module: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, leaf = name.rpartition(".")
+    return module.get_submodule(path), leaf
+
+
+def _put(module: nn.Module, names: list[str], tensor: Tensor, current: Tensor) -> None:
+    """One tensor in every place that shares it."""
+    if isinstance(current, nn.Parameter):
+        tensor = nn.Parameter(tensor, requires_grad=current.requires_grad and tensor.is_floating_point())
+    for name in names:
+        owner, leaf = _owner(module, name)
+        if leaf in owner._parameters:
+            assert isinstance(tensor, nn.Parameter)
+            owner._parameters[leaf] = tensor
+        else:
+            owner._buffers[leaf] = tensor

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from tendon.errors import ConfigError, MissingDependency
 
 NAME = "lora"
+BASE_LAYER = ".base_layer"  # what peft puts into the name of a layer that it wraps
+_ADDED: ContextVar[bool] = ContextVar("adapters are added", default=True)
 
 
 @dataclass(frozen=True)
@@ -17,7 +23,7 @@ class Lora:
     """What peft is told; ``targets``: names, or ends of names, of linear layers."""
 
     rank: int = 8
-    alpha: float = 16.0
+    alpha: int = 16
     dropout: float = 0.0
     targets: Sequence[str] = ("q_proj", "v_proj")
 
@@ -25,17 +31,23 @@ class Lora:
 def add_lora(module: nn.Module, lora: Lora) -> None:
     """Wrap the target layers of ``module`` in place: from now on their adapters learn, and nothing else of it does.
 
+    The module may be on the meta device; its adapters are made on the CPU, from torch's global generator.
+
     Raises:
         MissingDependency: peft is not installed.
         ConfigError: no layer has such a name.
+
+    Example: ``add_lora(self.base, Lora(rank=16, targets=("q_proj", "v_proj")))``.
     """
+    if not _ADDED.get():
+        return
     try:
         from peft import LoraConfig, inject_adapter_in_model
-    except ImportError:
+    except ImportError as error:
         raise MissingDependency(
             "LoRA needs peft",
             where="the policy",
-            why="the package is not installed",
+            why=f"the package is not installed ({error})",
             fix="pip install 'tendon[lora]'",
         ) from None
     config = LoraConfig(
@@ -53,3 +65,43 @@ def add_lora(module: nn.Module, lora: Lora) -> None:
         ) from None
     for name, parameter in module.named_parameters():
         parameter.requires_grad_("lora_" in name)
+    _materialise(module)
+
+
+def _materialise(module: nn.Module) -> None:
+    """Adapters of layers that are on the meta device got no values there: those that peft gives, A random and B zero."""
+    for owner_name, owner in module.named_modules():
+        for name, parameter in list(owner.named_parameters(recurse=False)):
+            if not (parameter.is_meta and parameter.requires_grad):
+                continue
+            values = torch.zeros(parameter.shape)
+            if "lora_A" in owner_name:
+                nn.init.kaiming_uniform_(values, a=math.sqrt(5))
+            setattr(owner, name, nn.Parameter(values))
+
+
+@contextmanager
+def without_adapters() -> Iterator[None]:
+    """Inside, policies are built with plain layers: for weights into which the adapters are merged. Needs no peft."""
+    token = _ADDED.set(False)
+    try:
+        yield
+    finally:
+        _ADDED.reset(token)
+
+
+def has_adapters(module: nn.Module) -> bool:
+    """Whether any layer is wrapped."""
+    return any("lora_" in name for name, _ in module.named_parameters())
+
+
+def merged_state(module: nn.Module) -> dict[str, Tensor]:
+    """``state_dict`` with the adapters added to the layers beside which they learnt, under those layers' plain names."""
+    state: dict[str, Tensor] = module.state_dict()
+    for name, part in module.named_modules():
+        if hasattr(part, "get_delta_weight") and hasattr(part, "get_base_layer"):
+            weight = part.get_base_layer().weight
+            with torch.no_grad():
+                delta = part.get_delta_weight(NAME)
+            state[f"{name}{BASE_LAYER}.weight"] = (weight.detach().float() + delta.float()).to(weight.dtype)
+    return {name.replace(BASE_LAYER, ""): value for name, value in state.items() if "lora_" not in name}

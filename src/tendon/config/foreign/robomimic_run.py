@@ -118,7 +118,7 @@ def read_saving(read: Reader, steps: int) -> None:
     if "experiment.mse" in read.given or any(key.startswith("experiment.mse.") for key in read.given):
         read.note("experiment.mse has no effect (upstream's own template has it, and upstream refuses it)")
     if read("experiment.ckpt_path"):
-        read.refuse("experiment.ckpt_path is set", "training does not start from a foreign checkpoint here")
+        read.overrides["policy.init_from"] = str(read("experiment.ckpt_path"))  # its weights alone, as upstream
 
 
 def read_data(read: Reader, splits: tuple[str, ...]) -> None:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import importlib.util
-import runpy
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from types import ModuleType
 
 from tendon.config.generator import ConfigGenerator
 from tendon.errors import ConfigError, TendonError
+from tendon.trust import run_file
 
 UTILS = "robomimic.utils.hyperparam_utils"
 
@@ -22,11 +22,11 @@ def run_helper(path: str, config_file: str, script_file: str | None = None) -> C
     """The generator that the user's function makes.
 
     Raises:
-        ConfigError: the file fails, has no such function, or it gives something else.
+        ConfigError: the file is not trusted, fails, has no such function, or it gives something else.
     """
     try:
         with _stand_in():
-            make = runpy.run_path(path).get("make_generator")
+            make = getattr(run_file(path, "--sweep", "tendon_sweep"), "make_generator", None)
             made = make(config_file, script_file) if callable(make) else None
     except TendonError:
         raise

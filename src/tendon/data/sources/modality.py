@@ -1,12 +1,12 @@
 """LeRobot datasets with meta/modality.json (InternManip, GR00T) in: the same episodes with named parts of state and action.
 
 Three variants are read: ``start`` and ``end`` given, columns of their own (``state.<key>``), or both optional. With
-``?data_config=<name>`` behind the address, ``observation.state`` and ``action`` are joined in that configuration's order.
+``?data_config=<name>`` behind the address, ``observation.state`` and ``action`` are joined in that configuration's order;
+the name is tendon's, of an installed package (entry points ``tendon.data_configs``), or a trusted Python file.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -21,9 +21,9 @@ from tendon.data.features import TASK, Feature, column
 from tendon.data.manifest import digest_of
 from tendon.data.sources.lerobot import INFO, LeRobotSource
 from tendon.data.sources.lerobot_layout import TASK_INDEX
-from tendon.data.sources.modality_configs import CONFIGS, DataConfig
+from tendon.data.sources.modality_configs import DataConfig, find_data_config
 from tendon.data.sources.source import SourceInfo, digest_with_features
-from tendon.errors import ConfigError, DataError
+from tendon.errors import DataError
 from tendon.storage import open_store
 
 MODALITY = "meta/modality.json"
@@ -46,19 +46,11 @@ def open_uri(uri: str) -> ModalitySource:
     """The reader of a local or S3 folder; ``?data_config=<name>`` chooses a configuration.
 
     Raises:
-        ConfigError: there is no such configuration.
+        ConfigError: there is no such configuration, or it is a file that is not trusted.
     """
     folder, _, question = uri.partition("?")
-    name = dict(part.partition("=")[::2] for part in question.split("&")).get("data_config", "").replace("-", "_")
-    if name and name not in CONFIGS:
-        near = difflib.get_close_matches(name, CONFIGS, 1, 0.4)
-        raise ConfigError(
-            f"there is no data configuration named {name}",
-            where=uri,
-            why=f"the configurations are {', '.join(sorted(CONFIGS))}",
-            fix=f"write data_config={near[0]}" if near else "choose one of them, or leave it away for named parts",
-        )
-    return ModalitySource(uri, LeRobotSource(folder), name)
+    name = dict(part.partition("=")[::2] for part in question.split("&")).get("data_config", "")
+    return ModalitySource(uri, LeRobotSource(folder), *(find_data_config(name, uri) if name else ()))
 
 
 @dataclass(frozen=True)
@@ -81,12 +73,18 @@ class ModalityKey:
 class ModalitySource:
     """A Source over a LeRobot dataset, seen through its modality.json."""
 
-    def __init__(self, uri: str, inner: LeRobotSource, config: str = "") -> None:
-        self.uri, self.inner, self.config = uri, inner, config
+    def __init__(self, uri: str, inner: LeRobotSource, config: str = "", data_config: DataConfig | None = None) -> None:
+        self.uri, self.inner, self.config, self._data_config = uri, inner, config, data_config
         self._info: SourceInfo | None = None
         self._parts: tuple[ModalityKey, ...] = ()
         self._cameras: dict[str, str] = {}  # our name -> that of the LeRobot dataset
         self._texts: dict[str, str] = {}  # our text features -> the columns of numbers of texts
+
+    @property
+    def data_config(self) -> DataConfig:
+        """The configuration that joins the parts."""
+        assert self._data_config is not None
+        return self._data_config
 
     def describe(self) -> SourceInfo:
         """Everything but the values."""
@@ -142,7 +140,7 @@ class ModalitySource:
             "annotation": modality.get("annotation") or {},
         }
         if self.config:
-            described["normalization"] = dict(CONFIGS[self.config].normalization)
+            described["normalization"] = dict(self.data_config.normalization)
             described["order"] = {kind: [each.key for each in parts] for kind, parts in self._joined().items()}
         metadata = {key: each for key, each in info.metadata.items() if key != "lerobot"} | {"modality": described}
         # other features than of plain LeRobot
@@ -192,7 +190,7 @@ class ModalitySource:
 
     def _joined(self) -> dict[str, list[ModalityKey]]:
         """The parts that the configuration asks for, in its order."""
-        config = CONFIGS[self.config]
+        config = self.data_config
         parts_by_kind = {}
         for kind, keys in (("state", config.state), ("action", config.action)):
             parts = {each.key: each for each in self._parts if each.kind == kind}
@@ -215,7 +213,7 @@ class ModalitySource:
             name, member = f"observation.images.{new}", re.sub(r"[^a-z0-9_]", "_", new.lower())[:60]
             self._cameras[name] = old
             renamed.append(replace(by_name[old], name=name, member=member))
-        wanted = CONFIGS[self.config].video if self.config else ()
+        wanted = self.data_config.video if self.config else ()
         lacking = [key for key in wanted if f"observation.images.{key}" not in self._cameras]
         if lacking:
             raise self._broken(
@@ -228,7 +226,7 @@ class ModalitySource:
 
         One of them is the task. None: the task is that of the LeRobot dataset, often the episode's own.
         """
-        first = CONFIGS[self.config].language.removeprefix("annotation.") if self.config else FIRST_TEXT
+        first = self.data_config.language.removeprefix("annotation.") if self.config else FIRST_TEXT
         texts: dict[str, str] = {}
         for key in sorted(annotation, key=lambda key: (key != first, key)):
             name = (annotation[key] or {}).get("original_key") or f"annotation.{key}"

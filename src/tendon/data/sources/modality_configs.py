@@ -5,8 +5,14 @@ The order is that of a policy's vectors: a checkpoint means something only toget
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from tendon.errors import ConfigError
+from tendon.plugins import OWN, Claim, claims
+from tendon.trust import run_file, sha256_of
 
 TASK = "annotation.human.action.task_description"
 POSE, DELTA = ("ee_pos", "ee_rot"), ("delta_ee_pos", "delta_ee_rot", "gripper")
@@ -63,3 +69,47 @@ CONFIGS = {
         dict.fromkeys(("state.left_gripper", "state.right_gripper", *ACTION_GRIPPERS), "mean_std"),
     ),
 }  # fmt: skip
+
+
+def find_data_config(name: str, where: str) -> tuple[str, DataConfig]:
+    """A configuration, and what it is known by: its name, or the name and the content of the file that holds it.
+
+    ``name`` is one of CONFIGS, one that an installed package brings, or a Python file with ``CONFIG = DataConfig(...)``.
+
+    Raises:
+        ConfigError: there is none of that name, or the file is not trusted or holds none.
+    """
+    if name.endswith(".py"):
+        return _from_file(Path(name), where)
+    known = claims("data_configs", [Claim(own, f"{__name__}:CONFIGS", OWN) for own in CONFIGS])
+    name = name.replace("-", "_")
+    claim = known.get(name)
+    if claim is None:
+        near = difflib.get_close_matches(name, known, 1, 0.4)
+        raise ConfigError(
+            f"there is no data configuration named {name}",
+            where=where,
+            why=f"the configurations are {', '.join(known)}",
+            fix=f"write data_config={near[0]}" if near else "choose one of them, or leave it away for named parts",
+        )
+    return name, CONFIGS[name] if claim.package == OWN else _checked(claim.load(), f"{claim.value} of {claim.package}")
+
+
+def _from_file(path: Path, where: str) -> tuple[str, DataConfig]:
+    if not path.is_file():
+        raise ConfigError(
+            f"there is no data configuration {path}", where=where, why="no such file", fix="give its right path"
+        )
+    config = _checked(getattr(run_file(path, where, f"tendon_data_config_{path.stem}"), "CONFIG", None), str(path))
+    return f"{path.stem}-{sha256_of(path)[:16]}", config
+
+
+def _checked(config: object, where: str) -> DataConfig:
+    if isinstance(config, DataConfig):
+        return config
+    raise ConfigError(
+        "this is no data configuration",
+        where=where,
+        why=f"it is a {type(config).__name__}",
+        fix="CONFIG = tendon.data.sources.modality_configs.DataConfig(video, state, action, default)",
+    )

@@ -1,6 +1,7 @@
 """What a source of demonstrations offers, and how one is found for a URI.
 
-A format is one module of this folder with ``sniff(uri) -> bool`` and ``open_uri(uri) -> Source``, named in FORMATS.
+A format is one module with ``sniff(uri) -> bool`` and ``open_uri(uri) -> Source``: of this folder, named in FORMATS, or
+of another installed package (entry points ``tendon.sources``), which is asked when none of these knows the address.
 convert and the plan step call ``open_source``; nothing is read before ``describe``.
 """
 
@@ -9,12 +10,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any, Protocol
 
 from tendon.data.episode import Episode, Schema
 from tendon.data.manifest import digest_of
 from tendon.errors import ConfigError, DataError, Problem
+from tendon.plugins import OWN, Claim, claims
 
 FORMATS = {
     "robomimic": "tendon.data.sources.robomimic",
@@ -22,6 +23,16 @@ FORMATS = {
     "modality": "tendon.data.sources.modality",  # before lerobot: it is that and more
     "lerobot": "tendon.data.sources.lerobot",
 }
+
+
+def source_claims() -> Mapping[str, Claim]:
+    """Which package brings each format; tendon's first, in the order in which they are asked.
+
+    Raises:
+        ConfigError: two packages bring one name.
+    """
+    known = claims("sources", [Claim(name, module, OWN) for name, module in FORMATS.items()])
+    return {name: known[name] for name in (*FORMATS, *(name for name in known if name not in FORMATS))}
 
 
 @dataclass(frozen=True)
@@ -85,22 +96,23 @@ def open_source(uri: str, format: str | None = None) -> Source:
         ConfigError: no format has that name.
         DataError: nothing is there, or no format recognises it.
     """
-    if format is not None and format not in FORMATS:
-        near = difflib.get_close_matches(format, FORMATS, 1, 0.4)
+    known = source_claims()
+    if format is not None and format not in known:
+        near = difflib.get_close_matches(format, known, 1, 0.4)
         raise ConfigError(
             f"there is no source format named {format}",
             where=uri,
-            why=f"the formats are {', '.join(sorted(FORMATS))}",
+            why=f"the formats are {', '.join(sorted(known))}",
             fix=f"write {near[0]}" if near else "leave the format away to have it recognised",
         )
-    for name in [format] if format else FORMATS:
-        module = import_module(FORMATS[name])
+    for name in [format] if format else known:
+        module = known[name].load()
         if format or module.sniff(uri):
             source: Source = module.open_uri(uri)
             return source
     raise DataError(
         "the format of the demonstrations is not recognised",
         where=uri,
-        why=f"it does not look like any of: {', '.join(sorted(FORMATS))}",
+        why=f"it does not look like any of: {', '.join(sorted(known))}",
         fix="check the address: robomimic is one .hdf5 file, LeRobot a folder with meta/info.json",
     )

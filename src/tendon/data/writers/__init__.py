@@ -1,6 +1,7 @@
 """Demonstrations out in a foreign format: ``write_dataset(dataset, uri, format)``.
 
-A format is one module of this folder with ``write(dataset: Demonstrations, target: Path, progress)``, named in FORMATS: it makes
+A format is one module with ``write(dataset: Demonstrations, target: Path, progress)``, of this folder and named in FORMATS, or
+of another installed package (entry points ``tendon.writers``): it makes
 ``target``, a file or a folder that does not exist, on a local disk. What makes it whole in one move stands here.
 """
 
@@ -12,13 +13,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import cast
 
 from tendon.data.demonstrations import Demonstrations, SourceDemonstrations
 from tendon.data.sources.source import Source
 from tendon.errors import ConfigError, StorageError
+from tendon.plugins import OWN, Claim, claims
 from tendon.storage import open_store
 from tendon.storage.uri import local_path, scheme_of
 
@@ -42,18 +43,19 @@ def write_dataset(dataset: Demonstrations | Source, uri: str, format: str, progr
     On S3 a killed upload leaves objects without the one that makes a reader see a dataset; a rerun replaces them.
 
     Raises:
-        ConfigError: no format has that name, or something is at ``uri`` already.
+        ConfigError: no format has that name, two packages bring one name, or something is at ``uri`` already.
         StorageError: the disk or the store cannot be written.
     """
-    if format not in FORMATS:
-        near = difflib.get_close_matches(format, FORMATS, 1, 0.4)
+    known = claims("writers", [Claim(name, module, OWN) for name, module in FORMATS.items()])
+    if format not in known:
+        near = difflib.get_close_matches(format, known, 1, 0.4)
         raise ConfigError(
             f"there is no format named {format} to write",
             where=uri,
-            why=f"the formats are {', '.join(sorted(FORMATS))}",
+            why=f"the formats are {', '.join(known)}",
             fix=f"write {near[0]}" if near else "choose one of them",
         )
-    write = import_module(FORMATS[format]).write
+    write = known[format].load().write
     if hasattr(dataset, "describe"):
         dataset = SourceDemonstrations(cast("Source", dataset))
     report = progress or (lambda done, total, unit: None)

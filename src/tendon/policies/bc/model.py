@@ -14,6 +14,8 @@ from tendon.policies.behaviour_cloning.model import BehaviourCloning
 from tendon.policies.parts.mlp import make_mlp
 from tendon.policies.windows import ACTION, Shape
 
+NUMERICS = 1
+
 
 class Bc(BehaviourCloning):
     """One observation in, one action out."""

@@ -18,6 +18,8 @@ from tendon.policies.behaviour_cloning.model import BehaviourCloning, backbone_m
 from tendon.policies.parts.recurrent import Recurrent
 from tendon.policies.windows import ACTION, Shape
 
+NUMERICS = 1
+
 
 class BcRnn(BehaviourCloning):
     """The memory is ``{"state": [B, L, P, H], "step": [B]}``, with ``held`` features [B, E] and ``noise`` where needed."""

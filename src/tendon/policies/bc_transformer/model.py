@@ -18,6 +18,8 @@ from tendon.policies.behaviour_cloning.model import BehaviourCloning
 from tendon.policies.parts.transformer import Transformer
 from tendon.policies.windows import ACTION, Shape
 
+NUMERICS = 1
+
 
 class BcTransformer(BehaviourCloning):
     """One token per observation; before the start of an episode its first observation is repeated."""

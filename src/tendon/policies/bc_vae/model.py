@@ -20,6 +20,8 @@ from tendon.policies.parts.mlp import make_mlp
 from tendon.policies.parts.noise import draw_normal, start_noise
 from tendon.policies.windows import ACTION, Shape
 
+NUMERICS = 1
+
 LOG_STD_LIMITS = (-4.0, 15.0)
 
 

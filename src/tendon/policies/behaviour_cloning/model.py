@@ -27,6 +27,8 @@ from tendon.policies.parts.normalize import Normalizer
 from tendon.policies.parts.vision import VisionOptions
 from tendon.policies.windows import ACTION, Window, bare
 
+NUMERICS = 1
+
 MAX_BOUNDED_ACTION = 1.001  # what the tanh heads can reach, and a little rounding
 NUM_COS_DIMS = 3  # robomimic compares directions of the first three action dimensions (the end effector's translation)
 Head = DeterministicHead | GaussianHead | MixtureHead

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+NUMERICS = 1
+
 GREY = (0.299, 0.587, 0.114)
 NUM_COLOUR_DRAWS = 4
 NUM_PLACE_DRAWS = 2

@@ -20,6 +20,8 @@ from tendon.policies.parts.normalize import Normalizer
 from tendon.policies.parts.vision import ScanCore, VisionOptions, VisualCore
 from tendon.policies.windows import bare, in_order
 
+NUMERICS = 1
+
 PLAIN = Augmentation()
 
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+NUMERICS = 1
+
 LOW_NOISE_STD = 1e-4
 MEAN_LIMIT = 9.0  # of the Gaussian head, before tanh
 MAX_STD = 7.5  # of the Gaussian head

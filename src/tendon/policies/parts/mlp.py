@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
+NUMERICS = 1
+
 
 def make_mlp(input_dim: int, hidden_dims: Sequence[int]) -> nn.Sequential:
     """``[B, input_dim]`` to ``[B, hidden_dims[-1]]``; weights start as torch's own Linear does."""

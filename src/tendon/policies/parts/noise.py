@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+NUMERICS = 1
+
 MASK = (1 << 64) - 1
 
 

@@ -15,6 +15,8 @@ from tendon.config.schema import Normalization
 from tendon.data.normalize import affine
 from tendon.data.stats import FeatureStats
 
+NUMERICS = 1
+
 
 class Normalizer(nn.Module):
     """Raw to normalised ``[..., D]`` and back; several features in a row make one normaliser."""

@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+NUMERICS = 1
+
 Cell = Literal["LSTM", "GRU"]
 
 

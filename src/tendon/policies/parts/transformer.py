@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+NUMERICS = 1
+
 Activation = Literal["gelu", "geglu"]
 Position = Literal["parameter", "embedding", "sinusoidal"]
 INIT_STD = 0.02

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from tendon.errors import MissingDependency
 
+NUMERICS = 1
+
 Backbone = Literal["resnet18", "resnet34"]
 RESNET_STRIDE, RESNET_CHANNELS = 32, 512
 RESNET_BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}

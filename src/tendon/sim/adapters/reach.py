@@ -14,6 +14,9 @@ import numpy as np
 
 from ..protocol import Array, Refused
 
+NUMERICS = 1
+EXPERT_NUMERICS = {"Reach": 1}  # by task
+
 FORCE = 3.0  # m/s^2 at action 1
 DRAG_PER_S = 4.0
 WIND = 0.25  # m/s^2 at most

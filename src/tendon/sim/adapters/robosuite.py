@@ -17,6 +17,9 @@ from ..experts.can import CanExpert
 from ..experts.lift import LiftExpert
 from ..protocol import Array, Refused
 
+NUMERICS = 1
+EXPERT_NUMERICS = {"Lift": 1, "PickPlaceCan": 1}  # by task: of the files in experts/
+
 OPTIONS = {"robot": "Panda", "hard_reset": False}
 CAMERAS = ("agentview", "robot0_eye_in_hand")
 EXPERTS: dict[str, tuple[Any, str]] = {"Lift": (LiftExpert, "cube_pos"), "PickPlaceCan": (CanExpert, "Can_pos")}

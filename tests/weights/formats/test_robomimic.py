@@ -14,10 +14,10 @@ import torch
 from tendon.config.compose import compose
 from tendon.errors import DataError
 from tendon.export.bundle import load_policy
-from tendon.export.formats.bundle import import_robomimic
-from tendon.export.formats.robomimic import export_pth, import_pth, read_file
-from tendon.export.formats.robomimic_config import make_config
+from tendon.export.foreign import import_weights, write_proven
 from tendon.policies.behaviour_cloning.model import BehaviourCloning
+from tendon.weights.formats.robomimic.config import make_config
+from tendon.weights.formats.robomimic.pth import FORMAT, export_pth, import_pth, read_file
 from tests.policies.test_robomimic_golden import CASES, GOLDEN, content_of
 
 LOW_KEYS = ("object", "robot0_eef_pos")
@@ -53,8 +53,8 @@ def content(case: str, version: str = "0.3") -> dict[str, Any]:
 def test_round_trip_loses_nothing(case: str, tmp_path: Path) -> None:
     given = content(case)
     torch.save(given, tmp_path / "theirs.pth")
-    imported = import_pth(tmp_path / "theirs.pth")
-    record = export_pth(imported.policy, imported.info, tmp_path / "ours.pth", "0.3", foreign=imported.foreign)
+    foreign = FORMAT.read(tmp_path / "theirs.pth")
+    record = write_proven(FORMAT, foreign.policy, foreign.info, tmp_path / "ours.pth", "0.3", foreign.kept)
     assert record.holds
     assert record.max_abs_difference == 0
     back = read_file(tmp_path / "ours.pth")
@@ -197,7 +197,7 @@ def test_an_imported_bundle_knows_what_it_looks_at(
     case: str, seen: tuple[str, ...], goal: tuple[str, ...], tmp_path: Path
 ) -> None:
     torch.save(content(case), tmp_path / "file.pth")
-    import_robomimic(str(tmp_path / "file.pth"), str(tmp_path / "bundle"), ["env=lift"])
+    import_weights(str(tmp_path / "file.pth"), str(tmp_path / "bundle"), ["env=lift"])
     config = compose([], config_dir=str(tmp_path / "bundle"), config_name="config")
     assert sorted(config.env.observation) == sorted(seen)
     assert config.env.goal == goal

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tendon import cli
+from tendon.trust import sha256_of
 from tests.conftest import make_lift_like_hdf5
 
 FOREIGN = Path(__file__).parents[2] / "config" / "foreign"
@@ -26,10 +27,10 @@ def test_json_to_checkpoint_to_pth_and_back(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(SystemExit):
         cli.main(["train", "--config", "base.json", *steps, "--no-such-option"])
     (checkpoint,) = (tmp_path / "outputs" / "train" / "trials").glob("*/checkpoints/000002")
-    export = ["export", "--format", "robomimic-0.3", "--checkpoint-uri"]
+    export = ["weights", "export", "--format", "robomimic-0.3"]
     assert cli.main([*export, str(checkpoint), "-o", "model.pth"]) == 0
     assert json.loads((tmp_path / "model.pth.parity.json").read_text())["holds"]
-    assert cli.main(["import", "model.pth", "env=lift", "--bundle-uri", str(tmp_path / "bundle")]) == 0
+    assert cli.main(["weights", "import", "model.pth", "env=lift", "--bundle-uri", str(tmp_path / "bundle")]) == 0
     assert json.loads((tmp_path / "bundle" / "parity.json").read_text())["max_abs_difference"] == 0
     assert cli.main([*export, str(tmp_path / "bundle"), "-o", "again.pth"]) == 0
 
@@ -54,7 +55,7 @@ def test_the_helper_takes_the_users_function_unchanged(tmp_path: Path, capsys: p
     base, helper, script = tmp_path / "base.json", tmp_path / "helper.py", tmp_path / "out.sh"
     base.write_text((FOREIGN / "base.json").read_text())
     helper.write_text(SEEDS_HELPER)
-    arguments = ["sweep", str(helper), "--config", str(base), "--script", str(script)]
+    arguments = ["sweep", str(helper), "--config", str(base), "--script", str(script), "--trust", sha256_of(helper)]
     assert cli.main([*arguments, "--command", "tendon train"]) == 0
     names = [Path(name).name for name in capsys.readouterr().out.split()]
     assert names == ["bc_rnn_hyper_gmm_t.json", "bc_rnn_hyper_gmm_f.json"]
@@ -69,7 +70,7 @@ def test_a_run_takes_json_and_helper(tmp_path: Path, capsys: pytest.CaptureFixtu
     source = make_lift_like_hdf5(tmp_path / "lift.hdf5")
     run = ["run", "--plan", "--config", str(base), "env=lift", "--source-uri", str(source)]
     run += ["--store-uri", str(tmp_path / "store")]
-    assert cli.main([*run, "--sweep", str(helper)]) == 0
+    assert cli.main([*run, "--sweep", str(helper), "--trust", sha256_of(helper)]) == 0
     trials = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("trial")]
     assert trials == ["bc_rnn_hyper_gmm_t", "bc_rnn_hyper_gmm_f"]
     assert cli.main(run) == 0
@@ -84,6 +85,7 @@ def test_a_helper_that_fails_is_named(
 ) -> None:
     (tmp_path / "helper.py").write_text(text)
     arguments = ["sweep", str(tmp_path / "helper.py"), "--config", str(FOREIGN / "base.json")]
+    arguments += ["--trust", sha256_of(tmp_path / "helper.py")]
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments)
     assert ended.value.code == 2

@@ -1,0 +1,254 @@
+"""A few numbers of everything that states NUMERICS, small enough for every run of the tests.
+
+`python -m tests.plugins.golden_numbers` writes tests/golden/numerics.json anew, for whoever raised a version. Each entry
+belongs to one statement: its inputs are made here and not by the code that another entry stands for.
+
+The tolerance is 1e-5 of a value (or of 1, for smaller ones). It is chosen between two measurements: the numbers of one
+thread and two, of AVX2, AVX-512 and plain kernels (ATEN_CPU_CAPABILITY), with and without oneDNN differ by less than 4e-7,
+and steps that are 1 % longer move each policy by more than 3e-5.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from tendon.config.compose import compose
+from tendon.config.numerics import file_of, policy_statements, statement
+from tendon.config.schema import EnvConfig
+
+FILE = Path(__file__).resolve().parents[1] / "golden/numerics.json"
+TOLERANCE = 1e-5
+POLICIES = (
+    "bc", "bc_gaussian", "bc_gmm", "bc_rnn", "bc_rnn_gmm", "bc_transformer", "bc_transformer_gmm", "bc_vae",
+)  # fmt: skip
+SMALL = {  # bc_transformer_gmm and the like: as their family
+    "bc": ["policy.hidden_dims=[16,16]"],
+    "bc_rnn": ["policy.hidden_dims=[16]", "policy.hidden_dim=12"],
+    "bc_transformer": ["policy.embed_dim=16", "policy.num_heads=2", "policy.num_layers=2"],
+    "bc_vae": [],
+}
+SEES = ["env.observation=[object,front_image]", "policy.crop_size=20", "policy.brightness=0.2"]
+KEPT = ("train/loss", "train/grad_norm", "train/lr", "valid/loss")  # of metrics.jsonl
+Numbers = list[float]
+
+
+def policy(name: str, *, sees: bool = False) -> Numbers:
+    """Three losses under plain gradient descent, and an action."""
+    import torch
+
+    from tendon.policies.base import AUGMENT_NOISE
+    from tendon.policies.registry import make_policy
+
+    family = next(family for family in sorted(SMALL, key=len, reverse=True) if name.startswith(family))
+    observation = SEES if sees else ["env.observation=[object]"]
+    config = compose([f"policy={name}", "data.uri=x", *SMALL[family], *observation]).policy
+    image = {"observation.images.front": (3, 24, 28)} if sees else {}
+    features = {"observation.object": 5, **image, "action": 3}
+    torch.manual_seed(0)
+    made = make_policy(config, features, {key: _stats(key) for key in ("observation.object", "action")})
+    window, rng = made.window, np.random.default_rng(1)
+    steps = {"action": len(window.action_deltas)}
+    batch = {}
+    for key, shape in features.items():
+        before = (4, steps.get(key, len(window.observation_deltas)))
+        if isinstance(shape, tuple):
+            values = rng.integers(0, 256, (*before, *shape[1:], shape[0])).astype(np.uint8)
+        else:
+            values = rng.uniform(-0.9, 0.9, (*before, shape)).astype(np.float32)
+        batch[key] = torch.from_numpy(values)
+    batch["action_is_pad"] = torch.zeros(4, steps["action"], dtype=torch.bool)
+    if made.num_draws:
+        batch[AUGMENT_NOISE] = torch.from_numpy(rng.uniform(size=(4, made.num_draws)).astype(np.float32))
+    optimizer = torch.optim.SGD(made.parameters(), 0.01)
+    numbers = []
+    for step in range(3):
+        torch.manual_seed(step)
+        loss = made.loss(batch, None, step).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        numbers.append(float(loss.detach()))
+    made.eval()
+    now = {key: value[:, -1:] for key, value in batch.items() if key in window.observation_keys}
+    action, _ = made.act(now, made.start(1, 2, 3, 4))
+    return [*numbers, *map(float, action.reshape(4, -1)[0])]
+
+
+def statistics() -> Numbers:
+    """Of a small dataset: mean, deviation, range and quantiles of all features."""
+    from tendon.data.stats import compute_stats
+
+    with TemporaryDirectory() as folder:
+        made = compute_stats(_dataset(Path(folder)), "train")
+    rows = [(*one.mean, *one.std, *one.min, *one.max, *one.q01, *one.q99) for _, one in sorted(made.features.items())]
+    return [float(sum(row)) for row in rows]
+
+
+def batches() -> Numbers:
+    """Of the loader: which rows come, and their values."""
+    from tendon.policies.windows import Window
+    from tendon.train.feed import open_feeds
+    from tendon.train.ranks import ALONE
+
+    config = compose(["data.uri=x", "env=lift", "training.batch_size=4", "training.offline_steps=9"])
+    config = replace(config, device="cpu")
+    window = Window(("observation.object", "observation.robot0_eef_pos"), "action", (-1, 0), (0, 1, 2), 1)
+    numbers: Numbers = []
+    with TemporaryDirectory() as folder:
+        dataset = _dataset(Path(folder))
+        feeds = open_feeds(dataset.uri, config, window, ALONE)
+        for _ in range(4):
+            batch = feeds.next(config)
+            numbers += [float(np.sum(batch["episode_index"] * [1, 10, 100, 1000])), float(batch["action"].sum())]
+            numbers.append(float(np.asarray(batch["observation.object"], np.float64).sum()))
+        feeds.train.close()
+    return numbers
+
+
+def training() -> Numbers:
+    """Losses of the loop on batches and a policy that no other entry stands for, with most of its options on."""
+    from tests.train import small_trial
+
+    with TemporaryDirectory() as folder:
+        options = {"offline_steps": 12, "log_freq": 3, "valid_freq": 12, "save_freq": 12, "grad_clip_norm": 0.5}
+        options |= {
+            "optimizer": "adamw",
+            "weight_decay": 0.1,
+            "ema": {"enable": True, "decay": 0.5, "every_n_steps": 2},
+        }
+        small_trial.run(folder, gradient_accumulation_steps=2, **options)
+        lines = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
+    return [value for line in lines for key, value in sorted(line.items()) if key in KEPT]
+
+
+def rollouts() -> Numbers:
+    """Of the host side: a policy that is a formula, in the reach task."""
+    from tendon.evaluate.rollout import evaluate_policy
+
+    config = compose(["env=reach", "data.uri=x", "eval.n_episodes=4"])
+    results = evaluate_policy(_formula(), config.env, config.eval, [11, 12, 13])
+    return [float(number) for one in results for number in (one.steps, one.sum_reward, np.abs(one.actions).sum())]
+
+
+def simulator(env: str, *, expert: bool) -> Numbers:
+    """Observations under fixed actions; or those that a scripted expert makes."""
+    from tendon.evaluate.guest import Guest
+
+    config: EnvConfig = compose([f"env={env}", "data.uri=x"]).env
+    numbers: Numbers = []
+    with Guest(config) as guest:
+        for seed in (5, 6):
+            observation = guest.reset(seed)
+            if expert:
+                guest.reset_expert(seed, 0.05)
+            for step in range(12):
+                fixed = 0.5 * np.sin(np.arange(guest.action_dim) + step)
+                action = guest.expert() if expert else fixed
+                if expert:
+                    numbers.append(float(np.abs(action).sum()))
+                observation = guest.step(action).observation
+            if not expert:
+                numbers += [float(np.sum(observation[name])) for name in sorted(config.observation)]
+    return numbers
+
+
+def entries() -> Mapping[str, tuple[Sequence[str], Callable[[], Numbers]]]:
+    """What is held, by name: the statements it belongs to (the likeliest first), and how it is made."""
+    bc = _statements("bc")
+    made: dict[str, tuple[Sequence[str], Callable[[], Numbers]]] = {
+        "statistics": (["tendon.data"], statistics),
+        "batches": (["tendon.loader", "tendon.data"], batches),
+        "training": (["tendon.train", *bc], training),
+        "rollouts": (["tendon.evaluate", "tendon.sim", "tendon.sim.adapters.reach"], rollouts),
+        "reach": (["tendon.sim.adapters.reach", "tendon.sim"], partial(simulator, "reach", expert=False)),
+        "reach expert": (["tendon.sim.adapters.reach:Reach"], partial(simulator, "reach", expert=True)),
+        "lift": (["tendon.sim.adapters.robosuite", "tendon.sim"], partial(simulator, "lift", expert=False)),
+        "lift expert": (["tendon.sim.adapters.robosuite:Lift"], partial(simulator, "lift", expert=True)),
+        "can expert": (["tendon.sim.adapters.robosuite:PickPlaceCan"], partial(simulator, "can", expert=True)),
+    }
+    for name in POLICIES:
+        made[name] = (_statements(name), partial(policy, name))
+        if name in SMALL:
+            made[f"{name} that sees"] = (_statements(name), partial(policy, name, sees=True))
+    return made
+
+
+def _statements(name: str) -> list[str]:
+    """What counts for a policy, its own first."""
+    config = compose([f"policy={name}", "data.uri=x"]).policy
+    return sorted(policy_statements(config), key=lambda module: (f".{config.name}." not in module, module))
+
+
+def version(name: str) -> int:
+    """What the code states now; ``module:Task`` is a scripted expert."""
+    module, _, task = name.partition(":")
+    file = file_of(module)
+    assert file is not None
+    return int(statement(file, "EXPERT_NUMERICS")[task] if task else statement(file))
+
+
+def _stats(key: str) -> object:
+    from tests.train.small_trial import feature_stats
+
+    return feature_stats(0.1, 0.6, -0.95, 0.95, 3 if key == "action" else 5)
+
+
+def _dataset(folder: Path):
+    from tendon.data.convert import convert
+    from tendon.data.dataset import open_dataset
+    from tendon.data.sources import open_source
+    from tests.conftest import make_lift_like_hdf5
+
+    source = open_source(str(make_lift_like_hdf5(folder / "lift.hdf5")))
+    convert(source, str(folder / "store"), "lift")
+    (uri,) = (folder / "store/datasets/lift").iterdir()
+    return open_dataset(str(uri))
+
+
+def _formula():
+    import torch
+
+    from tendon.policies.base import LossOutput, Policy
+    from tendon.policies.windows import Window
+
+    class Formula(Policy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.window = Window(("observation.agent_pos", "observation.target_pos"), "action", (0,), (0,), 1)
+            self.anchor = torch.nn.Parameter(torch.zeros(1))
+
+        def loss(self, batch, memory=None, step=0):
+            return LossOutput(self.anchor.sum())
+
+        @torch.no_grad()
+        def act(self, observation, memory=None):
+            gap = observation["observation.target_pos"][:, -1:] - observation["observation.agent_pos"][:, -1:]
+            return (3 * gap).clamp(-1, 1), memory
+
+    return Formula()
+
+
+def renewed(kept: Mapping[str, dict]) -> dict[str, dict]:
+    """All entries as the code makes them now; those that cannot be made here stay."""
+    from tendon.errors import MissingDependency
+
+    made = {}
+    for name, (statements, make) in entries().items():
+        try:
+            made[name] = {"numerics": {one: version(one) for one in statements}, "numbers": make()}
+        except MissingDependency as error:
+            print(f"{name} stays as it is: {error.problems[0].what}")
+            made[name] = kept[name]
+    return made
+
+
+if __name__ == "__main__":
+    kept = json.loads(FILE.read_text()) if FILE.exists() else {}
+    FILE.write_text(json.dumps(renewed(kept), indent=1) + "\n")
