@@ -63,6 +63,24 @@ def test_a_policy_sees_features_of_every_kind_and_gives_a_dict(rich, evaluation)
     assert {text for one in told for text in one["task"]} == {"as I say"}
 
 
+def test_a_text_is_an_index_where_the_policy_has_a_processing(rich, evaluation):
+    class Table:
+        texts = ["known"]
+
+        def text_index(self, text):
+            self.texts = list(dict.fromkeys([*self.texts, text]))
+            return self.texts.index(text)
+
+    seen = []
+    policy = Walker(seen)
+    policy.processing = Table()
+    evaluate_policy(policy, rich, evaluation, [1, 2])
+    assert policy.processing.texts == ["known", "walk 1 steps", "walk to the end"]
+    numbers = [one["task"] for one in seen]
+    assert {tuple(one.shape) for one in numbers} == {(1, 2)}
+    assert {number for one in numbers for number in one.flatten().tolist()} == {1, 2}
+
+
 def test_recorded_actions_of_several_parts_are_replayed(rich, evaluation):
     result = evaluate_policy(Walker([]), rich, evaluation, [1])[0]
     with Guest(rich) as guest:

@@ -174,7 +174,8 @@ class Actor:
             windows = {row: self._window(key, episode) for row, episode in batch.items()}  # rows of copies share one
             first = next(iter(windows.values()))
             values = [windows.get(row, first) for row in range(len(inputs))]
-            observation[key] = values if key == TASK else torch.as_tensor(np.stack(values), device=self.device)
+            is_text = isinstance(values[0], str)
+            observation[key] = values if is_text else torch.as_tensor(np.stack(values), device=self.device)
         memory = _gathered([episode.memory for episode in inputs])
         with torch.inference_mode():
             given, memory = self.policy.act(observation, memory)
@@ -205,7 +206,7 @@ class Actor:
         return actions
 
     def _window(self, key: str, episode: ActingEpisode) -> Any:
-        """``[T, ...]``; before the start of the episode its first observation is repeated. The task is a text."""
+        """``[T, ...]``; before the start of the episode its first observation is repeated."""
         if key == TASK:
             return self._task(episode)
         if key.startswith(GOAL):
@@ -233,7 +234,8 @@ class Actor:
             )
         return observation[name]
 
-    def _task(self, episode: ActingEpisode) -> str:
+    def _task(self, episode: ActingEpisode) -> Any:
+        """What the robot is told: its number in the table of the policy's processing, or the text where it has none."""
         if not episode.instruction:
             raise ConfigError(
                 "the policy reads what the robot is told, and nobody tells it anything",
@@ -241,7 +243,11 @@ class Actor:
                 why="the simulator gives no instruction, and env.instruction is empty",
                 fix="env.instruction='lift the cube'",
             )
-        return episode.instruction
+        processing = getattr(self.policy, "processing", None)
+        if processing is None:
+            return episode.instruction
+        number = processing.text_index(episode.instruction)
+        return np.full(len(self.reading.deltas[TASK]), number, np.int64)
 
 
 def _structure(memory: Any) -> Any:
