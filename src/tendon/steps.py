@@ -30,6 +30,7 @@ from tendon.storage.stock import store_beside
 
 if TYPE_CHECKING:
     from tendon.config.schema import TrainConfig
+    from tendon.data.stats import DatasetStats
     from tendon.evaluate.table import Evaluation
     from tendon.policies.base import Policy
     from tendon.registry.jobs import UnfinishedJob
@@ -348,7 +349,7 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
         log.info("train: found finished in %s", finished.checkpoint_uri)
         return finished
     from tendon.config.python_files import untrusted_files
-    from tendon.data.stats import DatasetStats
+    from tendon.data.stats import DatasetStats, merge_stats
     from tendon.train.loop import train as train_policy
 
     untrusted = untrusted_files(config)
@@ -357,7 +358,23 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
     statistics = stats(dataset_uri=dataset_uri, split=config.data.split, skip_episodes=config.data.skip_episodes)
     with _timed(trial_uri, "train"), Progress("train", config.training.offline_steps, "steps") as bar:
         made = DatasetStats.from_json(json.dumps(statistics.stats))
+        if config.data.mixture:
+            made = merge_stats([made, *_mixed_stats(config)])
         return train_policy(config, dataset_uri, made, trial_uri, bar.follow, rollouts=rollouts_in_training)
+
+
+def _mixed_stats(config: TrainConfig) -> list[DatasetStats]:
+    """The statistics of the datasets that are mixed with the first."""
+    from tendon.data.dataset import open_dataset
+    from tendon.data.stats import DatasetStats
+
+    made = []
+    for uri in config.data.mixture:
+        ids = set(open_dataset(uri).rows.ids())
+        skipped = [name for name in config.data.skip_episodes if name in ids]
+        found = stats(dataset_uri=uri, split=config.data.split, skip_episodes=skipped)
+        made.append(DatasetStats.from_json(json.dumps(found.stats)))
+    return made
 
 
 def rollouts_in_training(policy: Policy, config: TrainConfig) -> dict[str, float]:

@@ -19,13 +19,19 @@ def _stand_in() -> Any:
     """A policy of that size through the real path of acting. It never arrives, so that every episode has its 60 steps."""
     import torch
 
-    from tendon.policies.base import Policy, Window
+    from tendon.config.schema import PolicyConfig
+    from tendon.policies.base import Policy
+    from tendon.policies.windows import windows_of
+
+    keys = ("observation.agent_pos", "observation.target_pos")
+
+    class StandInConfig(PolicyConfig):
+        def windows(self, features: Any) -> Any:
+            return windows_of(keys, ("action",), (-1, 0), range(CHUNK), chunk=CHUNK, execute=CHUNK)
 
     class StandIn(Policy):
         def __init__(self) -> None:
-            super().__init__()
-            keys = ("observation.agent_pos", "observation.target_pos")
-            self.window = Window(keys, "action", (-1, 0), tuple(range(CHUNK)), CHUNK)
+            super().__init__(StandInConfig("stand-in"), {})
             sizes = [8 + 2 * CHUNK, WIDTH, WIDTH, WIDTH, 2 * CHUNK]
             layers = [torch.nn.Linear(first, second) for first, second in pairwise(sizes)]
             self.layers = torch.nn.ModuleList(layers)
@@ -34,7 +40,7 @@ def _stand_in() -> Any:
             return {"asked": torch.zeros(len(seeds), dtype=torch.int64)}
 
         def act(self, observation: dict[str, Any], memory: Any = None) -> Any:
-            seen = torch.cat([observation[key].flatten(1) for key in self.window.observation_keys], -1)
+            seen = torch.cat([observation[key].flatten(1) for key in keys], -1)
             sample = torch.zeros(len(seen), 2 * CHUNK)
             for _ in range(PASSES):
                 hidden = torch.cat([seen, sample], -1)
@@ -43,7 +49,7 @@ def _stand_in() -> Any:
                 sample = 0.9 * sample + 0.1 * self.layers[-1](hidden)
             away = seen[:, 2:4] - seen[:, 6:8]
             actions = away[:, None].clamp(-1, 1) + 1e-3 * sample.reshape(-1, CHUNK, 2)
-            return actions, {"asked": memory["asked"] + 1}
+            return {"action": actions}, {"asked": memory["asked"] + 1}
 
     torch.manual_seed(0)
     return StandIn()
@@ -100,8 +106,9 @@ def batch_difference() -> float:
     from tendon.config.compose import compose
     from tendon.evaluate.actor import Actor
     from tendon.policies.registry import make_policy
+    from tests.policies.features_of import features_of
 
-    features = {"observation.agent_pos": 2, "observation.target_pos": 2, "action": 2}
+    features = features_of({"observation.agent_pos": 2, "observation.target_pos": 2, "action": 2})
     largest = 0.0
     for name in (
         "bc",

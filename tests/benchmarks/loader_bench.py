@@ -35,7 +35,7 @@ def _lowdim(batch_size: int) -> Callable[[], int]:
     _, dataset = lift()
     deltas = {f"observation.{key}": TEN for key in LOW} | {"action": TEN}
     loader = Loader(dataset, "all", deltas, batch_size, 1)
-    while not loader._opened_cache().ready:
+    while not loader.maker._opened_cache().ready:
         next(loader)
     return taking(loader, max(8, 20_000 // batch_size))
 
@@ -75,7 +75,7 @@ def lowdim_beside_all() -> float:
 
 def _beside_take(dataset: Dataset, deltas: dict[str, tuple[int, ...]], dim: int, batch_size: int = 4096) -> float:
     loader = Loader(dataset, "all", deltas, batch_size, 1)
-    while not loader._opened_cache().ready:
+    while not loader.maker._opened_cache().ready:
         next(loader)
     num = sum(each.length for each in dataset.rows)
     values = np.random.default_rng(0).normal(size=(num, dim)).astype(np.float32)
@@ -124,7 +124,7 @@ def lowdim_streaming() -> float:
         dataset, "all", {STATE: TEN, "action": TEN}, 1024, 1,
         ordering=ordering, resources=LoaderResources(memory_budget=10 * MIB, threads=1, tier="block", ahead=0),
     )  # fmt: skip
-    assert loader.shares.rows < sum(row.length for row in dataset.rows)
+    assert loader.maker.shares.rows < sum(row.length for row in dataset.rows)
     paths = [str(Path(dataset.uri) / shard.key) for shard in dataset.manifest.shards]
 
     def windows(samples: Iterator[dict[str, Any]]) -> Iterator[np.ndarray]:

@@ -113,7 +113,7 @@ def _images(tier: str, frame_stack: int, seq_length: int, lanes: int) -> float:
 
     loader = opened()
     per_epoch = loader.num_windows // 64
-    while tier == "resident" and not loader._opened_cache().ready:  # later epochs
+    while tier == "resident" and not loader.maker._opened_cache().ready:  # later epochs
         next(loader)
     keys = [*cameras, "robot0_eef_pos"]
     rates = []

@@ -42,7 +42,7 @@ def main() -> None:
             next(loader)
             peak = max(peak, resident_bytes() - before)
         growth.append(peak)
-    print(json.dumps({"growth": growth, "tier": loader.shares.tier}))
+    print(json.dumps({"growth": growth, "tier": loader.maker.shares.tier}))
     loader.close()
 
 

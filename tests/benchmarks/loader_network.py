@@ -178,7 +178,7 @@ def _first(batch_size: int, jpeg: bool) -> tuple[float, float, int]:
             batch = next(loader)
             indexed.append(time.monotonic() - opened)
             whole.append(time.monotonic() - began)
-            size = int(loader._layout.bytes_E[np.unique(batch["episode_index"])].sum())
+            size = int(loader.maker._layout.bytes_E[np.unique(batch["episode_index"])].sum())
             loader.close()
     print(f"  from the manifest {whole}, from the index {indexed}, {size / 1e6:.1f} MB", file=sys.stderr)
     return statistics.median(whole), statistics.median(indexed), size

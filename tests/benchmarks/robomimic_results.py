@@ -100,13 +100,13 @@ def ours(tree: dict[str, Any], dataset_uri: str) -> tuple[Any, float, float]:
     stats = DatasetStats.from_json(json.dumps(steps.stats(dataset_uri=dataset_uri, split=config.data.split).stats))
     engine = Engine(config, stats.features)
     engine.steps_per_epoch = STEPS_PER_EPOCH
-    feeds = open_feeds(dataset_uri, config, engine.policy.window)
+    feeds = open_feeds(dataset_uri, config, engine.policy.windows)
     seconds, losses = [], []
     for first in range(0, config.training.offline_steps, STEPS_PER_EPOCH):
         began = time.process_time()
         for step in range(first, first + STEPS_PER_EPOCH):
             update = engine.update(
-                to_tensors(next(feeds.train), engine.policy.window, engine.device), step, measure=False
+                to_tensors(next(feeds.train), engine.policy.windows, engine.device), step, measure=False
             )
             losses.append(update.loss.item())  # robomimic reads it at every step
         seconds.append((time.process_time() - began) / STEPS_PER_EPOCH)

@@ -48,9 +48,9 @@ def bare_steps(config: Any, uri: str, stats: Any) -> Iterator[None]:
     from tendon.train.feed import open_feeds
 
     policy = make_policy(config.policy, select_features(config, stats.features), stats.features)
-    batches = open_feeds(uri, config, policy.window).train
+    batches = open_feeds(uri, config, policy.windows).train
     optimizer = torch.optim.Adam(policy.parameters(), lr=config.training.lr, fused=True)
-    keys = (*policy.window.observation_keys, policy.window.action_key)
+    keys = (*policy.reads, *policy.writes)
     while True:
         arrays = next(batches)
         optimizer.zero_grad(set_to_none=True)

@@ -11,12 +11,13 @@ torch = pytest.importorskip("torch")
 from tendon.config.compose import compose  # noqa: E402
 from tendon.evaluate.actor import TOLERANCE, Actor  # noqa: E402
 from tendon.evaluate.rollout import evaluate_policy  # noqa: E402
-from tendon.policies.base import Policy, Window  # noqa: E402
+from tendon.policies.base import Policy  # noqa: E402
 from tendon.policies.registry import make_policy  # noqa: E402
-from tests.evaluate.test_rollout import Towards  # noqa: E402
+from tests.evaluate.test_rollout import Towards, TowardsConfig  # noqa: E402
+from tests.policies.features_of import features_of  # noqa: E402
 
 FAMILIES = ["bc", "bc_gaussian", "bc_gmm", "bc_rnn", "bc_rnn_gmm", "bc_transformer", "bc_transformer_gmm", "bc_vae"]
-FEATURES = {"observation.agent_pos": 2, "observation.target_pos": 2, "action": 2}
+FEATURES = features_of({"observation.agent_pos": 2, "observation.target_pos": 2, "action": 2})
 
 
 class Shapes(Towards):
@@ -36,8 +37,8 @@ class Counting(Policy):
     """Its memory is a tree: the action tells how often this episode was asked, and what it was seeded with."""
 
     def __init__(self):
-        super().__init__()
-        self.window = Window(("observation.agent_pos",), "action", (0,), (0, 1), 2)
+        sizes = {"observation.agent_pos": 2, "action": 2}
+        super().__init__(TowardsConfig("counting", num_actions=2), features_of(sizes))
 
     def start(self, *seeds):
         return {"count": torch.zeros(len(seeds)), "more": [torch.tensor(seeds).double().reshape(-1, 1), None]}
@@ -45,15 +46,15 @@ class Counting(Policy):
     def act(self, observation, memory=None):
         count = memory["count"] + 1
         action = torch.stack([count.double(), memory["more"][1 - 1][:, 0]], -1)
-        return action[:, None].repeat(1, 2, 1), {"count": count, "more": memory["more"]}
+        return {"action": action[:, None].repeat(1, 2, 1)}, {"count": count, "more": memory["more"]}
 
 
 class Neighbours(Towards):
     """Wrong in a batch: a row changes with the rows beside it."""
 
     def act(self, observation, memory=None):
-        action, memory = super().act(observation, memory)
-        return action / len(action), memory
+        given, memory = super().act(observation, memory)
+        return {key: action / len(action) for key, action in given.items()}, memory
 
 
 def position(x):

@@ -10,11 +10,14 @@ torch = pytest.importorskip("torch")
 from tendon import trust  # noqa: E402
 from tendon.config.compose import compose  # noqa: E402
 from tendon.config.feature_map import FeatureMap  # noqa: E402
+from tendon.config.schema import PolicyConfig  # noqa: E402
 from tendon.errors import ConfigError  # noqa: E402
 from tendon.evaluate.feature_table import feature_table  # noqa: E402
 from tendon.evaluate.guest import Guest  # noqa: E402
 from tendon.evaluate.rollout import evaluate_policy, render_episode  # noqa: E402
-from tendon.policies.base import Policy, Window  # noqa: E402
+from tendon.policies.base import Policy  # noqa: E402
+from tendon.policies.windows import windows_of  # noqa: E402
+from tests.policies.features_of import features_of  # noqa: E402
 
 KEYS = (
     "observation.state",
@@ -25,12 +28,18 @@ KEYS = (
 )
 
 
+class WalkerConfig(PolicyConfig):
+    """Two steps of everything, two actions at once."""
+
+    def windows(self, features):
+        return windows_of(KEYS, ("action.buttons", "action.camera"), (-1, 0), (0, 1), chunk=2, execute=2)
+
+
 class Walker(Policy):
     """Reads everything that ``rich`` shows, and gives both parts of its action."""
 
     def __init__(self, seen, parts=("action.buttons", "action.camera")):
-        super().__init__()
-        self.window = Window(KEYS, "action", (-1, 0), (0, 1), 2)
+        super().__init__(WalkerConfig("walker"), {})
         self.seen, self.parts = seen, parts
 
     def act(self, observation, memory=None):
@@ -65,17 +74,17 @@ def test_a_policy_sees_features_of_every_kind_and_gives_a_dict(rich, evaluation)
 
 def test_a_text_is_an_index_where_the_policy_has_a_processing(rich, evaluation):
     class Table:
-        texts = ["known"]
+        texts = ("known",)
 
         def text_index(self, text):
-            self.texts = list(dict.fromkeys([*self.texts, text]))
+            self.texts = tuple(dict.fromkeys([*self.texts, text]))
             return self.texts.index(text)
 
     seen = []
     policy = Walker(seen)
     policy.processing = Table()
     evaluate_policy(policy, rich, evaluation, [1, 2])
-    assert policy.processing.texts == ["known", "walk 1 steps", "walk to the end"]
+    assert policy.processing.texts == ("known", "walk 1 steps", "walk to the end")
     numbers = [one["task"] for one in seen]
     assert {tuple(one.shape) for one in numbers} == {(1, 2)}
     assert {number for one in numbers for number in one.flatten().tolist()} == {1, 2}
@@ -130,14 +139,14 @@ def test_a_policy_of_another_layout_and_a_task_that_nobody_tells_are_refused(ric
     with pytest.raises(ConfigError, match=r"gives action.camera, action.keys, the simulator takes action.buttons"):
         evaluate_policy(Walker([], ("action.keys", "action.camera")), rich, evaluation, [1])
     policy = Walker([])
-    policy.window = replace(policy.window, observation_keys=("task",))
+    policy.windows = windows_of(("task",), ("action",), (0,), (0,))
     with pytest.raises(ConfigError, match=r"env.instruction"):
         evaluate_policy(policy, reach, evaluation, [1])
 
 
 def test_one_table_shows_what_is_missing_where():
     config = compose(["policy=bc", "env=reach", "env.observation=[agent_pos,object,top_image]", "data.uri=x"])
-    has = {"observation.agent_pos": (2,), "observation.images.top_image": (40, 60, 3), "action": (2,)}
+    has = features_of({"observation.agent_pos": 2, "observation.images.top_image": (40, 60, 3), "action": 2})
     (problem,) = feature_table(config.policy, config.env, has).problems
     assert problem.what == "the demonstrations have no observation.object"
     lines = {line.split()[0]: line.split()[1:] for line in problem.why.strip().splitlines()}
@@ -159,7 +168,10 @@ def test_one_table_shows_what_is_missing_where():
     assert lines["action"] == ["writes", "2", "what", "it", "takes"]
     parts = compose([*["policy=bc", "env=reach", "data.uri=x"], "env.action={buttons: 3}"])
     (problem,) = feature_table(parts.policy, parts.env, has).problems  # bc gives one vector; all problems at once
-    assert problem.what == ("the demonstrations have no observation.target_pos; the simulator has no action")
+    assert problem.what == (
+        "the demonstrations have no observation.target_pos, action.buttons; the simulator has no action; "
+        "the policy gives no action.buttons"
+    )
     assert not feature_table(config.policy, config.env, None).problems  # its own expert's
 
 

@@ -1,32 +1,46 @@
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from tendon.config.schema import PolicyConfig  # noqa: E402
 from tendon.errors import ConfigError, TendonError  # noqa: E402
 from tendon.evaluate.actor import Actor  # noqa: E402
 from tendon.evaluate.rollout import drawing_guest, evaluate_policy, render_episode  # noqa: E402
-from tendon.policies.base import Policy, Window  # noqa: E402
+from tendon.policies.base import Policy  # noqa: E402
+from tendon.policies.windows import windows_of  # noqa: E402
+from tests.policies.features_of import features_of  # noqa: E402
+
+
+@dataclass(frozen=True)
+class TowardsConfig(PolicyConfig):
+    """What it sees, and how many actions it gives."""
+
+    deltas: tuple = (0,)
+    num_actions: int = 1
+
+    def windows(self, features):
+        targets, num = range(self.num_actions), self.num_actions
+        return windows_of(self.reads(features), ("action",), self.deltas, targets, chunk=num, execute=num)
 
 
 class Towards(Policy):
     """Steers towards the target with a gain; a negative gain never arrives."""
 
     def __init__(self, gain=5.0, deltas=(0,), num_actions=1, seen=None):
-        super().__init__()
-        keys = ("observation.agent_pos", "observation.target_pos")
-        self.window = Window(keys, "action", deltas, tuple(range(num_actions)), num_actions)
+        sizes = {"observation.agent_pos": 2, "observation.target_pos": 2, "action": 2}
+        super().__init__(TowardsConfig("towards", deltas, num_actions), features_of(sizes))
         self.gain = torch.nn.Parameter(torch.tensor(gain))
         self.seen = seen
 
     def act(self, observation, memory=None):
         if self.seen is not None:
             self.seen.append((observation, memory))
-        position, target = (observation[key][:, -1] for key in self.window.observation_keys)
+        position, target = (observation[key][:, -1] for key in self.reads)
         action = (self.gain * (target - position)).clamp(-1, 1)
-        return action[:, None].repeat(1, self.window.num_actions, 1), (memory or 0) + 1
+        return {"action": action[:, None].repeat(1, self.windows.execute, 1)}, (memory or 0) + 1
 
 
 class Broken(Towards):
@@ -35,7 +49,7 @@ class Broken(Towards):
     answer = torch.full((1, 1, 2), float("nan"))
 
     def act(self, observation, memory=None):
-        return self.answer, None
+        return {"action": self.answer}, None
 
 
 def test_good_policies_succeed_and_bad_ones_fail(reach, evaluation):
@@ -104,7 +118,7 @@ def test_a_policy_that_gives_nan_fails_and_one_of_another_width_is_refused(reach
 
 def test_an_observation_that_the_simulator_lacks_is_named(reach, evaluation):
     policy = Towards()
-    policy.window = replace(policy.window, observation_keys=("observation.object",))
+    policy.windows = windows_of(("observation.object",), ("action",), (0,), (0,))
     with pytest.raises(ConfigError, match="'object'"):
         evaluate_policy(policy, reach, evaluation, [1])
 
@@ -126,10 +140,11 @@ def test_history_repeats_the_first_observation_and_actions_are_queued():
 def test_images_reach_the_policy_as_they_are(reach, evaluation):
     seen = []
     policy = Towards(seen=seen)
-    policy.window = replace(
-        policy.window, observation_keys=(*policy.window.observation_keys, "observation.images.top_image")
-    )
-    policy.act = lambda observation, memory=None: (seen.append((observation, memory)), (torch.zeros(1, 1, 2), None))[1]
+    policy.windows = windows_of((*policy.reads, "observation.images.top_image"), ("action",), (0,), (0,))
+    policy.act = lambda observation, memory=None: (
+        seen.append((observation, memory)),
+        ({"action": torch.zeros(1, 1, 2)}, None),
+    )[1]
     env = replace(reach, observation=(*reach.observation, "top_image"), options={"image_size": 16}, episode_length=2)
     evaluate_policy(policy, env, evaluation, [1])
     image = seen[0][0]["observation.images.top_image"]

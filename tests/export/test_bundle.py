@@ -18,6 +18,7 @@ from tendon.export.fresh import act_in_fresh_process
 from tendon.export.parity import compare, demand, fixed_inputs
 from tendon.policies.registry import make_policy
 from tendon.policies.spec import PolicySpec
+from tests.policies.features_of import features_of
 from tests.train.small_trial import run
 
 
@@ -49,8 +50,12 @@ def test_bundle_files_and_record(checkpoint: str, tmp_path: Path) -> None:
     }
     assert "`observation.a_agent` (2)" in (tmp_path / "card.md").read_text()
     described = json.loads((tmp_path / "policy.json").read_text())
-    assert described["features"] == {"observation.b_target": 2, "observation.a_agent": 2, "action": 2}
-    assert described["window"]["observation_keys"] == ["observation.a_agent", "observation.b_target"]
+    assert {key: (one["kind"], one["shape"]) for key, one in described["features"].items()} == {
+        "observation.b_target": ("state", [2]),
+        "observation.a_agent": ("state", [2]),
+        "action": ("action", [2]),
+    }
+    assert list(described["windows"]["acting"]) == ["observation.a_agent", "observation.b_target"]
 
 
 def test_bundle_and_checkpoint_act_alike(checkpoint: str, tmp_path: Path) -> None:
@@ -66,9 +71,9 @@ def test_bundle_and_checkpoint_act_alike(checkpoint: str, tmp_path: Path) -> Non
 
 def test_the_card_tells_the_truth(checkpoint: str, tmp_path: Path) -> None:
     policy, info = load_policy(export_bundle(checkpoint, str(tmp_path)).uri)
-    action, _ = policy.act({key: torch.zeros(1, 1, info.features[key]) for key in policy.window.observation_keys})
-    assert action.shape == (1, 1, 2)
-    assert "-> [1, 1, 2]" in (tmp_path / "card.md").read_text().replace("to [", "-> [")
+    action, _ = policy.act({key: torch.zeros(1, 1, info.features[key].dim) for key in policy.reads})
+    assert action["action"].shape == (1, 1, 2)
+    assert "to {action: [1, 1, 2]}" in (tmp_path / "card.md").read_text()
 
 
 def test_made_once(checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,9 +115,9 @@ def test_the_bundle_is_asked_in_a_process_of_its_own(
 
     plain = Bc.act
 
-    def act(self: Bc, *arguments: Any) -> tuple[torch.Tensor, Any]:
-        action, memory = plain(self, *arguments)
-        return action + 1e-3, memory
+    def act(self: Bc, *arguments: Any) -> tuple[dict[str, torch.Tensor], Any]:
+        actions, memory = plain(self, *arguments)
+        return {key: action + 1e-3 for key, action in actions.items()}, memory
 
     monkeypatch.setattr(Bc, "act", act)
     with pytest.raises(DataError, match=r"fresh process .* does not act as") as caught:
@@ -127,20 +132,20 @@ def test_a_memory_that_is_lost_late_is_seen(tmp_path: Path, monkeypatch: pytest.
 
     small = {"policy.hidden_dim": 8, "policy.hidden_dims": "[]", "policy.horizon": 10, "policy.seq_length": 10}
     config = compose(["policy=bc_rnn", "data.uri=x", *(f"{key}={value}" for key, value in small.items())])
-    features = {"observation.a_agent": 2, "action": 2}
+    features = features_of({"observation.a_agent": 2, "action": 2})
     policy = make_policy(config.policy, features).eval()
     inputs = fixed_inputs(policy, features)
     folder = tmp_path / "policy"
     folder.mkdir()
     save_file(policy.state_dict(), folder / "model.safetensors")
-    info = PolicySpec(config.policy, features, policy.window)
+    info = PolicySpec(config.policy, features, policy.windows)
     (folder / "policy.json").write_text(json.dumps(info.to_json()))
     actions = act_in_fresh_process(folder, inputs, "here")
     assert compare("bundle", policy, actions, inputs).holds
-    assert len({action.numpy().tobytes() for action in actions}) == len(inputs)
+    assert len({action["action"].numpy().tobytes() for action in actions}) == len(inputs)
     plain = BcRnn.act
 
-    def forgetful(self: BcRnn, observation: Any, memory: Any = None) -> tuple[torch.Tensor, Any]:
+    def forgetful(self: BcRnn, observation: Any, memory: Any = None) -> tuple[dict[str, torch.Tensor], Any]:
         if memory["step"][0] == 6:
             memory = memory | {"state": torch.zeros_like(memory["state"])}
         return plain(self, observation, memory)

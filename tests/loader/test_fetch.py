@@ -78,7 +78,7 @@ def test_a_faulty_network_gives_the_same_stream(
         far = remote(local, endpoint, s3_environment)
         resources = LoaderResources(tier="window", memory_budget=160_000, fetches=4)
         loader = Loader(far, **asked, resources=resources)  # type: ignore[arg-type]
-        source = loader._opened_cache()._source
+        source = loader.maker._opened_cache()._source
         assert isinstance(source, HttpBytes)
         stream = [next(loader) for _ in range(200)]
         done = counts(pipe)

@@ -35,7 +35,7 @@ def digest(batch: dict[str, np.ndarray]) -> str:
 def test_each_frame_carries_its_number(dataset: Dataset, tier: str, lanes: int) -> None:
     resources = LoaderResources(tier=tier, memory_budget=64 * MIB)  # type: ignore[arg-type]
     loader = Loader(dataset, "all", DELTAS, 7, 3, resources=resources, ordering=SamplingOrder(lanes=lanes, block=2))
-    assert loader.shares.tier == tier
+    assert loader.maker.shares.tier == tier
     for _ in range(2 * loader.num_windows // 7):
         batch = next(loader)
         lengths = np.array([dataset.rows[e].length for e in batch["episode_index"]])
@@ -81,10 +81,10 @@ def test_a_batch_is_kept_as_long_as_someone_holds_it(dataset: Dataset) -> None:
     copy = some.copy()
     assert [digest(batch) for batch in kept] == before
     del kept
-    made = loader._buffers.made
+    made = loader.maker._buffers.made
     for _ in range(30):
         next(loader)
-    assert loader._buffers.made == made
+    assert loader.maker._buffers.made == made
     assert np.array_equal(some, copy)
     loader.close()
 
@@ -252,5 +252,5 @@ def test_what_is_in_memory_is_worked_out_in_chunks_and_stays_the_same(dataset: D
         fast = Loader(dataset, **asked, rank=rank, world=world, resources=LoaderResources(tier="resident"))  # type: ignore[arg-type]
         for k in (*range(40), 1000, 3):
             assert digest(fast.batch(k)) == digest(slow.batch(k))
-        assert fast._opened_cache().ready
+        assert fast.maker._opened_cache().ready
         assert digest(fast.samples(13, 4)) == digest(slow.samples(13, 4))

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tendon.config.schema import Count, PolicyConfig
-from tendon.policies.windows import Window
+from tendon.data.features import Feature
+from tendon.policies.windows import Windows, windows_of
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,9 @@ class NearestConfig(PolicyConfig):
     model: ClassVar[str] = "PACKAGE.model:Nearest"
     width: Count = 4
 
-    def windows(self, features: Mapping[str, object]) -> Window:
+    def windows(self, features: Mapping[str, Feature]) -> Windows:
         """Now."""
-        return Window(self.reads(features), "action", (0,), (0,), 1)
+        return windows_of(self.reads(features), self.writes(features), (0,), (0,))
 '''
 MODEL = '''
 import torch
@@ -37,19 +38,18 @@ class Nearest(Policy):
     """Two linear layers on all observations."""
 
     def __init__(self, config, features, stats):
-        super().__init__()
-        self.window = config.windows(features)
-        seen = sum(features[key] for key in self.window.observation_keys)
-        self.net = torch.nn.Sequential(torch.nn.Linear(seen, config.width), torch.nn.Linear(config.width, features["action"]))
+        super().__init__(config, features)
+        seen = sum(features[key].dim for key in self.reads)
+        self.net = torch.nn.Sequential(torch.nn.Linear(seen, config.width), torch.nn.Linear(config.width, features["action"].dim))
 
     def loss(self, batch, memory=None, step=0):
-        seen = torch.cat([batch[key] for key in self.window.observation_keys], -1)
+        seen = torch.cat([batch[key] for key in self.reads], -1)
         return LossOutput((self.net(seen) - batch["action"]).square().mean())
 
     @torch.no_grad()
     def act(self, observation, memory=None):
-        seen = torch.cat([observation[key][:, -1:] for key in self.window.observation_keys], -1)
-        return self.net(seen), memory
+        seen = torch.cat([observation[key][:, -1:] for key in self.reads], -1)
+        return {"action": self.net(seen)}, memory
 '''
 YAML = "# @package _global_\n# One linear layer.\npolicy:\n  name: nearest\n  width: 4   # of the layer between\n"
 ENTRIES = {"tendon.policies": {"nearest": "PACKAGE.config:NearestConfig"}}

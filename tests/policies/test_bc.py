@@ -14,20 +14,21 @@ from tendon.policies.bc.config import BcConfig
 from tendon.policies.bc.model import Bc
 from tendon.policies.registry import make_policy
 from tendon.policies.spec import PolicySpec
+from tendon.policies.windows import Span
+from tests.policies.features_of import features_of
 
-FEATURES = {"observation.z": 2, "action": 4, "observation.a": 3}
+DIMS = {"observation.z": 2, "action": 4, "observation.a": 3}
+FEATURES = features_of(DIMS)
 CONFIG = BcConfig("bc", (32, 16), "deterministic", 5, 1e-4, True, 1.0, 0.0, 0.0, "mean_std", "identity")
 
 
 def stats(high: float = 1.0) -> dict[str, FeatureStats]:
-    return {
-        key: FeatureStats(9, *((value,) * d for value in (0.5, 2.0, -high, high, 0, 0))) for key, d in FEATURES.items()
-    }
+    return {key: FeatureStats(9, *((value,) * d for value in (0.5, 2.0, -high, high, 0, 0))) for key, d in DIMS.items()}
 
 
 def batch(size: int = 6) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(size)
-    made = {key: torch.randn(size, 1, dim, generator=generator) for key, dim in FEATURES.items()}
+    made = {key: torch.randn(size, 1, dim, generator=generator) for key, dim in DIMS.items()}
     return made | {"action": made["action"].clamp(-1, 1)}
 
 
@@ -46,10 +47,11 @@ def test_the_net_is_the_one_in_the_book() -> None:
     data = batch()
     action, memory = policy.act(data, policy.start(1))
     assert memory is None
-    assert action.shape == (6, 1, 4)
-    np.testing.assert_allclose(action[:, 0], numpy_forward(policy, data), atol=1e-6)
-    assert policy.window.observation_keys == ("observation.a", "observation.z")
-    assert policy.window.deltas() == {"observation.a": (0,), "observation.z": (0,), "action": (0,)}
+    assert action["action"].shape == (6, 1, 4)
+    np.testing.assert_allclose(action["action"][:, 0], numpy_forward(policy, data), atol=1e-6)
+    assert policy.reads == ("observation.a", "observation.z")
+    assert policy.windows.training == dict.fromkeys(("observation.a", "observation.z", "action"), Span((0,)))
+    assert policy.windows.acting == dict.fromkeys(policy.reads, Span((0,)))
 
 
 def test_losses_and_their_weights() -> None:
@@ -85,13 +87,15 @@ def test_gmm_actions_depend_on_the_episodes_seed_and_step_only() -> None:
     together, memory = policy.act(data, policy.start(7, 8, 7))
     torch.manual_seed(999)  # the global generator plays no part
     alone, _ = policy.act(one, policy.start(8))
+    together, alone = together["action"], alone["action"]
     torch.testing.assert_close(together[1], alone[0])
     torch.testing.assert_close(together[0], together[2])
     assert (together[0] - together[1]).abs().max() > 0.01
     later, _ = policy.act(data, memory)
+    later = later["action"]
     assert (later[0] - together[0]).abs().max() > 0.01
     split, _ = policy.act(one, memory[1:2])
-    torch.testing.assert_close(later[1], split[0])
+    torch.testing.assert_close(later[1], split["action"][0])
 
 
 def test_mean_std_actions_have_no_tanh() -> None:
@@ -99,7 +103,7 @@ def test_mean_std_actions_have_no_tanh() -> None:
     with torch.no_grad():
         policy.head.action.bias.fill_(10.0)
     action, _ = policy.act(batch())
-    assert action.min().item() > 15  # about 10 * std + mean
+    assert action["action"].min().item() > 15  # about 10 * std + mean
 
 
 @pytest.mark.parametrize(
@@ -117,7 +121,7 @@ def test_configurations_that_cannot_learn_are_refused(change: dict[str, Any], hi
 
 def test_all_problems_come_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        make_policy(replace(CONFIG, l2_weight=0.0, hidden_dims=()), {"action": 4}, stats(9.0))
+        make_policy(replace(CONFIG, l2_weight=0.0, hidden_dims=()), features_of({"action": 4}), stats(9.0))
     assert len(caught.value.problems) == 4
 
 
@@ -128,7 +132,7 @@ def test_unknown_policy_names_the_nearest() -> None:
 
 def test_info_round_trip() -> None:
     policy = make_policy(CONFIG, FEATURES)
-    info = PolicySpec(CONFIG, FEATURES, policy.window)
+    info = PolicySpec(CONFIG, FEATURES, policy.windows)
     import json
 
     assert PolicySpec.from_json(json.loads(json.dumps(info.to_json())), "here") == info

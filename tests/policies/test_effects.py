@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,9 +18,11 @@ from tendon.data.stats import FeatureStats
 from tendon.errors import ConfigError
 from tendon.policies.behaviour_cloning.config import CloningConfig
 from tendon.policies.registry import make_policy
+from tendon.policies.windows import Span
+from tests.policies.features_of import features_of
 
 NUMBERS = {"observation.a": 3, "action": 2}
-CAMERAS = NUMBERS | {"observation.images.front": (3, 40, 48)}
+CAMERAS = NUMBERS | {"observation.images.front": (40, 48, 3)}
 COLOURS = ("brightness", "contrast", "saturation", "hue")
 SEES = ("vision_backbone", "num_keypoints", "feature_dim", "crop_size", "resize", *COLOURS)
 FETCHED = "pretrained"  # weights of the net from the network: the one key that is not tried
@@ -61,7 +63,7 @@ OTHER: dict[str, Any] = {
     "cos_weight": 0.3,
     "latent_clip": 0.1,
     "kl_weight": 0.3,
-    "crop_size": 32,
+    "crop_size": 34,
     "resize": (36, 36),
     "num_heads": 4,
     "embed_dim": 12,
@@ -104,24 +106,24 @@ def stats() -> dict[str, FeatureStats]:
 def numbers(config: PolicyConfig, features: dict[str, Any]) -> list[torch.Tensor]:
     """All that a policy is: window, weights, loss and gradients of a padded batch, actions of some steps."""
     torch.manual_seed(0)
-    policy = make_policy(config, features, stats())
-    window, generator = policy.window, torch.Generator().manual_seed(1)
+    policy = make_policy(config, features_of(features), stats())
+    windows, generator = policy.windows, torch.Generator().manual_seed(1)
 
-    def seen(times: int) -> dict[str, torch.Tensor]:
+    def seen(spans: Mapping[str, Span]) -> dict[str, torch.Tensor]:
         made = {}
-        for key in window.observation_keys:
-            shape = features[key]
+        for key in policy.reads:
+            shape, times = features[key], len(spans[key].deltas)
             if isinstance(shape, int):
                 made[key] = torch.randn(2, times, shape, generator=generator)
             else:
-                C, H, W = shape
-                made[key] = torch.randint(0, 256, (2, times, H, W, C), generator=generator, dtype=torch.uint8)
+                made[key] = torch.randint(0, 256, (2, times, *shape), generator=generator, dtype=torch.uint8)
         return made
 
-    steps = len(window.action_deltas)
-    batch = seen(len(window.observation_deltas))
+    targets = windows.training["action"].deltas
+    steps = len(targets)
+    batch = seen(windows.training)
     batch["action"] = torch.rand(2, steps, 2, generator=generator) * 1.6 - 0.8
-    batch["action_is_pad"] = torch.tensor([delta != 0 for delta in window.action_deltas]).expand(2, -1)
+    batch["action_is_pad"] = torch.tensor([delta != 0 for delta in targets]).expand(2, -1)
     if policy.num_draws:
         batch["draws"] = torch.rand(2, policy.num_draws, generator=generator)
     torch.manual_seed(2)
@@ -132,9 +134,9 @@ def numbers(config: PolicyConfig, features: dict[str, Any]) -> list[torch.Tensor
     policy.eval()
     memory = policy.start(1, 2)
     for _ in range(5):
-        action, memory = policy.act(seen(len(window.reading_deltas)), memory)
-        made.append(action)
-    return [*made, torch.tensor([*window.observation_deltas, 99, *window.action_deltas, window.num_actions])]
+        action, memory = policy.act(seen(windows.acting), memory)
+        made.append(action["action"])
+    return [*made, torch.tensor([*windows.training[policy.reads[0]].deltas, 99, *targets, windows.execute])]
 
 
 def same(left: Sequence[torch.Tensor], right: Sequence[torch.Tensor]) -> bool:

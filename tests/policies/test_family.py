@@ -12,6 +12,7 @@ from tendon.config.compose import compose
 from tendon.policies.bc_transformer.model import BcTransformer
 from tendon.policies.behaviour_cloning.model import BehaviourCloning
 from tendon.policies.registry import make_policy
+from tests.policies.features_of import features_of
 
 FEATURES = {"observation.object": 5, "observation.robot0_eef_pos": 3, "action": 4}
 SMALL = {
@@ -33,13 +34,14 @@ SMALL["bc_rnn_gmm"] = [*SMALL["bc_rnn"], "policy.open_loop=true"]
 
 def policy_of(name: str, *more: str) -> Any:
     torch.manual_seed(0)
-    return make_policy(compose([f"policy={name}", "data.uri=x", *SMALL[name], *more]).policy, FEATURES)
+    return make_policy(compose([f"policy={name}", "data.uri=x", *SMALL[name], *more]).policy, features_of(FEATURES))
 
 
 def batch_of(policy: BehaviourCloning, size: int = 5) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(2)
-    times, steps = len(policy.window.observation_deltas), len(policy.window.action_deltas)
-    made = {k: torch.randn(size, times, FEATURES[k], generator=generator) for k in policy.window.observation_keys}
+    spans = policy.windows.training
+    times, steps = len(spans[policy.reads[0]].deltas), len(spans["action"].deltas)
+    made = {k: torch.randn(size, times, FEATURES[k], generator=generator) for k in policy.reads}
     made["action"] = torch.rand(size, steps, 4, generator=generator) * 2 - 1
     made["action_is_pad"] = torch.zeros(size, steps, dtype=torch.bool)
     return made
@@ -69,13 +71,13 @@ def test_every_policy_learns_a_batch(name: str) -> None:
 @pytest.mark.parametrize("name", list(SMALL))
 def test_an_episodes_actions_do_not_depend_on_its_neighbours(name: str) -> None:
     policy = policy_of(name).eval()
-    times = len(policy.window.reading_deltas)
+    times = len(policy.windows.acting[policy.reads[0]].deltas)
     together, alone = policy.start(7, 8, 9), policy.start(8)
     for step in range(5):
         seen = observation(step, 3, times)
         many, together = policy.act(seen, together)
         one, alone = policy.act({key: value[1:2] for key, value in seen.items()}, alone)
-        torch.testing.assert_close(many[1], one[0], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(many["action"][1], one["action"][0], rtol=1e-5, atol=1e-6)
 
 
 def test_the_state_starts_anew_every_horizon() -> None:
@@ -83,7 +85,7 @@ def test_the_state_starts_anew_every_horizon() -> None:
     memory, same, actions = policy.start(1), observation(3, 1), []
     for _ in range(6):
         action, memory = policy.act(same, memory)
-        actions.append(action)
+        actions.append(action["action"])
     assert torch.equal(actions[0], actions[3])
     assert torch.equal(actions[2], actions[5])
     assert not torch.equal(actions[0], actions[1])
@@ -95,24 +97,38 @@ def test_open_loop_holds_the_first_observation() -> None:
     memory, changing = policy.start(1), []
     for seen in (first, *others):
         action, memory = policy.act(seen, memory)
-        changing.append(action)
+        changing.append(action["action"])
     memory, holding = policy.start(1), []
     for _ in range(3):
         action, memory = policy.act(first, memory)
-        holding.append(action)
+        holding.append(action["action"])
     assert all(torch.equal(a, b) for a, b in zip(changing, holding, strict=True))
+
+
+def steps_of(policy: Any) -> tuple[tuple[int, ...], ...]:
+    """Of observations and actions in training, and of observations when acting."""
+    windows = policy.windows
+    for spans in (windows.training, windows.acting):
+        assert len({spans[key] for key in policy.reads}) == 1
+    assert (windows.chunk, windows.execute) == (1, 1)
+    return tuple(
+        spans[key].deltas
+        for spans, key in (
+            (windows.training, policy.reads[0]),
+            (windows.training, "action"),
+            (windows.acting, policy.reads[0]),
+        )
+    )
 
 
 def test_windows_are_robomimics() -> None:
     rnn, transformer = policy_of("bc_rnn"), policy_of("bc_transformer")
-    assert rnn.window.observation_deltas == rnn.window.action_deltas == (0, 1, 2)
-    assert rnn.window.reading_deltas == (0,)
-    assert transformer.window.observation_deltas == transformer.window.reading_deltas == (-3, -2, -1, 0)
-    assert transformer.window.action_deltas == (0,)
+    assert steps_of(rnn) == ((0, 1, 2), (0, 1, 2), (0,))
+    assert steps_of(transformer) == ((-3, -2, -1, 0), (0,), (-3, -2, -1, 0))
     everything = policy_of("bc_transformer", "policy.supervise_all_steps=true")
-    assert everything.window.action_deltas == (-3, -2, -1, 0)
+    assert steps_of(everything)[1] == (-3, -2, -1, 0)
     future = policy_of("bc_transformer", "policy.supervise_all_steps=true", "policy.pred_future_acs=true")
-    assert future.window.action_deltas == (0, 1, 2, 3)
+    assert steps_of(future)[1] == (0, 1, 2, 3)
 
 
 @pytest.mark.parametrize(("attention", "sees_now"), [("full", True), ("causal", False)])
@@ -127,7 +143,7 @@ def test_future_actions_see_the_newest_observation(attention: str, sees_now: boo
     ).eval()
     seen = observation(1, 1, 4)
     newer = {key: torch.cat([value[:, :1], value[:, 1:] + 3], 1) for key, value in seen.items()}
-    changed = (policy.act(seen)[0] - policy.act(newer)[0]).abs().max().item()
+    changed = (policy.act(seen)[0]["action"] - policy.act(newer)[0]["action"]).abs().max().item()
     assert (changed > 1e-4) == sees_now
     assert sees_now or changed == 0.0
 
@@ -152,8 +168,8 @@ def test_padded_steps_count_unless_they_are_masked() -> None:
 
 def test_goals_are_one_step_repeated() -> None:
     config = compose(["policy=bc_rnn", "data.uri=x", *SMALL["bc_rnn"]]).policy
-    policy = make_policy(config, FEATURES | {"goal.observation.object": 5})
-    assert policy.window.observation_keys == (
+    policy = make_policy(config, features_of(FEATURES | {"goal.observation.object": 5}))
+    assert policy.reads == (
         "observation.object",
         "observation.robot0_eef_pos",
         "goal.observation.object",
@@ -166,9 +182,9 @@ def test_goals_are_one_step_repeated() -> None:
 def test_scans_are_three_convolutions() -> None:
     features = {"observation.object": 5, "observation.scans.lidar": (1, 64), "action": 4}
     config = compose(["policy=bc", "data.uri=x", "policy.hidden_dims=[8]"]).policy
-    policy = make_policy(config, features)
+    policy = make_policy(config, features_of(features))
     data = {"observation.object": torch.randn(2, 1, 5), "observation.scans.lidar": torch.randn(2, 1, 1, 64)}
-    assert policy.act(data)[0].shape == (2, 1, 4)
+    assert policy.act(data)[0]["action"].shape == (2, 1, 4)
     assert isinstance(policy, BehaviourCloning)
     layers = [layer for layer in policy.encoder.modules() if isinstance(layer, torch.nn.Conv1d)]
     assert [(c.out_channels, c.kernel_size[0], c.stride[0]) for c in layers] == [(32, 8, 4), (64, 4, 2), (64, 2, 1)]

@@ -116,10 +116,11 @@ def test_losses_and_outputs(case: str) -> None:
         if hasattr(module, "attention_dropout"):
             module.attention_dropout = 0.0
     batch = batch_of(golden, "in", info.features)
-    num_times = len(policy.window.observation_deltas)
+    spans = policy.windows.training
+    num_times = len(spans[policy.reads[0]].deltas)
     action = torch.from_numpy(golden["action"])
     now = 0 if num_times == 1 else num_times - 1
-    batch["action"] = action if len(policy.window.action_deltas) > 1 else action[:, now : now + 1]
+    batch["action"] = action if len(spans["action"].deltas) > 1 else action[:, now : now + 1]
     batch = {key: value[:, :num_times] if not key.startswith("goal.") else value for key, value in batch.items()}
     torch.manual_seed(5)
     output = policy.loss(batch)
@@ -174,12 +175,12 @@ def test_an_episode_of_actions(case: str) -> None:
         policy.choose = lambda features, noise: (most_probable(policy, features), noise)  # type: ignore[method-assign]
     values, memory = batch_of(golden, "episode", info.features), policy.start(3)
     for step, expected in enumerate(golden["episode_actions"]):
-        rows = [max(0, step + delta) for delta in policy.window.reading_deltas]
+        rows = [max(0, step + delta) for delta in policy.windows.acting[policy.reads[0]].deltas]
         observation = {
             key: value[:1] if key.startswith("goal.") else value[rows][None] for key, value in values.items()
         }
         action, memory = policy.act(observation, memory)
-        np.testing.assert_allclose(action[0, 0], expected, atol=TOLERANCE, err_msg=f"step {step}")
+        np.testing.assert_allclose(action["action"][0, 0], expected, atol=TOLERANCE, err_msg=f"step {step}")
 
 
 def most_probable(policy: BehaviourCloning, features: torch.Tensor) -> torch.Tensor:

@@ -77,7 +77,7 @@ def test_a_wrong_option_is_said_before_anything_is_made(lift_like_hdf5: Maker, t
 
 
 FAMILIES = ("bc", "bc_vae", "bc_rnn", "bc_transformer")
-SEES = "env.observation=[object,agentview_image]"
+SEES = "env.observation=[object,agentview_image] policy.num_keypoints=0"
 
 
 def refused(source: Path | str, store: Path, config: str) -> list[Problem]:
@@ -115,11 +115,28 @@ def test_a_crop_larger_than_the_simulators_camera_is_refused_for_a_scripted_expe
 
 
 @pytest.mark.parametrize("policy", FAMILIES)
+def test_a_picture_of_one_cell_for_the_keypoints_is_refused_at_plan(
+    lift_like_hdf5: Maker, tmp_path: Path, policy: str
+) -> None:
+    source = lift_like_hdf5(images=True)  # of fewer than 32 pixels
+    side = open_source(str(source)).describe().schema.cameras[0].height
+    seen = (
+        f"policy={policy} policy.crop_size=0 env.observation=[object,agentview_image] env.options={{image_size:{side}}}"
+    )
+    (problem,) = refused(source, tmp_path, seen)
+    assert problem.what == f"agentview_image is too small for keypoints: {side} x {side} pixels reach the net"
+    assert problem.where == "trial base: policy.num_keypoints"
+    planned(source, tmp_path, f"{seen} policy.num_keypoints=0")
+    planned(source, tmp_path, f"{seen} policy.resize=[40,40]")
+
+
+@pytest.mark.parametrize("policy", FAMILIES)
 def test_a_policy_made_by_hand_refuses_it_too(policy: str) -> None:
     """`tendon train` knows the sizes from the dataset; a camera need not be square."""
     from tendon.config.compose import compose
     from tendon.policies.registry import make_policy
+    from tests.policies.features_of import features_of
 
     config = compose([f"policy={policy}", "data.uri=x", "policy.crop_size=41"]).policy
     with pytest.raises(ConfigError, match="front 40 x 48"):
-        make_policy(config, {"observation.images.front": (3, 40, 48), "action": 2})
+        make_policy(config, features_of({"observation.images.front": (40, 48, 3), "action": 2}))

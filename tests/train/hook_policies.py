@@ -11,7 +11,7 @@ from torch import nn
 
 from tendon.config.schema import PolicyConfig, TrainingConfig
 from tendon.policies.base import Batch, LossOutput, Memory, ParameterGroup, Policy
-from tendon.policies.windows import Window
+from tendon.policies.windows import Windows, windows_of
 from tendon.weights.spec import WeightSpec
 
 KEYS = ("observation.a_agent", "observation.b_target")
@@ -28,8 +28,8 @@ class HookConfig(PolicyConfig):
     dtype: Any = ""
     width: int = 4
 
-    def windows(self, features: Mapping[str, Any]) -> Window:
-        return Window(self.reads(features), "action", (0,), (0,), 1)
+    def windows(self, features: Mapping[str, Any]) -> Windows:
+        return windows_of(self.reads(features), self.writes(features), (0,), (0,))
 
     def base_weights(self) -> Mapping[str, WeightSpec]:
         return {"base": WeightSpec(self.uri, self.sha256, dtype=self.dtype)} if self.uri else {}
@@ -38,10 +38,10 @@ class HookConfig(PolicyConfig):
 class Plain(Policy):
     """Two layers."""
 
+    config: HookConfig
+
     def __init__(self, config: HookConfig, features: Mapping[str, Any], stats: Any) -> None:
-        super().__init__()
-        self.config = config
-        self.window = config.windows(features)
+        super().__init__(config, features)
         self.first, self.second = nn.Linear(4, config.width), nn.Linear(config.width, 2)
 
     def net(self, seen: torch.Tensor) -> torch.Tensor:
@@ -53,8 +53,8 @@ class Plain(Policy):
         return LossOutput((self.net(seen) - batch["action"]).square().mean())
 
     @torch.no_grad()
-    def act(self, observation: Batch, memory: Memory = None) -> tuple[torch.Tensor, Memory]:
-        return self.net(torch.cat([observation[key][:, -1:] for key in KEYS], -1)), memory
+    def act(self, observation: Batch, memory: Memory = None) -> tuple[Batch, Memory]:
+        return {"action": self.net(torch.cat([observation[key][:, -1:] for key in KEYS], -1))}, memory
 
 
 class Phases(Plain):

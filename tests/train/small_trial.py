@@ -12,7 +12,7 @@ from tendon.config.compose import compose
 from tendon.config.schema import DataConfig, EnvConfig, TrainConfig
 from tendon.data.stats import DatasetStats, FeatureStats
 from tendon.policies.bc.config import BcConfig
-from tendon.policies.windows import Window
+from tendon.policies.windows import Windows
 from tendon.train.feed import Feeds
 from tendon.train.loop import train
 from tendon.train.ranks import ALONE, World
@@ -119,7 +119,7 @@ class OpenMemory:
     def __init__(self, before_batch: Callable[[int], None] = lambda k: None) -> None:
         self.before_batch = before_batch
 
-    def __call__(self, dataset_uri: str, config: TrainConfig, window: Window, world: World = ALONE) -> Feeds:
+    def __call__(self, dataset_uri: str, config: TrainConfig, windows: Windows, world: World = ALONE) -> Feeds:
         size = config.training.batch_size
         train, valid = MemoryLoader(1, size, world), MemoryLoader(2, size, world)
         train.before_batch = self.before_batch
@@ -127,9 +127,9 @@ class OpenMemory:
         return Feeds(train, valid, size, config.training.valid_batches, ids, world=world)
 
 
-def open_memory(dataset_uri: str, config: TrainConfig, window: Window, world: World) -> Feeds:
+def open_memory(dataset_uri: str, config: TrainConfig, windows: Windows, world: World) -> Feeds:
     """As OpenMemory, for processes that find it by name."""
-    return OpenMemory()(dataset_uri, config, window, world)
+    return OpenMemory()(dataset_uri, config, windows, world)
 
 
 def run(trial_uri: object, before_batch: Callable[[int], None] = lambda k: None, **training: Any) -> TrainResult:

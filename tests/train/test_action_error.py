@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 
 from tendon.config.compose import compose
-from tendon.policies.base import Batch, Memory, Policy, Window
+from tendon.config.schema import PolicyConfig
+from tendon.data.features import Feature
+from tendon.policies.base import Batch, Memory, Policy
 from tendon.policies.registry import make_policy
+from tendon.policies.windows import Windows, windows_of
 from tendon.train.action_error import action_error
 from tendon.train.feed import Episode
+from tests.policies.features_of import features_of
 
 CPU = torch.device("cpu")
-FEATURES = {"observation.a_agent": 2, "observation.b_target": 3, "action": 2}
+DIMS = {"observation.a_agent": 2, "observation.b_target": 3, "action": 2}
+FEATURES = features_of(DIMS)
 RNN = ["policy.hidden_dim=8", "policy.hidden_dims=[]", "policy.horizon=4", "policy.seq_length=4"]
 TRANSFORMER = ["policy.embed_dim=8", "policy.num_heads=2", "policy.num_layers=1", "policy.context_length=4"]
 FUTURE = ["policy.supervise_all_steps=true", "policy.pred_future_acs=true"]
@@ -33,26 +39,43 @@ FAMILIES = {
 }
 
 
+@dataclass(frozen=True)
+class EchoConfig(PolicyConfig):
+    """What it sees, and how many actions it gives."""
+
+    deltas: tuple[int, ...] = (0,)
+    num_actions: int = 1
+
+    def windows(self, features: Mapping[str, Feature]) -> Windows:
+        targets = range(self.num_actions)
+        return windows_of(
+            ("observation.a_agent",),
+            ("action",),
+            self.deltas,
+            targets,
+            chunk=self.num_actions,
+            execute=self.num_actions,
+        )
+
+
 class Echo(Policy):
     """Acts as it sees: the newest ``observation.a_agent``, plus how often it has acted before in this episode."""
 
     def __init__(self, reading_deltas: tuple[int, ...] = (0,), num_actions: int = 1) -> None:
-        super().__init__()
-        steps = tuple(range(num_actions))
-        self.window = Window(("observation.a_agent",), "action", reading_deltas, steps, num_actions)
+        super().__init__(EchoConfig("echo", reading_deltas, num_actions), FEATURES)
 
     def start(self, *seeds: int) -> Memory:
         return torch.zeros(len(seeds), 1, 1)
 
-    def act(self, observation: Batch, memory: Memory = None) -> tuple[torch.Tensor, Memory]:
+    def act(self, observation: Batch, memory: Memory = None) -> tuple[Batch, Memory]:
         newest = observation["observation.a_agent"][:, -1:]
-        return newest.expand(-1, self.window.num_actions, -1) + memory, memory + 1
+        return {"action": newest.expand(-1, self.windows.execute, -1) + memory}, memory + 1
 
 
 def episodes_of(*lengths: int, seed: int = 0) -> list[Episode]:
     generator = np.random.default_rng(seed)
     return [
-        {key: generator.uniform(-1, 1, (length, dim)).astype(np.float32) for key, dim in FEATURES.items()}
+        {key: generator.uniform(-1, 1, (length, dim)).astype(np.float32) for key, dim in DIMS.items()}
         for length in lengths
     ]
 
@@ -82,9 +105,9 @@ def actions_over(policy: Policy, episodes: Sequence[Episode]) -> list[torch.Tens
     """What the policy answers at each step at which validation asks it."""
     answers: list[torch.Tensor] = []
 
-    def act(observation: Batch, memory: Memory) -> tuple[torch.Tensor, Memory]:
+    def act(observation: Batch, memory: Memory) -> tuple[Batch, Memory]:
         actions, memory = policy.act(observation, memory)
-        answers.append(actions)
+        answers.append(actions["action"])
         return actions, memory
 
     action_error(policy, act, episodes, CPU)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,20 +22,23 @@ from tendon.errors import ConfigError, Interrupted
 from tendon.evaluate.demos import record_demos
 from tendon.evaluate.rollout import evaluate_policy
 from tendon.export.bundle import export_bundle, load_policy
-from tendon.policies.base import AUGMENT_NOISE, GOAL, Window
+from tendon.policies.base import AUGMENT_NOISE, GOAL
+from tendon.policies.windows import windows_of
 from tendon.registry.planner import run_key
 from tendon.storage import join
 from tendon.train.callbacks import Callback
 from tendon.train.engine import Engine
-from tendon.train.feed import find_cameras, loader_deltas, open_feeds
+from tendon.train.feed import find_features, open_feeds, stored_windows
 from tendon.train.loop import train
 from tendon.train.ranks import ALONE, World
 from tendon.train.status import TrainResult
+from tests.policies.features_of import features_of
 
 CAMERA, AGENT = "observation.images.top_image", "observation.agent_pos"
 SMALL = ("training.offline_steps=30", "training.log_freq=1", "training.save_freq=30", "training.valid_freq=15")
 NET = ("policy.num_keypoints=4", "policy.feature_dim=8", "training.valid_episodes=1")
-CHANGED = ("policy.resize=[20,20]", "policy.crop_size=16", "policy.brightness=0.3", "policy.hue=0.05")
+CHANGED = ("policy.resize=[40,40]", "policy.crop_size=36", "policy.brightness=0.3", "policy.hue=0.05")
+FLAT = ("policy.resize=[20,20]", "policy.crop_size=16", "policy.num_keypoints=0")  # smaller, for speed
 REST = ("training.batch_size=8", "training.num_threads=1", "training.lr=2e-3", "device=cpu", "seed=3")
 
 
@@ -57,10 +59,10 @@ class Case:
         return train(self.config(*overrides), self.uri, self.stats, str(self.folder / name), **arguments)
 
     def engine(self, config: TrainConfig, world: World = ALONE) -> Engine:
-        return Engine(config, self.stats.features, world, find_cameras(self.uri, config, self.stats.features))
+        return Engine(config, self.stats.features, world, find_features(self.uri))
 
     def batch(self, config: TrainConfig, engine: Engine, world: World = ALONE) -> dict[str, torch.Tensor]:
-        feeds = open_feeds(self.uri, config, engine.policy.window, world)
+        feeds = open_feeds(self.uri, config, engine.policy.windows, world)
         return feeds.train_batch(feeds.next(config), 0, engine.policy, config.seed, engine.device)
 
 
@@ -97,13 +99,13 @@ def test_from_demonstrations_to_rollouts(case: Case) -> None:
 
     bundle = export_bundle(whole.checkpoint_uri, str(case.folder / "bundle"))
     policy, info = load_policy(bundle.uri)
-    assert info.features == {CAMERA: (3, 24, 24), "observation.agent_pos": 2, "action": 2}
+    assert info.features == features_of({CAMERA: (24, 24, 3), "observation.agent_pos": 2, "action": 2})
     config = case.config("env.episode_length=5", "eval.batch_size=1")
     (result,) = evaluate_policy(policy, config.env, config.eval, [7])
     assert result.status in ("success", "failure")
     images = {CAMERA: torch.zeros(1, 1, 32, 32, 3, dtype=torch.uint8), "observation.agent_pos": torch.zeros(1, 1, 2)}
-    assert policy.act(images)[0].shape == (1, 1, 2)  # resized
-    unsized = case.engine(case.config("policy.resize=[]")).policy.eval()
+    assert policy.act(images)[0]["action"].shape == (1, 1, 2)  # resized
+    unsized = case.engine(case.config("policy.resize=[]", "policy.crop_size=0", "policy.num_keypoints=0")).policy.eval()
     with pytest.raises(ConfigError, match="32 x 32"):
         unsized.act(images)
 
@@ -132,8 +134,7 @@ def test_every_family_sees(case: Case, policy: str) -> None:
         ),
         "bc_vae": ("policy.latent_dim=2",),
     }[policy]
-    # pictures of 16 pixels end in a feature map of one cell, in which every keypoint is the centre: flattened instead
-    config = case.config(f"policy={policy}", *small, "policy.num_keypoints=0", "training.lr_warmup_steps=0")
+    config = case.config(f"policy={policy}", *small, *FLAT, "training.lr_warmup_steps=0")
     engine = case.engine(config)
     batch = case.batch(config, engine)
     assert batch[AUGMENT_NOISE].shape[1] == 4 + 2 * batch[CAMERA].shape[1]
@@ -143,17 +144,17 @@ def test_every_family_sees(case: Case, policy: str) -> None:
     assert np.mean(losses[-3:]) < np.mean(losses[:3]) - 0.1 * abs(np.mean(losses[:3])), losses
     assert (first_layer - before).abs().max() > 1e-4
     engine.policy.eval()
-    times = len(engine.policy.window.reading_deltas)
+    times = len(engine.policy.windows.acting[CAMERA].deltas)
     seen = {key: batch[key][:, :1].repeat(1, times, *[1] * (batch[key].ndim - 2)) for key in (CAMERA, AGENT)}
-    actions = [engine.policy.act(seen | {CAMERA: pixels})[0] for pixels in (seen[CAMERA], 255 - seen[CAMERA])]
+    actions = [engine.policy.act(seen | {CAMERA: pixels})[0]["action"] for pixels in (seen[CAMERA], 255 - seen[CAMERA])]
     assert (actions[0] - actions[1]).abs().max() > 1e-3
 
 
 def test_goals_are_the_last_step_of_the_episode(case: Case) -> None:
     goals = "env.goal=[agent_pos,target_pos,top_image]"
-    config = case.config(goals, "env.observation=[agent_pos,top_image]", "policy.num_keypoints=0")
+    config = case.config(goals, "env.observation=[agent_pos,top_image]", *FLAT)
     engine = case.engine(config)
-    feeds = open_feeds(case.uri, config, engine.policy.window)
+    feeds = open_feeds(case.uri, config, engine.policy.windows)
     arrays = feeds.next(config)
     batch = feeds.train_batch(arrays, 0, engine.policy, config.seed, engine.device)
     dataset = open_dataset(case.uri)
@@ -194,5 +195,5 @@ def test_what_loads_the_data_is_no_part_of_the_run_key(case: Case) -> None:
 
 def test_a_goal_alone_asks_for_one_step() -> None:
     keys = ("observation.a", "goal.observation.a", "goal.observation.b")
-    deltas: Mapping[str, tuple[int, ...]] = loader_deltas(Window(keys, "action", (-1, 0), (0,), 1))
-    assert [len(deltas[key]) for key in ("observation.a", "observation.b", "action")] == [3, 1, 1]
+    spans = stored_windows(windows_of(keys, ("action",), (-1, 0), (0,))).training
+    assert [len(spans[key].deltas) for key in ("observation.a", "observation.b", "action")] == [3, 1, 1]

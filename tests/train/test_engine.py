@@ -19,7 +19,7 @@ from tests.train.small_trial import MemoryLoader, make_config, make_stats, run
 
 def engine_and_batch(**training: object) -> tuple[Engine, dict[str, torch.Tensor]]:
     engine = Engine(make_config(**training), make_stats().features)
-    return engine, to_tensors(MemoryLoader(1, 8).batch(0), engine.policy.window, engine.device)
+    return engine, to_tensors(MemoryLoader(1, 8).batch(0), engine.policy.windows, engine.device)
 
 
 def norm_of(engine: Engine) -> float:
@@ -55,7 +55,7 @@ def test_validation_leaves_no_trace() -> None:
 
 def test_tensors_share_the_loaders_memory() -> None:
     arrays = MemoryLoader(1, 8).batch(0)
-    tensors = to_tensors(arrays, Engine(make_config(), make_stats().features).policy.window, torch.device("cpu"))
+    tensors = to_tensors(arrays, Engine(make_config(), make_stats().features).policy.windows, torch.device("cpu"))
     assert tensors["action"].data_ptr() == arrays["action"].ctypes.data
     assert set(tensors) == {"observation.a_agent", "observation.b_target", "action", "action_is_pad"}
 

@@ -26,7 +26,7 @@ def engine_of(kind: str, **training: Any) -> Engine:
 
 def batches(engine: Engine, count: int) -> list[dict[str, torch.Tensor]]:
     loader = MemoryLoader(1, 8)
-    return [to_tensors(loader.batch(k), engine.policy.window, engine.device) for k in range(count)]
+    return [to_tensors(loader.batch(k), engine.policy.windows, engine.device) for k in range(count)]
 
 
 def copies(module: torch.nn.Module) -> dict[str, torch.Tensor]:

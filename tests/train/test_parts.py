@@ -26,7 +26,7 @@ from tests.train.test_resume import outcome
 
 def engine_and_batches(count: int = 1, **training: Any) -> tuple[Engine, list[dict[str, torch.Tensor]]]:
     engine = Engine(make_config(**training), make_stats().features)
-    return engine, [to_tensors(MemoryLoader(1, 8).batch(k), engine.policy.window, engine.device) for k in range(count)]
+    return engine, [to_tensors(MemoryLoader(1, 8).batch(k), engine.policy.windows, engine.device) for k in range(count)]
 
 
 def test_ema_is_minestudios(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_carry_reaches_the_next_batch_and_the_checkpoint(tmp_path: Path, monkeyp
 
     def carrying(self: Bc, *arguments: Any) -> None:
         made(self, *arguments)
-        self.window = replace(self.window, carries=True)
+        self.windows = replace(self.windows, stateful=True)
 
     monkeypatch.setattr(Bc, "__init__", carrying)
     options = {"gradient_accumulation_steps": 2}

@@ -20,7 +20,7 @@ from tendon.data.sources import open_source
 from tendon.data.stats import DatasetStats, compute_stats
 from tendon.errors import ConfigError, Interrupted
 from tendon.export.bundle import export_bundle, load_policy
-from tendon.policies.base import Window
+from tendon.policies.windows import Windows, windows_of
 from tendon.storage import join
 from tendon.train.feed import Feeds, open_feeds
 from tendon.train.loop import train
@@ -57,7 +57,7 @@ def test_from_a_robomimic_file_to_actions(case: Case) -> None:
     assert result.metrics["valid_loss"] < 1.0
     bundle = export_bundle(result.checkpoint_uri, str(case.folder / "bundle"))
     policy, info = load_policy(bundle.uri)
-    assert info.features == {
+    assert {key: feature.dim for key, feature in info.features.items()} == {
         "observation.object": 10,
         "observation.robot0_eef_pos": 3,
         "observation.robot0_eef_quat": 4,
@@ -69,20 +69,20 @@ def test_from_a_robomimic_file_to_actions(case: Case) -> None:
             key: torch.tensor(
                 file[f"data/demo_5/obs/{key.removeprefix('observation.')}"][7:8][None], dtype=torch.float32
             )
-            for key in info.window.observation_keys
+            for key in info.windows.acting
         }
         wanted = np.array(file["data/demo_5/actions"][7])
     action, _ = policy.act(observation, policy.start(1))
-    assert action.shape == (1, 1, 7)
-    assert np.abs(action[0, 0].numpy() - wanted).max() < 2.0
+    assert action["action"].shape == (1, 1, 7)
+    assert np.abs(action["action"][0, 0].numpy() - wanted).max() < 2.0
 
 
 def test_a_resumed_run_equals_the_whole_one(case: Case) -> None:
     whole = case.train("whole")
 
     def stop_at(k: int) -> Any:
-        def open_data(dataset_uri: str, config: TrainConfig, window: Window, world: World) -> Feeds:
-            feeds = open_feeds(dataset_uri, config, window, world)
+        def open_data(dataset_uri: str, config: TrainConfig, windows: Windows, world: World) -> Feeds:
+            feeds = open_feeds(dataset_uri, config, windows, world)
             next_batch = type(feeds.train).__next__
 
             class Stopping(type(feeds.train)):  # type: ignore[misc]
@@ -107,7 +107,7 @@ def test_a_resumed_run_equals_the_whole_one(case: Case) -> None:
 
 
 def test_feeds_of_a_real_dataset(case: Case) -> None:
-    window = Window(("observation.object",), "action", (0,), (0,), 1)
+    window = windows_of(("observation.object",), ("action",), (0,), (0,))
     feeds = open_feeds(case.uri, case.config("training.valid_batches=99"), window)
     assert feeds.train.num_episodes == 5
     assert feeds.valid is not None
@@ -125,7 +125,9 @@ def test_feeds_of_a_real_dataset(case: Case) -> None:
 
 
 def test_rows_walk_through_episodes_for_a_policy_that_carries(case: Case) -> None:
-    window = Window(("observation.object",), "action", (0, 1, 2), (0, 1, 2), 1, carries=True)
+    window = windows_of(
+        ("observation.object",), ("action",), (0, 1, 2), (0, 1, 2), acting=(0,), stateful=True, stride=3
+    )
     config = case.config("training.batch_size=4")
     whole = open_feeds(case.uri, config, window).train
     halves = [open_feeds(case.uri, config, window, World(rank, 2)).train for rank in range(2)]

@@ -1,6 +1,6 @@
-"""Does a policy's crop fit into its cameras: asked by plan of what the source or the simulator shows, by the policy of its data.
+"""Do a policy's crop and keypoints fit its cameras: asked by plan of what the source or the simulator shows, by the policy of its data.
 
-A pure function of sizes, without torch: ``crop_problems(config.policy, {"agentview_image": (84, 84)})``.
+Pure functions of sizes, without torch: ``crop_problems(config.policy, {"agentview_image": (84, 84)})``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 
 from tendon.config.schema import PolicyConfig
 from tendon.errors import Problem
+
+STRIDE = 32  # pixels of a cell in the last feature map of a residual net
 
 
 def crop_problems(
@@ -31,4 +33,25 @@ def crop_problems(
                 "policy.crop_size",
                 f"a crop is a part of the image, and this is the size in which {shown_by} shows it{resized}",
                 f"policy.crop_size={min(height, width)}, or 0 for the whole image",
+            )
+
+
+def keypoint_problems(policy: PolicyConfig, cameras: Mapping[str, tuple[int, int]]) -> Iterator[Problem]:
+    """One problem for each camera of which a single cell is left: every keypoint would be its middle, whatever it shows.
+
+    Args:
+        policy: of any family; one without keypoints has no problem.
+        cameras: as for ``crop_problems``.
+    """
+    crop, resize = int(getattr(policy, "crop_size", 0)), tuple(getattr(policy, "resize", ()))
+    if not getattr(policy, "num_keypoints", 0):
+        return
+    for name, size in cameras.items():
+        height, width = (crop, crop) if crop else resize or size
+        if max(height, width) <= STRIDE:
+            yield Problem(
+                f"{name} is too small for keypoints: {height} x {width} pixels reach the net",
+                "policy.num_keypoints",
+                f"a cell of its last feature map is {STRIDE} pixels: one is left, and its middle is every keypoint",
+                f"policy.num_keypoints=0, or a picture or crop of more than {STRIDE} pixels",
             )

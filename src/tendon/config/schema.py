@@ -6,6 +6,7 @@ What a value must hold stands beside its key (``Must``); what two keys must hold
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -87,9 +88,92 @@ class DataConfig(Section):
     jpeg_quality: Annotated[int, Must("from 1 to 100", lambda value: 1 <= value <= 100, "90")] = 90
     exact: bool = False
     strict: bool = False
+    fetches: Count = 16
+    tier: Literal["auto", "resident", "block", "window"] = "auto"
+    mixture: tuple[Text, ...] = ()
+    mixture_weights: tuple[Positive, ...] = ()
+    mixture_temperature: Positive = 1.0
+    mixture_stratified: bool = False
+    edges: dict[str, Any] = field(default_factory=dict)
+    drop_last: Annotated[int | None, Must("0 or more, or null", lambda value: value is None or value >= 0, "7")] = None
+    order: Literal["auto", "shuffled", "slots", "minestudio"] = "auto"
+    order_lanes: Annotated[int | None, Must("1 or more, or null", lambda value: value is None or value > 0, "96")] = (
+        None
+    )
+    order_block: Count = 24
+    order_unit_mib: Count = 4
+    episode_weights: dict[str, Any] = field(default_factory=dict)
+    repeat_changes: str = ""
+    repeat_times: Count = 1
+    on_bad_sample: Literal["fail", "substitute"] = "fail"
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """A mixture has a weight for each dataset, and what a key changes must be there."""
+        num, weights = 1 + len(self.mixture), list(self.mixture_weights)
+        if weights and len(weights) != num:
+            yield Conflict(
+                "mixture_weights",
+                f"data.mixture_weights has {len(weights)} numbers for {num} datasets",
+                "one belongs to data.uri, then one to each address of data.mixture",
+                f"data.mixture_weights={[*weights, *[1.0] * num][:num]}, or data.mixture_weights=[]",
+            )
+        if self.mixture_temperature != 1.0 and (weights or num == 1):
+            yield Conflict(
+                "mixture_temperature",
+                f"data.mixture_temperature is {self.mixture_temperature}, and no weight comes from a number of windows",
+                "it evens out the weights of a mixture that has no data.mixture_weights",
+                "data.mixture_temperature=1.0",
+            )
+        if self.mixture_stratified and num == 1:
+            why, fix = "there is one dataset: data.mixture is empty", "data.mixture_stratified=false"
+            yield Conflict("mixture_stratified", "data.mixture_stratified is true", why, fix)
+        if self.repeat_times > 1 and not self.repeat_changes:
+            yield Conflict(
+                "repeat_times",
+                f"data.repeat_times is {self.repeat_times}, and no feature says which frames are repeated",
+                "frames are repeated where the feature data.repeat_changes changes, such as a gripper's action",
+                "data.repeat_changes=action.gripper, or data.repeat_times=1",
+            )
+        yield from self._edge_conflicts()
+        for name, weight in self.episode_weights.items():
+            if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < 1e6:
+                what = f"data.episode_weights.{name} is {weight}"
+                fix = f"data.episode_weights={{{name}: 0.5}}"
+                yield Conflict("episode_weights", what, "a weight is a number, 0 or more; 1 is usual", fix)
+
+    def _edge_conflicts(self) -> Iterator[Conflict]:
+        for key, rule in self.edges.items():
+            for part in str(rule).split("/", 1):
+                if part not in EDGE_RULES:
+                    near = difflib.get_close_matches(part, EDGE_RULES, 1, 0.4)
+                    yield Conflict(
+                        "edges",
+                        f"data.edges.{key} is {rule}",
+                        f"beyond an episode, a window gets one of {', '.join(EDGE_RULES)}; or before/after, such as none/zero",
+                        f"data.edges={{{key}: {near[0] if near else 'repeat'}}}",
+                    )
 
 
-DATA_MEANS = ("memory_gib", "threads", "processes", "ahead", "cache", "cache_gib")  # no number depends on these
+EDGE_RULES = ("repeat", "zero", "none")
+# No number depends on these.
+DATA_MEANS = ("memory_gib", "threads", "processes", "ahead", "cache", "cache_gib", "fetches", "tier")
+# Keys that came after run keys were given out: at these values they are no part of one.
+DATA_LATER: Mapping[str, Any] = {
+    "mixture": [],
+    "mixture_weights": [],
+    "mixture_temperature": 1.0,
+    "mixture_stratified": False,
+    "edges": {},
+    "drop_last": None,
+    "order": "auto",
+    "order_lanes": None,
+    "order_block": 24,
+    "order_unit_mib": 4,
+    "episode_weights": {},
+    "repeat_changes": "",
+    "repeat_times": 1,
+    "on_bad_sample": "fail",
+}
 CONVERSION = ("resize", "codec", "jpeg_quality", "exact", "strict")  # what they make, the dataset's address says
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -327,14 +411,14 @@ class PolicyConfig(Section):
 
     def reads(self, features: Mapping[str, Any]) -> tuple[str, ...]:
         """Keys of the observations and goals that the policy takes, in its order, of those that are there."""
-        return tuple(key for key in features if key not in self.writes(features))
+        return tuple(key for key, feature in features.items() if feature.kind != "action")
 
     def writes(self, features: Mapping[str, Any]) -> tuple[str, ...]:
         """Keys of the actions that the policy gives."""
-        return ("action",)
+        return tuple(key for key, feature in features.items() if feature.kind == "action")
 
     def windows(self, features: Mapping[str, Any]) -> Any:
-        """The steps it is trained on and the steps it acts on: ``tendon.policies.windows.Window``."""
+        """The steps it is trained on and the steps it acts on: ``tendon.loader.windows.Windows``."""
         raise NotImplementedError(f"{type(self).__name__} declares no window")
 
     def base_weights(self) -> Mapping[str, Any]:

@@ -34,6 +34,11 @@ class Camera:
     fps: float = 0.0  # of the mp4
     chunk: int = 0  # frames per mp4; fewer in the last one and where the source's key frames say so
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one frame."""
+        return (self.height, self.width, self.channels)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
         return {key: value for key, value in asdict(self).items() if value or key not in ("encoding", "fps", "chunk")}
@@ -53,6 +58,11 @@ class Mask:
     def channels(self) -> int:
         """A mask has one channel."""
         return 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one mask."""
+        return (self.height, self.width)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
@@ -100,6 +110,11 @@ class Schema:
     def dims(self) -> dict[str, int]:
         """Numbers per step of every column."""
         return {each.key: each.dim for each in self.columns}
+
+    @property
+    def pictures(self) -> tuple[Camera | Mask, ...]:
+        """Cameras, then masks."""
+        return (*self.cameras, *self.masks)
 
     @property
     def text_keys(self) -> tuple[str, ...]:

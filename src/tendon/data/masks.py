@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+CODECS = ("rle", "bits")
+
 
 @dataclass(frozen=True)
 class RunLengths:

@@ -236,14 +236,15 @@ def npy_parts(rows: np.ndarray) -> tuple[bytes, Bytes]:
     return header.getvalue(), rows.view(np.uint8).reshape(-1).data if rows.size else b""
 
 
-def npy_rows(content: bytes) -> np.ndarray:
-    """The array in a .npy file that ``npy_parts`` made, without a copy; it cannot be written to."""
-    buffer = io.BytesIO(content)
+def npy_rows(content: bytes | np.ndarray) -> np.ndarray:
+    """The array in a .npy file that ``npy_parts`` made, without a copy."""
+    head = bytes(content[:10])
+    buffer = io.BytesIO(head + bytes(content[10 : 10 + int.from_bytes(head[8:], "little")]))
     np.lib.format.read_magic(buffer)
     shape, _, dtype = np.lib.format.read_array_header_1_0(buffer)
     if dtype.hasobject:
         raise ValueError("an array of Python objects")
-    return np.frombuffer(content, dtype, offset=buffer.tell()).reshape(shape)
+    return np.frombuffer(content, dtype, offset=buffer.tell()).reshape(shape)  # type: ignore[call-overload,no-any-return]
 
 
 def frame_starts(content: bytes) -> np.ndarray:

@@ -43,10 +43,8 @@ class Reading:
     @classmethod
     def of(cls, policy: Policy) -> Reading:
         """The one place that knows how a policy declares it."""
-        window = policy.window
-        deltas = {key: (0,) if key.startswith(GOAL) else window.reading_deltas for key in window.observation_keys}
-        assert all(max(steps) <= 0 for steps in deltas.values()), "a policy cannot see the future"
-        return cls(deltas, window.num_actions)
+        windows = policy.windows
+        return cls({key: span.deltas for key, span in windows.acting.items()}, windows.execute)
 
     @property
     def wants_goal(self) -> bool:
@@ -183,10 +181,10 @@ class Actor:
         return actions, [_scattered(memory, row) for row in range(len(inputs))]
 
     def _joined(self, given: Any) -> Actions:
-        """What ``act`` gives, ``[rows, T, D]`` or such an array for each part of the action, as one array."""
+        """What ``act`` gives, ``[rows, T, D]`` for the action or each of its parts, as one array."""
         import torch
 
-        parts = given if isinstance(given, Mapping) else {self.features.action_keys[0]: given}
+        parts: Mapping[str, Any] = given
         if set(parts) != set(self.features.action_keys):
             raise ConfigError(
                 f"the policy gives {', '.join(sorted(parts))}, the simulator takes {', '.join(self.features.action_keys)}",
@@ -243,7 +241,7 @@ class Actor:
                 why="the simulator gives no instruction, and env.instruction is empty",
                 fix="env.instruction='lift the cube'",
             )
-        processing = getattr(self.policy, "processing", None)
+        processing = self.policy.processing
         if processing is None:
             return episode.instruction
         number = processing.text_index(episode.instruction)

@@ -1,7 +1,8 @@
 """The bundle: what evaluation loads and what a champion is. Made from a checkpoint, committed as one tree.
 
-``model.safetensors config.yaml stats.json policy.json card.md parity.json``, and ``weights.json`` where the policy stands
-on base weights: they are named there and kept once per store, or merged into a self-contained bundle.
+``model.safetensors config.yaml stats.json policy.json card.md parity.json``, ``weights.json`` where the policy stands on
+base weights (they are named there and kept once per store, or merged into a self-contained bundle), and
+``processing.json processing.safetensors`` of a policy that has a processing.
 Finding a bundle and its digest needs no torch; making and loading one does.
 """
 
@@ -76,7 +77,7 @@ def export_bundle(checkpoint_uri: str, bundle_uri: str, self_contained: bool = F
         tolerance = _merge(trained, result) if is_merged else EXACT
         if not is_merged:
             _share_base(source, checkpoint_uri, bundle_uri)
-        inputs = fixed_inputs(trained, info.features)
+        inputs = fixed_inputs(trained, info.features, len(info.texts))
         actions = act_in_fresh_process(result, inputs, bundle_uri)
         what = "bundle in a fresh process beside the policy of its checkpoint"
         record = demand(compare(what, trained, actions, inputs, tolerance), bundle_uri)
@@ -84,6 +85,8 @@ def export_bundle(checkpoint_uri: str, bundle_uri: str, self_contained: bool = F
         if is_merged:
             parity["merged_from"] = _decisive(checkpoint_uri)
         (result / "parity.json").write_text(json.dumps(parity, indent=1) + "\n")
+        if trained.processing is not None:
+            trained.processing.save(result)
         (result / "card.md").write_text(make_card(trained, info, checkpoint_uri, record))
         put_tree(open_store(bundle_uri), "", result)
     _demand_same_bytes(checkpoint_uri, digests(open_store(bundle_uri)), copied, bundle_uri)
@@ -182,9 +185,11 @@ def read_policy(folder: Path, where: str, device: str = "cpu") -> tuple[Policy, 
     with torch.random.fork_rng(devices=[]):
         if saved is not None and saved.merged:
             merged = build_merged(info.config, info.features, file, f"{where}/{file.name}", device)
+            merged.set_texts(info.texts)
             return merged.to(device).eval(), info
         base, place = saved.base if saved else {}, weights_uri(where)
         policy = build_policy(info.config, info.features, kept_uri=place, device=device, base=base)
+    policy.set_texts(info.texts)
     try:
         load_learnt(policy, load_file(file))
     except (RuntimeError, SafetensorError) as error:

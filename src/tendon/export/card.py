@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from tendon.data.features import Feature
 from tendon.export.parity import ParityRecord
 from tendon.policies.base import Policy
 from tendon.policies.spec import PolicySpec
+from tendon.policies.windows import Span
 
 CARD = """\
 # {name}
@@ -14,8 +18,8 @@ A robot policy trained by tendon.
 | | |
 |---|---|
 | policy | `{name}`, {num_parameters:,} weights |
-| reads | {observations}, at steps {observation_deltas} (0 is now) |
-| predicts | {action_dim} action dimensions at steps {action_deltas}; {num_actions} executed before it is asked again |
+| reads | {observations} (0 is now) |
+| predicts | {actions}; {execute} executed before it is asked again |
 | made from | `{checkpoint_uri}` |
 | parity | {what}: largest difference of an action {difference:g} (allowed {tolerance:g}) on inputs `{inputs:.16}` |
 
@@ -27,29 +31,33 @@ from tendon.export.bundle import load_policy
 
 policy, info = load_policy("<this folder or its s3:// address>")
 memory = policy.start(seed)
-actions, memory = policy.act(observation, memory)  # {{key: [1, {num_times}, dim]}} to [1, {num_actions}, {action_dim}]
+actions, memory = policy.act(observation, memory)  # {{key: [1, times, ...]}} to {given}
 ```
 """
 
 
 def make_card(policy: Policy, info: PolicySpec, checkpoint_uri: str, record: ParityRecord) -> str:
     """The card as Markdown."""
-    window = info.window
+    features, windows = info.features, info.windows
     return CARD.format(
         name=info.name,
         num_parameters=sum(parameter.numel() for parameter in policy.parameters()),
-        observations=", ".join(f"`{key}` ({info.features[key]})" for key in window.observation_keys),
-        observation_deltas=_words(window.reading_deltas),
-        action_dim=info.action_dim,
-        action_deltas=_words(window.action_deltas),
-        num_actions=window.num_actions,
-        num_times=len(window.reading_deltas),
+        observations=_listed(features, windows.acting),
+        actions=_listed(features, {key: windows.training[key] for key in policy.writes}),
+        execute=windows.execute,
+        given=", ".join(f"{key}: [1, {windows.chunk}, {features[key].dim}]" for key in policy.writes).join("{}"),
         checkpoint_uri=checkpoint_uri,
         what=record.what,
         difference=record.max_abs_difference,
         tolerance=record.tolerance,
         inputs=record.inputs,
     )
+
+
+def _listed(features: Mapping[str, Feature], spans: Mapping[str, Span]) -> str:
+    """Each feature with its size and its steps."""
+    sizes = {key: " x ".join(map(str, features[key].shape)) or features[key].kind for key in spans}
+    return ", ".join(f"`{key}` ({sizes[key]}) at steps {_words(span.deltas)}" for key, span in spans.items())
 
 
 def _words(deltas: tuple[int, ...]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -22,7 +22,7 @@ from tendon.policies.base import Batch
 TIMEOUT_S = 600.0
 
 
-def act_in_fresh_process(folder: Path, inputs: Sequence[Batch], where: str) -> list[Tensor]:
+def act_in_fresh_process(folder: Path, inputs: Sequence[Batch], where: str) -> list[Batch]:
     """The actions of the bundle in ``folder`` over the inputs as consecutive steps.
 
     Raises:
@@ -31,8 +31,7 @@ def act_in_fresh_process(folder: Path, inputs: Sequence[Batch], where: str) -> l
     from safetensors.torch import load_file, save_file
 
     with tempfile.TemporaryDirectory(prefix="tendon-parity-") as exchange:
-        named = {f"{step:04d}/{key}": value for step, batch in enumerate(inputs) for key, value in batch.items()}
-        save_file({name: value.contiguous() for name, value in named.items()}, Path(exchange, "inputs.safetensors"))
+        save_file(_named(inputs), Path(exchange, "inputs.safetensors"))
         command = [sys.executable, "-m", "tendon.export.fresh", str(folder), exchange, str(torch.get_num_threads())]
         command.append(where)
         try:
@@ -47,8 +46,7 @@ def act_in_fresh_process(folder: Path, inputs: Sequence[Batch], where: str) -> l
                 why=why,
                 fix="export again; if it stays, the checkpoint and this version of tendon do not belong together",
             )
-        actions = load_file(Path(exchange, "actions.safetensors"))
-        return [actions[name] for name in sorted(actions)]
+        return _steps(load_file(Path(exchange, "actions.safetensors")))
 
 
 def main(folder: str, exchange: str, num_threads: str, where: str) -> None:
@@ -59,13 +57,22 @@ def main(folder: str, exchange: str, num_threads: str, where: str) -> None:
 
     torch.set_num_threads(int(num_threads))
     policy, _ = read_policy(Path(folder), where)
-    inputs: dict[str, Batch] = {}
-    for name, value in load_file(Path(exchange, "inputs.safetensors")).items():
+    actions = actions_over(policy, _steps(load_file(Path(exchange, "inputs.safetensors"))))
+    save_file(_named(actions), Path(exchange, "actions.safetensors"))
+
+
+def _named(steps: Sequence[Batch]) -> Batch:
+    """The tensors of all steps in one file."""
+    return {f"{step:04d}/{key}": value.contiguous() for step, batch in enumerate(steps) for key, value in batch.items()}
+
+
+def _steps(named: Mapping[str, Tensor]) -> list[Batch]:
+    """What ``_named`` put together."""
+    steps: dict[str, Batch] = {}
+    for name, value in named.items():
         step, _, key = name.partition("/")
-        inputs.setdefault(step, {})[key] = value
-    actions = actions_over(policy, [inputs[step] for step in sorted(inputs)])
-    named = {f"{step:04d}": action.contiguous() for step, action in enumerate(actions)}
-    save_file(named, Path(exchange, "actions.safetensors"))
+        steps.setdefault(step, {})[key] = value
+    return [steps[step] for step in sorted(steps)]
 
 
 if __name__ == "__main__":

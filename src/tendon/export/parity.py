@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from tendon.data.features import Feature
 from tendon.errors import DataError
-from tendon.policies.base import Batch, Policy, Shape
+from tendon.policies.base import Batch, Policy
+from tendon.policies.processing.processing import batch_shape
 
 NUM_INPUTS = 64  # episodes of the fixed inputs
 NUM_SEEN_INPUTS = 8  # of a policy with cameras
@@ -37,45 +38,55 @@ class ParityRecord:
         return asdict(self)
 
 
-def fixed_inputs(policy: Policy, features: Mapping[str, Shape]) -> list[Batch]:
-    """Observations ``[B, T, D]`` for a few steps, from a fixed seed: a wide normal, some rows far out."""
-    sees = any(not isinstance(features[key], int) for key in policy.window.observation_keys)
+def fixed_inputs(policy: Policy, features: Mapping[str, Feature], num_texts: int = 1) -> list[Batch]:
+    """Observations ``[B, T, ...]`` for a few steps, from a fixed seed: a wide normal, some rows far out; any bytes, any text."""
+    sees = any(features[key].kind in ("image", "depth", "mask") for key in policy.windows.acting)
     num_inputs = NUM_SEEN_INPUTS if sees else NUM_INPUTS
     generator = torch.Generator().manual_seed(SEED)
-    times = len(policy.window.reading_deltas)
     spread_B = torch.logspace(-1, 1, num_inputs)
 
-    def values(shape: Shape) -> torch.Tensor:
-        sizes = (num_inputs, times, *((shape,) if isinstance(shape, int) else shape))
-        if len(sizes) == 5:  # cameras: C, H, W of the feature, H, W, C of the bytes
-            B, T, C, H, W = sizes
-            return torch.randint(0, 256, (B, T, H, W, C), generator=generator, dtype=torch.uint8)
+    def values(key: str) -> torch.Tensor:
+        feature = features[key]
+        sizes = (num_inputs, len(policy.windows.acting[key].deltas), *batch_shape(feature))
+        if feature.kind in ("image", "mask"):
+            most = 256 if feature.kind == "image" else 2
+            return torch.randint(0, most, sizes, generator=generator, dtype=torch.uint8)
+        if feature.is_integer:
+            most = max(1, num_texts if feature.kind == "text" else len(feature.names))
+            return torch.randint(0, most, sizes, generator=generator)
         return spread_B.view(-1, *[1] * (len(sizes) - 1)) * torch.randn(sizes, generator=generator)
 
-    return [{key: values(features[key]) for key in policy.window.observation_keys} for _ in range(NUM_STEPS)]
+    return [{key: values(key) for key in policy.windows.acting} for _ in range(NUM_STEPS)]
 
 
-def actions_over(policy: Policy, inputs: Sequence[Batch]) -> list[Tensor]:
+def actions_over(policy: Policy, inputs: Sequence[Batch]) -> list[Batch]:
     """What the policy does at each of the inputs, taken as consecutive steps of as many episodes as a batch has rows."""
     memory = policy.start(*range(len(next(iter(inputs[0].values())))))
     actions = []
     for observation in inputs:
-        action, memory = policy.act(observation, memory)
-        actions.append(action.cpu())
+        step, memory = policy.act(observation, memory)
+        actions.append({key: action.cpu() for key, action in step.items()})
     return actions
 
 
 def compare(
-    what: str, source: Policy, result: Policy | Sequence[Tensor], inputs: Sequence[Batch], tolerance: float = 0.0
+    what: str, source: Policy, result: Policy | Sequence[Batch], inputs: Sequence[Batch], tolerance: float = 0.0
 ) -> ParityRecord:
     """Actions of both over the inputs as consecutive steps; ``result`` may be the actions of another process."""
     expected = actions_over(source, inputs)
     actions = actions_over(result, inputs) if isinstance(result, Policy) else result
     difference = 0.0 if len(actions) == len(expected) else float("inf")
     for one, other in zip(expected, actions, strict=False):
-        step = (one - other).abs().max().item() if one.shape == other.shape else float("inf")
-        difference = max(difference, step) if step == step else float("inf")  # a NaN on either side never holds
+        for step in _differences(one, other):
+            difference = max(difference, step) if step == step else float("inf")  # a NaN on either side never holds
     return ParityRecord(what, _digest(inputs), difference, tolerance, difference <= tolerance)
+
+
+def _differences(one: Batch, other: Batch) -> list[float]:
+    """The largest difference of each action of a step."""
+    if {key: action.shape for key, action in one.items()} != {key: action.shape for key, action in other.items()}:
+        return [float("inf")]
+    return [(one[key].double() - other[key].double()).abs().max().item() for key in one]
 
 
 def demand(record: ParityRecord, where: str) -> ParityRecord:

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from tendon.data.dataset import Dataset, EpisodeRow
 from tendon.errors import ConfigError
-from tendon.loader.choice import SamplingOrder
-from tendon.loader.windows import Span
+from tendon.loader.choice import BatchRequest, SamplingOrder
 
 MEANING = {
     "v": "loader version",
@@ -18,10 +17,10 @@ MEANING = {
 }
 
 
-def check(
-    dataset: Dataset, spans: Mapping[str, Span], batch_size: int, rank: int, world: int, stride: int, on_bad: str
-) -> None:
+def check(dataset: Dataset, request: BatchRequest) -> None:
     """Raise a ConfigError for arguments that cannot work."""
+    spans, stride = request.windows.training, request.windows.stride
+    batch_size, rank, world = request.batch_size, request.rank, request.world
     if batch_size < 1:
         raise _wrong("the batch size is not positive", "training.batch_size", f"it is {batch_size}", "use 1 or more")
     if not 0 <= rank < world:
@@ -35,20 +34,25 @@ def check(
         )
     if stride < 1:
         raise _wrong("the stride is not positive", "loader, stride", f"it is {stride}", "use 1 or more")
-    if on_bad not in ("fail", "substitute"):
-        raise _wrong("unknown rule for bad samples", "on_bad_sample", f"it is {on_bad!r}", "use fail or substitute")
-    known, cameras = dataset.manifest.schema.dims, [camera.name for camera in dataset.manifest.schema.cameras]
+    if request.on_bad_sample not in ("fail", "substitute"):
+        raise _wrong(
+            "unknown rule for bad samples",
+            "on_bad_sample",
+            f"it is {request.on_bad_sample!r}",
+            "use fail or substitute",
+        )
+    known = [each.key for each in dataset.schema.features]
     if not spans:
         raise _wrong("no feature is asked for", "windows", "there are no deltas", "name at least one feature")
     for name, span in spans.items():
         if not span.deltas:
             raise _wrong(f"{name} has no deltas", "windows", "an empty window holds nothing", "give at least (0,)")
-        if name not in known and name not in cameras:
-            near = difflib.get_close_matches(name, [*known, *cameras], 1, 0.4)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1, 0.4)
             raise _wrong(
                 f"the dataset has no feature named {name}",
                 dataset.uri,
-                f"it has {', '.join([*known, *cameras])}",
+                f"it has {', '.join(known)}",
                 f"write {near[0]}" if near else "choose one of the features of the dataset",
             )
 

@@ -1,4 +1,4 @@
-"""The settings of a loader: SamplingOrder, which defines the stream, and LoaderResources, which never change it."""
+"""The settings of a loader: BatchRequest and its SamplingOrder define the stream, LoaderResources never change it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Literal
 
 from tendon.loader.budget import Tier
 from tendon.loader.order import BLOCK_EPISODES
+from tendon.loader.windows import Windows
 
 GIB = 1 << 30
 
@@ -54,3 +55,18 @@ class SamplingOrder:
 
 SHUFFLED = SamplingOrder()
 ONE_LANE_BYTES = 2 * GIB
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """The settings that define the stream of batches, besides the dataset."""
+
+    split: str
+    windows: Windows
+    batch_size: int  # of all ranks together
+    seed: int
+    skip_episodes: tuple[str, ...] = ()
+    ordering: SamplingOrder = SHUFFLED
+    rank: int = 0
+    world: int = 1
+    on_bad_sample: Literal["fail", "substitute"] = "fail"

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tendon.data.episode import Camera
-from tendon.data.tario import MP4
+from tendon.data.episode import Camera, Mask
+from tendon.data.tario import MP4, RAW
 from tendon.errors import DataError
-from tendon.loader.frames import decode_jpeg_into, decode_mp4_into
+from tendon.loader.frames import decode_jpeg_into, decode_mp4_into, open_array
 from tendon.loader.unit_cache import CachedUnit, UnitCache
 
 JOBS_PER_THREAD = 4
@@ -32,27 +32,44 @@ class VideoJob(NamedTuple):
     outputs: Mapping[int, Sequence[np.ndarray]]
 
 
+class ArrayJob(NamedTuple):
+    """Masks or raw frames of one window, all in one member; ``outputs`` by place, ``steps`` of the episode."""
+
+    episode: int
+    member: str
+    content: np.ndarray
+    of: Camera | Mask
+    length: int
+    steps: Sequence[int]
+    outputs: Sequence[np.ndarray]
+
+
 FrameFailure = tuple[int, str, str]  # episode, member, why
 
 
 def decode_windows(
     cache: UnitCache,
     pinned: Mapping[int, CachedUnit],
-    camera: Camera,
+    camera: Camera | Mask,
     e_B: np.ndarray,
     steps_BW: np.ndarray,
     out: np.ndarray,
 ) -> dict[int, DataError]:
-    """Decode into ``out`` ``[B, W, H, W, C]``.
+    """Decode frames or masks into ``out`` ``[B, W, H, W, C]`` or ``[B, W, H, W]``.
 
     Returns:
         Per episode whose frames cannot be decoded, the error.
     """
     video = camera.codec == MP4
-    jobs: list[Any] = [*(_video_jobs if video else _jpeg_jobs)(cache, pinned, camera, e_B, steps_BW, out)]
+    if isinstance(camera, Mask) or camera.codec == RAW:
+        jobs: list[Any] = [*_array_jobs(cache, pinned, camera, e_B, steps_BW, out)]
+    else:
+        jobs = [*(_video_jobs if video else _jpeg_jobs)(cache, pinned, camera, e_B, steps_BW, out)]
     num_parts = 1 if cache.num_threads == 1 else cache.num_threads * JOBS_PER_THREAD
     size = max(1 if video else LEAST_FRAMES, -(-len(jobs) // num_parts))
     decode: Callable[[list[Any]], list[FrameFailure]] = _decode_videos if video else _decode_jpegs
+    if jobs and isinstance(jobs[0], ArrayJob):
+        decode = _copy_arrays
     futures = [cache.pool.submit(decode, jobs[i : i + size]) for i in range(0, len(jobs), size)]
     failures: list[FrameFailure] = []
     with cache.meter.waiting("decode"):
@@ -103,6 +120,36 @@ def _decode_jpegs(jobs: Sequence[JpegJob]) -> list[FrameFailure]:
             decode_jpeg_into(content[begin:end], output)
         except (ValueError, OSError) as error:  # noqa: PERF203 - each on its own
             failures.append((episode, member, f"it cannot be decoded: {error}"))
+    return failures
+
+
+def _array_jobs(
+    cache: UnitCache,
+    pinned: Mapping[int, CachedUnit],
+    of: Camera | Mask,
+    e_B: np.ndarray,
+    steps_BW: np.ndarray,
+    out: np.ndarray,
+) -> list[ArrayJob]:
+    """One job per window."""
+    member, layout, jobs = f"{of.member}.{of.codec}", cache.layout, []
+    for b, (episode, unit) in enumerate(zip(e_B.tolist(), layout.unit_of[e_B].tolist(), strict=True)):
+        content = pinned[unit].members.get((episode, member))
+        if content is not None:
+            outputs, length = list(out[b]), int(layout.lengths[episode])
+            jobs.append(ArrayJob(episode, member, content, of, length, steps_BW[b].tolist(), outputs))
+    return jobs
+
+
+def _copy_arrays(jobs: Sequence[ArrayJob]) -> list[FrameFailure]:
+    failures = []
+    for job in jobs:
+        try:
+            write = open_array(job.content, job.of, job.length)
+            for step, output in zip(job.steps, job.outputs, strict=True):
+                write(step, output)
+        except (ValueError, IndexError) as error:  # noqa: PERF203 - each on its own
+            failures.append((job.episode, job.member, f"it cannot be decoded: {error}"))
     return failures
 
 

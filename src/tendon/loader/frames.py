@@ -1,4 +1,4 @@
-"""Decodes frames straight into their buffers: JPEGs with simplejpeg, chunks of mp4 with PyAV.
+"""Decodes frames straight into their buffers: JPEGs with simplejpeg, chunks of mp4 with PyAV, masks and raw frames.
 
 Pixels are equal to those of data/video.py, the plain way. Both release the interpreter's lock, so threads help.
 """
@@ -12,6 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from tendon.data.episode import Camera, Mask
+from tendon.data.masks import opened
+from tendon.data.tario import npy_rows
+
 
 def decode_jpeg_into(content: memoryview, out_HWC: np.ndarray) -> None:
     """One JPEG into ``uint8 [H, W, C]``.
@@ -23,6 +27,24 @@ def decode_jpeg_into(content: memoryview, out_HWC: np.ndarray) -> None:
     decoded = _decode_jpeg()(content, space, fastdct=False, fastupsample=False, buffer=out_HWC)
     if decoded.shape != out_HWC.shape:
         raise ValueError(f"a frame has the shape {decoded.shape}, the schema says {out_HWC.shape}")
+
+
+def open_array(content: np.ndarray, of: Camera | Mask, length: int) -> Callable[[int, np.ndarray], None]:
+    """A function of step and output that writes the mask or the raw frame of that step.
+
+    Raises:
+        ValueError: the member is another array.
+    """
+    values = npy_rows(content)
+    if isinstance(of, Mask):
+        return opened(values, of.codec, length)
+    if values.shape != (length, *of.shape):
+        raise ValueError(f"its frames are {values.shape}, the schema says {(length, *of.shape)}")
+
+    def copy(step: int, out_HWC: np.ndarray) -> None:
+        out_HWC[...] = values[step]
+
+    return copy
 
 
 def decode_mp4_into(content: memoryview, places: Mapping[int, Sequence[np.ndarray]]) -> None:

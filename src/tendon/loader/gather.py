@@ -1,6 +1,6 @@
 """Copies windows from the unit cache into the arrays of a batch: one gather per set of deltas.
 
-Called by loader.py with episode and t of every window. Axes: B windows, W deltas, E episodes.
+Called by batch_maker.py with episode and t of every window. Axes: B windows, W deltas, E episodes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tendon.data.episode import Camera
+from tendon.data.episode import Camera, Mask, Schema
+from tendon.data.features import TASK, Feature
 from tendon.errors import DataError
 from tendon.loader.batch_buffers import Field
 from tendon.loader.encoded import decode_windows
@@ -20,16 +21,23 @@ from tendon.loader.windows import Span, steps_of
 
 @dataclass(frozen=True)
 class Group:
-    """Features that are gathered with the same deltas: several side by side in one array, or one camera."""
+    """Features that are gathered with the same deltas: columns side by side in one array, a picture, or the task.
+
+    A picture is a camera or a mask. ``tasks`` are the numbers of the episodes' texts ``[E]``, for datasets that have one text
+    per episode.
+    """
 
     span: Span
-    columns: Columns | None
-    camera: Camera | None
+    columns: Columns | None = None
+    picture: Camera | Mask | None = None
+    tasks: np.ndarray | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
         """The features of the batch that this group fills."""
-        return self.columns.names if self.columns else (self.camera.name,) if self.camera else ()
+        if self.columns:
+            return self.columns.names
+        return (self.picture.name if self.picture else TASK,)
 
     @property
     def deltas(self) -> np.ndarray:
@@ -37,17 +45,26 @@ class Group:
         return np.array(self.span.deltas, np.int64)
 
 
-def grouped(spans: Mapping[str, Span], dims: Mapping[str, int], cameras: Mapping[str, Camera]) -> list[Group]:
-    """One group for all features of the same span, and one for every camera."""
-    names_by_span: dict[Span, list[str]] = {}
+def grouped(spans: Mapping[str, Span], schema: Schema, tasks: np.ndarray | None) -> list[Group]:
+    """One group for all columns of the same span and type, one for every camera and mask, one for the task.
+
+    ``tasks``: the number of every episode's text; None when no window has it, or a column says it.
+    """
+    columns = {each.key: each for each in schema.columns}
+    pictures = {each.name: each for each in schema.pictures}
+    by_span: dict[tuple[Span, str], list[Feature]] = {}
     for name, span in spans.items():
-        if name in dims:
-            names_by_span.setdefault(span, []).append(name)
-    groups = [
-        Group(span, Columns(tuple(names), tuple(dims[name] for name in names)), None)
-        for span, names in names_by_span.items()
-    ]
-    return groups + [Group(span, None, cameras[name]) for name, span in spans.items() if name in cameras]
+        if name in columns:
+            by_span.setdefault((span, "<i8" if columns[name].is_integer else "<f4"), []).append(columns[name])
+    groups = []
+    for (span, dtype), features in by_span.items():
+        texts = tuple(each.key for each in features if each.kind == "text")
+        keys, dims = tuple(each.key for each in features), tuple(each.dim for each in features)
+        groups.append(Group(span, Columns(keys, dims, dtype, texts)))
+    groups += [Group(span, picture=pictures[name]) for name, span in spans.items() if name in pictures]
+    if tasks is not None:
+        groups.append(Group(spans[TASK], tasks=tasks))
+    return groups
 
 
 def fields_of(groups: Sequence[Group], count: int) -> tuple[Field, ...]:
@@ -56,10 +73,11 @@ def fields_of(groups: Sequence[Group], count: int) -> tuple[Field, ...]:
     for i, group in enumerate(groups):
         W = len(group.span.deltas)
         if group.columns:
-            fields.append(Field(f"values {i}", "<f4", (count, W, sum(group.columns.dims))))
-        elif group.camera:
-            camera = group.camera
-            fields.append(Field(camera.name, "|u1", (count, W, camera.height, camera.width, camera.channels)))
+            fields.append(Field(f"values {i}", group.columns.dtype, (count, W, sum(group.columns.dims))))
+        elif group.picture:
+            fields.append(Field(group.picture.name, "|u1", (count, W, *group.picture.shape)))
+        else:
+            fields.append(Field(TASK, "<i8", (count, W)))
         fields.append(Field(f"pad {i}", "|b1", (count, W)))
     return tuple(fields)
 
@@ -106,10 +124,12 @@ def _fill(
     for i, group in enumerate(groups):
         steps_BW, pad_BW = steps_of(t, length_B, group.deltas)
         target = arrays[f"values {i}"] if group.columns else arrays[group.names[0]]
-        if group.columns is None and not cache.decoded:
+        if group.tasks is not None:
             out = target if chosen is None else target[chosen]
-            assert group.camera is not None
-            bad |= decode_windows(cache, pinned, group.camera, e_B, steps_BW, out)
+            out[...] = group.tasks[e_B, None]
+        elif group.picture is not None and not cache.decoded:
+            out = target if chosen is None else target[chosen]
+            bad |= decode_windows(cache, pinned, group.picture, e_B, steps_BW, out)
         else:
             source = next(values) if group.columns else cache.frames[group.names[0]]
             rows_BW = steps_BW + row0_B[:, None]
@@ -158,6 +178,8 @@ def chunk_of(
         edge = np.flatnonzero((t_B < -deltas.min()) | (t_B >= length_B - deltas.max()))
         steps_BW, pad_BW[edge] = steps_of(t_B[edge], length_B[edge], deltas)
         rows_BW[edge] = steps_BW + (row_B - t_B)[edge, None]
+        if group.tasks is not None:
+            rows_BW[...] = group.tasks[episodes_B, None]  # the same value at every step: there is nothing to look up
         chunk.rows.append(rows_BW)
         chunk.pads.append(pad_BW)
         chunk.zeros.append(_zeros(group.span, pad_BW, t_B, deltas))
@@ -177,9 +199,12 @@ def gather_chunk(
     arrays["frame_index"][...] = chunk.t[begin:end]
     values = iter(cache.values)
     for i, group in enumerate(groups):
-        source = next(values) if group.columns else cache.frames[group.names[0]]
         out = arrays[f"values {i}"] if group.columns else arrays[group.names[0]]
-        _take(cache, source, chunk.rows[i][begin:end], out)
+        if group.tasks is not None:
+            out[...] = chunk.rows[i][begin:end]
+        else:
+            source = next(values) if group.columns else cache.frames[group.names[0]]
+            _take(cache, source, chunk.rows[i][begin:end], out)
         arrays[f"pad {i}"][...] = chunk.pads[i][begin:end]
         zeros = chunk.zeros[i]
         if zeros is not None:

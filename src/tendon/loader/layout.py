@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tendon.data.dataset import Dataset
-from tendon.data.episode import Camera
+from tendon.data.episode import Camera, Mask
 from tendon.data.rows import Rows
 from tendon.data.tario import LOWDIM, MP4
 from tendon.errors import DataError
@@ -45,29 +45,31 @@ class Range:
 
 
 class ShardLayout:
-    """Where in the shards the selected features and cameras of the selected episodes are stored."""
+    """Where in the shards the selected columns, cameras and masks of the selected episodes are stored."""
 
-    def __init__(self, dataset: Dataset, rows: Rows, lowdim: bool, cameras: Sequence[Camera], unit_bytes: int) -> None:
-        self.dataset, self.rows, self.cameras = dataset, rows, tuple(cameras)
+    def __init__(
+        self, dataset: Dataset, rows: Rows, lowdim: bool, pictures: Sequence[Camera | Mask], unit_bytes: int
+    ) -> None:
+        self.dataset, self.rows, self.pictures = dataset, rows, tuple(pictures)
         self.lengths = rows.lengths.astype(np.int64)
         self.shard = rows.column("shard").to_numpy().astype(np.int64)
         number = rows.numbers
         self._plain = [LOWDIM] if lowdim else []
-        self._plain += [f"{camera.member}.mjpeg" for camera in cameras if camera.codec != MP4]
+        self._plain += [f"{each.member}.{each.codec}" for each in pictures if each.codec != MP4]
         keys = ("offset", "size", "crc32c")
         self._columns = {
             member: [dataset.table.column(f"{member}/{key}").to_numpy().astype(np.int64)[number] for key in keys]
             for member in self._plain
         }
         self._frames = {
-            member: _flat(dataset, f"{member}/frames", number) for member in self._plain if member != LOWDIM
+            member: _flat(dataset, f"{member}/frames", number) for member in self._plain if member.endswith(".mjpeg")
         }
         self._chunks = {
             camera.member: [
                 _lists(dataset, f"{camera.member}.{MP4}/{key}", number)
                 for key in (*keys, "first_frame", "num_frames", "skip")
             ]
-            for camera in cameras
+            for camera in pictures
             if camera.codec == MP4
         }
         self.bytes_E = np.zeros(len(rows), np.int64)

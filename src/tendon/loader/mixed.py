@@ -2,20 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from tendon.data.manifest import digest_of
 from tendon.errors import ConfigError
-from tendon.loader.argument_checks import check_state
-from tendon.loader.loader import STATE_VERSION, Loader, State
+from tendon.loader.batch_maker import BatchMaker
+from tendon.loader.iterator import BatchIterator
+from tendon.loader.loader import Loader
 from tendon.loader.meter import Meter
 from tendon.loader.mixture import DatasetMixture
-from tendon.loader.prefetcher import Prefetcher
 
 
-class MixedLoader:
+class BatchMixer:
+    """Any batch of a mixture: the windows of every dataset at their places. Texts are indexes into one table of all."""
+
+    def __init__(
+        self, makers: Sequence[BatchMaker], mixture: DatasetMixture, batch_size: int, rank: int, world: int
+    ) -> None:
+        self._makers, self._mixture = tuple(makers), mixture
+        self.batch_size, self.rank, self.world = batch_size, rank, world
+        self.meter = Meter()
+        self.texts = tuple(dict.fromkeys(text for maker in makers for text in maker.texts))
+        number_of = {text: i for i, text in enumerate(self.texts)}
+        self._numbers = [np.array([number_of[text] for text in maker.texts], np.int64) for maker in makers]
+
+    def share(self, first: int) -> dict[str, np.ndarray]:
+        """This rank's share of the batch that begins at position ``first``."""
+        positions = np.arange(first + (self.rank - first) % self.world, first + self.batch_size, self.world)
+        datasets, positions_in_dataset = self._mixture.at(positions)
+        batch: dict[str, np.ndarray] = {"dataset_index": datasets}
+        for i, maker in enumerate(self._makers):
+            chosen = np.flatnonzero(datasets == i)
+            if not len(chosen):
+                continue
+            for name, array in maker.at(positions_in_dataset[chosen]).items():
+                if name not in batch:
+                    batch[name] = np.empty((len(positions), *array.shape[1:]), array.dtype)
+                batch[name][chosen] = self._numbers[i][array] if name in maker.text_keys else array
+        return batch
+
+
+class MixedLoader(BatchIterator):
     """Batches of windows of several datasets, with ``dataset_index``; otherwise as Loader gives them."""
 
     def __init__(
@@ -35,8 +64,6 @@ class MixedLoader:
         Raises:
             ConfigError: the weights are not usable, or the shapes differ.
         """
-        self._loaders, self.batch_size, self.seed = tuple(loaders), batch_size, seed
-        self.rank, self.world = rank, world
         if len(weights) != len(loaders) or batch_size < world:
             raise ConfigError(
                 "a mixture does not fit together",
@@ -44,80 +71,42 @@ class MixedLoader:
                 why=f"{len(loaders)} datasets, {len(weights)} weights, batches of {batch_size} for {world} processes",
                 fix="give one weight per dataset, and batches of at least the world",
             )
-        self._mixture = DatasetMixture(weights, seed, stratified=stratified)
+        self._loaders = tuple(loaders)
+        self._check_shapes()
+        mixture = DatasetMixture(weights, seed, stratified=stratified)
+        self._mixer = BatchMixer([loader.maker for loader in loaders], mixture, batch_size, rank, world)
         self.num_windows = sum(loader.num_windows for loader in loaders)
         self.num_episodes = sum(loader.num_episodes for loader in loaders)
         states = [loader.state for loader in loaders]
-        self._manifest = digest_of([state["manifest"] for state in states])
+        manifest = digest_of([state["manifest"] for state in states])
         seeds_and_plans = [[state["seed"], state["plan"]] for state in states]
-        self._plan = digest_of([seeds_and_plans, self._mixture.counts.tolist(), stratified])[:16]
-        self._samples, self._num_prefetched = 0, ahead
-        self._prefetcher: Prefetcher | None = None
-        self.meter = Meter()
-        self._check_shapes()
-
-    def batch(self, k: int) -> dict[str, np.ndarray]:
-        """This rank's share of the k-th batch."""
-        return self._share(k * self.batch_size)
+        plan = digest_of([seeds_and_plans, mixture.counts.tolist(), stratified])[:16]
+        super().__init__(self._mixer, seed, manifest, plan, ahead)
 
     def epoch_of(self, k: int) -> int:
         """Samples before batch ``k``, divided by the windows of all datasets together."""
         return k * self.batch_size // self.num_windows
 
-    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
-        return self
-
-    def __next__(self) -> dict[str, np.ndarray]:
-        if self._prefetcher is None:
-            self._prefetcher = Prefetcher(self, self._samples, self._num_prefetched)
-        batch = self._prefetcher.next()
-        self._samples += self.batch_size
-        return batch
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The table that texts in a batch are indexes into: those of all datasets."""
+        return self._mixer.texts
 
     @property
-    def state(self) -> State:
-        """The position of the iteration."""
-        return {
-            "v": STATE_VERSION,
-            "seed": self.seed,
-            "samples": self._samples,
-            "manifest": self._manifest,
-            "plan": self._plan,
-        }
+    def meter(self) -> Meter:
+        """Seconds of waiting of the mixture; each loader has its own as well."""
+        return self._mixer.meter
 
-    def load_state(self, state: Mapping[str, int | str | list[int]]) -> None:
-        """Continue at the position of ``state``.
-
-        Raises:
-            ConfigError: it belongs to another mixture.
-        """
-        check_state(state, self.state)
-        if self._prefetcher is not None:
-            self._prefetcher.close()
-            self._prefetcher = None
-        self._samples = int(state["samples"])  # type: ignore[arg-type]
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Seconds of waiting at every stage, and the share of its time that the consumer waited, for the log."""
+        return self._mixer.meter.metrics()
 
     def close(self) -> None:
         """Stop the threads of all loaders."""
-        if self._prefetcher is not None:
-            self._prefetcher.close()
-            self._prefetcher = None
+        super().close()
         for loader in self._loaders:
             loader.close()
-
-    def _share(self, first: int) -> dict[str, np.ndarray]:
-        positions = np.arange(first + (self.rank - first) % self.world, first + self.batch_size, self.world)
-        datasets, positions_in_dataset = self._mixture.at(positions)
-        batch: dict[str, np.ndarray] = {"dataset_index": datasets}
-        for i, loader in enumerate(self._loaders):
-            chosen = np.flatnonzero(datasets == i)
-            if not len(chosen):
-                continue
-            for name, array in loader.at(positions_in_dataset[chosen]).items():
-                if name not in batch:
-                    batch[name] = np.empty((len(positions), *array.shape[1:]), array.dtype)
-                batch[name][chosen] = array
-        return batch
 
     def _check_shapes(self) -> None:
         first, *others = [{field.name: field.shape for field in loader.fields} for loader in self._loaders]

@@ -1,6 +1,6 @@
 """Prefetching of batches in a thread of this process. worker_pool.py does it in several processes.
 
-The queue holds as many batches as the memory budget allows; when it is full, the thread waits. Called by loader.py.
+The queue holds as many batches as the memory budget allows; when it is full, the thread waits. Called by the iterators.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Batch = dict[str, np.ndarray]
 
 
 class BatchSource(Protocol):
-    """What the prefetcher gets its batches from: Loader or MixedLoader."""
+    """What the prefetcher gets its batches from: a BatchMaker, or a BatchMixer of several."""
 
     batch_size: int
 
     @property
     def meter(self) -> Meter: ...  # noqa: D102
-    def _share(self, first: int) -> Batch: ...
+    def share(self, first: int) -> Batch: ...  # noqa: D102
 
 
 class WaitMonitor:
@@ -56,9 +56,9 @@ class WaitMonitor:
 class Prefetcher:
     """The batches from a position on, in order. With ``num_prefetched`` 0 each is made when it is asked for."""
 
-    def __init__(self, loader: BatchSource, samples: int, num_prefetched: int) -> None:
-        self._loader, self._next = loader, samples
-        self._wait_monitor = WaitMonitor(loader.meter)
+    def __init__(self, source: BatchSource, samples: int, num_prefetched: int) -> None:
+        self._source, self._next = source, samples
+        self._wait_monitor = WaitMonitor(source.meter)
         self._queue: queue.Queue[Batch | BaseException] | None = None
         if num_prefetched > 0:
             self._queue = queue.Queue(num_prefetched)
@@ -70,10 +70,10 @@ class Prefetcher:
         """The next batch."""
         began = time.monotonic()
         if self._queue is None:
-            batch: Batch | BaseException = self._loader._share(self._next)
+            batch: Batch | BaseException = self._source.share(self._next)
         else:
             batch = self._queue.get()
-        self._next += self._loader.batch_size
+        self._next += self._source.batch_size
         if isinstance(batch, BaseException):
             raise batch
         self._wait_monitor.count(began)
@@ -91,7 +91,7 @@ class Prefetcher:
         assert self._queue is not None
         while not self._stop.is_set():
             try:
-                batch: Batch | BaseException = self._loader._share(samples)
+                batch: Batch | BaseException = self._source.share(samples)
             except BaseException as error:
                 batch = error
             began = time.monotonic()
@@ -100,4 +100,4 @@ class Prefetcher:
             if isinstance(batch, BaseException):
                 return
             del batch  # or its buffer could not be used again before the next batch is made
-            samples += self._loader.batch_size
+            samples += self._source.batch_size

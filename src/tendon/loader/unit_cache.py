@@ -16,26 +16,31 @@ from typing import Any
 
 import numpy as np
 
-from tendon.data.tario import LOWDIM, MP4
+from tendon.data.episode import Camera
+from tendon.data.masks import CODECS
+from tendon.data.tario import LOWDIM, MP4, RAW
 from tendon.errors import DataError
 from tendon.loader.budget import Shares
 from tendon.loader.fetch import Bytes
-from tendon.loader.frames import decode_jpeg_into, decode_mp4_into
+from tendon.loader.frames import decode_jpeg_into, decode_mp4_into, open_array
 from tendon.loader.layout import Range, ShardLayout, ShardMember, range_of
 from tendon.loader.meter import Meter
 from tendon.loader.row_allocator import ReadBuffers, RowAllocator
 
 log = logging.getLogger(__name__)
 
+ARRAYS = (*CODECS, RAW)  # codecs of members that are one array
 LEAST_READ = 256 << 10  # bytes up to which neighbouring episodes share one read, unless connections would be idle
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Features with the same window, side by side, float32 ``[rows, sum of D]``."""
+    """Features with the same window, side by side, ``[rows, sum of D]``."""
 
     names: tuple[str, ...]
     dims: tuple[int, ...]
+    dtype: str = "<f4"  # or <i8, for indexes into a table
+    texts: tuple[str, ...] = ()  # those of the names that have one number per step and no axis for it
 
 
 @dataclass
@@ -61,10 +66,10 @@ class UnitCache:
         self.next_use: Callable[[np.ndarray], np.ndarray] = lambda units: np.zeros(len(units))
         self._columns, self._source = tuple(columns), source
         self.decoded = shares.tier != "window"
-        self.values = [np.empty((shares.rows, sum(each.dims)), np.float32) for each in columns]
+        self.values = [np.empty((shares.rows, sum(each.dims)), each.dtype) for each in columns]
         self.frames = {
-            camera.name: np.empty((shares.rows, camera.height, camera.width, camera.channels), np.uint8)
-            for camera in (layout.cameras if self.decoded else ())
+            each.name: np.empty((shares.rows, *each.shape), np.uint8)
+            for each in (layout.pictures if self.decoded else ())
         }
         rows_E = np.concatenate([[0], np.cumsum(layout.lengths)])
         self._first_row = rows_E[layout.unit_start]
@@ -85,8 +90,10 @@ class UnitCache:
         self._deferred: list[tuple[int, CachedUnit, list[Range], int, Future[None]]] = []
         dtype = layout.dataset.manifest.schema.row_dtype
         self._dtype, self._floats = dtype, all(dtype[name].base == np.dtype("<f4") for name in dtype.names or ())
+        self._floats &= all(each.dtype == "<f4" for each in self._columns)
         self._float_indices = [self._float_indices_of(each) for each in self._columns]
-        self._cameras = {camera.member: camera for camera in layout.cameras}
+        self._cameras = {each.member: each for each in layout.pictures if isinstance(each, Camera)}
+        self._arrays = {f"{each.member}.{each.codec}": each for each in layout.pictures if each.codec in ARRAYS}
 
     @property
     def complete(self) -> bool:
@@ -100,7 +107,7 @@ class UnitCache:
             not self._ready
             and self._row_allocator.whole
             and self.complete
-            and (self.decoded or not self.layout.cameras)
+            and (self.decoded or not self.layout.pictures)
         ):
             with self._lock:
                 self._ready = not any(cached.pending or cached.bad for cached in self._cached.values())
@@ -391,12 +398,17 @@ class UnitCache:
                 first = row + member.first_frame - member.skip
                 chosen = range(member.skip, member.skip + member.num_frames)
                 decode_mp4_into(content.data, {i: (frames[first + i],) for i in chosen})
+            elif member.name in self._arrays:
+                picture = self._arrays[member.name]
+                write, frames = open_array(content, picture, length), self.frames[picture.name]
+                for step in range(length):
+                    write(step, frames[row + step])
             else:
                 frames = self.frames[self._cameras[member.name.rsplit(".", 1)[0]].name]
                 starts = self.layout.frame_starts(member.name, member.episode).tolist()
                 for i, (begin, end) in enumerate(zip(starts, [*starts[1:], member.size], strict=True)):
                     decode_jpeg_into(content.data[begin:end], frames[row + i])
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, IndexError) as error:
             cached.bad[member.episode] = self.layout.damaged(member, f"it cannot be decoded: {error}")
 
     def _store_rows(self, content: np.ndarray, row: int, length: int) -> None:

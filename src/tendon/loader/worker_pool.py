@@ -1,7 +1,7 @@
 """Worker processes that make batches in shared memory, so that the training loop has its interpreter to itself.
 
 Worker n makes every N-th batch into memory that both processes map; nothing is copied on the way. Workers end with their
-parent, however that ends. Called by loader.py when ``LoaderResources.processes`` is not 0.
+parent, however that ends. Called by iterator.py when ``LoaderResources.processes`` is not 0.
 """
 
 from __future__ import annotations
@@ -13,29 +13,27 @@ import tempfile
 import time
 import weakref
 from collections import deque
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tendon.errors import Interrupted
+from tendon.loader.batch_maker import BatchMaker
+from tendon.loader.choice import BatchRequest, LoaderResources
 from tendon.loader.prefetcher import Batch, WaitMonitor
-
-if TYPE_CHECKING:
-    from tendon.loader.loader import Loader
 
 
 @dataclass(frozen=True)
 class LoaderSpec:
-    """What a worker needs to build the same loader: address of the dataset, arguments, saved position."""
+    """What a worker needs to make the same batches: address of the dataset, settings, episodes known to be bad."""
 
     uri: str
-    arguments: Mapping[str, Any]
-    state: Mapping[str, Any]
+    request: BatchRequest
+    resources: LoaderResources
+    bad: tuple[int, ...]
 
 
 @dataclass
@@ -49,11 +47,14 @@ class SharedBuffer:
 class WorkerPool:
     """The batches from a position on, in order."""
 
-    def __init__(
-        self, loader: Loader, spec: LoaderSpec, samples: int, num: int, num_prefetched: int, size: int
-    ) -> None:
-        self._loader, self._next, self._next_request, self._size = loader, samples, samples, max(size, mmap.PAGESIZE)
-        self._wait_monitor = WaitMonitor(loader.meter)
+    def __init__(self, maker: BatchMaker, samples: int) -> None:
+        resources = maker.resources
+        num, size = resources.processes, max(maker.buffer_bytes, mmap.PAGESIZE)
+        budget = resources.memory_budget // num
+        of_worker = replace(resources, processes=0, ahead=0, memory_budget=budget, pin=None)
+        spec = LoaderSpec(maker.dataset.uri, maker.request, of_worker, tuple(maker.bad))
+        self._maker, self._next_request, self._size = maker, samples, size
+        self._wait_monitor = WaitMonitor(maker.meter)
         self._files: list[int] = []
         self._free: list[SharedBuffer] = []
         self._pending: deque[tuple[int, int, SharedBuffer]] = deque()  # process, position, memory
@@ -68,7 +69,7 @@ class WorkerPool:
             self._pipes.append(ours)
             self._processes.append(process)
         self._turn = 0
-        for _ in range(max(num, num_prefetched)):
+        for _ in range(max(num, maker.shares.ring)):
             self._request_batch()
 
     def next(self) -> Batch:
@@ -88,13 +89,13 @@ class WorkerPool:
         if isinstance(answer, BaseException):
             raise answer
         bad, seconds = answer
-        self._loader._add_bad_episodes(bad)
+        self._maker.mark_bad(bad)
         for border, value in seconds.items():
-            self._loader.meter.add(border, value)
+            self._maker.meter.add(border, value)
         self._request_batch()
         whole = np.frombuffer(shared.memory, np.uint8)
         weakref.finalize(whole, self._free.append, shared).atexit = False
-        batch = self._loader._viewed(samples, whole)
+        batch = self._maker.viewed(samples, whole)
         self._wait_monitor.count(began)
         return batch
 
@@ -117,7 +118,7 @@ class WorkerPool:
             self._pipes[self._turn].send((self._next_request, shared.path))
         self._pending.append((self._turn, self._next_request, shared))
         self._turn = (self._turn + 1) % len(self._pipes)
-        self._next_request += self._loader.batch_size
+        self._next_request += self._maker.batch_size
 
     def _new_buffer(self) -> SharedBuffer:
         if hasattr(os, "memfd_create"):
@@ -129,7 +130,7 @@ class WorkerPool:
         os.ftruncate(file, self._size)
         self._files.append(file)
         memory = mmap.mmap(file, self._size)
-        if (pin := self._loader.resources.pin) is not None:
+        if (pin := self._maker.resources.pin) is not None:
             pin(memoryview(memory))
         return SharedBuffer(path, memory)
 
@@ -137,16 +138,15 @@ class WorkerPool:
 def _serve(pipe: Connection, spec: LoaderSpec, size: int) -> None:
     """The main loop of a worker: it receives positions and fills buffers until the pipe closes."""
     from tendon.data.dataset import open_dataset
-    from tendon.loader.loader import Loader
 
     try:
-        loader = Loader(open_dataset(spec.uri), **spec.arguments)
-        loader.load_state(spec.state)
+        maker = BatchMaker(open_dataset(spec.uri), spec.request, spec.resources)
+        maker.mark_bad(spec.bad)
     except BaseException as error:
         pipe.send(error)
         return
     buffers: dict[str, mmap.mmap] = {}
-    reported = dict(loader.meter.seconds)
+    reported = dict(maker.meter.seconds)
     while True:
         try:
             samples, path = pipe.recv()
@@ -156,10 +156,10 @@ def _serve(pipe: Connection, spec: LoaderSpec, size: int) -> None:
             with open(path, "r+b") as file:
                 buffers[path] = mmap.mmap(file.fileno(), size)
         try:
-            loader._share_into(samples, np.frombuffer(buffers[path], np.uint8))
-            seconds = {name: value - reported[name] for name, value in loader.meter.seconds.items()}
-            reported = dict(loader.meter.seconds)
-            answer: object = (loader.state.get("bad", []), seconds)
+            maker.share_into(samples, np.frombuffer(buffers[path], np.uint8))
+            seconds = {name: value - reported[name] for name, value in maker.meter.seconds.items()}
+            reported = dict(maker.meter.seconds)
+            answer: object = (maker.bad, seconds)
         except BaseException as error:
             answer = error
         try:

@@ -7,33 +7,33 @@ at once, and a checkpoint of the loop can hold the carry.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tendon.config.schema import TrainingConfig
-from tendon.policies.windows import GOAL, Shape, Window
+from tendon.config.schema import PolicyConfig, TrainingConfig
+from tendon.data.features import Feature
+from tendon.policies.processing.processing import AUGMENT_NOISE, Processing
+from tendon.policies.windows import GOAL, Windows
 
 __all__ = [
     "AUGMENT_NOISE",
     "GOAL",
     "Batch",
+    "Feature",
     "LossOutput",
     "Memory",
     "ParameterGroup",
     "Policy",
-    "Shape",
-    "Window",
+    "Windows",
     "under",
 ]
 
 Batch = dict[str, Tensor]
 Memory = Any  # a tree of tensors with a leading batch axis, or None
-
-AUGMENT_NOISE = "draws"  # key in a batch: numbers in [0, 1) for random augmentation, [B, num_draws]
 
 
 @dataclass(frozen=True)
@@ -60,20 +60,30 @@ class ParameterGroup:
 
 
 class Policy(nn.Module):
-    """Base of every policy. Normalisers are sub-modules with buffers, so they travel with the weights.
+    """Base of every policy. What it reads, writes and looks at is what its configuration declares of the features.
 
-    Below ``loss``, ``start`` and ``act`` stand the hooks; each does nothing, or what is usual, until it is written anew.
+    Normalisers and the processing are sub-modules with buffers, so they travel with the weights. Below ``loss``, ``start``
+    and ``act`` stand the hooks; each does nothing, or what is usual, until it is written anew.
     """
 
-    window: Window
     num_draws = (
         0  # how many numbers of chance loss takes for each window; a batch without them is not changed at random
     )
 
+    def __init__(self, config: PolicyConfig, features: Mapping[str, Feature]) -> None:
+        """``features``: of the dataset, those that the configuration names; with the kinds and sizes that it has."""
+        super().__init__()
+        self.config = config
+        self.features = dict(features)
+        self.reads = config.reads(features)
+        self.writes = config.writes(features)
+        self.windows: Windows = config.windows(features)
+        self.processing: Processing | None = None
+
     def loss(self, batch: Batch, memory: Memory = None, step: int = 0) -> LossOutput:
         """Loss of a batch of raw (not normalised) windows: ``{key: [B, T, D]}`` and ``{key}_is_pad: [B, T]``.
 
-        Where the window carries, ``first: [B]`` tells which rows begin an episode and forget; ``episode_index`` and
+        Where the windows are stateful, ``first: [B]`` tells which rows begin an episode and forget; ``episode_index`` and
         ``frame_index`` say where they are. ``step``: the number of updates before this one.
         """
         raise NotImplementedError
@@ -83,9 +93,14 @@ class Policy(nn.Module):
         return None
 
     @torch.no_grad()
-    def act(self, observation: Batch, memory: Memory = None) -> tuple[Tensor, Memory]:
-        """Raw actions ``[B, num_actions, D]`` for raw observations ``{key: [B, T, D]}``, and the next memory."""
+    def act(self, observation: Batch, memory: Memory = None) -> tuple[Batch, Memory]:
+        """Raw actions ``{key: [B, chunk, D]}`` of all ``writes`` for raw observations ``{key: [B, T, ...]}``, and the next memory."""
         raise NotImplementedError
+
+    def set_texts(self, texts: Sequence[str]) -> None:
+        """The table that indices of texts in a batch point into; called before training and when a policy is loaded."""
+        if self.processing is not None:
+            self.processing.set_texts(texts)
 
     # ------------------------------------------------------------------------------------------------------------ hooks
 

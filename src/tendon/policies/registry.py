@@ -7,20 +7,21 @@ from difflib import get_close_matches
 
 from tendon.config.policies import policy_claims
 from tendon.config.schema import PolicyConfig
+from tendon.data.features import Feature
 from tendon.data.stats import FeatureStats
 from tendon.errors import ConfigError
 from tendon.plugins import Claim
-from tendon.policies.base import Policy, Shape
+from tendon.policies.base import Policy
 
 
 def make_policy(
-    config: PolicyConfig, features: Mapping[str, Shape], stats: Mapping[str, FeatureStats] | None = None
+    config: PolicyConfig, features: Mapping[str, Feature], stats: Mapping[str, FeatureStats] | None = None
 ) -> Policy:
     """The policy that ``config`` configures, weights fresh from torch's global generator.
 
     Args:
         config: the policy's part of a training configuration; it names its module.
-        features: dimensions of every feature the policy reads or predicts; observations and ``action``.
+        features: every feature the policy reads or predicts, by key.
         stats: numbers for the normalisers, by feature; None when weights are loaded next (they hold them).
     """
     claim = policy_claims().get(config.name)

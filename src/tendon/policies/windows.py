@@ -1,37 +1,48 @@
-"""Keys and windows of a policy, without torch: what it reads and predicts, in steps relative to now (0)."""
+"""Keys and windows of a policy, without torch: what it reads and predicts, in steps relative to now (0).
+
+A policy's ``config.py`` makes ``tendon.loader.windows.Windows`` here; training and acting are two maps in them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
-Shape = int | tuple[int, ...]  # of one step of a feature: D, (C, L) of a scan, (C, H, W) of a camera
+from tendon.loader.windows import Span, Windows
+
+__all__ = ["ACTION", "GOAL", "IMAGES", "NOW", "OBSERVATION", "Span", "Windows", "bare", "in_order", "windows_of"]
 
 ACTION = "action"
 GOAL = "goal."  # before a feature's name: its value in the last step of the episode, [B, 1, ...]
 OBSERVATION, IMAGES = "observation.", "observation.images."
+NOW = Span((0,))
 
 
-@dataclass(frozen=True)
-class Window:
-    """The time steps a policy reads and predicts, in steps relative to now (0)."""
+def windows_of(
+    reads: Sequence[str],
+    writes: Sequence[str],
+    deltas: Sequence[int],
+    targets: Sequence[int],
+    acting: Sequence[int] = (),
+    **other: Any,
+) -> Windows:
+    """Windows in which all observations have the same steps; a goal has one, and the data says which.
 
-    observation_keys: tuple[str, ...]
-    action_key: str
-    observation_deltas: tuple[int, ...]  # e.g. (-1, 0)
-    action_deltas: tuple[int, ...]  # e.g. (0, 1, ..., 15)
-    num_actions: int  # how many of the predicted actions are executed before the policy is asked again
-    acting_deltas: tuple[int, ...] = ()  # steps read when acting where they differ from training's; empty: they do not
-    carries: bool = False  # loss wants the memory of the batch before: each row of the batches walks through episodes
+    Args:
+        reads: keys of the observations and goals.
+        writes: keys of the actions.
+        deltas: steps of the observations in training.
+        targets: steps of the actions.
+        acting: steps of the observations when acting; as in training where none are given.
+        other: chunk, execute, drop_last, stateful, stride.
 
-    def deltas(self) -> dict[str, tuple[int, ...]]:
-        """Deltas per feature, as the loader wants them."""
-        return {key: self.observation_deltas for key in self.observation_keys} | {self.action_key: self.action_deltas}
-
-    @property
-    def reading_deltas(self) -> tuple[int, ...]:
-        """Steps that ``act`` reads: the newest is 0, and before an episode's start its first observation is repeated."""
-        return self.acting_deltas or self.observation_deltas
+    Example:
+        ``windows_of(self.reads(features), self.writes(features), (-1, 0), range(16), chunk=16, execute=8)``
+    """
+    seen, shown = Span(tuple(deltas)), Span(tuple(acting or deltas))
+    training = {key: NOW if key.startswith(GOAL) else seen for key in reads}
+    targets_of = {key: Span(tuple(targets)) for key in writes}
+    return Windows(training | targets_of, {key: NOW if key.startswith(GOAL) else shown for key in reads}, **other)
 
 
 def bare(key: str) -> str:

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from tendon.config.compose import compose, to_dict
-from tendon.config.crops import crop_problems
+from tendon.config.crops import crop_problems, keypoint_problems
 from tendon.config.digest import code_version, digest
 from tendon.config.feature_map import FeatureMap
 from tendon.config.numerics import rollout_numerics, training_numerics
 from tendon.config.override_text import quote, split_overrides
 from tendon.config.python_files import untrusted_files
-from tendon.config.schema import CONVERSION, DATA_MEANS, DataConfig, TrainConfig
+from tendon.config.schema import CONVERSION, DATA_LATER, DATA_MEANS, DataConfig, TrainConfig
 from tendon.config.sweep import Trial, expand, parse_sweep
+from tendon.data.features import Feature
 from tendon.data.images import planned_cameras
 from tendon.data.plan import ConversionOptions, dataset_uri, option_values, plan_digest
 from tendon.data.sources.source import Source
@@ -133,7 +134,11 @@ def run_key(config: TrainConfig) -> str:
     features = FeatureMap.of(config.env)
     told = {"features": features.renamed, "action": dict(features.action)}
     effective["env"] = names | {key: value for key, value in told.items() if value}
-    effective["data"] = {key: value for key, value in effective["data"].items() if key not in DATA_MEANS + CONVERSION}
+    effective["data"] = {
+        key: value
+        for key, value in effective["data"].items()
+        if key not in DATA_MEANS + CONVERSION and (key not in DATA_LATER or value != DATA_LATER[key])
+    }
     effective["data"]["uri"] = effective["data"]["uri"].rstrip("/").rsplit("/", 1)[-1]
     _weights_by_content(effective)
     return digest("trial", effective, training_numerics(config.policy))
@@ -176,32 +181,32 @@ def _content(uri: str) -> str:
     return content_sha256(Path(uri)) if Path(uri).exists() else uri
 
 
-def _source_features(source: Source | None, options: ConversionOptions) -> dict[str, tuple[int, ...]] | None:
+def _source_features(source: Source | None, options: ConversionOptions) -> dict[str, Feature] | None:
     """What the demonstrations have, as it will be converted, by key; None: a scripted expert's have what the simulator has."""
     if source is None:
         return None
     schema = source.describe().schema
-    cameras = planned_cameras(schema.cameras, options.resize, options.codec)
-    sizes = {camera.name: (camera.height, camera.width, camera.channels) for camera in cameras}
-    return {feature.key: feature.shape for feature in schema.features} | sizes
+    planned = replace(schema, cameras=planned_cameras(schema.cameras, options.resize, options.codec))
+    return {feature.key: feature for feature in planned.features}
 
 
-def _feature_problems(config: TrainConfig, recorded: Mapping[str, tuple[int, ...]] | None) -> list[Problem]:
+def _feature_problems(config: TrainConfig, recorded: Mapping[str, Feature] | None) -> list[Problem]:
     """A feature that somebody lacks; a crop that is larger than the demonstrations' images, or than those that the simulator draws."""
     problems = list(feature_table(config.policy, config.env, recorded).problems)
     features = FeatureMap.of(config.env)
     shown: dict[str, tuple[int, int]] = {}
     for name in features.read:
         key = features.stored_key(name, recorded or {})
-        if recorded and key in recorded and len(recorded[key]) == 3:
-            shown[name] = (recorded[key][0], recorded[key][1])
+        if recorded and key in recorded and recorded[key].kind == "image":
+            shown[name] = (recorded[key].shape[0], recorded[key].shape[1])
     drawn = {camera.observation: camera.size for camera in features.read_cameras}
     crops = [*crop_problems(config.policy, shown, "the source (after data.resize)")]
-    return problems + (crops or [*crop_problems(config.policy, drawn, "the simulator (env.cameras)")])
+    crops = crops or [*crop_problems(config.policy, drawn, "the simulator (env.cameras)")]
+    return problems + (crops or [*keypoint_problems(config.policy, shown or drawn)])
 
 
 def _planned(
-    trial: Trial, fixed: Sequence[str], recorded: Mapping[str, tuple[int, ...]] | None, problems: list[Problem]
+    trial: Trial, fixed: Sequence[str], recorded: Mapping[str, Feature] | None, problems: list[Problem]
 ) -> PlannedTrial | None:
     config = _composed([*fixed, *trial.overrides], f"trial {trial.name}", problems)
     if config is None:

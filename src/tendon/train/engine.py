@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,10 @@ from torch import Tensor
 
 from tendon.config.feature_map import FeatureMap
 from tendon.config.schema import TrainConfig
+from tendon.data.features import Feature, is_action_part, kind_in_vocabulary
 from tendon.data.stats import FeatureStats
 from tendon.errors import ConfigError, Problem
-from tendon.policies.base import GOAL, Batch, LossOutput, Memory, Policy, Shape, under
+from tendon.policies.base import GOAL, Batch, LossOutput, Memory, Policy, under
 from tendon.policies.spec import PolicySpec
 from tendon.train.carry import detached
 from tendon.train.device import pick_device
@@ -32,7 +33,8 @@ from tendon.weights.build import build_policy
 from tendon.weights.spec import BaseWeights
 
 logger = logging.getLogger(__name__)
-NO_CAMERAS: Mapping[str, Shape] = {}
+ACTION = "action"
+NO_FEATURES: Mapping[str, Feature] = {}
 LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -62,19 +64,22 @@ class Engine:
         config: TrainConfig,
         stats: Mapping[str, FeatureStats],
         world: World = ALONE,
-        cameras: Mapping[str, Shape] = NO_CAMERAS,
+        found: Mapping[str, Feature] = NO_FEATURES,
         kept_uri: str = "",
     ) -> None:
-        """Seeds every generator, builds the policy on the CPU (so that weights start alike everywhere) and moves it."""
+        """Seeds every generator, builds the policy on the CPU (so that weights start alike everywhere) and moves it.
+
+        ``found``: the dataset's features (``feed.find_features``); without them, those that its statistics name.
+        """
         self.config, self.world = config, world
         self.device = pick_device(config.device, world.local_rank)
         training = config.training
         seed_everything(config.seed)
-        features = select_features(config, stats, cameras)
+        features = select_features(config, stats, found)
         self.base: BaseWeights = config.policy.base_weights()
         policy = build_policy(config.policy, features, stats, kept_uri=kept_uri, device=self.device, base=self.base)
         self.policy: Policy = policy.to(self.device)
-        self.info = PolicySpec(config.policy, features, self.policy.window)
+        self.info = PolicySpec(config.policy, features, self.policy.windows)
         freeze(self.policy, training.freeze)
         freeze(self.policy, self.policy.frozen(), where=f"policy={config.policy.name}")
         training_mode(self.policy)
@@ -93,6 +98,12 @@ class Engine:
         self.at: Callable[[int, str], None] = lambda step, stage: None  # is told where an update is
         if world.rank:
             seed_everything(config.seed + world.rank * 1_000_003)
+
+    def set_texts(self, texts: Sequence[str]) -> None:
+        """The table that the texts of batches point into, for a policy that reads one; saved with its description."""
+        if any(feature.kind == "text" for feature in self.info.features.values()):
+            self.policy.set_texts(texts)
+            self.info = replace(self.info, texts=tuple(texts))
 
     def update(self, batch: Batch, step: int, *, measure: bool) -> Update:
         """Loss, backward, clip, step; the gradient's norm is computed once, and only to clip, to skip or to ``measure``."""
@@ -245,29 +256,41 @@ def seed_everything(seed: int) -> None:
 
 
 def select_features(
-    config: TrainConfig, stats: Mapping[str, FeatureStats], cameras: Mapping[str, Shape] = NO_CAMERAS
-) -> dict[str, Shape]:
-    """Shapes of the observations and goals that the configuration names, and of the action.
+    config: TrainConfig, stats: Mapping[str, FeatureStats], found: Mapping[str, Feature] = NO_FEATURES
+) -> dict[str, Feature]:
+    """The observations and goals that the configuration names, and the action or its parts, as batches have them.
 
     Raises:
         ConfigError: the dataset lacks one of them.
     """
-    known = {key: len(one.mean) for key, one in stats.items()} | dict(cameras)
-    names = FeatureMap.of(config.env)
-    features: dict[str, Shape] = {}
+    known = found or {
+        key: Feature(key, kind_in_vocabulary(key), (len(one.mean),), "float32") for key, one in stats.items()
+    }
+    features: dict[str, Feature] = {}
     missing: dict[str, list[str]] = {}
+    feature_map = FeatureMap.of(config.env)
     for section, prefix in (("observation", ""), ("goal", GOAL)):
         for name in getattr(config.env, section):
-            key = names.stored_key(name, known)
+            key = name if name in known else feature_map.stored_key(name, known)
             if key in known:
-                features[prefix + key] = known[key]
+                features[prefix + key] = _in_batches(known[key], prefix + key)
             else:
                 missing.setdefault(f"env.{section}", []).append(key)
-    if "action" not in known:
+    actions = [ACTION] if ACTION in known else [key for key in known if is_action_part(key)]
+    if not actions:
         missing.setdefault("env.observation", []).append("action")
     if missing:
         why = f"it has {', '.join(sorted(known))}"
         fix = "choose the env of the demonstrations, or name what the dataset has"
-        found = [Problem(f"the dataset has no {', '.join(names)}", at, why, fix) for at, names in missing.items()]
-        raise ConfigError.of(found)
-    return features | {"action": known["action"]}
+        raise ConfigError.of(
+            [Problem(f"the dataset has no {', '.join(names)}", at, why, fix) for at, names in missing.items()]
+        )
+    return features | {key: _in_batches(known[key], key) for key in actions}
+
+
+def _in_batches(feature: Feature, key: str) -> Feature:
+    """A feature as a batch has it: numbers flat and float32, whatever they are stored as."""
+    if feature.kind in ("image", "depth", "mask"):
+        return Feature(key, feature.kind, feature.shape, feature.dtype)
+    dtype = "int64" if feature.is_integer else "float32"
+    return Feature(key, feature.kind, () if feature.kind == "text" else (feature.dim,), dtype, feature.names)

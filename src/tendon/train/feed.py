@@ -6,26 +6,24 @@ Each process loads its share of every batch and of nothing else. Goals are the l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tendon.config.feature_map import FeatureMap
-from tendon.config.schema import DataConfig, TrainConfig
-from tendon.data.stats import FeatureStats
-from tendon.policies.base import AUGMENT_NOISE, GOAL, Batch, Policy, Shape, Window
+from tendon.config.schema import TrainConfig
+from tendon.data.features import Feature
+from tendon.loader.windows import Span, Windows
+from tendon.policies.base import AUGMENT_NOISE, GOAL, Batch, Policy
 from tendon.train.ranks import ALONE, World
 from tendon.train.volume import Volume
 
 Episode = Mapping[str, np.ndarray]  # feature to [T, D], camera to uint8 [T, H, W, C]
 LAST = 1 << 30  # a delta behind the end of every episode
-GIB = 1 << 30
 VALID_MEMORY = 0.25  # of the memory for data, when there is a validation split
 
 
@@ -42,6 +40,8 @@ class Batches(Protocol):
     def metrics(self) -> dict[str, float]: ...  # noqa: D102
     def load_state(self, state: Mapping[str, Any]) -> None: ...  # noqa: D102
     def batch(self, k: int) -> dict[str, np.ndarray]: ...  # noqa: D102
+    @property
+    def texts(self) -> tuple[str, ...]: ...  # noqa: D102
     def __next__(self) -> dict[str, np.ndarray]: ...
     def close(self) -> None: ...  # noqa: D102
 
@@ -57,6 +57,10 @@ class Feeds:
     episode_ids: Mapping[int, str]  # of the batches' episode_index
     episodes: Callable[[], list[Episode]] = list  # held-out ones, whole
     world: World = ALONE
+    texts: tuple[str, ...] = ()  # what the indices of texts in batches point into
+    renumbered: Mapping[str, np.ndarray] = field(
+        default_factory=dict
+    )  # held-out texts by key: their indices in ``texts``
 
     @property
     def volume(self) -> Volume:
@@ -75,13 +79,13 @@ class Feeds:
 
         These are a function of seed, step and place in the batch: how many processes there are changes none of them.
         """
-        batch = to_tensors(arrays, policy.window, device)
+        batch = to_tensors(arrays, policy.windows, device)
         if policy.num_draws:
             generator = np.random.Generator(np.random.Philox(key=[seed, step]))
             drawn_BN = generator.random((self.batch_size, policy.num_draws), np.float32)
             rank, size = self.world.rank, self.world.size
             own_B = (
-                np.split(np.arange(self.batch_size), size)[rank] if policy.window.carries else slice(rank, None, size)
+                np.split(np.arange(self.batch_size), size)[rank] if policy.windows.stateful else slice(rank, None, size)
             )
             batch[AUGMENT_NOISE] = _placed(drawn_BN[own_B], device)
         return batch
@@ -90,7 +94,7 @@ class Feeds:
         """This process's share of the same few validation batches each time."""
         assert self.valid is not None
         for k in range(self.num_valid_batches):
-            yield to_tensors(self.valid.batch(k), policy.window, device)
+            yield to_tensors(_renumbered(self.valid.batch(k), self.renumbered), policy.windows, device)
 
     def close(self) -> None:
         """Stop whoever loads."""
@@ -102,93 +106,109 @@ class Feeds:
 class OpenFeeds(Protocol):
     """How the loop opens its data; tests pass their own."""
 
-    def __call__(self, dataset_uri: str, config: TrainConfig, window: Window, world: World) -> Feeds: ...  # noqa: D102
+    def __call__(self, dataset_uri: str, config: TrainConfig, windows: Windows, world: World) -> Feeds: ...  # noqa: D102
 
 
-def open_feeds(dataset_uri: str, config: TrainConfig, window: Window, world: World = ALONE) -> Feeds:
+def open_feeds(dataset_uri: str, config: TrainConfig, windows: Windows, world: World = ALONE) -> Feeds:
     """Loaders over a converted dataset, windows as the policy declares them; each validation batch is a full one."""
     from tendon.data.dataset import open_dataset
-    from tendon.loader.choice import SHUFFLED, LoaderResources, SamplingOrder
-    from tendon.loader.loader import Loader
-    from tendon.loader.windows import Windows
+    from tendon.loader.choice import LoaderResources
+    from tendon.loader.configured import configured_loader, resources_of, validation_data
 
     dataset, data, training = open_dataset(dataset_uri), config.data, config.training
-    deltas, skipped = loader_deltas(window), data.skip_episodes
+    stored, skipped = stored_windows(windows), data.skip_episodes
     held_out = dataset.episodes(data.valid_split) if data.valid_split in dataset.splits else ()
     rows = [row for row in held_out if row.episode_id not in skipped]
     num_frames = sum(row.length for row in rows)
 
-    def load(split: str, batch_size: int, resources: LoaderResources, *, walks: bool = False) -> Loader:
-        return Loader(
-            dataset,
+    def load(split: str, batch_size: int, resources: LoaderResources, *, walks: bool = False) -> Batches:
+        chosen = data if split == data.split else validation_data(data)
+        return configured_loader(
+            dataset_uri,
             split,
-            Windows.of(deltas, stride=len(window.action_deltas) if walks else 1),
+            stored if walks else replace(stored, stateful=False, stride=1),
             batch_size,
             config.seed,
-            skip_episodes=skipped,
-            ordering=SamplingOrder("slots") if walks else SHUFFLED,
+            chosen,
             rank=world.rank,
             world=world.size,
             resources=resources,
         )
 
-    memory = _means(data, 1 - VALID_MEMORY if num_frames else 1.0)
-    train = load(data.split, training.batch_size, memory, walks=window.carries)
-    ids = dict(enumerate(dataset.rows.ids()))
+    memory = resources_of(data, 1 - VALID_MEMORY if num_frames else 1.0)
+    train = load(data.split, training.batch_size, memory, walks=windows.stateful)
+    ids = {} if data.mixture else dict(enumerate(dataset.rows.ids()))  # of a mixture, an index names several episodes
+    kinds = {
+        feature.key: feature.kind for feature in dataset.manifest.schema.features if feature.key in stored.training
+    }
     if not num_frames:
-        return Feeds(train, None, training.batch_size, 0, ids, world=world)
+        texts = train.texts if "text" in kinds.values() else ()
+        return Feeds(train, None, training.batch_size, 0, ids, world=world, texts=texts)
     parts = world.size * training.gradient_accumulation_steps
     size = max(parts, min(training.batch_size, num_frames) // parts * parts)
-    valid = load(data.valid_split, size, _means(data, VALID_MEMORY))
+    valid = load(data.valid_split, size, resources_of(data, VALID_MEMORY))
     num_batches = min(training.valid_batches, max(1, num_frames // size))
-    cameras = [camera.name for camera in dataset.manifest.schema.cameras if camera.name in deltas]
+    texts, of_valid, of_dataset = (), {}, {}
+    if text_keys := [key for key, kind in kinds.items() if kind == "text"]:
+        texts, (numbers_of_valid, numbers_of_dataset) = joined_texts(train.texts, valid.texts, dataset.texts)
+        of_valid, of_dataset = (dict.fromkeys(text_keys, numbers) for numbers in (numbers_of_valid, numbers_of_dataset))
 
     def episodes() -> list[Episode]:
-        return [_whole(dataset, row, deltas, cameras) for row in rows[: training.valid_episodes]]
+        chosen = rows[: training.valid_episodes]
+        return [_renumbered(_whole(dataset, row, kinds), of_dataset) for row in chosen]
 
-    return Feeds(train, valid, training.batch_size, num_batches, ids, episodes, world)
-
-
-def find_cameras(dataset_uri: str, config: TrainConfig, stats: Mapping[str, FeatureStats]) -> dict[str, Shape]:
-    """``(C, H, W)`` of the dataset's cameras by feature name; it is opened only where something else than numbers is named."""
-    names = FeatureMap.of(config.env)
-    if all(names.stored_key(name, stats) in stats for name in names.read):
-        return {}
-    from tendon.data.dataset import open_dataset
-
-    cameras = open_dataset(dataset_uri).manifest.schema.cameras
-    return {camera.name: (camera.channels, camera.height, camera.width) for camera in cameras}
+    return Feeds(train, valid, training.batch_size, num_batches, ids, episodes, world, texts, of_valid)
 
 
-def loader_deltas(window: Window) -> dict[str, tuple[int, ...]]:
-    """The steps of each stored feature that the window needs; a goal's step comes behind the others."""
-    deltas = {key: own for key, own in window.deltas().items() if not key.startswith(GOAL)}
-    for key in window.observation_keys:
+def joined_texts(first: tuple[str, ...], *others: tuple[str, ...]) -> tuple[tuple[str, ...], list[np.ndarray]]:
+    """One table of texts, the first one's in front, and the place of each text of the others in it: mixtures differ."""
+    texts = tuple(dict.fromkeys(text for table in (first, *others) for text in table))
+    places = {text: place for place, text in enumerate(texts)}
+    return texts, [np.array([places[text] for text in table], np.int64) for table in others]
+
+
+def _renumbered(arrays: Mapping[str, np.ndarray], places: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {key: places[key][values] if key in places else values for key, values in arrays.items()}
+
+
+def find_features(dataset_uri: str) -> dict[str, Feature]:
+    """What a converted dataset holds; nothing where there is none, as in tests that train from memory."""
+    from tendon.data.manifest import load_manifest
+    from tendon.storage import open_store
+
+    manifest = load_manifest(open_store(dataset_uri))
+    return {} if manifest is None else {feature.key: feature for feature in manifest.schema.features}
+
+
+def stored_windows(windows: Windows) -> Windows:
+    """The windows by the keys of the dataset; a goal's step comes behind the others of its feature."""
+    spans = {key: span for key, span in windows.training.items() if not key.startswith(GOAL)}
+    for key in windows.training:
         if key.startswith(GOAL):
-            deltas[key.removeprefix(GOAL)] = (*deltas.get(key.removeprefix(GOAL), ()), LAST)
-    return deltas
+            span = spans.get(key.removeprefix(GOAL), Span(()))
+            spans[key.removeprefix(GOAL)] = replace(span, deltas=(*span.deltas, LAST))
+    return replace(windows, training=spans, acting={})
 
 
-def to_tensors(arrays: Mapping[str, np.ndarray], window: Window, device: torch.device) -> Batch:
-    """The features of the window and their padding masks; on the CPU the tensors share the arrays' memory."""
+def to_tensors(arrays: Mapping[str, np.ndarray], windows: Windows, device: torch.device) -> Batch:
+    """The features of the windows and their padding masks; on the CPU the tensors share the arrays' memory."""
     return {
         name: _placed(arrays[stored] if steps is None else arrays[stored][:, steps], device)
-        for name, stored, steps in _parts(window)
+        for name, stored, steps in _parts(tuple(windows.training), windows.stateful)
         if stored in arrays
     }
 
 
 @lru_cache(maxsize=8)
-def _parts(window: Window) -> tuple[tuple[str, str, slice | None], ...]:
+def _parts(keys: tuple[str, ...], stateful: bool) -> tuple[tuple[str, str, slice | None], ...]:
     """Names in a batch, names in the loader's arrays, and the steps taken of them (None: all)."""
-    keys = (*window.observation_keys, window.action_key)
     parts: list[tuple[str, str, slice | None]] = []
     for key in keys:
         stored, steps = key.removeprefix(GOAL), None
         if GOAL + stored in keys:
             steps = slice(-1, None) if key.startswith(GOAL) else slice(0, -1)
         parts += [(key, stored, steps), (f"{key}_is_pad", f"{stored}_is_pad", steps)]
-    walking = ("episode_index", "frame_index", "first") if window.carries else ()
+    walking = ("episode_index", "frame_index", "first") if stateful else ()
     return (*parts, *((name, name, None) for name in walking))
 
 
@@ -198,20 +218,16 @@ def _placed(array: np.ndarray, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
-def _means(data: DataConfig, share: float) -> Any:
-    """With what a loader works, of which nothing changes a number."""
-    from tendon.loader.choice import LoaderResources
-
-    return LoaderResources(
-        memory_budget=int(data.memory_gib * share * GIB),
-        threads=data.threads,
-        processes=data.processes,
-        ahead=data.ahead,
-        cache=Path(data.cache) if data.cache else None,
-        cache_bytes=int(data.cache_gib * GIB),
-    )
-
-
-def _whole(dataset: Any, row: Any, keys: Mapping[str, Any], cameras: Sequence[str]) -> Episode:
+def _whole(dataset: Any, row: Any, kinds: Mapping[str, str]) -> Episode:
     numbers = dataset.lowdim(row)
-    return {key: dataset.frames(row, key) if key in cameras else numbers[key] for key in keys}
+
+    def values(key: str, kind: str) -> np.ndarray:
+        if kind == "image":
+            return np.asarray(dataset.frames(row, key))
+        if kind == "mask":
+            return np.asarray(dataset.masks(row, key))
+        if kind == "text" and key not in (numbers.dtype.names or ()):
+            return np.full(len(numbers), dataset.task_numbers[row.index])
+        return np.asarray(numbers[key])
+
+    return {key: values(key, kind) for key, kind in kinds.items()}

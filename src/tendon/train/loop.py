@@ -21,7 +21,7 @@ from tendon.train.checkpoint import weights_sha256
 from tendon.train.device import cpu_threads, pick_device
 from tendon.train.engine import Engine
 from tendon.train.estimate import check_room
-from tendon.train.feed import OpenFeeds, find_cameras, open_feeds
+from tendon.train.feed import OpenFeeds, find_features, open_feeds
 from tendon.train.interrupt import Interrupts
 from tendon.train.launch import launch, leave, wants_ranks
 from tendon.train.pulse import Pulse
@@ -73,10 +73,9 @@ def train(
     if wants_ranks(config):
         return launch(config, dataset_uri, stats, trial_uri, progress, open_data=open_data, rollouts=rollouts)
     with cpu_threads(config.training.num_threads), joined(pick_device(config.device)) as world, Interrupts() as signals:
-        engine = Engine(
-            config, stats.features, world, find_cameras(dataset_uri, config, stats.features), weights_uri(trial_uri)
-        )
-        feeds = open_data(dataset_uri, config, engine.policy.window, world)
+        engine = Engine(config, stats.features, world, find_features(dataset_uri), weights_uri(trial_uri))
+        feeds = open_data(dataset_uri, config, engine.policy.windows, world)
+        engine.set_texts(feeds.texts)
         engine.steps_per_epoch = feeds.volume.steps_per_epoch(config.training.epoch_every_n_steps)
         rules = SaveRules(config.save, config.training, engine.steps_per_epoch, perf_counter())
         saver = Saver(trial_uri, engine, feeds.train, rules, stats.to_json(), to_yaml(config))

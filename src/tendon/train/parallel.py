@@ -32,7 +32,7 @@ class Loss(nn.Module):
         """``policy.loss``."""
         return self.policy.loss(batch, memory, step)
 
-    def act(self, observation: Batch, memory: Memory) -> tuple[Tensor, Memory]:
+    def act(self, observation: Batch, memory: Memory) -> tuple[Batch, Memory]:
         """``policy.act``."""
         return self.policy.act(observation, memory)
 

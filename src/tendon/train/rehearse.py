@@ -21,7 +21,7 @@ from tendon.train.callbacks import make_callbacks
 from tendon.train.device import cpu_threads
 from tendon.train.engine import Engine
 from tendon.train.estimate import check_room
-from tendon.train.feed import OpenFeeds, find_cameras, open_feeds
+from tendon.train.feed import OpenFeeds, find_features, open_feeds
 from tendon.train.ranks import ALONE
 from tendon.train.state import take_snapshot
 from tendon.train.trackers import make_trackers
@@ -49,9 +49,9 @@ def rehearse(
     with cpu_threads(config.training.num_threads):
         make_callbacks(config.training.callbacks)
         make_trackers(config)
-        cameras = find_cameras(dataset_uri, config, stats.features)
-        engine = Engine(config, stats.features, cameras=cameras, kept_uri=weights_uri(trial_uri))
-        feeds = open_data(dataset_uri, config, engine.policy.window, ALONE)
+        engine = Engine(config, stats.features, found=find_features(dataset_uri), kept_uri=weights_uri(trial_uri))
+        feeds = open_data(dataset_uri, config, engine.policy.windows, ALONE)
+        engine.set_texts(feeds.texts)
         announce(engine, feeds.volume, trial_uri)
         need = check_room(engine, open_store(trial_uri))
         seconds, numbers = [], dict[str, float]()

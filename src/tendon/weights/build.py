@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 from tendon.config.schema import PolicyConfig
+from tendon.data.features import Feature
 from tendon.data.stats import FeatureStats
-from tendon.policies.base import Policy, Shape
+from tendon.policies.base import Policy
 from tendon.policies.registry import make_policy
 from tendon.weights.kept import fetch_weights
 from tendon.weights.load import demand_filled, fill, read_tensors
@@ -19,7 +20,7 @@ from tendon.weights.spec import BaseWeights
 
 def build_policy(
     config: PolicyConfig,
-    features: Mapping[str, Shape],
+    features: Mapping[str, Feature],
     stats: Mapping[str, FeatureStats] | None = None,
     *,
     kept_uri: str = "",
@@ -30,7 +31,7 @@ def build_policy(
 
     Args:
         config: the policy's part of a training configuration.
-        features: dimensions of every feature the policy reads or predicts.
+        features: every feature the policy reads or predicts, by key.
         stats: numbers for the normalisers; None when weights are loaded next.
         kept_uri: where the store keeps weights by their hash (``kept.weights_uri``).
         device: where the base weights go; all else is moved there by the caller.
@@ -47,7 +48,7 @@ def build_policy(
 
 
 def build_merged(
-    config: PolicyConfig, features: Mapping[str, Shape], file: Path, where: str, device: torch.device | str = "cpu"
+    config: PolicyConfig, features: Mapping[str, Feature], file: Path, where: str, device: torch.device | str = "cpu"
 ) -> Policy:
     """A policy all of whose weights are in one file, or a folder of shards, adapters merged."""
     with without_adapters():

@@ -109,7 +109,9 @@ def test_actions_normalised_by_mean_and_std_keep_upstreams_tanh(tmp_path: Path) 
     imported = import_pth(tmp_path / "file.pth")
     big = {"observation.object": torch.full((1, 1, 5), 1e4), "observation.robot0_eef_pos": torch.full((1, 1, 3), 1e4)}
     action, _ = imported.policy.act(big)
-    assert (((action[0, 0] - torch.tensor([0.5, 0.0, -0.5])) / torch.tensor([2.0, 1.0, 3.0])).abs() <= 1).all()
+    assert (
+        ((action["action"][0, 0] - torch.tensor([0.5, 0.0, -0.5])) / torch.tensor([2.0, 1.0, 3.0])).abs() <= 1
+    ).all()
     with pytest.raises(DataError, match=r"0\.3 does not normalise actions"):
         export_pth(imported.policy, imported.info, tmp_path / "old.pth", "0.3")
     export_pth(imported.policy, imported.info, tmp_path / "new.pth", "0.5")
@@ -170,8 +172,9 @@ def test_what_is_no_checkpoint_is_said(broken: str, tmp_path: Path) -> None:
 def test_a_policy_of_ours_becomes_a_file_of_theirs(tmp_path: Path) -> None:
     from tendon.policies.registry import make_policy
     from tendon.policies.spec import PolicySpec
+    from tests.policies.features_of import features_of
 
-    features = {"observation.object": 5, "observation.robot0_eef_pos": 3, "action": 3}
+    features = features_of({"observation.object": 5, "observation.robot0_eef_pos": 3, "action": 3})
     small = {
         "bc": ["policy.hidden_dims=[8]", "policy.observation_normalization=identity"],
         "bc_rnn_gmm": ["policy.hidden_dims=[]", "policy.hidden_dim=8"],
@@ -181,11 +184,11 @@ def test_a_policy_of_ours_becomes_a_file_of_theirs(tmp_path: Path) -> None:
     for policy_name, overrides in small.items():
         config = compose([f"policy={policy_name}", "data.uri=x", *overrides]).policy
         policy = make_policy(config, features).eval()
-        info = PolicySpec(config, features, policy.window)
+        info = PolicySpec(config, features, policy.windows)
         for version in ("0.3", "0.5"):
             export_pth(policy, info, tmp_path / "file.pth", version)  # type: ignore[arg-type]
             imported = import_pth(tmp_path / "file.pth")
-            assert imported.info.window == info.window
+            assert imported.info.windows == info.windows
             assert json.loads(read_file(tmp_path / "file.pth")["config"])["algo_name"] == "bc"
         assert make_config(info)["algo"]["rnn"]["enabled"] == (policy_name == "bc_rnn_gmm")
 
@@ -201,7 +204,7 @@ def test_an_imported_bundle_knows_what_it_looks_at(
     config = compose([], config_dir=str(tmp_path / "bundle"), config_name="config")
     assert sorted(config.env.observation) == sorted(seen)
     assert config.env.goal == goal
-    assert load_policy(str(tmp_path / "bundle"))[1].features["action"] == 3
+    assert load_policy(str(tmp_path / "bundle"))[1].features["action"].dim == 3
 
 
 def test_statistics_come_back_to_the_last_bit(tmp_path: Path) -> None:

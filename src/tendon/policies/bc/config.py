@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tendon.config.schema import Layers
+from tendon.data.features import Feature
 from tendon.policies.behaviour_cloning.config import CloningConfig
-from tendon.policies.windows import ACTION, Shape, Window
+from tendon.policies.windows import Windows, windows_of
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,6 @@ class BcConfig(CloningConfig):
         """One action a window, and it is never beyond the episode."""
         return super().without_effect() | {"mask_padding": "policy=bc_rnn"}
 
-    def windows(self, features: Mapping[str, Shape]) -> Window:
+    def windows(self, features: Mapping[str, Feature]) -> Windows:
         """One observation in, one action out."""
-        return Window(self.reads(features), ACTION, (0,), (0,), 1)
+        return windows_of(self.reads(features), self.writes(features), (0,), (0,))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
 
+from tendon.data.features import Feature
 from tendon.data.stats import FeatureStats
 from tendon.policies.base import Batch, LossOutput, Memory
 from tendon.policies.bc.config import BcConfig
 from tendon.policies.behaviour_cloning.model import BehaviourCloning
 from tendon.policies.parts.mlp import make_mlp
-from tendon.policies.windows import ACTION, Shape
+from tendon.policies.windows import ACTION
 
 NUMERICS = 1
 
@@ -21,7 +21,7 @@ class Bc(BehaviourCloning):
     """One observation in, one action out."""
 
     def __init__(
-        self, config: BcConfig, features: Mapping[str, Shape], stats: Mapping[str, FeatureStats] | None
+        self, config: BcConfig, features: Mapping[str, Feature], stats: Mapping[str, FeatureStats] | None
     ) -> None:
         super().__init__(config, features, stats)
         self.encoder = self.make_encoder(stats)
@@ -33,7 +33,7 @@ class Bc(BehaviourCloning):
         return self.head_loss(self.trunk(self.encoder(batch)), batch[ACTION])
 
     @torch.no_grad()
-    def act(self, observation: Batch, memory: Memory = None) -> tuple[Tensor, Memory]:
+    def act(self, observation: Batch, memory: Memory = None) -> tuple[Batch, Memory]:
         """The action, or one drawn with the episode's noise (no memory: a fresh episode of seed 0)."""
         action_BA, memory = self.choose(self.trunk(self.encoder(observation))[:, -1], memory)
-        return action_BA.unsqueeze(1), memory
+        return {ACTION: action_BA.unsqueeze(1)}, memory

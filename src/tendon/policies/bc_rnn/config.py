@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from tendon.config.schema import Conflict, Count
+from tendon.data.features import Feature
 from tendon.policies.behaviour_cloning.config import CloningConfig
-from tendon.policies.windows import ACTION, Shape, Window
+from tendon.policies.windows import Windows, windows_of
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class BcRnnConfig(CloningConfig):
             what, why = "policy.head is gaussian", "the recurrent policy has a deterministic or a mixture head"
             yield Conflict("head", what, why, "policy.head=gmm")
 
-    def windows(self, features: Mapping[str, Shape]) -> Window:
+    def windows(self, features: Mapping[str, Feature]) -> Windows:
         """Trained on ``seq_length`` steps from a zero state; acting sees the newest one."""
-        deltas = tuple(range(self.seq_length))
-        return Window(self.reads(features), ACTION, deltas, deltas, 1, acting_deltas=(0,))
+        steps = range(self.seq_length)
+        return windows_of(self.reads(features), self.writes(features), steps, steps, acting=(0,))

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
 
+from tendon.data.features import Feature
 from tendon.data.stats import FeatureStats
 from tendon.policies.base import Batch, LossOutput, Memory
 from tendon.policies.bc_rnn.config import BcRnnConfig
 from tendon.policies.behaviour_cloning.model import BehaviourCloning, backbone_mlp
 from tendon.policies.parts.recurrent import Recurrent
-from tendon.policies.windows import ACTION, Shape
+from tendon.policies.windows import ACTION
 
 NUMERICS = 1
 
@@ -25,7 +25,7 @@ class BcRnn(BehaviourCloning):
     """The memory is ``{"state": [B, L, P, H], "step": [B]}``, with ``held`` features [B, E] and ``noise`` where needed."""
 
     def __init__(
-        self, config: BcRnnConfig, features: Mapping[str, Shape], stats: Mapping[str, FeatureStats] | None
+        self, config: BcRnnConfig, features: Mapping[str, Feature], stats: Mapping[str, FeatureStats] | None
     ) -> None:
         super().__init__(config, features, stats)
         self.horizon, self.open_loop = config.horizon, config.open_loop
@@ -38,7 +38,7 @@ class BcRnn(BehaviourCloning):
         """The head's loss over the steps of the window, padded ones too unless ``mask_padding``."""
         if self.open_loop:
             num_times = batch[ACTION].shape[1]
-            first = batch | {key: batch[key][:, :1] for key in self.window.observation_keys}
+            first = batch | {key: batch[key][:, :1] for key in self.reads}
             features_BTE = self.encoder(first).expand(-1, num_times, -1)
         else:
             features_BTE = self.encoder(batch)
@@ -56,7 +56,7 @@ class BcRnn(BehaviourCloning):
         return memory
 
     @torch.no_grad()
-    def act(self, observation: Batch, memory: Memory = None) -> tuple[Tensor, Memory]:
+    def act(self, observation: Batch, memory: Memory = None) -> tuple[Batch, Memory]:
         """One step; each episode keeps its own count."""
         features_BE = self.encoder(observation)[:, -1]
         before = self.start(*[0] * len(features_BE)) if memory is None else memory
@@ -69,4 +69,4 @@ class BcRnn(BehaviourCloning):
         hidden_BTH, after["state"] = self.rnn.step(features_BE.unsqueeze(1), state_BLPH)
         after["step"] = before["step"] + 1
         action_BA, noise = self.choose(self.trunk(hidden_BTH)[:, -1], before.get("noise"))
-        return action_BA.unsqueeze(1), after if noise is None else after | {"noise": noise}
+        return {ACTION: action_BA.unsqueeze(1)}, after if noise is None else after | {"noise": noise}

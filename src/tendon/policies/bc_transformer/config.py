@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from tendon.config.schema import Conflict, Count, Share
+from tendon.data.features import Feature
 from tendon.policies.behaviour_cloning.config import CloningConfig
-from tendon.policies.windows import ACTION, Shape, Window
+from tendon.policies.windows import Windows, windows_of
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,8 @@ class BcTransformerConfig(CloningConfig):
             idle["future_attention"] = "policy.pred_future_acs=true"
         return idle
 
-    def windows(self, features: Mapping[str, Shape]) -> Window:
+    def windows(self, features: Mapping[str, Feature]) -> Windows:
         """The last ``context_length`` observations; the newest action, one per token, or the future ones."""
         past, future = tuple(range(1 - self.context_length, 1)), tuple(range(self.context_length))
         targets = future if self.pred_future_acs else past if self.supervise_all_steps else (0,)
-        return Window(self.reads(features), ACTION, past, targets, 1)
+        return windows_of(self.reads(features), self.writes(features), past, targets)

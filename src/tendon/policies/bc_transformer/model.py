@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
 
+from tendon.data.features import Feature
 from tendon.data.stats import FeatureStats
 from tendon.policies.base import Batch, LossOutput, Memory
 from tendon.policies.bc_transformer.config import BcTransformerConfig
 from tendon.policies.behaviour_cloning.model import BehaviourCloning
 from tendon.policies.parts.transformer import Transformer
-from tendon.policies.windows import ACTION, Shape
+from tendon.policies.windows import ACTION
 
 NUMERICS = 1
 
@@ -25,7 +25,7 @@ class BcTransformer(BehaviourCloning):
     """One token per observation; before the start of an episode its first observation is repeated."""
 
     def __init__(
-        self, config: BcTransformerConfig, features: Mapping[str, Shape], stats: Mapping[str, FeatureStats] | None
+        self, config: BcTransformerConfig, features: Mapping[str, Feature], stats: Mapping[str, FeatureStats] | None
     ) -> None:
         super().__init__(config, features, stats)
         self.predicts_future = config.pred_future_acs
@@ -52,9 +52,9 @@ class BcTransformer(BehaviourCloning):
         return self.head_loss(features_BTD, batch[ACTION], self.step_weights(batch))
 
     @torch.no_grad()
-    def act(self, observation: Batch, memory: Memory = None) -> tuple[Tensor, Memory]:
+    def act(self, observation: Batch, memory: Memory = None) -> tuple[Batch, Memory]:
         """The action of the token that predicts now."""
         encoded_BTE = self.encoder(observation)
         features_BTD = self.transformer(encoded_BTE, causal=self.causal, last_only=not self.predicts_future)
         action_BA, memory = self.choose(features_BTD[:, 0], memory)
-        return action_BA.unsqueeze(1), memory
+        return {ACTION: action_BA.unsqueeze(1)}, memory

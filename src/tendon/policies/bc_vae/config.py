@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from tendon.config.schema import Conflict, Count, Layers, NotNegative
+from tendon.data.features import Feature
 from tendon.policies.behaviour_cloning.config import CloningConfig
-from tendon.policies.windows import ACTION, Shape, Window
+from tendon.policies.windows import Windows, windows_of
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,6 @@ class BcVaeConfig(CloningConfig):
             idle["prior_dims"] = "policy.prior=learned_conditioned"
         return idle
 
-    def windows(self, features: Mapping[str, Shape]) -> Window:
+    def windows(self, features: Mapping[str, Feature]) -> Windows:
         """One observation in, one action out."""
-        return Window(self.reads(features), ACTION, (0,), (0,), 1)
+        return windows_of(self.reads(features), self.writes(features), (0,), (0,))

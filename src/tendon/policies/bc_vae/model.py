@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tendon.data.features import Feature
 from tendon.data.stats import FeatureStats
 from tendon.policies.base import Batch, LossOutput, Memory
 from tendon.policies.bc_vae.config import BcVaeConfig
@@ -18,7 +19,7 @@ from tendon.policies.behaviour_cloning.model import BehaviourCloning
 from tendon.policies.parts.heads import DeterministicHead
 from tendon.policies.parts.mlp import make_mlp
 from tendon.policies.parts.noise import draw_normal, start_noise
-from tendon.policies.windows import ACTION, Shape
+from tendon.policies.windows import ACTION
 
 NUMERICS = 1
 
@@ -43,7 +44,7 @@ class BcVae(BehaviourCloning):
     """Chance in training comes from torch's global generator; in acting, from the episode's seed."""
 
     def __init__(
-        self, config: BcVaeConfig, features: Mapping[str, Shape], stats: Mapping[str, FeatureStats] | None
+        self, config: BcVaeConfig, features: Mapping[str, Feature], stats: Mapping[str, FeatureStats] | None
     ) -> None:
         super().__init__(config, features, stats)
         self.vae = config
@@ -86,7 +87,7 @@ class BcVae(BehaviourCloning):
         return start_noise(*seeds)
 
     @torch.no_grad()
-    def act(self, observation: Batch, memory: Memory = None) -> tuple[Tensor, Memory]:
+    def act(self, observation: Batch, memory: Memory = None) -> tuple[Batch, Memory]:
         """Decode a latent drawn from the prior."""
         seen_BE = self.encoder(observation)[:, -1]
         noise = start_noise(*[0] * len(seen_BE)) if memory is None else memory
@@ -96,7 +97,8 @@ class BcVae(BehaviourCloning):
         latent_BL = normal_BL if self.vae.prior == "normal" else spread(mean_BL, logvar_BL, normal_BL)
         if self.vae.latent_clip:
             latent_BL = latent_BL.clamp(-self.vae.latent_clip, self.vae.latent_clip)
-        return self.normalize_action.inverse(self._decode(latent_BL, seen_BE)).unsqueeze(1), noise
+        action_BA = self.normalize_action.inverse(self._decode(latent_BL, seen_BE))
+        return {ACTION: action_BA.unsqueeze(1)}, noise
 
     def _decode(self, latent_BL: Tensor, seen_BE: Tensor) -> Tensor:
         inputs_BD = torch.cat([latent_BL, seen_BE], dim=-1) if self.vae.conditioned_decoder else latent_BL

@@ -18,7 +18,8 @@ from tendon.config.schema import (
     Positive,
     Share,
 )
-from tendon.policies.windows import ACTION, Shape, in_order
+from tendon.data.features import Feature
+from tendon.policies.windows import in_order
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,6 @@ class CloningConfig(PolicyConfig):
             idle["bounded"] = "policy.action_normalization=mean_std"
         return idle
 
-    def reads(self, features: Mapping[str, Shape]) -> tuple[str, ...]:
+    def reads(self, features: Mapping[str, Feature]) -> tuple[str, ...]:
         """Every observation and goal, sorted by its bare name, goals last: the order in which robomimic joins them."""
-        return in_order([key for key in features if key != ACTION])
+        return in_order([key for key, feature in features.items() if feature.kind != "action"])

@@ -13,11 +13,12 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tendon.config.crops import crop_problems
+from tendon.config.crops import crop_problems, keypoint_problems
+from tendon.data.features import Feature
 from tendon.data.normalize import normalize
 from tendon.data.stats import FeatureStats
 from tendon.errors import ConfigError, Problem
-from tendon.policies.base import Batch, LossOutput, Memory, Policy, Shape
+from tendon.policies.base import Batch, LossOutput, Memory, Policy
 from tendon.policies.behaviour_cloning.config import CloningConfig
 from tendon.policies.parts.augment import Augmentation
 from tendon.policies.parts.encoder import ObservationEncoder
@@ -25,10 +26,11 @@ from tendon.policies.parts.heads import LOW_NOISE_STD, DeterministicHead, Gaussi
 from tendon.policies.parts.noise import draw_normal, draw_uniform, start_noise
 from tendon.policies.parts.normalize import Normalizer
 from tendon.policies.parts.vision import VisionOptions
-from tendon.policies.windows import ACTION, Window, bare
+from tendon.policies.windows import ACTION, bare
 
 NUMERICS = 1
 
+UNREADABLE = ("text", "category", "mask")
 MAX_BOUNDED_ACTION = 1.001  # what the tanh heads can reach, and a little rounding
 NUM_COS_DIMS = 3  # robomimic compares directions of the first three action dimensions (the end effector's translation)
 Head = DeterministicHead | GaussianHead | MixtureHead
@@ -37,23 +39,27 @@ Head = DeterministicHead | GaussianHead | MixtureHead
 class BehaviourCloning(Policy):
     """A policy that imitates: subclasses build a backbone and call ``make_head``."""
 
+    config: CloningConfig
     encoder: ObservationEncoder
     head: Head
 
     def __init__(
-        self, config: CloningConfig, features: Mapping[str, Shape], stats: Mapping[str, FeatureStats] | None
+        self, config: CloningConfig, features: Mapping[str, Feature], stats: Mapping[str, FeatureStats] | None
     ) -> None:
-        super().__init__()
-        self.config = config
-        self.window: Window = config.windows(features)
-        self.observations = {key: features[key] for key in self.window.observation_keys}
-        action_dim = features[ACTION]
-        assert isinstance(action_dim, int)
-        self.action_dim = action_dim
+        super().__init__(config, features)
+        self.observations = {key: features[key] for key in self.reads}
+        if self.writes != (ACTION,):
+            raise ConfigError(
+                f"{config.name} predicts one action, the dataset has {len(self.writes)}",
+                where=f"policy={config.name}",
+                why=f"the key of its action is {ACTION}, the dataset's are {', '.join(self.writes) or 'none'}",
+                fix="choose a policy of several actions, or a dataset with one",
+            )
+        self.action_dim = features[ACTION].dim
         problems = [*_problems(config, self.observations, stats)]
         if problems:
             raise ConfigError.of(problems)
-        self.normalize_action = Normalizer(config.action_normalization, {ACTION: action_dim}, stats)
+        self.normalize_action = Normalizer(config.action_normalization, {ACTION: self.action_dim}, stats)
 
     @property
     def bounded(self) -> bool:
@@ -167,13 +173,23 @@ def weighted_mean(values: Tensor, weight_BT: Tensor | None) -> Tensor:
 
 
 def _problems(
-    config: CloningConfig, observations: Mapping[str, Shape], stats: Mapping[str, FeatureStats] | None
+    config: CloningConfig, observations: Mapping[str, Feature], stats: Mapping[str, FeatureStats] | None
 ) -> Iterator[Problem]:
     """Everything that would train to nonsense."""
     sizes = {
-        bare(key): shape[1:] for key, shape in observations.items() if isinstance(shape, tuple) and len(shape) == 3
+        bare(key): (feature.shape[0], feature.shape[1])
+        for key, feature in observations.items()
+        if feature.kind == "image"
     }
-    yield from crop_problems(config, sizes)  # type: ignore[arg-type]
+    yield from crop_problems(config, sizes)
+    if stats is not None:  # weights of others may have been made so
+        yield from keypoint_problems(config, sizes)
+    for key, feature in observations.items():
+        if feature.kind in UNREADABLE:
+            why = f"its net takes numbers and cameras, {key} is a {feature.kind}"
+            yield Problem(
+                f"{config.name} cannot read {bare(key)}", "env.observation", why, "leave it out of env.observation"
+            )
     if not observations:
         what, why = f"{config.name} has nothing to look at", "no observation feature was selected"
         yield Problem(what, "env.observation", why, "name at least one observation")

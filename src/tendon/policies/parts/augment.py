@@ -63,8 +63,12 @@ def augmented(images: Tensor, asked: Augmentation, draws_BN: Tensor | None = Non
     if draws_BN is not None and asked.colours:
         colours_BN, draws_BN = draws_BN[:, :NUM_COLOUR_DRAWS], draws_BN[:, NUM_COLOUR_DRAWS:]
     if asked.crop:  # while they are bytes, where nothing was resized
-        found = _cropped(found, asked.crop, None if draws_BN is None else draws_BN.reshape(B, T, NUM_PLACE_DRAWS))
-    return _unit(found) if colours_BN is None else _coloured(_unit(found), asked, colours_BN)
+        corners_BT2 = None
+        if draws_BN is not None:  # as robomimic, the last row and column of places are never drawn
+            spare = torch.tensor([side - asked.crop for side in found.shape[-2:]], device=found.device)
+            corners_BT2 = (draws_BN.reshape(B, T, NUM_PLACE_DRAWS) * spare).long()
+        found = cropped(found, (asked.crop, asked.crop), corners_BT2)
+    return _unit(found) if colours_BN is None else coloured(_unit(found), asked, colours_BN)
 
 
 def _planes(images: Tensor) -> Tensor:
@@ -75,21 +79,21 @@ def _unit(planes: Tensor) -> Tensor:
     return planes.float() / 255 if planes.dtype == torch.uint8 else planes
 
 
-def _cropped(images: Tensor, side: int, places_BT2: Tensor | None) -> Tensor:
-    """A place per frame; as robomimic, the last row and column of places are never drawn."""
-    B, T, C, H, W = images.shape
-    if places_BT2 is None:
-        top, left = (H - side) // 2, (W - side) // 2
-        return images[..., top : top + side, left : left + side]
-    spare = torch.tensor([H - side, W - side], device=images.device)
-    corner_BT2 = (places_BT2 * spare).long()
-    along = torch.arange(side, device=images.device)
-    rows = (corner_BT2[..., :1] + along)[:, :, None, :, None].expand(B, T, C, side, W)
-    columns = (corner_BT2[..., 1:] + along)[:, :, None, None, :].expand(B, T, C, side, side)
-    return images.gather(3, rows).gather(4, columns)
+def cropped(planes: Tensor, size: tuple[int, int], corners_BT2: Tensor | None) -> Tensor:
+    """A part of ``[B, T, C, H, W]``: its upper left corners are given for each frame, or it is the middle."""
+    B, T, C, H, W = planes.shape
+    height, width = size
+    if corners_BT2 is None:
+        top, left = (H - height) // 2, (W - width) // 2
+        return planes[..., top : top + height, left : left + width]
+    rows_BTh = corners_BT2[..., :1] + torch.arange(height, device=planes.device)
+    columns_BTw = corners_BT2[..., 1:] + torch.arange(width, device=planes.device)
+    rows = rows_BTh[:, :, None, :, None].expand(B, T, C, height, W)
+    columns = columns_BTw[:, :, None, None, :].expand(B, T, C, height, width)
+    return planes.gather(3, rows).gather(4, columns)
 
 
-def _coloured(images: Tensor, asked: Augmentation, draws_BN: Tensor) -> Tensor:
+def coloured(images: Tensor, asked: Augmentation, draws_BN: Tensor) -> Tensor:
     """Brightness, contrast, saturation, hue, in this order."""
     draws = (draws_BN * 2 - 1).t()[:, :, None, None, None, None]
     if asked.brightness:

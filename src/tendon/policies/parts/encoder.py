@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from tendon.config.schema import Normalization
+from tendon.data.features import Feature
 from tendon.data.stats import FeatureStats
 from tendon.errors import ConfigError
-from tendon.policies.base import AUGMENT_NOISE, GOAL, Batch, Shape
+from tendon.policies.base import AUGMENT_NOISE, GOAL, Batch
 from tendon.policies.parts.augment import Augmentation, augmented
 from tendon.policies.parts.normalize import Normalizer
 from tendon.policies.parts.vision import ScanCore, VisionOptions, VisualCore
@@ -30,7 +31,7 @@ class ObservationEncoder(nn.Module):
 
     def __init__(
         self,
-        shapes: Mapping[str, Shape],
+        features: Mapping[str, Feature],
         options: VisionOptions,
         normalization: Normalization,
         stats: Mapping[str, FeatureStats] | None,
@@ -42,28 +43,29 @@ class ObservationEncoder(nn.Module):
         """``num_times``: of a training window; ``activate``: ReLU behind cameras and scans, as robomimic but in transformers."""
         super().__init__()
         self.augmentation = augmentation
-        self.shapes = dict(shapes)
+        self.features = dict(features)
         self.draws: dict[str, slice] = {}  # each camera's, among the numbers of a window
         self.num_draws = 0
-        self.keys = in_order(list(shapes))
+        self.keys = in_order(list(features))
         self.activate = activate
-        self.dims = {key: shape for key in self.keys if isinstance(shape := shapes[key], int)}
+        self.dims = {key: features[key].dim for key in self.keys if features[key].kind not in ("image", "depth")}
         known = None if stats is None else {key: stats[key.removeprefix(GOAL)] for key in self.dims}
         self.normalize = Normalizer(normalization, self.dims, known)
         self.cores = nn.ModuleDict()
         self.output_dim = sum(self.dims.values())
         for key in self.keys:
-            shape = shapes[key]
-            if isinstance(shape, tuple):
-                core = self._camera(key, shape, options, num_times) if len(shape) == 3 else ScanCore(shape)
+            if key not in self.dims:
+                is_camera = features[key].kind == "image"
+                core = self._camera(key, options, num_times) if is_camera else ScanCore(features[key].shape)
                 self.cores[member(key)] = core
                 self.output_dim += core.output_dim
 
-    def _camera(self, key: str, shape: tuple[int, ...], options: VisionOptions, num_times: int) -> VisualCore:
+    def _camera(self, key: str, options: VisionOptions, num_times: int) -> VisualCore:
+        height, width, channels = self.features[key].shape
         count = self.augmentation.num_draws(1 if key.startswith(GOAL) else num_times)
         self.draws[key] = slice(self.num_draws, self.num_draws + count)
         self.num_draws += count
-        return VisualCore((shape[0], *self.augmentation.size(*shape[1:])), options)
+        return VisualCore((channels, *self.augmentation.size(height, width)), options)
 
     def forward(self, batch: Batch) -> Tensor:
         """Goals may have one time step where observations have more: they are repeated."""
@@ -93,15 +95,14 @@ class ObservationEncoder(nn.Module):
 
     def _check_size(self, key: str, images: Tensor) -> None:
         """Another size would fit no layer, or crop another part."""
-        shape = self.shapes[key]
-        assert isinstance(shape, tuple)
+        expected = self.features[key].shape[:2]
         height, width = images.shape[2:4] if images.dtype == torch.uint8 else images.shape[3:5]
-        if not self.augmentation.resize and (height, width) != shape[1:]:
+        if not self.augmentation.resize and (height, width) != expected:
             raise ConfigError(
-                f"{bare(key)} is {height} x {width}, the policy was made for {shape[1]} x {shape[2]}",
+                f"{bare(key)} is {height} x {width}, the policy was made for {expected[0]} x {expected[1]}",
                 where=f"policy input {key}",
                 why="the camera gives images of another size than the demonstrations",
-                fix=f"env.options.image_size={shape[1]}, or train with policy.resize=[{shape[1]},{shape[2]}]",
+                fix=f"env.options.image_size={expected[0]}, or train with policy.resize=[{expected[0]},{expected[1]}]",
             )
 
 

@@ -67,10 +67,10 @@ def make_config(info: PolicySpec) -> dict[str, Any]:
 def _observation(info: PolicySpec, own: Mapping[str, Any]) -> dict[str, Any]:
     kinds = ("low_dim", "rgb", "depth", "scan")
     modalities: dict[str, dict[str, list[str]]] = {group: {kind: [] for kind in kinds} for group in ("obs", "goal")}
-    for key, shape in info.features.items():
+    for key, feature in info.features.items():
         if key != ACTION:
-            sizes = () if isinstance(shape, int) else shape
-            kind = {0: "low_dim", 2: "scan"}.get(len(sizes)) or ("depth" if sizes[0] == 1 else "rgb")
+            camera_kind = "depth" if feature.shape[-1] == 1 else "rgb"
+            kind = {"image": camera_kind, "depth": "scan"}.get(feature.kind, "low_dim")
             modalities["goal" if key.startswith(GOAL) else "obs"][kind].append(bare(key))
     pool = {"num_kp": own["num_keypoints"], "learnable_temperature": False, "temperature": 1.0, "noise_std": 0.0}
     crop = {"crop_height": own["crop_size"], "crop_width": own["crop_size"], "num_crops": 1, "pos_enc": False}

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from tendon.config.foreign.robomimic import translate
+from tendon.data.features import Feature
 from tendon.errors import DataError, Problem
-from tendon.policies.base import GOAL, Policy, Shape
+from tendon.policies.base import GOAL, Policy
 from tendon.policies.behaviour_cloning.config import CloningConfig
 from tendon.policies.behaviour_cloning.model import BehaviourCloning
 from tendon.policies.parts.vision import SpatialSoftmax, VisualCore
@@ -114,7 +115,7 @@ def import_content(content: Mapping[str, Any], where: str) -> Imported:
     section["action_normalization"] = "mean_std" if ACTION in stats else "identity"
     if ACTION in stats:
         section["bounded"] = "always"
-    if name == "bc_vae" and any(isinstance(shape, tuple) for shape in features.values()):
+    if name == "bc_vae" and any(feature.kind in ("image", "depth") for feature in features.values()):
         why = "robomimic gives each of its nets an image encoder of its own, ours share one"
         raise DataError("a VAE with cameras cannot be imported", where=where, why=why, fix="train it here")
     policy_config = _config(name, section)
@@ -124,7 +125,7 @@ def import_content(content: Mapping[str, Any], where: str) -> Imported:
     kept = {"model": {key: value for key, value in content["model"].items() if key != "nets"}} if nested else {}
     rest = {key: value for key, value in content.items() if key not in (*NEEDED, "env_metadata")} | kept
     foreign = Foreign("0.5" if nested else "0.3", config, content.get("env_metadata"), dict(shape_metadata), rest)
-    return Imported(policy.eval(), PolicySpec(policy_config, features, policy.window), foreign, translation.notes)
+    return Imported(policy.eval(), PolicySpec(policy_config, features, policy.windows), foreign, translation.notes)
 
 
 def _config(name: str, section: dict[str, Any]) -> CloningConfig:
@@ -139,9 +140,9 @@ def _config(name: str, section: dict[str, Any]) -> CloningConfig:
     return config
 
 
-def _features(config: Mapping[str, Any], shape_metadata: Mapping[str, Any], where: str) -> dict[str, Shape]:
-    """Our feature names with their shapes, observations and goals."""
-    shapes, features = shape_metadata["all_shapes"], dict[str, Shape]()
+def _features(config: Mapping[str, Any], shape_metadata: Mapping[str, Any], where: str) -> dict[str, Feature]:
+    """Our features, observations and goals."""
+    shapes, features = shape_metadata["all_shapes"], dict[str, Feature]()
     for group, prefix in (("obs", ""), ("goal", GOAL)):
         for kind, keys in config["observation"]["modalities"].get(group, {}).items():
             for key in keys or ():
@@ -151,9 +152,18 @@ def _features(config: Mapping[str, Any], shape_metadata: Mapping[str, Any], wher
                         f"the shape of {key} is not known", where=where, why=why, fix="use another checkpoint"
                     )
                 shape = tuple(int(size) for size in shapes[key])
-                place = {"low_dim": OBSERVATION, "scan": SCANS}.get(kind, IMAGES)
-                features[f"{prefix}{place}{key}"] = shape[0] if kind == "low_dim" else shape
-    return features | {ACTION: int(shape_metadata["ac_dim"])}
+                name = prefix + {"low_dim": OBSERVATION, "scan": SCANS}.get(kind, IMAGES) + key
+                features[name] = _feature(name, kind, shape)
+    return features | {ACTION: Feature(ACTION, "action", (int(shape_metadata["ac_dim"]),), "float32")}
+
+
+def _feature(name: str, kind: str, shape: tuple[int, ...]) -> Feature:
+    """Theirs has the channels of a camera first."""
+    if kind == "low_dim":
+        return Feature(name, "state", (shape[0],), "float32")
+    if kind == "scan":
+        return Feature(name, "depth", shape, "float32")
+    return Feature(name, "image", (*shape[1:], shape[0]), "uint8")
 
 
 def _stats(content: Mapping[str, Any]) -> dict[str, tuple[Tensor, Tensor]]:
@@ -210,6 +220,11 @@ def _load(
     policy.load_state_dict(state)
 
 
+def _context(policy: Policy) -> int:
+    """Steps that a transformer sees."""
+    return max(len(span.deltas) for span in policy.windows.acting.values())
+
+
 def _same(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and bool((one == other).all())
 
@@ -221,7 +236,7 @@ def _fixed(policy: Policy) -> dict[str, Tensor]:
     assert isinstance(policy, BehaviourCloning)
     found = {}
     if isinstance(policy, BcTransformer):
-        context = len(policy.window.observation_deltas)
+        context = _context(policy)
         mask = torch.tril(torch.ones(context, context)).view(1, 1, context, context)
         for index in range(len(policy.transformer.blocks)):
             found[f"policy.nets.transformer.nets.transformer.{index}.nets.attention.mask"] = mask
@@ -335,16 +350,22 @@ def _obs_stats(policy: BehaviourCloning, words: tuple[str, str]) -> dict[str, An
 
 
 def _shape_metadata(info: PolicySpec) -> dict[str, Any]:
-    shapes = {bare(key): shape for key, shape in info.features.items() if key != ACTION}
-    listed = {key: [shape] if isinstance(shape, int) else list(shape) for key, shape in sorted(shapes.items())}
-    images = [shape for shape in shapes.values() if isinstance(shape, tuple) and len(shape) == 3]
+    shapes = {bare(key): _their_shape(feature) for key, feature in info.features.items() if key != ACTION}
+    channels = [feature.shape[-1] for feature in info.features.values() if feature.kind == "image"]
     return {
         "ac_dim": info.action_dim,
-        "all_shapes": OrderedDict(listed),
-        "all_obs_keys": sorted(listed),
-        "use_images": any(shape[0] == 3 for shape in images),
-        "use_depths": any(shape[0] == 1 for shape in images),
+        "all_shapes": OrderedDict(sorted(shapes.items())),
+        "all_obs_keys": sorted(shapes),
+        "use_images": 3 in channels,
+        "use_depths": 1 in channels,
     }
+
+
+def _their_shape(feature: Feature) -> list[int]:
+    """Numbers flat, the channels of a camera first."""
+    if feature.kind == "image":
+        return [feature.shape[-1], *feature.shape[:-1]]
+    return list(feature.shape) if feature.kind == "depth" else [feature.dim]
 
 
 # ---------------------------------------------------------------------------------------------------------------- table
