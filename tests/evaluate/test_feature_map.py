@@ -65,17 +65,17 @@ def test_a_policy_sees_features_of_every_kind_and_gives_a_dict(rich, evaluation)
 
 def test_a_text_is_an_index_where_the_policy_has_a_processing(rich, evaluation):
     class Table:
-        texts = ["known"]
+        texts = ("known",)
 
         def text_index(self, text):
-            self.texts = list(dict.fromkeys([*self.texts, text]))
+            self.texts = tuple(dict.fromkeys([*self.texts, text]))
             return self.texts.index(text)
 
     seen = []
     policy = Walker(seen)
     policy.processing = Table()
     evaluate_policy(policy, rich, evaluation, [1, 2])
-    assert policy.processing.texts == ["known", "walk 1 steps", "walk to the end"]
+    assert policy.processing.texts == ("known", "walk 1 steps", "walk to the end")
     numbers = [one["task"] for one in seen]
     assert {tuple(one.shape) for one in numbers} == {(1, 2)}
     assert {number for one in numbers for number in one.flatten().tolist()} == {1, 2}
