@@ -156,7 +156,8 @@ def test_a_table_says_how_its_actions_were_asked_for(reach, evaluation, tmp_path
     )
     assert made.summary["batches"] == {
         "rows": 3,
-        "bit_equal_to_one_at_a_time": True,
+        "measured_on": "the first observation of the first episode, alone and in every row",
+        "bit_equal": True,
         "max_difference": 0.0,
         "tolerance": TOLERANCE,
     }

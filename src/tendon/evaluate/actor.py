@@ -62,7 +62,7 @@ class BatchCheck:
     """How actions were asked for, and what that changes: part of the summary of an evaluation."""
 
     rows: int  # of every batch; 1: one episode at a time
-    bit_equal: bool  # to one episode at a time
+    bit_equal: bool  # to one episode at a time, where it was measured
     max_difference: float  # of an action, measured on the first observation of the first episode, in every row
     tolerance: float  # a policy that differs by more is asked for one episode at a time
 
@@ -70,7 +70,8 @@ class BatchCheck:
         """As kept in summary.json."""
         return {
             "rows": self.rows,
-            "bit_equal_to_one_at_a_time": self.bit_equal,
+            "measured_on": "the first observation of the first episode, alone and in every row",
+            "bit_equal": self.bit_equal,
             "max_difference": self.max_difference,
             "tolerance": self.tolerance,
         }
