@@ -207,7 +207,7 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
 def _tool_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     tool = verb(
         "demo-data",
-        "record a scripted expert as a robomimic HDF5: `tendon demo-data env=lift --episodes 200 -o lift.hdf5`",
+        "record a scripted expert in any format: `tendon demo-data env=lift --episodes 200 -o lift.hdf5`",
     )
     tool.add_argument("overrides", nargs="*", help="e.g. env=lift")
     tool.add_argument("--episodes", type=int, default=100)
@@ -216,7 +216,15 @@ def _tool_verbs(verb) -> None:  # type: ignore[no-untyped-def]
         "--noise", type=float, default=0.05, help="standard deviation of the noise in the executed actions"
     )
     tool.add_argument("--images", action="store_true", help="camera images too")
-    tool.add_argument("-o", "--output", required=True, help="the HDF5 file to write")
+    tool.add_argument(
+        "--format",
+        choices=["robomimic", "lerobot", "modality", "minestudio", "shards"],
+        default="robomimic",
+        help="robomimic (an HDF5 file; the default), lerobot (v3.0), modality, minestudio, or shards: a converted dataset",
+    )
+    tool.add_argument(
+        "-o", "--output", required=True, help="the file or folder to make; of shards the store, e.g. outputs"
+    )
 
     tool = verb("export-data", "a dataset in a foreign format: `tendon export-data DATASET OUT --to lerobot-v3.0`")
     tool.add_argument("dataset_uri", metavar="DATASET", help="a converted dataset, local or s3://")

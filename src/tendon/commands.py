@@ -433,22 +433,18 @@ def promote(arguments: Namespace) -> int:
 def demo_data(arguments: Namespace) -> int:
     """Record a scripted expert."""
     from tendon.config.compose import compose
-    from tendon.evaluate.demos import record_demos
+    from tendon.evaluate.demo_files import write_demos
+    from tendon.evaluate.experts import ExpertSettings
     from tendon.logs import Progress
 
     env = compose([*arguments.overrides, "data.uri=unused"]).env
+    settings = ExpertSettings(env, arguments.episodes, arguments.seed, arguments.noise, arguments.images)
     with Progress("demo-data", arguments.episodes, "episodes") as progress:
-        record_demos(
-            env,
-            arguments.episodes,
-            arguments.seed,
-            Path(arguments.output),
-            noise=arguments.noise,
-            images=arguments.images,
-            progress=progress.follow,
-        )
-    rows = {"file": arguments.output, "episodes": arguments.episodes}
-    following = f"tendon run env={env.name} --source-uri {shlex.quote(arguments.output)}"
+        made = write_demos(settings, arguments.output, arguments.format, progress.follow)
+    rows = {arguments.format: made, "episodes": arguments.episodes}
+    following = f"tendon run env={env.name} --source-uri {shlex.quote(made)}"
+    if arguments.format == "shards":
+        following = f"tendon train policy=bc env={env.name} data.uri={shlex.quote(made)} training.offline_steps=2000"
     print(end_card("recorded", list(rows.items()), following))
     return 0
 

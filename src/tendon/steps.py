@@ -227,7 +227,7 @@ def convert(
         with (
             recording_failures(uri, "convert", worker if of > 1 else ""),
             _timed(uri, "convert"),
-            nullcontext(described) if described else opened(source_uri, source_digest, store_uri) as source,
+            nullcontext(described) if described else opened(source_uri, source_digest) as source,
             Progress("convert", None, "steps") as bar,
         ):
             manifest = convert_episodes(

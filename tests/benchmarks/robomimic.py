@@ -58,7 +58,7 @@ def _acted(policy: Any, file: Path) -> np.ndarray:
     observations = {key: values for key, values in given.items() if not key.startswith("goal/")}
     import torch
 
-    from tendon.evaluate.rollout import Actor
+    from tendon.evaluate.actor import Actor
     from tendon.policies.parts.heads import MixtureHead
 
     def mode(features: torch.Tensor, noise: Any) -> tuple[torch.Tensor, Any]:
@@ -69,11 +69,11 @@ def _acted(policy: Any, file: Path) -> np.ndarray:
     if isinstance(policy.head, MixtureHead):
         policy.choose = mode
     actor = Actor(policy, policy.action_dim)
-    actor.reset(1)
-    actor.goal = {key.removeprefix("goal/"): values[0] for key, values in given.items() if key.startswith("goal/")}
+    episode = actor.begin(1)
+    episode.goal = {key.removeprefix("goal/"): values[0] for key, values in given.items() if key.startswith("goal/")}
     with patch("tendon.policies.bc_vae.model.draw_normal", lambda noise, n: (torch.zeros(len(noise), n), noise)):
         steps = zip(*observations.values(), strict=True)
-        return np.stack([actor.act(dict(zip(observations, step, strict=True))) for step in steps])
+        return np.stack([actor.act(episode, dict(zip(observations, step, strict=True))) for step in steps])
 
 
 def _same_content(first: Path, second: Path) -> bool:

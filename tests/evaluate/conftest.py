@@ -81,3 +81,67 @@ def troubled(tmp_path, monkeypatch):
 @pytest.fixture
 def evaluation():
     return EvalConfig(n_episodes=5, batch_size=1, videos=0, max_crashed=0.5, step_timeout_s=1.0, start_timeout_s=20.0)
+
+
+RICH = """
+import json
+import numpy as np
+
+class Adapter:
+    '''A line to walk along: two cameras of two sizes, a text, and an action of two parts.'''
+
+    def make(self, task, options, fps, cameras, size, sizes):
+        self.sizes, self.drawn, self.end = sizes, {"front": 0, "wrist": 0}, options.get("end", 5)
+        return {"action": {"buttons": 3, "camera": 2}, "cameras": list(self.drawn), "instruction": "walk to the end"}
+
+    def reset(self, seed):
+        self.x, self.seed = 0.0, seed
+        told = f"walk {seed} steps" if seed % 2 else None
+        return self.observe() if told is None else (self.observe(), told)
+
+    def step(self, action):
+        assert sorted(action) == ["buttons", "camera"], action
+        assert action["buttons"].shape == (3,) and action["camera"].shape == (2,)
+        self.x += float(action["buttons"][0]) + 0.25 * float(action["camera"][1])
+        return self.observe(), float(self.x), self.x >= self.end, False
+
+    def reset_expert(self, seed, noise): pass
+
+    def expert(self):
+        return {"camera": np.array([0.0, 0.5]), "buttons": np.array([1.0, 0.0, 0.0])}
+
+    def state(self, texts):
+        return np.array([self.x]), "", json.dumps({"env_name": "Rich", "type": 2, "env_kwargs": {}})
+
+    def observe(self):
+        seen = {"x": np.array([self.x]), "where": np.array([2], np.int64)}
+        for name in self.sizes:
+            self.drawn[name] += 1
+            height, width = self.sizes[name]
+            seen[name + "_image"] = np.full((height, width, 3), int(self.x), np.uint8)
+        seen["drawn"] = np.array([self.drawn["front"], self.drawn["wrist"]])
+        return seen
+"""
+
+
+@pytest.fixture
+def rich(tmp_path, monkeypatch):
+    """A simulator with cameras of two sizes, an instruction, and an action of two parts."""
+    path = tmp_path / "rich.py"
+    path.write_text(RICH)
+    monkeypatch.setenv(trust.VARIABLE, trust.sha256_of(path))
+    return EnvConfig(
+        name="rich",
+        simulator=str(path),
+        task="Rich",
+        fps=10,
+        episode_length=12,
+        observation=("x", "where", "front_image", "wrist_image"),
+        options={},
+        features={"x": "observation.state", "where": {"key": "observation.where", "kind": "category"}},
+        cameras={
+            "front": {"height": 48, "width": 64, "key": "observation.images.front"},
+            "wrist": {"height": 12, "width": 20},
+        },
+        action={"buttons": 3, "camera": 2},
+    )

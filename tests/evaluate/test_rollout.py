@@ -7,7 +7,8 @@ torch = pytest.importorskip("torch")
 
 from tendon.config.schema import PolicyConfig  # noqa: E402
 from tendon.errors import ConfigError, TendonError  # noqa: E402
-from tendon.evaluate.rollout import Actor, drawing_guest, evaluate_policy, render_episode  # noqa: E402
+from tendon.evaluate.actor import Actor  # noqa: E402
+from tendon.evaluate.rollout import drawing_guest, evaluate_policy, render_episode  # noqa: E402
 from tendon.policies.base import Policy  # noqa: E402
 from tendon.policies.windows import windows_of  # noqa: E402
 from tests.policies.features_of import features_of  # noqa: E402
@@ -126,10 +127,10 @@ def test_history_repeats_the_first_observation_and_actions_are_queued():
     seen = []
     actor = Actor(Towards(deltas=(-2, 0), num_actions=2, seen=seen), 2)
     for episode in range(2):
-        actor.reset(episode)
+        acting = actor.begin(episode)
         for step in range(5):
             value = np.array([10.0 * episode + step, 0.0])
-            actor.act({"agent_pos": value, "target_pos": np.zeros(2)})
+            actor.act(acting, {"agent_pos": value, "target_pos": np.zeros(2)})
     windows = [observation["observation.agent_pos"][0, :, 0].tolist() for observation, _ in seen]
     assert windows == [[0, 0], [0, 2], [2, 4], [10, 10], [10, 12], [12, 14]]  # asked at steps 0, 2, 4 of each episode
     assert [memory for _, memory in seen] == [None, 1, 2, None, 1, 2]

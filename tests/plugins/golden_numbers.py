@@ -44,21 +44,22 @@ def policy(name: str, *, sees: bool = False) -> Numbers:
 
     from tendon.policies.base import AUGMENT_NOISE
     from tendon.policies.registry import make_policy
+    from tests.policies.features_of import features_of
 
     family = next(family for family in sorted(SMALL, key=len, reverse=True) if name.startswith(family))
     observation = SEES if sees else ["env.observation=[object]"]
     config = compose([f"policy={name}", "data.uri=x", *SMALL[family], *observation]).policy
-    image = {"observation.images.front": (3, 24, 28)} if sees else {}
+    image = {"observation.images.front": (24, 28, 3)} if sees else {}
     features = {"observation.object": 5, **image, "action": 3}
     torch.manual_seed(0)
-    made = make_policy(config, features, {key: _stats(key) for key in ("observation.object", "action")})
-    window, rng = made.window, np.random.default_rng(1)
-    steps = {"action": len(window.action_deltas)}
+    made = make_policy(config, features_of(features), {key: _stats(key) for key in ("observation.object", "action")})
+    windows, rng = made.windows, np.random.default_rng(1)
+    steps = {key: len(span.deltas) for key, span in windows.training.items()}
     batch = {}
     for key, shape in features.items():
-        before = (4, steps.get(key, len(window.observation_deltas)))
+        before = (4, steps[key])
         if isinstance(shape, tuple):
-            values = rng.integers(0, 256, (*before, *shape[1:], shape[0])).astype(np.uint8)
+            values = rng.integers(0, 256, (*before, *shape)).astype(np.uint8)
         else:
             values = rng.uniform(-0.9, 0.9, (*before, shape)).astype(np.float32)
         batch[key] = torch.from_numpy(values)
@@ -75,9 +76,9 @@ def policy(name: str, *, sees: bool = False) -> Numbers:
         optimizer.step()
         numbers.append(float(loss.detach()))
     made.eval()
-    now = {key: value[:, -1:] for key, value in batch.items() if key in window.observation_keys}
+    now = {key: value[:, -1:] for key, value in batch.items() if key in made.reads}
     action, _ = made.act(now, made.start(1, 2, 3, 4))
-    return [*numbers, *map(float, action.reshape(4, -1)[0])]
+    return [*numbers, *map(float, action["action"].reshape(4, -1)[0])]
 
 
 def statistics() -> Numbers:
@@ -208,13 +209,17 @@ def _dataset(folder: Path):
 def _formula():
     import torch
 
+    from tendon.config.schema import PolicyConfig
     from tendon.policies.base import LossOutput, Policy
-    from tendon.policies.windows import Window
+    from tendon.policies.windows import windows_of
+
+    class FormulaConfig(PolicyConfig):
+        def windows(self, features):
+            return windows_of(("observation.agent_pos", "observation.target_pos"), ("action",), (0,), (0,))
 
     class Formula(Policy):
         def __init__(self) -> None:
-            super().__init__()
-            self.window = Window(("observation.agent_pos", "observation.target_pos"), "action", (0,), (0,), 1)
+            super().__init__(FormulaConfig("formula"), {})
             self.anchor = torch.nn.Parameter(torch.zeros(1))
 
         def loss(self, batch, memory=None, step=0):
@@ -223,7 +228,7 @@ def _formula():
         @torch.no_grad()
         def act(self, observation, memory=None):
             gap = observation["observation.target_pos"][:, -1:] - observation["observation.agent_pos"][:, -1:]
-            return (3 * gap).clamp(-1, 1), memory
+            return {"action": (3 * gap).clamp(-1, 1)}, memory
 
     return Formula()
 

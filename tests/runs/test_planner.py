@@ -18,7 +18,7 @@ from tendon.errors import ConfigError, DataError, Problem
 from tendon.runs.plan import RunPlan, load_plan
 
 Maker = Callable[..., Path]
-BASE = "experiment=reach_bc"
+BASE = "experiment=reach_bc env.observation=[object]"
 
 
 def planned(source: Path | str, store: Path, config: str) -> tuple[RunPlan, steps.PlanResult]:

@@ -10,7 +10,7 @@ import pytest
 
 from tendon.config.schema import TrainConfig
 from tendon.errors import DataError
-from tendon.policies.base import Window
+from tendon.policies.windows import Windows
 from tendon.storage import open_store
 from tendon.train.distributed.ranks import ALONE, World
 from tendon.train.loop.data_feeds import DataFeeds
@@ -26,8 +26,8 @@ class OpenBroken(OpenMemory):
         super().__init__()
         self.value = value
 
-    def __call__(self, dataset_uri: str, config: TrainConfig, window: Window, world: World = ALONE) -> DataFeeds:
-        feeds = super().__call__(dataset_uri, config, window, world)
+    def __call__(self, dataset_uri: str, config: TrainConfig, windows: Windows, world: World = ALONE) -> DataFeeds:
+        feeds = super().__call__(dataset_uri, config, windows, world)
         whole = feeds.train.batch
 
         def batch(k: int) -> dict[str, np.ndarray]:

@@ -62,8 +62,9 @@ def test_every_policy_takes_a_step(policy: str, tmp_path: Path) -> None:
     config = compose([f"policy={policy}", "data.uri=x", "policy.action_normalization=min_max", *small])
     base = make_config(lr_warmup_steps=0, lr_scheduler="constant", **LOW)
     engine = Engine(replace(base, policy=config.policy), make_stats().features)
-    times = {key: torch.randn(4, len(span.deltas), 2) for key, span in engine.policy.windows.acting.items()}
-    steps = len(engine.policy.windows.training["action"].deltas)
+    windows = engine.policy.windows
+    times = {key: torch.randn(4, len(span.deltas), 2) for key, span in windows.acting.items()}
+    steps = len(windows.training["action"].deltas)
     batch = times | {"action": torch.rand(4, steps, 2), "action_is_pad": torch.zeros(4, steps, dtype=torch.bool)}
     before = [parameter.detach().clone() for parameter in engine.parameters]
     engine.update(batch, 0, measure=True)

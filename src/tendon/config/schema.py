@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
+from tendon.config import feature_map
 from tendon.errors import nearest
 
 
@@ -57,6 +59,8 @@ ImageSize = Annotated[tuple[Count, ...], Must("[] or [HEIGHT,WIDTH]", lambda val
 
 class Section:
     """What every section of the configuration is: a frozen dataclass that may know its own conflicts."""
+
+    absent: ClassVar[Mapping[str, Any]] = MappingProxyType({})  # keys that a tree may leave out, and what they are then
 
     def conflicts(self) -> Iterator[Conflict]:
         """What is wrong about values that are fine one by one."""
@@ -372,9 +376,23 @@ class EnvConfig(Section):
     observation: Annotated[tuple[Text, ...], Must("at least one observation", bool, "[object]")]
     options: dict[str, Any]
     goal: tuple[Text, ...] = ()
+    features: dict[str, Any] = field(default_factory=dict)
+    cameras: dict[str, Any] = field(default_factory=dict)
+    instruction: str | None = None
+    action: dict[str, Any] = field(default_factory=dict)
+
+    absent = MappingProxyType({"features": {}, "cameras": {}, "instruction": None, "action": {}})
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The keys as a digest sees them: one that came later counts only where it says something."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {key: value for key, value in values.items() if key not in self.absent or value != self.absent[key]}
 
     def conflicts(self) -> Iterator[Conflict]:
-        """A policy reads every observation once."""
+        """A policy reads every observation once, and the feature map holds together."""
+        for key, what, why, fix in feature_map.problems(self):
+            yield Conflict(key, what, why, fix)
         twice = sorted({name for name in self.observation if self.observation.count(name) > 1})
         if twice:
             yield Conflict(

@@ -86,6 +86,7 @@ class ValueReader:
             return _BAD
         if cls is PolicyConfig:
             return self._policy(tree, prefix)
+        tree = {**cls.absent, **tree} if issubclass(cls, Section) else tree
         hints = fields_of(cls)
         if cls is DataConfig:  # configurations that were saved before these keys existed
             tree = {**DATA_DEFAULTS, **tree}

@@ -1,15 +1,13 @@
 """``demo://lift?episodes=200&seed=1``: a source of demonstrations that the environment's scripted expert makes.
 
-Read by steps.plan (its digest decides whether anything changed) and steps.convert (which records it once, into the store).
+Read by steps.plan (its digest decides whether anything changed) and steps.convert (which takes the expert's Episodes).
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
@@ -19,7 +17,6 @@ from tendon.config.numerics import rollout_numerics
 from tendon.config.schema import EnvConfig
 from tendon.errors import ConfigError, DataError
 from tendon.evaluate.adapters import sim_numerics
-from tendon.storage import open_store
 
 if TYPE_CHECKING:
     from tendon.data.sources import Source
@@ -41,12 +38,13 @@ class DemoSource:
     @property
     def digest(self) -> str:
         """Changes when the demonstrations would."""
-        return digest("demonstrations", asdict(self), rollout_numerics(), sim_numerics(self.env, expert=True))
+        return recording_digest(self.env, self.episodes, self.seed, self.noise, self.images)
 
-    @property
-    def key(self) -> str:
-        """Where the recorded file lies, relative to the store."""
-        return f"demos/{self.env.name}-{self.digest}.hdf5"
+
+def recording_digest(env: EnvConfig, episodes: int, seed: int, noise: float, images: bool) -> str:
+    """What an expert's demonstrations are known by."""
+    asked = {"env": env.identity, "episodes": episodes, "seed": seed, "noise": noise, "images": images}
+    return digest("demonstrations", asked, rollout_numerics(), sim_numerics(env, expert=True))
 
 
 def is_demo(uri: str) -> bool:
@@ -81,22 +79,29 @@ def parse_demo(uri: str) -> DemoSource:
     return source
 
 
-def fetch_demos(uri: str, store_uri: str, folder: str) -> str:
-    """The recorded demonstrations as a local file; recorded into the store first if they are not there."""
-    from tendon.evaluate.demos import record_demos
+def no_exact_copy(uri: str) -> ConfigError:
+    """What is said to ``data.exact=true`` with an expert's demonstrations."""
+    return ConfigError(
+        "the demonstrations of a scripted expert have no file to copy exactly",
+        where=uri,
+        why="data.exact keeps the bytes of a source file, and an expert's episodes are converted as they are made",
+        fix="data.exact=false, or tendon demo-data ... -o demos.hdf5 and convert that file",
+    )
+
+
+@contextmanager
+def recorded(uri: str, num_guests: int = 2) -> Iterator[Source]:
+    """The demonstrations of a ``demo://`` URI, made by its expert now; the same ones every time."""
+    from tendon.evaluate.demo_episodes import expert_episodes
+    from tendon.evaluate.experts import ExpertSettings
     from tendon.logs import Progress
 
-    demo, store = parse_demo(uri), open_store(store_uri)
-    local = Path(folder) / "demonstrations.hdf5"
-    if store.head(demo.key) is not None:
-        local.write_bytes(store.read(demo.key))
-        return str(local)
-    with Progress("convert", demo.episodes, "episodes recorded") as progress:
-        record_demos(
-            demo.env, demo.episodes, demo.seed, local, noise=demo.noise, images=demo.images, progress=progress.follow
-        )
-    store.create(demo.key, local.read_bytes())
-    return str(local)
+    demo = parse_demo(uri)
+    settings = ExpertSettings(demo.env, demo.episodes, demo.seed, demo.noise, demo.images, num_guests)
+    with ExitStack() as stack:
+        with Progress("convert", demo.episodes, "episodes recorded") as progress:
+            source = stack.enter_context(expert_episodes(settings, uri, demo.digest, progress.follow))
+        yield source
 
 
 def identified(source_uri: str) -> tuple[str, Source | None]:
@@ -110,7 +115,7 @@ def identified(source_uri: str) -> tuple[str, Source | None]:
 
 
 @contextmanager
-def opened(source_uri: str, source_digest: str, store_uri: str) -> Iterator[Source]:
+def opened(source_uri: str, source_digest: str) -> Iterator[Source]:
     """Any source, its demonstrations made first where a scripted expert is the source.
 
     Raises:
@@ -119,8 +124,8 @@ def opened(source_uri: str, source_digest: str, store_uri: str) -> Iterator[Sour
     from tendon.data.sources import open_source
 
     if is_demo(source_uri):
-        with tempfile.TemporaryDirectory() as folder:
-            yield open_source(fetch_demos(source_uri, store_uri, folder))
+        with recorded(source_uri) as source:
+            yield source
         return
     source = open_source(source_uri)
     if source.describe().digest != source_digest:

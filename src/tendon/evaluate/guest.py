@@ -1,7 +1,8 @@
 """The host's end of one simulator process: start it, ask it with a time limit, kill it, replace it.
 
-Comes in: an EnvConfig; goes out: observations by bare simulator names. Whatever goes wrong in the guest (an exception,
-a hang, a death) is a GuestCrash with the end of the guest's output. Called by rollout.py, demos.py and sims.install.
+Comes in: an EnvConfig; goes out: observations by bare simulator names, and what the robot is told. Whatever goes wrong
+in the guest (an exception, a hang, a death) is a GuestCrash with the end of the guest's output. Called by rollout.py,
+demos.py and sims.install.
 """
 
 from __future__ import annotations
@@ -21,17 +22,16 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from tendon.config.feature_map import FeatureMap
 from tendon.config.numerics import file_of
 from tendon.config.schema import EnvConfig
 from tendon.errors import ConfigError, MissingDependency, TendonError
 from tendon.evaluate import adapters, sims
 from tendon.evaluate.adapters import AdapterFile, find_adapter
 from tendon.plugins import OWN
-from tendon.sim.protocol import Array, Message, ProtocolError, ProtocolTimeout, SharedPixels, receive, send
+from tendon.sim.protocol import PART, Array, Message, ProtocolError, ProtocolTimeout, SharedPixels, receive, send
 from tendon.trust import trusted_bytes
 
-IMAGE_SUFFIX = "_image"
-IMAGE_SIZE = 84  # robomimic's; env.options.image_size changes it
 TAIL_LINES = 12
 LOG_BYTES = 4 << 20  # a guest's output is cut back when it grows beyond
 CLOSE_S = 3.0
@@ -94,14 +94,17 @@ class Guest:
         draws: bool = False,
         python: Path | None = None,
     ) -> None:
-        """``cameras`` None: those that ``env`` names; ``draws``: render will be called."""
+        """``cameras`` None: those that ``env`` reads; ``draws``: render will be called."""
         self.env = env
-        self.cameras = cameras_of(env) if cameras is None else cameras
+        self.features = FeatureMap.of(env)
+        self.cameras = self.features.read_cameras if cameras is None else self.features.named_cameras(cameras)
         self.start_timeout_s, self.step_timeout_s = start_timeout_s, step_timeout_s
         self.draws = draws or bool(self.cameras)
         self.python = python
         self.action_dim = 0
         self.offered_cameras: tuple[str, ...] = ()
+        self.instruction = ""  # what the robot is told in the episode that was reset last
+        self._task_instruction = ""
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Guest:
@@ -121,11 +124,19 @@ class Guest:
         self._open(python)
         self._ask("hello", timeout_s=self.start_timeout_s)
         options = {name: value for name, value in self.env.options.items() if name != "image_size"}
-        size = image_size(self.env)[0]
-        fields = {"task": self.env.task, "options": options, "fps": self.env.fps, "cameras": list(self.cameras)}
-        reply = self._ask("make", {**fields, "height": size, "width": size}, timeout_s=self.start_timeout_s)
-        self.action_dim = int(reply.fields["action_dim"])
+        read = {*self.features.read, *(camera.observation for camera in self.cameras)}
+        fields = {
+            "task": self.env.task,
+            "options": options,
+            "fps": self.env.fps,
+            "cameras": [camera.camera for camera in self.cameras],
+            "sizes": {camera.camera: camera.size for camera in self.cameras},
+            "images": sorted(read),
+        }
+        reply = self._ask("make", fields, timeout_s=self.start_timeout_s)
+        self.action_dim = self._action_dim(reply.fields)
         self.offered_cameras = tuple(reply.fields.get("cameras", ()))
+        self._task_instruction = str(reply.fields.get("instruction", ""))
 
     def replace(self) -> None:
         """Kill the process and start another one."""
@@ -136,11 +147,13 @@ class Guest:
         """The first observation of the episode of this seed."""
         self._trim_log()
         reply = self._ask("reset", {"seed": seed}, timeout_s=max(self.start_timeout_s, self.step_timeout_s))
+        said = str(reply.fields.get("instruction", self._task_instruction))
+        self.instruction = said if self.features.instruction is None else self.features.instruction
         return {**reply.arrays, **reply.images}
 
     def step(self, action: NDArray[np.float64]) -> Stepped:
-        """Execute one action."""
-        reply = self._ask("step", arrays={"action": action})
+        """Execute one action; the parts of one with several stand one after another, as ``env.action`` names them."""
+        reply = self._ask("step", arrays=self._parts(action))
         fields = reply.fields
         return Stepped(
             {**reply.arrays, **reply.images}, float(fields["reward"]), bool(fields["success"]), bool(fields["done"])
@@ -161,7 +174,10 @@ class Guest:
 
     def expert(self) -> NDArray[np.float64]:
         """The scripted expert's next action."""
-        return self._ask("expert").arrays["action"]
+        arrays = self._ask("expert").arrays
+        if not self.features.action:
+            return arrays["action"]
+        return np.concatenate([np.atleast_1d(arrays[f"{PART}{part}"]) for part in self.features.action])
 
     def state(self, *, texts: bool) -> SimState:
         """The simulator's state now; the model and the environment's description only with ``texts``."""
@@ -231,6 +247,23 @@ class Guest:
         finally:
             for fd in (requests, replies, lifeline):
                 os.close(fd)
+
+    def _action_dim(self, fields: dict[str, Any]) -> int:
+        """How many numbers an action has; the parts of ``env.action`` must be those of the simulator."""
+        said = {str(part): int(width) for part, width in fields.get("action", {}).items()}
+        if said != dict(self.features.action):
+            described = ", ".join(f"{part}: {width}" for part, width in said.items())
+            raise ConfigError(
+                f"env.action is {dict(self.features.action)}, and the simulator's action is {said or 'one vector'}",
+                where=f"env.simulator={self.env.simulator} env.task={self.env.task}",
+                why="policy, demonstrations and simulator must name the same parts of an action",
+                fix=f"env.action={{{described}}}",
+            )
+        return sum(said.values()) if said else int(fields["action_dim"])
+
+    def _parts(self, action: NDArray[np.float64]) -> dict[str, Array]:
+        parts = self.features.parts_of(action)
+        return {f"{PART}{part}": values for part, values in parts.items()} or {"action": action}
 
     def _environ(self, python: Path) -> dict[str, str]:
         environ = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **os.environ, "PYTHONUNBUFFERED": "1"}
@@ -319,18 +352,6 @@ def _as_argument(adapter: AdapterFile) -> str:
         return adapter.name
     top = file_of(adapter.module.partition(".")[0])
     return f"package:{adapter.module}:{top or adapter.file}"
-
-
-def cameras_of(env: EnvConfig) -> tuple[str, ...]:
-    """The cameras whose images are part of the observation or of the goal."""
-    named = dict.fromkeys((*env.observation, *env.goal))
-    return tuple(name[: -len(IMAGE_SUFFIX)] for name in named if name.endswith(IMAGE_SUFFIX))
-
-
-def image_size(env: EnvConfig) -> tuple[int, int]:
-    """Height and width in which the simulator draws its cameras."""
-    size = int(env.options.get("image_size", IMAGE_SIZE))
-    return size, size
 
 
 def check(name: str, task: str, python: Path) -> None:

@@ -1,8 +1,8 @@
 """A policy and seeds in, one result per episode out: the policy stays here, the simulators are guests.
 
-``eval.batch_size`` guests work at once, each with an actor of its own; the policy is asked for one episode at a time,
-so a result depends on the seed alone. A guest that dies or hangs is replaced and its episode recorded as crashed, never
-as a failure and never tried again. Called by steps.evaluate_trials, steps.confirm and rollouts in training.
+``eval.batch_size`` guests work at once, each with a thread; the caller's thread asks the policy for all that wait
+(actor.py). A guest that dies or hangs is replaced and its episode recorded as crashed, never as a failure and never
+tried again. Called by steps.evaluate_trials, steps.confirm and rollouts in training.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tendon.config.feature_map import FeatureMap
 from tendon.config.schema import EnvConfig, EvalConfig
-from tendon.errors import ConfigError
-from tendon.evaluate.guest import IMAGE_SUFFIX, Guest, GuestCrash
+from tendon.evaluate.actor import ActingEpisode, Actions, Actor, BatchCheck, Reading
+from tendon.evaluate.guest import Guest, GuestCrash
 
 if TYPE_CHECKING:
     from tendon.policies.base import Policy
@@ -31,10 +32,6 @@ logger = logging.getLogger(__name__)
 
 Status = Literal["success", "failure", "crashed"]
 Array = NDArray[Any]
-Actions = NDArray[np.float64]  # [T, D]
-IMAGES = "observation.images."
-OBSERVATION = "observation."
-GOAL = "goal."
 START_ATTEMPTS = 3  # so many starts in a row may fail before the evaluation is given up
 
 
@@ -69,146 +66,234 @@ class Replay:
     note: str
 
 
-class Actor:
-    """Asks a policy for the actions of one episode: keeps its history, its memory and the actions not yet executed."""
-
-    def __init__(self, policy: Policy, action_dim: int) -> None:
-        self.policy = policy
-        self.action_dim = action_dim
-        self.reset(0)
-
-    def reset(self, seed: int) -> None:
-        """Begin the episode of ``seed``: nothing of the one before is left, and what the policy draws depends on the seed alone."""
-        oldest = min(min(span.deltas) for span in self.policy.windows.acting.values())
-        self.history: deque[dict[str, Array]] = deque(maxlen=1 - oldest)
-        self.memory: Any = self.policy.start(seed)
-        self.goal: dict[str, Array] = {}
-        self.queue: deque[Actions] = deque()
-
-    @property
-    def wants_goal(self) -> bool:
-        """Whether the policy is shown what there is at the end; put it into ``goal``."""
-        return any(key.startswith(GOAL) for key in self.policy.windows.acting)
-
-    def act(self, observation: dict[str, Array]) -> Actions:
-        """The action for the newest observation (bare simulator names)."""
-        import torch
-
-        self.history.append(observation)
-        if not self.queue:
-            device = next((tensor.device for tensor in self.policy.parameters()), torch.device("cpu"))
-            batch = {key: torch.as_tensor(self._window(key), device=device) for key in self.policy.windows.acting}
-            with torch.inference_mode():
-                given, self.memory = self.policy.act(batch, self.memory)
-            actions = torch.cat(
-                [given[key][0, : self.policy.windows.execute].double() for key in self.policy.writes], -1
-            )
-            self.queue.extend(actions.cpu().numpy())
-            if self.queue[0].shape != (self.action_dim,):
-                raise ConfigError(
-                    f"the policy gives {self.queue[0].size} actions, the simulator takes {self.action_dim}",
-                    where="rollout",
-                    why="the policy was trained for another task or robot",
-                    fix="choose the env that its demonstrations come from",
-                )
-        return self.queue.popleft()
-
-    def _window(self, key: str) -> Array:
-        """``[1, T, ...]``; before the start of the episode its first observation is repeated."""
-        newest, deltas = len(self.history) - 1, self.policy.windows.acting[key].deltas
-        if key.startswith(GOAL):
-            values = [_named(self.goal, key.removeprefix(GOAL))]
-        else:
-            values = [_named(self.history[max(0, newest + delta)], key) for delta in deltas]
-        stacked = np.stack(values)[None]
-        return stacked if stacked.dtype == np.uint8 else stacked.astype(np.float32)
-
-
 def evaluate_policy(
     policy: Policy,
     env: EnvConfig,
     eval: EvalConfig,
     seeds: Sequence[int],
     progress: Callable[[int, int], None] | None = None,
+    checked: Callable[[BatchCheck], None] | None = None,
 ) -> list[EpisodeResult]:
     """Run one episode per seed and return the results in the order of ``seeds``.
 
     Args:
-        policy: shared by all guests; put it in evaluation mode on the device you want.
+        policy: put it on the device you want.
         env: the task and its simulator.
-        eval: number of guests and time limits.
+        eval: number of guests, which is the number of rows of the policy's batches, and time limits.
         seeds: one episode each.
         progress: called with (episodes done, episodes in all), from this thread.
+        checked: called once with how the policy was asked, and what a batch changes.
 
     Raises:
         TendonError: the simulator is missing, cannot do the task, or does not start.
     """
     policy.eval()
-    todo: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for index in range(len(seeds)):
-        todo.put(index)
-    done: queue.SimpleQueue[tuple[int, EpisodeResult] | BaseException] = queue.SimpleQueue()
-    guests = [_guest(env, eval) for _ in range(max(1, min(eval.batch_size, len(seeds))))]
+    rows = max(1, eval.batch_size)
+    lanes = _Lanes(len(seeds), rows)
+    inbox: queue.SimpleQueue[_Ask | _Done | BaseException] = queue.SimpleQueue()
     stop = threading.Event()
+    reading = Reading.of(policy)
     workers = [
-        threading.Thread(target=_work, args=(guest, policy, seeds, todo, done, stop), daemon=True) for guest in guests
+        _Worker(row, rows, _guest(env, eval), reading, seeds, lanes, inbox, stop)
+        for row in range(min(rows, len(seeds)))
     ]
+    service = _ActorService(policy, FeatureMap.of(env), rows, checked)
     results: dict[int, EpisodeResult] = {}
     try:
         for worker in workers:
             worker.start()
         while len(results) < len(seeds):
-            finished = done.get()
-            if isinstance(finished, BaseException):
-                raise finished
-            results[finished[0]] = finished[1]
-            if progress is not None:
-                progress(len(results), len(seeds))
+            for message in _messages(inbox, service.patience_s):
+                if isinstance(message, BaseException):
+                    raise message
+                if isinstance(message, _Ask):
+                    service.add(message)
+                    continue
+                results[message.index] = message.result
+                service.ended(message.index)
+                if progress is not None:
+                    progress(len(results), len(seeds))
+            service.answer(num_busy=sum(worker.busy for worker in workers))
     finally:
         stop.set()
-        if len(results) < len(seeds):
-            for guest in guests:
-                guest.kill()
+        for worker in workers:
+            worker.answers.put(None)
+            if len(results) < len(seeds):
+                worker.guest.kill()
         for worker in workers:
             if worker.ident is not None:
                 worker.join()
     return [results[index] for index in range(len(seeds))]
 
 
+@dataclass(frozen=True)
+class _Ask:
+    """An episode that needs its next actions, and where to say that it has them."""
+
+    index: int
+    action_dim: int
+    episode: ActingEpisode
+    answers: queue.SimpleQueue[Any]
+
+
+@dataclass(frozen=True)
+class _Done:
+    index: int
+    result: EpisodeResult
+
+
+class _Stopped(Exception):  # noqa: N818 - no error: the evaluation is over
+    """Nobody waits for this episode any more."""
+
+
+def _messages(inbox: queue.SimpleQueue[Any], patience_s: float | None) -> list[Any]:
+    """All that has come; waits for the first one, at most as long as the actor has patience."""
+    messages: list[Any] = []
+    with contextlib.suppress(queue.Empty):
+        messages.append(inbox.get(timeout=patience_s))
+        while True:
+            messages.append(inbox.get_nowait())
+    return messages
+
+
+class _Lanes:
+    """Episodes by the row of the batch that they have: each guest has one row, and helps the others when it has done its own."""
+
+    def __init__(self, num_episodes: int, rows: int) -> None:
+        self._lanes = [deque(range(row, num_episodes, rows)) for row in range(rows)]
+        self._lock = threading.Lock()
+
+    def take(self, row: int) -> int | None:
+        """The number of the next episode; None when there is none."""
+        with self._lock:
+            lane = self._lanes[row] or max(self._lanes, key=len)
+            return lane.popleft() if lane else None
+
+
+class _ActorService:
+    """The policy's side, in the thread of the caller: collects who waits, and asks for all of them at once.
+
+    It waits for the others only as long as its last answer took: longer would cost more than asking twice.
+    """
+
+    def __init__(
+        self, policy: Policy, features: FeatureMap, rows: int, checked: Callable[[BatchCheck], None] | None
+    ) -> None:
+        self._policy, self._features, self._rows, self._checked = policy, features, rows, checked
+        self._actor: Actor | None = None
+        self._waiting: list[_Ask] = []
+        self._since = 0.0
+        self._first_ended = False  # the first episode ended before it asked anything: another one is looked at
+
+    @property
+    def patience_s(self) -> float | None:
+        """Seconds to wait for a message; None: for ever."""
+        if not self._waiting or self._holds:
+            return None
+        last_s = 0.0 if self._actor is None else self._actor.last_s
+        return max(0.0, self._since + last_s - time.monotonic())
+
+    @property
+    def _holds(self) -> bool:
+        """Whether nothing is answered yet, because the batch is compared on the first episode, whoever comes first."""
+        is_there = any(ask.index == 0 for ask in self._waiting)
+        return self._actor is None and self._rows > 1 and not is_there and not self._first_ended
+
+    def add(self, ask: _Ask) -> None:
+        """One more episode waits."""
+        if not self._waiting:
+            self._since = time.monotonic()
+        self._waiting.append(ask)
+
+    def ended(self, index: int) -> None:
+        """An episode is over."""
+        self._first_ended = self._first_ended or index == 0
+
+    def answer(self, num_busy: int) -> None:
+        """Ask the policy, if all that are at work wait or patience is over."""
+        if not self._waiting or self._holds or (len(self._waiting) < num_busy and self.patience_s != 0.0):
+            return
+        if self._actor is None:
+            self._actor = self._started(min(self._waiting, key=lambda ask: ask.index))
+        asks, self._waiting = self._waiting, []
+        self._actor.ask([ask.episode for ask in asks])
+        for ask in asks:
+            ask.answers.put(True)
+
+    def _started(self, first: _Ask) -> Actor:
+        actor = Actor(self._policy, first.action_dim, self._features, self._rows)
+        check = actor.compare(first.episode)
+        if not check.bit_equal:
+            how = f"asked in batches of {check.rows}" if check.rows > 1 else "so it is asked for one episode at a time"
+            logger.info("rollout: a batch changes actions by up to %.2g, %s", check.max_difference, how)
+        if self._checked is not None:
+            self._checked(check)
+        return actor
+
+
+class _Worker(threading.Thread):
+    """One guest: plays episodes until there are none, and has the actor plan them."""
+
+    def __init__(
+        self,
+        row: int,
+        rows: int,
+        guest: Guest,
+        reading: Reading,
+        seeds: Sequence[int],
+        lanes: _Lanes,
+        inbox: queue.SimpleQueue[_Ask | _Done | BaseException],
+        stop: threading.Event,
+    ) -> None:
+        super().__init__(daemon=True)
+        self.row, self.guest, self.seeds, self.lanes, self.inbox = row, guest, seeds, lanes, inbox
+        self.stopped = stop
+        self.answers: queue.SimpleQueue[bool | None] = queue.SimpleQueue()
+        self.busy = False  # an episode is being played, which will ask for actions
+        self.reading = reading
+        self.rows = rows
+
+    def run(self) -> None:
+        """Episodes to ``inbox``, errors too: the caller raises them."""
+        try:
+            while not self.stopped.is_set():
+                index = self.lanes.take(self.row)
+                if index is None:
+                    return
+                if not self.guest.alive:
+                    _start(self.guest, self.stopped)
+                    if self.stopped.is_set():
+                        return
+                self.busy = True
+                result = self._play(index)
+                self.busy = False
+                self.inbox.put(_Done(index, result))
+                if result.status == "crashed":
+                    self.guest.kill()
+        except _Stopped:
+            return
+        except BaseException as error:  # the caller raises it
+            self.inbox.put(error)
+        finally:
+            self.busy = False
+            self.guest.close()
+
+    def _play(self, index: int) -> EpisodeResult:
+        episode = ActingEpisode(self.seeds[index], index % self.rows, self.reading.depth)
+
+        def act(observation: dict[str, Array]) -> Actions:
+            episode.history.append(observation)
+            if not episode.planned:
+                self.inbox.put(_Ask(index, self.guest.action_dim, episode, self.answers))
+                if self.answers.get() is None:
+                    raise _Stopped
+            return episode.planned.popleft()
+
+        return run_episode(self.guest, episode, act, wants_goal=self.reading.wants_goal)
+
+
 def _guest(env: EnvConfig, eval: EvalConfig) -> Guest:
     return Guest(env, start_timeout_s=eval.start_timeout_s, step_timeout_s=eval.step_timeout_s)
-
-
-def _work(
-    guest: Guest,
-    policy: Policy,
-    seeds: Sequence[int],
-    todo: queue.SimpleQueue[int],
-    done: queue.SimpleQueue[tuple[int, EpisodeResult] | BaseException],
-    stop: threading.Event,
-) -> None:
-    """One thread with one guest: episodes from ``todo`` to ``done`` until there are none."""
-    try:
-        actor: Actor | None = None
-        while not stop.is_set():
-            try:
-                index = todo.get_nowait()
-            except queue.Empty:
-                return
-            if actor is None:
-                _start(guest, stop)
-                if stop.is_set():
-                    return
-                actor = Actor(policy, guest.action_dim)
-            result = run_episode(guest, actor, seeds[index])
-            done.put((index, result))
-            if result.status == "crashed":
-                guest.kill()
-                actor = None
-    except BaseException as error:  # the main thread raises it
-        done.put(error)
-    finally:
-        guest.close()
 
 
 def _start(guest: Guest, stop: threading.Event) -> None:
@@ -220,20 +305,29 @@ def _start(guest: Guest, stop: threading.Event) -> None:
                 raise
 
 
-def run_episode(guest: Guest, actor: Actor, seed: int) -> EpisodeResult:
-    """One episode, until the first success, the end the simulator declares, or ``env.episode_length`` steps."""
+def run_episode(
+    guest: Guest, episode: ActingEpisode, act: Callable[[dict[str, Array]], Actions], *, wants_goal: bool = False
+) -> EpisodeResult:
+    """One episode, until the first success, the end the simulator declares, or ``env.episode_length`` steps.
+
+    Args:
+        guest: the simulator, which has started.
+        episode: fresh.
+        act: from what is observed now to the action that is executed next.
+        wants_goal: the policy is shown what there is at the end.
+    """
     started = time.monotonic()
     actions: list[Actions] = []
     rewards: list[float] = []
     status: Status = "failure"
     error = ""
     try:
-        actor.reset(seed)
-        observation = guest.reset(seed)
-        if actor.wants_goal:
-            actor.goal = guest.goal()
+        observation = guest.reset(episode.seed)
+        episode.instruction = guest.instruction
+        if wants_goal:
+            episode.goal = guest.goal()
         for _ in range(guest.env.episode_length):
-            action = actor.act(observation)
+            action = act(observation)
             if not np.isfinite(action).all():
                 error = f"the policy gave a value that is not finite at step {len(actions)}"
                 break
@@ -248,14 +342,14 @@ def run_episode(guest: Guest, actor: Actor, seed: int) -> EpisodeResult:
     except GuestCrash as crash:
         status, error = "crashed", f"step {len(rewards)}: {crash.why}" + (f"\n{crash.tail}" if crash.tail else "")
     return EpisodeResult(
-        seed,
+        episode.seed,
         status,
         len(rewards),
         float(sum(rewards)),
         max(rewards, default=0.0),
         time.monotonic() - started,
         error,
-        actions=np.array(actions, np.float64).reshape(len(actions), actor.action_dim),
+        actions=np.array(actions, np.float64).reshape(len(actions), guest.action_dim),
     )
 
 
@@ -310,18 +404,3 @@ def render_episode(
     agrees = status == recorded
     note = "" if agrees else f"recorded as {recorded}, but ends as {status} when its actions are executed again"
     return Replay(frames, status, agrees, note)
-
-
-def _named(observation: dict[str, Array], key: str) -> Array:
-    """The value of a feature (``observation.object``) in what a guest says (``object``)."""
-    name = key[len(IMAGES) :] if key.startswith(IMAGES) else key.removeprefix(OBSERVATION)
-    if name not in observation:
-        raise ConfigError(
-            f"the simulator does not observe {name!r}",
-            where=f"policy input {key}",
-            why=f"it observes {', '.join(sorted(observation))}",
-            fix=f"add {name} to env.observation"
-            if name.endswith(IMAGE_SUFFIX)
-            else "choose the env the policy was trained for",
-        )
-    return observation[name]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tendon.config.digest import digest, running_image
-from tendon.config.numerics import rollout_numerics
+from tendon.config.numerics import module_numerics, rollout_numerics
 from tendon.config.schema import EnvConfig, EvalConfig, PolicyConfig
 from tendon.errors import DataError, TendonError
 from tendon.evaluate.adapters import sim_numerics
@@ -25,6 +25,7 @@ from tendon.storage import join, open_store
 from tendon.storage.trees import has_tree, put_tree
 
 if TYPE_CHECKING:
+    from tendon.evaluate.actor import BatchCheck
     from tendon.evaluate.rollout import EpisodeResult
 
 log = logging.getLogger(__name__)
@@ -67,8 +68,8 @@ def question_digest(
     policy_digest: str, policy: PolicyConfig, env: EnvConfig, eval: EvalConfig, seeds: Sequence[int]
 ) -> str:
     """What a table is found by: everything that decides it, and the versions of the code that makes it."""
-    numerics = {**rollout_numerics(policy), **sim_numerics(env)}
-    return digest(policy_digest, env, eval.videos, [seeds[0], len(seeds)], numerics)
+    numerics = {**rollout_numerics(policy), **sim_numerics(env), **module_numerics("tendon.evaluate.actor")}
+    return digest(policy_digest, env.identity, eval.videos, [seeds[0], len(seeds)], numerics)
 
 
 def policy_config(bundle_uri: str) -> PolicyConfig:
@@ -138,9 +139,10 @@ def _roll_out(
     from tendon.logs import Progress
 
     policy, _ = load_policy(bundle_uri)
+    checks: list[BatchCheck] = []
     started = time.monotonic()
     with Progress(f"evaluate {block}", len(seeds), "episodes") as progress:
-        results = evaluate_policy(policy, env, eval, seeds, progress=progress.follow)
+        results = evaluate_policy(policy, env, eval, seeds, progress=progress.follow, checked=checks.append)
     wall_s = time.monotonic() - started
     crashed = [result for result in results if result.status == "crashed"]
     if len(crashed) > min(eval.max_crashed * len(results), len(results) - 1):  # a rate needs one episode
@@ -155,6 +157,7 @@ def _roll_out(
     (folder / "episodes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     summary = summarise(rows, block=block, env=env, seeds=seeds, wall_s=wall_s)
     summary |= {"policy_digest": policy_digest, "image": running_image()}
+    summary["batches"] = checks[0].to_json() if checks else None  # None: no episode came to its first action
     (folder / "summary.json").write_text(json.dumps(summary, indent=1))
 
 

@@ -13,23 +13,24 @@ from typing import Any
 from tendon.config.compose import compose, to_dict
 from tendon.config.crops import crop_problems, keypoint_problems
 from tendon.config.digest import code_version, digest
+from tendon.config.feature_map import FeatureMap
 from tendon.config.numerics import rollout_numerics, training_numerics
 from tendon.config.override_text import quote, split_overrides
 from tendon.config.python_files import untrusted_files
 from tendon.config.schema import CONVERSION, DATA_LATER, DATA_MEANS, DataConfig, TrainConfig
 from tendon.config.sweep import Trial, expand, parse_sweep
+from tendon.data.features import Feature
 from tendon.data.images import planned_cameras
 from tendon.data.plan import ConversionOptions, dataset_uri, option_values, plan_digest
 from tendon.data.sources.source import Source
 from tendon.errors import ConfigError, Problem, TendonError
 from tendon.evaluate.adapters import is_known, sim_numerics
-from tendon.evaluate.demo_uri import identified, is_demo
-from tendon.evaluate.guest import IMAGE_SUFFIX, cameras_of, image_size
+from tendon.evaluate.demo_uri import identified, is_demo, no_exact_copy
+from tendon.evaluate.feature_table import feature_table
 from tendon.runs.plan import PlannedTrial, RunPlan
 from tendon.storage import open_store
 
 MOST_WORKERS = 64  # each is a pod
-IMAGES = "observation.images."
 MOST_PER_POD = 100
 MOST_RETRIES = 20
 UNDECISIVE = ("trial_retries", "code_version")  # fields of a plan that change no result
@@ -67,10 +68,12 @@ def make_sized_plan(
     digest_of_source, source = identified(source_uri)
     source_bytes = source.describe().num_bytes if source is not None else 0  # an expert's are small, and not made yet
     options = conversion_options(base.data)
+    if options.exact and is_demo(source_uri):
+        raise no_exact_copy(source_uri)
     uri = dataset_uri(store_uri, dataset_name, plan_digest(digest_of_source, options))
     fixed = [*overrides, f"eval.n_episodes={episodes}", f"data.uri={quote(uri)}"]
-    cameras = _source_cameras(source, options)
-    planned = [_planned(trial, fixed, cameras, problems) for trial in trials]
+    recorded = _source_features(source, options)
+    planned = [_planned(trial, fixed, recorded, problems) for trial in trials]
     if problems:
         raise ConfigError.of(problems)
     code = code_version("data", "loader", "policies", "train", "export", "sim", "evaluate")
@@ -127,7 +130,10 @@ def run_key(config: TrainConfig) -> str:
     effective = to_dict(config)
     for section in ("eval", "wandb", "track"):
         effective.pop(section)
-    effective["env"] = {key: effective["env"][key] for key in ("observation", "goal")}
+    names = {key: effective["env"][key] for key in ("observation", "goal")}
+    features = FeatureMap.of(config.env)
+    told = {"features": features.renamed, "action": dict(features.action)}
+    effective["env"] = names | {key: value for key, value in told.items() if value}
     effective["data"] = {
         key: value
         for key, value in effective["data"].items()
@@ -178,31 +184,37 @@ def _content(uri: str) -> str:
     return content_sha256(Path(uri)) if Path(uri).exists() else uri
 
 
-def _source_cameras(source: Source | None, options: ConversionOptions) -> dict[str, tuple[int, int]]:
-    """Height and width of the source's cameras as they will be converted, by the names of ``env.observation``."""
+def _source_features(source: Source | None, options: ConversionOptions) -> dict[str, Feature] | None:
+    """What the demonstrations have, as it will be converted, by key; None: a scripted expert's have what the simulator has."""
     if source is None:
-        return {}  # a scripted expert's are those of the simulator
-    cameras = planned_cameras(source.describe().schema.cameras, options.resize, options.codec)
-    return {camera.name.removeprefix(IMAGES): (camera.height, camera.width) for camera in cameras}
+        return None
+    schema = source.describe().schema
+    planned = replace(schema, cameras=planned_cameras(schema.cameras, options.resize, options.codec))
+    return {feature.key: feature for feature in planned.features}
 
 
-def _camera_problems(config: TrainConfig, source_cameras: Mapping[str, tuple[int, int]]) -> list[Problem]:
-    """A crop that is larger than the demonstrations' images, or than those that the simulator draws."""
-    named = (*config.env.observation, *config.env.goal)
-    recorded = {name: size for name, size in source_cameras.items() if name in named}
-    drawn = {name: image_size(config.env) for camera in cameras_of(config.env) if (name := camera + IMAGE_SUFFIX)}
-    found = [*crop_problems(config.policy, recorded, "the source (after data.resize)")]
-    found = found or [*crop_problems(config.policy, drawn, "the simulator (env.options.image_size)")]
-    return found or [*keypoint_problems(config.policy, recorded or drawn)]
+def _feature_problems(config: TrainConfig, recorded: Mapping[str, Feature] | None) -> list[Problem]:
+    """A feature that somebody lacks; a crop that is larger than the demonstrations' images, or than those that the simulator draws."""
+    problems = list(feature_table(config.policy, config.env, recorded).problems)
+    features = FeatureMap.of(config.env)
+    shown: dict[str, tuple[int, int]] = {}
+    for name in features.read:
+        key = features.stored_key(name, recorded or {})
+        if recorded and key in recorded and recorded[key].kind == "image":
+            shown[name] = (recorded[key].shape[0], recorded[key].shape[1])
+    drawn = {camera.observation: camera.size for camera in features.read_cameras}
+    crops = [*crop_problems(config.policy, shown, "the source (after data.resize)")]
+    crops = crops or [*crop_problems(config.policy, drawn, "the simulator (env.cameras)")]
+    return problems + (crops or [*keypoint_problems(config.policy, shown or drawn)])
 
 
 def _planned(
-    trial: Trial, fixed: Sequence[str], cameras: Mapping[str, tuple[int, int]], problems: list[Problem]
+    trial: Trial, fixed: Sequence[str], recorded: Mapping[str, Feature] | None, problems: list[Problem]
 ) -> PlannedTrial | None:
     config = _composed([*fixed, *trial.overrides], f"trial {trial.name}", problems)
     if config is None:
         return None
-    found = [*untrusted_files(config), *_camera_problems(config, cameras)]
+    found = [*untrusted_files(config), *_feature_problems(config, recorded)]
     problems += [replace(problem, where=f"trial {trial.name}: {problem.where}") for problem in found]
     return PlannedTrial(trial.name, trial.overrides, to_dict(config), run_key(config))
 

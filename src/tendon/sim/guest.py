@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import os
 import signal
 import sys
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from .protocol import VERSION, Array, Message, ProtocolError, Refused, SharedPixels, receive, send
+from .protocol import PART, VERSION, Array, Message, ProtocolError, Refused, SharedPixels, receive, send
 
 
 def main(arguments: list[str]) -> None:
@@ -109,6 +110,7 @@ class Server:
     def __init__(self, adapter_name: str) -> None:
         self.adapter_name = adapter_name
         self.adapter: Any = None
+        self.read: frozenset[str] | None = None  # names of the images that the host reads; None: all
 
     def answer(self, request: Message) -> Message:
         """The reply to one request; what the adapter raises becomes a reply too."""
@@ -132,24 +134,39 @@ class Server:
         return Message({"protocol": VERSION, "pid": os.getpid(), "python": sys.version.split()[0]})
 
     def op_make(self, request: Message) -> Message:
-        """Build the task; the reply says what its actions are."""
+        """Build the task; the reply says what its actions are, and what the robot is told if the task says so."""
         fields = request.fields
-        size = (int(fields["height"]), int(fields["width"]))
-        described = self.adapter.make(fields["task"], fields["options"], fields["fps"], tuple(fields["cameras"]), size)
+        cameras = tuple(fields["cameras"])
+        sizes = {name: (int(height), int(width)) for name, (height, width) in fields["sizes"].items()}
+        self.read = frozenset(fields["images"])
+        first = sizes[cameras[0]] if cameras else (84, 84)
+        more: dict[str, Any] = {}
+        if "sizes" in inspect.signature(self.adapter.make).parameters:
+            more["sizes"] = sizes
+        elif len(set(sizes.values())) > 1:
+            shown = ", ".join(f"{name} {height} x {width}" for name, (height, width) in sizes.items())
+            raise Refused(
+                f"{self.adapter_name} draws all cameras in one size, asked for: {shown}",
+                "give the cameras of env.cameras one size, or the Adapter's make an argument sizes",
+            )
+        described = self.adapter.make(fields["task"], fields["options"], fields["fps"], cameras, first, **more)
         return Message(dict(described))
 
     def op_reset(self, request: Message) -> Message:
-        """Start the episode of a seed."""
-        return observed({}, self.adapter.reset(int(request.fields["seed"])))
+        """Start the episode of a seed; an adapter may return what the robot is told beside the observation."""
+        started = self.adapter.reset(int(request.fields["seed"]))
+        observation, instruction = started if isinstance(started, tuple) else (started, None)
+        return self._observed({} if instruction is None else {"instruction": str(instruction)}, observation)
 
     def op_goal(self, request: Message) -> Message:
         """What is observed at the goal of the episode that was just reset."""
-        return observed({}, self._optional("goal", "it shows no goal")())
+        return self._observed({}, self._optional("goal", "it shows no goal")())
 
     def op_step(self, request: Message) -> Message:
-        """Execute one action."""
-        observation, reward, success, done = self.adapter.step(request.arrays["action"])
-        return observed({"reward": float(reward), "success": bool(success), "done": bool(done)}, observation)
+        """Execute one action: an array, or a dict where it has several parts."""
+        parts = {name.removeprefix(PART): values for name, values in request.arrays.items() if name != "action"}
+        observation, reward, success, done = self.adapter.step(parts or request.arrays["action"])
+        return self._observed({"reward": float(reward), "success": bool(success), "done": bool(done)}, observation)
 
     def op_render(self, request: Message) -> Message:
         """One frame for people."""
@@ -169,6 +186,8 @@ class Server:
     def op_expert(self, request: Message) -> Message:
         """The expert's next action."""
         action = self._optional("expert", "it has no scripted expert")()
+        if isinstance(action, dict):
+            return Message({}, {f"{PART}{name}": np.asarray(values, np.float64) for name, values in action.items()})
         return Message({}, {"action": np.asarray(action, np.float64)})
 
     def op_state(self, request: Message) -> Message:
@@ -184,16 +203,16 @@ class Server:
             self.adapter.close()
         return Message({})
 
+    def _observed(self, fields: dict[str, Any], observation: dict[str, Array]) -> Message:
+        """A reply with an observation. What is uint8 ``[H, W, C]`` travels as an image, if the host reads it."""
+        arrays = {name: np.asarray(value) for name, value in observation.items()}
+        images = {name: value for name, value in arrays.items() if value.dtype == np.uint8 and value.ndim == 3}
+        others = {name: value for name, value in arrays.items() if name not in images}
+        return Message(fields, others, {n: v for n, v in images.items() if self.read is None or n in self.read})
+
     def _optional(self, method: str, otherwise: str) -> Any:
         if not hasattr(self.adapter, method):
             raise Refused(
                 f"{self.adapter_name}: {otherwise}", f"give its Adapter a method {method}, or use another simulator"
             )
         return getattr(self.adapter, method)
-
-
-def observed(fields: dict[str, Any], observation: dict[str, Array]) -> Message:
-    """A reply with an observation: images are told by being uint8 ``[H, W, C]``, everything else is an array."""
-    arrays = {name: np.asarray(value) for name, value in observation.items()}
-    images = {name: value for name, value in arrays.items() if value.dtype == np.uint8 and value.ndim == 3}
-    return Message(fields, {name: value for name, value in arrays.items() if name not in images}, images)

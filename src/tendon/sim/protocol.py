@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-VERSION = 1
+VERSION = 2
+PART = "action."  # before the name of a part, where an action has several
 PREFIX = struct.Struct("<II")
 MAX_BYTES = 1 << 30  # a longer header or body means that something else wrote into the pipe
 

@@ -30,9 +30,15 @@ class Adapter:
     """See sim/guest.py for what each method is asked."""
 
     def make(
-        self, task: str, options: dict[str, Any], fps: float, cameras: tuple[str, ...], size: tuple[int, int]
+        self,
+        task: str,
+        options: dict[str, Any],
+        fps: float,
+        cameras: tuple[str, ...],
+        size: tuple[int, int],
+        sizes: dict[str, tuple[int, int]],
     ) -> dict[str, Any]:
-        """Build one environment; ``fps`` is its control frequency."""
+        """Build one environment; ``fps`` is its control frequency, ``sizes`` height and width of each camera."""
         import robosuite
 
         known = sorted(robosuite.ALL_ENVIRONMENTS)
@@ -44,7 +50,7 @@ class Adapter:
         unknown = sorted(set(options) - set(OPTIONS))
         if unknown:
             raise Refused(f"unknown option {unknown[0]!r}", f"env.options knows {', '.join(sorted(OPTIONS))}")
-        self.task, self.cameras, self.size = task, cameras, size
+        self.task, self.cameras, self.size, self.sizes = task, cameras, size, sizes
         self.env_kwargs = self._env_kwargs({**OPTIONS, **options}, fps)
         self.env = robosuite.make(task, **self.env_kwargs, seed=MAKE_SEED)
         names = list(self.env.sim.model.camera_names)
@@ -129,7 +135,10 @@ class Adapter:
         """Names as in robomimic: ``object`` is all about the objects, what the robot feels is ``robot0_...``."""
         robot = {name: value for name, value in self.raw.items() if name.startswith("robot0_") and value.ndim == 1}
         robot.pop("robot0_proprio-state", None)
-        images = {f"{camera}_image": self._draw(self.size[1], self.size[0], camera, True) for camera in self.cameras}
+        images = {}
+        for camera in self.cameras:
+            height, width = self.sizes[camera]
+            images[f"{camera}_image"] = self._draw(width, height, camera, True)
         return {"object": self.raw["object-state"], **robot, **images}
 
     def _draw(self, width: int, height: int, camera: str, faithful: bool) -> Array:

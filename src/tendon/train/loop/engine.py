@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tendon.config.feature_map import FeatureMap
 from tendon.config.schema import TrainConfig
 from tendon.data.features import Feature, is_action_part, kind_in_vocabulary
 from tendon.data.stats import FeatureStats
@@ -32,7 +33,7 @@ from tendon.weights.build import build_policy
 from tendon.weights.spec import BaseWeights
 
 logger = logging.getLogger(__name__)
-ACTION, IMAGES = "action", "observation.images."
+ACTION = "action"
 NO_FEATURES: Mapping[str, Feature] = {}
 LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -267,13 +268,14 @@ def select_features(
     }
     features: dict[str, Feature] = {}
     missing: dict[str, list[str]] = {}
+    feature_map = FeatureMap.of(config.env)
     for section, prefix in (("observation", ""), ("goal", GOAL)):
         for name in getattr(config.env, section):
-            key = next((key for key in (f"observation.{name}", f"{IMAGES}{name}", name) if key in known), "")
-            if key:
+            key = name if name in known else feature_map.stored_key(name, known)
+            if key in known:
                 features[prefix + key] = _in_batches(known[key], prefix + key)
             else:
-                missing.setdefault(f"env.{section}", []).append(f"observation.{name}")
+                missing.setdefault(f"env.{section}", []).append(key)
     actions = [ACTION] if ACTION in known else [key for key in known if is_action_part(key)]
     if not actions:
         missing.setdefault("env.observation", []).append("action")
