@@ -192,7 +192,7 @@ def _tool_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     tool.add_argument("dataset_uri", metavar="DATASET", help="a converted dataset, local or s3://")
     tool.add_argument("output", metavar="OUT", help="what is made: a folder or file that does not exist, or s3://...")
     tool.add_argument(
-        "--to", required=True, metavar="FORMAT", help="lerobot-v3.0, lerobot-v2.1, robomimic, minestudio-v1.1"
+        "--to", required=True, metavar="FORMAT", help="lerobot-v3.0, lerobot-v2.1, modality, robomimic, minestudio-v1.1"
     )
 
     _weights_verbs(verb("weights", "policies in the files of other systems: import, export, inspect"))

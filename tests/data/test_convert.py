@@ -24,6 +24,7 @@ from tendon.data.episode import Episode
 from tendon.data.manifest import Manifest
 from tendon.data.plan import MB, deal
 from tendon.data.sources import Source, SourceInfo, open_source
+from tendon.data.verify import find_damage
 from tendon.errors import ConfigError, DataError, Interrupted, StorageError
 from tendon.storage import open_store
 
@@ -254,7 +255,7 @@ def test_an_error_in_a_worker_keeps_its_four_lines(lift_like_hdf5: Maker, tmp_pa
 
 def test_damage_is_named_at_every_read(lift_like_hdf5: Maker, tmp_path: Path) -> None:
     dataset = converted(lift_like_hdf5(), str(tmp_path))
-    assert dataset.problems() == []
+    assert list(find_damage(dataset)) == []
     row = dataset.rows[2]
     entry = dataset.manifest.shards[row.shard]
     shard = Path(dataset.uri) / entry.key
@@ -272,7 +273,7 @@ def test_damage_is_named_at_every_read(lift_like_hdf5: Maker, tmp_path: Path) ->
         where = error.value.problems[0].where
         for part in (entry.key, "ep_00000002.lowdim.npy", f"offset {offset}", "demo_2", "lift.hdf5"):
             assert part in where
-        assert [entry.key in problem.where for problem in dataset.problems()] == [True]
+        assert [entry.key in problem.where for problem in list(find_damage(dataset))] == [True]
 
 
 def test_a_damaged_index_is_named_and_rebuilt(lift_like_hdf5: Maker, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tendon.data.convert import ConversionOptions, convert, dataset_uri, plan_di
 from tendon.data.dataset import Dataset, open_dataset
 from tendon.data.images import resized
 from tendon.data.sources import open_source
+from tendon.data.verify import find_damage
 from tendon.errors import ConfigError, DataError
 
 Maker = Callable[..., Path]
@@ -39,7 +40,7 @@ def test_raw_frames_are_equal(lift_like_hdf5: Maker, tmp_path: Path) -> None:
             assert np.array_equal(dataset.frames(row, CAMERA), frames)
             assert np.array_equal(dataset.frames(row, CAMERA, [3, 0]), frames[[3, 0]])
     assert rebuild_index(dataset.store, dataset.manifest) == dataset.store.read(dataset.manifest.index.key)
-    assert dataset.problems() == []
+    assert list(find_damage(dataset)) == []
 
 
 def test_resized_frames(lift_like_hdf5: Maker, tmp_path: Path) -> None:

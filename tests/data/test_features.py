@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -202,6 +203,18 @@ def test_what_does_not_fit_its_schema_is_named() -> None:
     ]
     with pytest.raises(DataError, match="missing in demo_1"):
         convert(origin, "/nowhere", "x")
+
+
+def test_raw_frames_become_what_their_camera_says(tmp_path: Path) -> None:
+    """Videos of Episodes in memory: they were refused, because only a source's own chunks were taken."""
+    origin = source((5,))
+    cameras = tuple(replace(each, codec="mp4", encoding="h264", fps=20.0, chunk=4) for each in origin.schema.cameras)
+    videos = EpisodesSource("demo://videos", replace(origin.schema, cameras=cameras), [origin.read("demo_0")], "videos")
+    dataset = converted(videos, tmp_path)
+    chunks = dataset.video_chunks(dataset.rows[0], WRIST)
+    assert [(each.first_frame, each.num_frames) for each in chunks] == [(0, 4), (4, 1)]
+    shown = dataset.frames(dataset.rows[0], WRIST).astype(int)
+    assert np.abs(shown - origin.read("demo_0").images[WRIST]).mean() < 6
 
 
 def test_a_number_that_points_at_no_text_is_refused(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from tendon.data.sources.lmdb_folder import close_all
 from tendon.data.video import decode_mp4, encode_mp4
 from tendon.data.writers import write_dataset
 from tendon.errors import DataError
+from tendon.loader import Loader
 
 lmdb = pytest.importorskip("lmdb")
 
@@ -268,3 +269,47 @@ def test_workers_and_a_second_reader(folder: Path, tmp_path: Path) -> None:
     source = open_source(str(folder))
     several = convert(source, str(tmp_path / "store3"), "mine", ConversionOptions(shard_bytes=1 << 10), workers=3)
     assert several.digest == one.manifest.digest
+
+
+@pytest.mark.parametrize("generation", ["1.0", "1.1"])
+def test_targets_are_masks_in_windows(tmp_path: Path, generation: str) -> None:
+    """Runs as text, which count from 1, become masks of 360 x 640; a step without a target has none and the kind -1."""
+    dataset = converted(make_folder(tmp_path / "data", generation), tmp_path)
+    assert dataset.manifest.format_version == 2
+    kinds = {each.key: each.kind for each in dataset.schema.features}
+    assert (kinds["observation.masks.target"], kinds["observation.interaction"]) == ("mask", "category")
+    assert (kinds["action.buttons"], kinds["action.camera"]) == ("action", "action")
+    names = {each.key: each.names for each in dataset.schema.columns}
+    assert names["action.buttons"] == BUTTONS
+    first = (0, 5, 699, 711) if generation == "1.1" else (0, 5, 8, 17)
+    truth = np.zeros(360 * 640, np.uint8)
+    truth[first[0] : first[1]] = truth[first[2] : first[3]] = 1
+    loader = Loader(dataset, "all", {"observation.masks.target": (0, 1), "observation.interaction": (0, 1)}, 9, 1)
+    for _ in range(4):
+        batch = next(loader)
+        for b, t in enumerate(batch["frame_index"].tolist()):
+            for w, beyond in enumerate(batch["observation.masks.target_is_pad"][b]):
+                aimed = generation == "1.0" or (t + w - beyond) % SIZE < 4
+                kind = -1 if not aimed else 0 if generation == "1.1" else 2
+                assert batch["observation.interaction"][b, w, 0] == kind
+                assert np.array_equal(batch["observation.masks.target"][b, w].reshape(-1), truth * aimed)
+    write_dataset(dataset, str(tmp_path / "out"), "minestudio-v1.1")
+    again = converted(tmp_path / "out", tmp_path / "again")
+    for a, b in zip(dataset.rows, again.rows, strict=True):
+        assert np.array_equal(dataset.masks(a, "observation.masks.target"), again.masks(b, "observation.masks.target"))
+
+
+def test_overlapping_interactions_follow_the_one_that_ends_last(tmp_path: Path) -> None:
+    """Walking backwards, an interaction is kept while it is annotated; the mask and the kind are of the same one."""
+    path = make_folder(tmp_path / "data", segmentation=False)
+    cow, tree = ((0, 5), "kill:cow"), ((3, 7), "mine:tree")
+    entries = {cow: {"obj_id": 0, "rle_mask": "1 2"}, tree: {"obj_id": 2, "rle_mask": "11 3"}}
+    frames = [{key: entries[key] for key in (cow, tree) if key[0][0] <= i <= key[0][1]} for i in range(SIZE)]
+    chunk = pickle.dumps(frames)
+    write_lmdb(path / "segmentation" / "part-1", {name: [chunk] * (n // SIZE) for name, n in EPISODES.items()})
+    dataset = converted(path, tmp_path)
+    row = next(row for row in dataset.rows if row.length == SIZE)
+    assert dataset.lowdim(row)["observation.interaction"].tolist() == [0, 0, 0, 2, 2, 2, 2, 2]
+    masks = dataset.masks(row, "observation.masks.target").reshape(SIZE, -1)
+    assert [int(mask.argmax()) for mask in masks] == [0, 0, 0, 10, 10, 10, 10, 10]
+    assert masks.sum(1).tolist() == [2, 2, 2, 3, 3, 3, 3, 3]

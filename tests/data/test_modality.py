@@ -19,6 +19,7 @@ from tendon.data.sources.modality import lenient_json
 from tendon.data.stats import compute_stats
 from tendon.data.stats_files import groot_metadata
 from tendon.errors import ConfigError, DataError
+from tendon.loader import Loader
 from tests.data.lerobot_sets import CAMERA, make
 
 PARTS = {"ee_pos": (0, 2), "ee_rot": (2, 3)}
@@ -172,3 +173,24 @@ def test_lenient_json() -> None:
     assert lenient_json(text, "here") == {"a": "http://x", "b": [1, 2], "c": "1,]"}
     with pytest.raises(DataError, match="here"):
         lenient_json(b"{nothing", "here")
+
+
+def test_annotations_are_texts_in_windows(tmp_path: Path) -> None:
+    """Columns of task numbers become indexes into the table of tasks, per step; the first of them is the task."""
+    path = make(tmp_path / "set", "v2.1")
+    with_columns(
+        path,
+        {"annotation.human.action.task_description": ("int64", []), "annotation.human.validity": ("int64", [])},
+    )
+    notes = {"human.action.task_description": {}, "human.validity": {}}
+    state, action = {"all": entry(0, 3)}, {"all": entry(0, 2)}
+    write_modality(path, {"state": state, "action": action, "video": {}, "annotation": notes})
+    manifest = convert(open_source(str(path)), str(tmp_path / "store"), "m")
+    dataset = open_dataset(str(tmp_path / "store/datasets/m" / manifest.plan))
+    texts = [each.key for each in dataset.schema.features if each.kind == "text"]
+    assert (manifest.format_version, texts) == (2, ["task", "annotation.human.validity"])
+    loader = Loader(dataset, "all", {"task": (0, 1), "annotation.human.validity": (0,)}, 4, 1)
+    batch = next(loader)
+    assert loader.texts[:2] == ("task 0", "task 1")
+    assert batch["task"].tolist() == [[1, 1]] * 4
+    assert batch["annotation.human.validity"].tolist() == [[1]] * 4

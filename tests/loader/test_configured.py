@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tendon.config.compose import compose
-from tendon.config.schema import CONVERSION, DATA_LATER, DATA_MEANS, DataConfig
-from tendon.config.typed import to_dict
+from tendon.config.schema import CONVERSION, DATA_DEFAULTS, DATA_LATER, DATA_MEANS, DataConfig
+from tendon.config.typed import from_dict, to_dict
 from tendon.data.convert import convert, dataset_uri
 from tendon.data.sources.episodes import EpisodesSource
 from tendon.errors import ConfigError
@@ -172,6 +172,8 @@ def test_edges_name_features_of_the_windows(uri: str) -> None:
         (["data.mixture=[x]", "data.mixture_weights=[1]"], r"has 1 numbers for 2 datasets"),
         (["data.mixture_stratified=true"], "data.mixture is empty"),
         (["data.mixture_temperature=2"], "no weight comes from a number of windows"),
+        (["data.mixture=[x]", "data.processes=2"], "made by threads of the training process"),
+        (["data.order=slots", "data.order_block=3"], "those of a shuffled order"),
         (["data.repeat_times=3"], "no feature says which frames"),
         (["data.episode_weights={demo_0: much}"], "a weight is a number"),
         (["data.order=slot"], "data.order=slots"),
@@ -193,6 +195,13 @@ def test_resources(uri: str) -> None:
     made = resources_of(data_of("data.fetches=3", "data.tier=window", "data.memory_gib=2", "data.ahead=1"), 0.5)
     assert made == LoaderResources(memory_budget=1 << 30, fetches=3, tier="window", ahead=1)
     assert same(load(uri, "data.tier=block", "data.threads=3"), load(uri))
+
+
+def test_a_configuration_that_was_saved_before_is_read() -> None:
+    config = compose(["data.uri=unused"])
+    tree = to_dict(config)
+    tree["data"] = {key: value for key, value in tree["data"].items() if key not in DATA_DEFAULTS}
+    assert from_dict(tree) == config
 
 
 def test_every_key_is_a_resource_a_conversion_or_a_part_of_the_stream() -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from tendon.data.convert import convert, dataset_uri
 from tendon.data.dataset import Dataset, open_dataset
-from tendon.data.episode import Episode
+from tendon.data.episode import Camera, Episode
+from tendon.data.plan import ConversionOptions
 from tendon.data.sources.episodes import EpisodesSource
 from tendon.data.sources.minestudio import BUTTONS, INTERACTION, TARGET
 from tendon.data.sources.source import Source, open_source
@@ -112,6 +113,50 @@ def test_resumed_bit_for_bit(dataset: Dataset, resources: LoaderResources) -> No
     made += [{key: each.tobytes() for key, each in next(again).items()} for _ in range(5)]
     again.close()
     assert made == expected
+
+
+@pytest.mark.parametrize("resources", TIERS, ids=lambda each: each.tier)
+def test_masks_that_are_stored_as_runs(tmp_path: Path, resources: LoaderResources) -> None:
+    made = [replace(episode(i, n), images={}) for i, n in enumerate((6, 9, 7))]
+    runs = replace(schema(mask_codec="rle"), cameras=())
+    origin = EpisodesSource("demo://runs", runs, made, "runs")
+    dataset = converted(origin, tmp_path)
+    assert [each.codec for each in dataset.schema.masks] == ["rle"]
+    deltas = {STATE: (0,), TARGET: (-1, 0, 2)}
+    loader = Loader(dataset, "all", deltas, 5, 1, resources=resources)
+    values = values_of(dataset, origin)
+    assert all(np.array_equal(values[i][TARGET], each.masks[TARGET]) for i, each in enumerate(made))
+    for _ in range(6):
+        check(next(loader), values, deltas)
+
+
+@pytest.mark.parametrize("through", ["a dataset", "robomimic"])
+def test_depth(tmp_path: Path, through: str, caplog: pytest.LogCaptureFixture) -> None:
+    """In metres, float32, as they are; LeRobot has no place for it and says so."""
+    key = "observation.depth.wrist"
+    camera = Camera(key, "wrist_depth", 12, 16, 1, "npy", kind="depth")
+    depths = [np.random.default_rng(i).random((n, 12, 16, 1), np.float32) * 3 for i, n in enumerate((6, 9))]
+    made = [replace(episode(i, len(each)), images={key: each}, masks={}) for i, each in enumerate(depths)]
+    origin: Source = EpisodesSource("demo://depth", replace(schema(), cameras=(camera,), masks=()), made, "depth")
+    if through == "robomimic":
+        write_dataset(origin, str(tmp_path / "out.hdf5"), "robomimic")
+        origin = open_source(str(tmp_path / "out.hdf5"))
+    dataset = converted(origin, tmp_path)
+    kinds = {each.key: (each.kind, each.dtype, each.shape) for each in dataset.schema.features}
+    assert kinds[key] == ("depth", "float32", (12, 16, 1))
+    values = {i: {STATE: each.features[STATE], key: depths[i]} for i, each in enumerate(made)}
+    for resources in TIERS:
+        loader = Loader(dataset, "all", {STATE: (0,), key: (-1, 0)}, 5, 1, resources=resources)
+        for _ in range(3):
+            batch = next(loader)
+            assert batch[key].dtype == np.float32
+            check(batch, values, {STATE: (0,), key: (-1, 0)})
+        loader.close()
+    write_dataset(dataset, str(tmp_path / "lerobot"), "lerobot-v3.0")
+    assert f"no place for {key}" in caplog.text
+    half = convert(origin, str(tmp_path / "half"), "x", ConversionOptions(resize=(6, 8)))
+    small = open_dataset(dataset_uri(str(tmp_path / "half"), "x", half.plan))
+    assert np.array_equal(small.frames(small.rows[0], key), depths[0][:, ::2, ::2])
 
 
 def test_a_text_of_the_whole_episode_is_an_index_too(tmp_path: Path) -> None:

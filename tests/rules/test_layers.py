@@ -59,7 +59,6 @@ SIMULATORS = {
 CIRCLES = {
     "tendon.storage.s3 tendon.storage.s3_claims tendon.storage.s3_client tendon.storage.s3_parts tendon.storage.stock "
     "tendon.storage.uri": "open_store makes stores of every kind, and the parts of the S3 store name its type",
-    "tendon.data.dataset tendon.data.verify": "a damaged dataset is explained where it is opened",
     "tendon.export.bundle tendon.export.fresh": "the fresh process opens the bundle that is being proven",
     "tendon.evaluate.guest tendon.evaluate.sims": "what is installed is asked of a guest",
 }

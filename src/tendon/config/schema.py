@@ -6,11 +6,12 @@ What a value must hold stands beside its key (``Must``); what two keys must hold
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
+
+from tendon.errors import nearest
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,18 @@ class DataConfig(Section):
         if self.mixture_stratified and num == 1:
             why, fix = "there is one dataset: data.mixture is empty", "data.mixture_stratified=false"
             yield Conflict("mixture_stratified", "data.mixture_stratified is true", why, fix)
+        if self.mixture and self.processes:
+            what, why = f"data.processes is {self.processes}", "a mixture is made by threads of the training process"
+            yield Conflict("processes", what, why, "data.processes=0, or data.mixture=[]")
+        shuffles = (self.order_lanes, self.order_block, self.order_unit_mib) != (None, 24, 4)
+        if shuffles and self.order in ("slots", "minestudio"):
+            what, why = f"data.order is {self.order}", "lanes, blocks and units are those of a shuffled order"
+            yield Conflict(
+                "order",
+                what,
+                why,
+                "data.order=shuffled, or data.order_lanes=null data.order_block=24 data.order_unit_mib=4",
+            )
         if self.repeat_times > 1 and not self.repeat_changes:
             yield Conflict(
                 "repeat_times",
@@ -140,12 +153,12 @@ class DataConfig(Section):
         for key, rule in self.edges.items():
             for part in str(rule).split("/", 1):
                 if part not in EDGE_RULES:
-                    near = difflib.get_close_matches(part, EDGE_RULES, 1, 0.4)
+                    near = nearest(part, EDGE_RULES, 0.4)
                     yield Conflict(
                         "edges",
                         f"data.edges.{key} is {rule}",
                         f"beyond an episode, a window gets one of {', '.join(EDGE_RULES)}; or before/after, such as none/zero",
-                        f"data.edges={{{key}: {near[0] if near else 'repeat'}}}",
+                        f"data.edges={{{key}: {near or 'repeat'}}}",
                     )
 
 
@@ -169,6 +182,7 @@ DATA_LATER: Mapping[str, Any] = {
     "repeat_times": 1,
     "on_bad_sample": "fail",
 }
+DATA_DEFAULTS: Mapping[str, Any] = {**DATA_LATER, "fetches": 16, "tier": "auto"}
 CONVERSION = ("resize", "codec", "jpeg_quality", "exact", "strict")  # what they make, the dataset's address says
 
 Precision = Literal["fp32", "bf16", "fp16"]

@@ -16,7 +16,7 @@ from tendon.config.keys import fields_of, is_free, is_section, musts, plain, unk
 from tendon.config.override_text import quote, shown
 from tendon.config.places import Places
 from tendon.config.policies import policy_configs
-from tendon.config.schema import PolicyConfig, Section, TrainConfig
+from tendon.config.schema import DATA_DEFAULTS, DataConfig, PolicyConfig, Section, TrainConfig
 from tendon.errors import ConfigError, Problem, nearest
 
 MISSING = "???"
@@ -87,6 +87,8 @@ class ValueReader:
         if cls is PolicyConfig:
             return self._policy(tree, prefix)
         hints = fields_of(cls)
+        if cls is DataConfig:  # configurations that were saved before these keys existed
+            tree = {**DATA_DEFAULTS, **tree}
         policy = str(tree["name"]) if issubclass(cls, PolicyConfig) else None
         for key in tree:
             if key not in hints:

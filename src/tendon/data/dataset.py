@@ -23,7 +23,7 @@ from tendon.data.manifest import Manifest, load_manifest
 from tendon.data.masks import RunLengths, decoded, run_lengths
 from tendon.data.rows import EpisodeRow, Rows
 from tendon.data.tario import CHUNK_KEYS, EXTRA, LOWDIM, MP4, RAW, chunk_member, crc32c, npy_rows
-from tendon.errors import ConfigError, DataError, Problem, nearest
+from tendon.errors import ConfigError, DataError, nearest
 from tendon.storage import Store, join, open_store
 from tendon.storage.local import LocalStore
 from tendon.storage.trees import download, file_sha256
@@ -237,12 +237,6 @@ class Dataset:
 
     def _mask_array(self, row: EpisodeRow, of: Mask) -> np.ndarray:
         return npy_rows(self._read_span(self._spans([row.index], f"{of.member}.{of.codec}")[0])[row.index])
-
-    def problems(self) -> list[Problem]:
-        """Shards that are missing or whose bytes are not what was committed; reads everything."""
-        from tendon.data.verify import find_damage
-
-        return list(find_damage(self))
 
     def _column(self, name: str) -> np.ndarray:
         if name not in self._columns:

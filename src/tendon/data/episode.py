@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Camera:
-    """One image per step. ``member`` is its lower-case name inside a shard.
+    """One image, or one depth image in metres, per step. ``member`` is its lower-case name inside a shard.
 
-    The last three fields say more of an mp4 and are left out of JSON where they say nothing.
+    The last fields are left out of JSON where they say nothing.
     """
 
     name: str
@@ -33,15 +33,22 @@ class Camera:
     encoding: str = ""  # inside of an mp4: h264, av1, ...
     fps: float = 0.0  # of the mp4
     chunk: int = 0  # frames per mp4; fewer in the last one and where the source's key frames say so
+    kind: Literal["image", "depth"] = "image"  # depth is float32, its codec npy
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Of one frame."""
         return (self.height, self.width, self.channels)
 
+    @property
+    def dtype(self) -> str:
+        """Of its values."""
+        return "uint8" if self.kind == "image" else "float32"
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
-        return {key: value for key, value in asdict(self).items() if value or key not in ("encoding", "fps", "chunk")}
+        usual = {"encoding": "", "fps": 0.0, "chunk": 0, "kind": "image"}
+        return {key: value for key, value in asdict(self).items() if key not in usual or value != usual[key]}
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,11 @@ class Mask:
         """Of one mask."""
         return (self.height, self.width)
 
+    @property
+    def dtype(self) -> str:
+        """Of its values."""
+        return "uint8"
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
         return asdict(self)
@@ -85,9 +97,7 @@ class Schema:
     @property
     def features(self) -> tuple[Feature, ...]:
         """Everything that a step has. ``task`` is always among them: where no column says it, the episode does."""
-        images = [
-            Feature(each.name, "image", (each.height, each.width, each.channels), "uint8") for each in self.cameras
-        ]
+        images = [Feature(each.name, each.kind, each.shape, each.dtype) for each in self.cameras]
         masks = [Feature(each.name, "mask", (each.height, each.width), "uint8") for each in self.masks]
         task = [] if any(each.key == TASK for each in self.columns) else [Feature(TASK, "text", (), "int64")]
         return (*self.columns, *images, *masks, *task)
@@ -97,6 +107,7 @@ class Schema:
         """The oldest version of the format that can say this: 1 knows numbers of the vocabulary's kinds and cameras."""
         parts = [each for each in self.columns if is_action_part(each.key)]
         other_kinds = any(each.kind != kind_in_vocabulary(each.key) for each in self.columns)
+        other_kinds |= any(each.kind != "image" for each in self.cameras)
         return 2 if self.masks or self.texts or other_kinds or len(parts) > 1 else 1
 
     @property

@@ -33,6 +33,9 @@ def planned_cameras(cameras: Sequence[Camera], resize: tuple[int, int] | None, c
     planned = []
     for camera in cameras:
         height, width = resize or (camera.height, camera.width)
+        if camera.kind == "depth":  # numbers, which no codec of pictures keeps
+            planned.append(replace(camera, height=height, width=width))
+            continue
         changed = (height, width) != (camera.height, camera.width) or codec not in ("", camera.codec)
         chosen = codec or ("mjpeg" if changed else camera.codec)
         if codec == "npy" and max(height, width) > MAX_RAW:  # an exact copy has them in any size
@@ -60,7 +63,7 @@ def prepared(episode: Episode, planned: Schema, info: SourceInfo) -> Episode:
     def frames_of(camera: Camera) -> Frames:
         frames = episode.images[camera.name]
         _check_number(frames, camera, episode, uri)
-        return cast("Frames", _as_planned(frames, camera, episode.length))
+        return cast("Frames", _as_planned(frames, camera, episode.length, planned.fps))
 
     of_source = {each.name: each for each in info.schema.masks}
     masks = {each.name: _planned_mask(episode, of_source[each.name], each, uri) for each in planned.masks}
@@ -116,8 +119,8 @@ def _planned_mask(episode: Episode, of: Mask, planned: Mask, uri: str) -> Masks:
     return masks.resized(size, target) if isinstance(masks, RunLengths) else nearest(masks, target)
 
 
-def _as_planned(frames: Any, camera: Camera, length: int) -> Any:
-    from tendon.data.video import decode_chunks, decode_jpegs
+def _as_planned(frames: Any, camera: Camera, length: int, fps: float) -> Any:
+    from tendon.data.video import decode_chunks, decode_jpegs, encode_chunks
 
     if isinstance(frames, tuple):
         is_video = bool(frames) and isinstance(frames[0], VideoChunk)
@@ -125,7 +128,10 @@ def _as_planned(frames: Any, camera: Camera, length: int) -> Any:
         if same_codec and (is_video or not frames or _jpeg_size(frames[0]) == (camera.height, camera.width)):
             return frames
         frames = decode_chunks(list(frames), range(length)) if is_video else decode_jpegs(frames, camera.channels)
-    return resized(frames, camera.height, camera.width)
+    if camera.kind == "depth":
+        return np.asarray(nearest(frames, (camera.height, camera.width)), np.float32)
+    frames = resized(frames, camera.height, camera.width)
+    return encode_chunks(frames, camera.fps or fps, camera.chunk or len(frames)) if camera.codec == "mp4" else frames
 
 
 def _jpeg_size(content: bytes) -> tuple[int, int]:

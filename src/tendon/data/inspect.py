@@ -167,7 +167,8 @@ def _view(feature: Feature, parts: Iterable[np.ndarray]) -> FeatureView:
 
 def _cameras(schema: Schema) -> tuple[str, ...]:
     return tuple(
-        f"{each.name}: {each.height} x {each.width} x {each.channels}, {each.codec}" for each in schema.cameras
+        f"{each.name}: {each.height} x {each.width} x {each.channels}, {each.kind}, {each.codec}"
+        for each in schema.cameras
     )
 
 

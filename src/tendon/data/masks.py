@@ -121,9 +121,9 @@ def decoded(values: np.ndarray, codec: str, shape: tuple[int, int, int]) -> np.n
 
 
 def nearest(masks: np.ndarray, target: tuple[int, int]) -> np.ndarray:
-    """``[T, H, W]`` in another size: each pixel is the one at its place in the original, as with INTER_NEAREST."""
+    """``[T, H, W, ...]`` in another size: each pixel is the one at its place in the original, as with INTER_NEAREST."""
     rows, columns = (
-        np.minimum(np.arange(new) * old // new, old - 1) for old, new in zip(masks.shape[1:], target, strict=True)
+        np.minimum(np.arange(new) * old // new, old - 1) for old, new in zip(masks.shape[1:3], target, strict=True)
     )
     return np.asarray(masks[:, rows][:, :, columns])
 

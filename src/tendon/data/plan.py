@@ -161,7 +161,8 @@ def _check_skips(info: SourceInfo, options: ConversionOptions) -> None:
 
 def _estimated_bytes(schema: Schema, episodes: Sequence[EpisodeInfo]) -> list[int]:
     rates = {"mjpeg": JPEG_BYTES_PER_VALUE, "mp4": VIDEO_BYTES_PER_VALUE, "npy": 1.0}
-    images = sum(int(each.height * each.width * each.channels * rates[each.codec]) for each in schema.cameras)
+    sizes = [np.dtype(each.dtype).itemsize * each.height * each.width * each.channels for each in schema.cameras]
+    images = sum(int(size * rates[each.codec]) for size, each in zip(sizes, schema.cameras, strict=True))
     masks = sum(
         each.height * (RUNS_BYTES_PER_LINE if each.codec == "rle" else each.width // 8 + 1) for each in schema.masks
     )

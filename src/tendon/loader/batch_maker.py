@@ -17,7 +17,7 @@ import numpy as np
 from tendon.data.dataset import Dataset
 from tendon.data.features import TASK
 from tendon.errors import DataError
-from tendon.loader import argument_checks
+from tendon.loader.argument_checks import check, no_window
 from tendon.loader.batch_buffers import BatchBuffers, Field, arrays_in, batch_bytes
 from tendon.loader.budget import Needs, Shares, share_out
 from tendon.loader.cache import BLOCK, CachedBytes, Name
@@ -50,7 +50,7 @@ class BatchMaker:
         self.batch_size = request.batch_size
         windows, ordering = request.windows, request.ordering
         spans = windows.training
-        argument_checks.check(dataset, request)
+        check(dataset, request)
         rows = dataset.episodes(request.split, request.skip_episodes)
         # Only a shuffled order may sort episodes by where they are stored: slots and MineStudio's order are defined on
         # the episodes' numbers, and another order of the episodes would be another stream.
@@ -60,7 +60,7 @@ class BatchMaker:
         self._episode_index = rows.numbers.astype(np.int64)
         table = window_table(rows.lengths, spans.values(), windows.stride, windows.drop_last)
         if not table.num_windows:
-            raise argument_checks.no_window(dataset, request.split, rows)
+            raise no_window(dataset, request.split, rows)
         schema = dataset.schema
         task_of_episode = TASK in spans and TASK not in schema.dims
         self._groups = grouped(spans, schema, dataset.task_numbers[self._episode_index] if task_of_episode else None)
@@ -90,7 +90,8 @@ class BatchMaker:
 
         Returns:
             By kind of feature: state, action, reward and flag float32 ``[B, T, D]``, category int64 ``[B, T, D]``, text
-            int64 ``[B, T]`` (indexes into ``texts``), image uint8 ``[B, T, H, W, C]``, mask uint8 ``[B, T, H, W]`` of zeros
+            int64 ``[B, T]`` (indexes into ``texts``), image uint8 and depth
+            float32 ``[B, T, H, W, C]``, mask uint8 ``[B, T, H, W]`` of zeros
             and ones; and ``<key>_is_pad`` bool ``[B, T]`` (True: beyond the episode); ``episode_index`` and ``frame_index``
             int64 ``[B]``; with rows that walk through episodes also ``slot`` int64 and ``first`` bool ``[B]``. Columns of one
             span are views of one array.
@@ -334,7 +335,7 @@ class BatchMaker:
             rows=rows,
             live_rows=max(int(rows * share), int(unit_rows.max())),
             lowdim_row=sum(int(each.dtype[-1]) * sum(each.dims) for each in columns),
-            frame_row=sum(math.prod(each.shape) for each in layout.pictures),
+            frame_row=sum(np.dtype(each.dtype).itemsize * math.prod(each.shape) for each in layout.pictures),
             encoded=encoded,
             live_encoded=max(int(encoded * share), int(unit_bytes.max())),
             batch=self._buffers.size,

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, cast
 
 from tendon.config.schema import DataConfig
 from tendon.data.dataset import Dataset, open_dataset
-from tendon.errors import ConfigError
+from tendon.errors import ConfigError, nearest
 from tendon.loader.choice import LoaderResources, SamplingOrder
 from tendon.loader.loader import Loader
 from tendon.loader.mixed import MixedLoader
@@ -112,12 +111,12 @@ def changed_windows(windows: Windows, data: DataConfig) -> Windows:
     spans = dict(windows.training)
     for key, rule in data.edges.items():
         if key not in spans:
-            near = difflib.get_close_matches(key, spans, 1, 0.4)
+            near = nearest(key, spans, 0.4)
             raise ConfigError(
                 f"data.edges names {key}, which no window has",
                 where="data.edges",
                 why=f"the windows have {', '.join(spans)}",
-                fix=f"data.edges={{{near[0] if near else next(iter(spans))}: {rule}}}",
+                fix=f"data.edges={{{near or next(iter(spans))}: {rule}}}",
             )
         before, _, after = str(rule).partition("/")
         spans[key] = Span(spans[key].deltas, cast("Edge", before), cast("Edge", after or before))
@@ -161,12 +160,12 @@ def _changes(dataset: Dataset, split: str, data: DataConfig) -> dict[str, Sequen
     """Per episode the steps around which the feature ``data.repeat_changes`` changes."""
     key = data.repeat_changes
     if key not in dataset.schema.dims:
-        near = difflib.get_close_matches(key, dataset.schema.dims, 1, 0.4)
+        near = nearest(key, dataset.schema.dims, 0.4)
         raise ConfigError(
             f"the dataset has no numbers named {key}",
             where=f"data.repeat_changes, {dataset.uri}",
             why=f"it has {', '.join(dataset.schema.dims)}",
-            fix=f"data.repeat_changes={near[0]}" if near else "data.repeat_changes=''",
+            fix=f"data.repeat_changes={near}" if near else "data.repeat_changes=''",
         )
     if split not in dataset.splits:
         return {}
@@ -202,12 +201,12 @@ def _check_episodes(data: DataConfig, datasets: Sequence[Dataset]) -> None:
     for key, names in (("skip_episodes", data.skip_episodes), ("episode_weights", data.episode_weights)):
         for name in names:
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1, 0.4)
+                near = nearest(name, known, 0.4)
                 raise ConfigError(
                     f"data.{key} names {name}, which is no episode",
                     where=", ".join(dataset.uri for dataset in datasets),
                     why=f"{len(known)} episodes are there, such as {min(known)}",
-                    fix=f"write {near[0]}" if near else f"leave it out of data.{key}",
+                    fix=f"write {near}" if near else f"leave it out of data.{key}",
                 )
 
 

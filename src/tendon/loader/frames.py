@@ -38,8 +38,9 @@ def open_array(content: np.ndarray, of: Camera | Mask, length: int) -> Callable[
     values = npy_rows(content)
     if isinstance(of, Mask):
         return opened(values, of.codec, length)
-    if values.shape != (length, *of.shape):
-        raise ValueError(f"its frames are {values.shape}, the schema says {(length, *of.shape)}")
+    if values.shape != (length, *of.shape) or values.dtype != of.dtype:
+        says = f"{of.dtype} {(length, *of.shape)}"
+        raise ValueError(f"its frames are {values.dtype} {values.shape}, the schema says {says}")
 
     def copy(step: int, out_HWC: np.ndarray) -> None:
         out_HWC[...] = values[step]

@@ -75,7 +75,9 @@ def fields_of(groups: Sequence[Group], count: int) -> tuple[Field, ...]:
         if group.columns:
             fields.append(Field(f"values {i}", group.columns.dtype, (count, W, sum(group.columns.dims))))
         elif group.picture:
-            fields.append(Field(group.picture.name, "|u1", (count, W, *group.picture.shape)))
+            fields.append(
+                Field(group.picture.name, np.dtype(group.picture.dtype).str, (count, W, *group.picture.shape))
+            )
         else:
             fields.append(Field(TASK, "<i8", (count, W)))
         fields.append(Field(f"pad {i}", "|b1", (count, W)))

@@ -12,7 +12,7 @@ import numpy as np
 
 from tendon.data.dataset import Dataset
 from tendon.data.manifest import digest_of
-from tendon.loader import argument_checks
+from tendon.loader.argument_checks import check_sampling_order, no_window, too_few_windows
 from tendon.loader.choice import ONE_LANE_BYTES, BatchRequest
 from tendon.loader.layout import ShardLayout
 from tendon.loader.order import LANES, Order, Units
@@ -113,12 +113,12 @@ class Stream:
         if not ordering.weights and not ordering.repeated:
             return None
         index_of = {name: i for i, name in enumerate(self._layout.rows.ids())}
-        argument_checks.check_sampling_order(ordering, index_of, dataset, self._request.split)
+        check_sampling_order(ordering, index_of, dataset, self._request.split)
         weights = {index_of[name]: weight for name, weight in ordering.weights.items() if name in index_of}
         repeated = {index_of[name]: steps for name, steps in ordering.repeated.items() if name in index_of}
         weighted = sample_weights(self.table, weights, repeated, ordering.times)
         if not weighted.num_items:
-            raise argument_checks.no_window(dataset, self._request.split, self._layout.rows)
+            raise no_window(dataset, self._request.split, self._layout.rows)
         return weighted
 
     def _ordered(self, seed: int) -> Order | Slots | MineStudioOrder:
@@ -129,7 +129,7 @@ class Stream:
         if ordering.kind == "minestudio":
             order = MineStudioOrder(counts.tolist(), size, self._request.world)
             if not order.num_windows:
-                raise argument_checks.too_few_windows(int(counts.sum()), size)
+                raise too_few_windows(int(counts.sum()), size)
             return order
         starts = np.concatenate([[0], np.cumsum(counts)])
         units = Units(starts[self._layout.unit_start], np.diff(self._layout.unit_start))

@@ -68,7 +68,7 @@ class UnitCache:
         self.decoded = shares.tier != "window"
         self.values = [np.empty((shares.rows, sum(each.dims)), each.dtype) for each in columns]
         self.frames = {
-            each.name: np.empty((shares.rows, *each.shape), np.uint8)
+            each.name: np.empty((shares.rows, *each.shape), each.dtype)
             for each in (layout.pictures if self.decoded else ())
         }
         rows_E = np.concatenate([[0], np.cumsum(layout.lengths)])

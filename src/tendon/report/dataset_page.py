@@ -31,7 +31,10 @@ def render_dataset(found: Inspection, damage: tuple[str, ...] = ()) -> str:
         f"<td>{float(each.low.min()):.4g}</td><td>{float(each.high.max()):.4g}</td></tr>"
         for each in found.features
     )
-    cameras = "".join(f"<li>{escape(each)}</li>" for each in found.cameras)
+    cameras = "".join(f"<li>{escape(each)}</li>" for each in (*found.cameras, *found.masks))
+    cameras += "".join(
+        f"<li>{each.episodes:,} episodes: {escape(each.text or '(no text)')}</li>" for each in found.texts
+    )
     figures = "".join(_figure(each) for each in (data_sane(inputs), action_spread(inputs)))
     return (
         f"{_opening(inputs)}<section><h2>What it is</h2><table>{rows}</table></section>\n"

@@ -35,8 +35,9 @@ class EpisodesSource:
 
         Args:
             uri: where they come from; messages and manifests name it.
-            schema: what every episode holds. Cameras with the codec ``mjpeg`` may come as raw frames.
-            episodes: in the order of their numbers; their ids differ.
+            schema: what every episode holds. Raw frames become what the codec of their camera says: ``mjpeg``, ``mp4`` or
+                ``npy`` (as they are).
+            episodes: in the order of their numbers; their ids differ. All are in memory: many large frames come as JPEGs.
             digest: what they are known by, for example of the expert, its settings and its seeds. Two sources of one digest
                 are one dataset.
             splits: episode ids by split; without ``train``, what is not in ``valid`` is in it.

@@ -10,7 +10,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -101,6 +101,10 @@ def common_layout(
                 left_out[_group(path)] = reason
         elif entry.get("kind") == "mask":
             masks.append(MaskAt(_mask(entry["key"], shape), path))
+        elif entry.get("kind") == "depth":
+            taken = [each.camera.member for each in cameras]
+            depth = replace(_camera(path, shape, taken, True, entry["key"]), kind="depth")
+            cameras.append(CameraAt(depth, path))
         elif entry.get("kind") == "image" or ("key" not in entry and _is_image(shape, dtype)):
             taken = [each.camera.member for each in cameras]
             cameras.append(CameraAt(_camera(path, shape, taken, exact, entry.get("key")), path))

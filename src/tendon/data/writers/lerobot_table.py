@@ -10,13 +10,14 @@ import logging
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tendon.data.demonstrations import Demonstrations
-from tendon.data.episode import Camera, Mask
+from tendon.data.episode import Camera, Mask, Schema
 from tendon.data.features import DECLARED, TASK, Feature, kind_in_vocabulary
 from tendon.data.rows import EpisodeRow
 from tendon.data.tario import MP4, RAW
@@ -41,7 +42,7 @@ class Outgoing:
 
     def __init__(self, dataset: Demonstrations) -> None:
         self.dataset = dataset
-        self.schema = dataset.schema
+        self.schema = without_depth(dataset.schema)
         self.source_metadata: Mapping[str, Any] = dataset.metadata.get(
             "lerobot", {}
         )  # by the source, if it was LeRobot
@@ -178,6 +179,14 @@ class Outgoing:
         chunk = self.dataset.video_chunks(self.dataset.rows[0], camera.name, [0])[0]
         with av.open(io.BytesIO(chunk.content)) as container:
             return str(container.streams.video[0].codec_context.pix_fmt)
+
+
+def without_depth(schema: Schema) -> Schema:
+    """The features that LeRobot's versions 2 and 3 have a place for."""
+    depth = [each.name for each in schema.cameras if each.kind == "depth"]
+    if depth:
+        log.warning("export-data: LeRobot's format has no place for %s: left out", ", ".join(depth))
+    return replace(schema, cameras=tuple(each for each in schema.cameras if each.kind != "depth"))
 
 
 def _column(values: np.ndarray) -> Any:

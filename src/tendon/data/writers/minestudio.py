@@ -16,6 +16,7 @@ import numpy as np
 
 from tendon.data import tagged_json
 from tendon.data.demonstrations import Demonstrations
+from tendon.data.episode import Camera
 from tendon.data.features import TASK, is_action_part
 from tendon.data.rows import EpisodeRow
 from tendon.data.sources.lmdb_folder import lmdb
@@ -110,7 +111,7 @@ class _Part:
 def _videos(dataset: Demonstrations, row: EpisodeRow, size: int) -> Iterator[bytes]:
     from tendon.data.video import encode_mp4
 
-    camera = dataset.schema.cameras[0]
+    camera = _camera(dataset)
     if camera.codec == "mp4":
         chunks = dataset.video_chunks(row, camera.name)
         whole = [chunk for chunk in chunks if chunk.num_frames == size and not chunk.skip]
@@ -163,6 +164,11 @@ def _pickled(value: object) -> bytes:
     return pickle.dumps(value, PROTOCOL)
 
 
+def _camera(dataset: Demonstrations) -> Camera:
+    """The one camera that the format has a place for."""
+    return next(each for each in dataset.schema.cameras if each.kind == "image")
+
+
 def _segmentation(dataset: Demonstrations, row: EpisodeRow, size: int) -> dict[str, bytes]:
     """Chunks of what is aimed at, from the mask and the kind of interaction; steps in a row are one interaction."""
     kinds, masks = dataset.lowdim(row)[INTERACTION], dataset.run_lengths(row, TARGET)
@@ -199,7 +205,7 @@ def _known(dataset: Demonstrations) -> dict[str, Any]:
 
 def _warn_of_the_rest(dataset: Demonstrations, modalities: Sequence[str]) -> None:
     """Say what the format has no place for."""
-    held = {*(each.key for each in dataset.schema.columns if is_action_part(each.key)), dataset.schema.cameras[0].name}
+    held = {*(each.key for each in dataset.schema.columns if is_action_part(each.key)), _camera(dataset).name}
     held |= {TARGET, INTERACTION} if "segmentation" in modalities else set()
     if "meta_info" in modalities:
         held |= {f"observation.{key}" for key in META_NUMBERS}
@@ -211,7 +217,7 @@ def _warn_of_the_rest(dataset: Demonstrations, modalities: Sequence[str]) -> Non
 
 def _check(dataset: Demonstrations) -> None:
     schema = dataset.schema
-    why = "" if schema.cameras else "it has no camera"
+    why = "" if any(each.kind == "image" for each in schema.cameras) else "it has no camera"
     if not _known(dataset).get("action"):
         why = f"its features are {', '.join(each.key for each in schema.columns)[:200]}, not buttons and a camera angle"
     if why:

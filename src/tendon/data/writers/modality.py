@@ -23,12 +23,14 @@ from tendon.data.sources.modality import FIRST_TEXT, MODALITY
 from tendon.data.tario import MP4
 from tendon.data.video import encode_mp4
 from tendon.data.writers import Progress, lerobot_v21
+from tendon.data.writers.lerobot_table import without_depth
 
 
 def write(dataset: Demonstrations, target: Path, progress: Progress) -> None:
     """Make the folder ``target``."""
-    lerobot_v21.write(cast("Demonstrations", WithVideos(dataset)), target, progress)
-    (target / MODALITY).write_text(json.dumps(modality_of(dataset.schema), indent=4))
+    videos = WithVideos(dataset)
+    lerobot_v21.write(cast("Demonstrations", videos), target, progress)
+    (target / MODALITY).write_text(json.dumps(modality_of(videos.schema), indent=4))
 
 
 def modality_of(schema: Schema) -> dict[str, Any]:
@@ -63,13 +65,14 @@ class WithVideos:
 
     def __init__(self, dataset: Demonstrations) -> None:
         self._dataset = dataset
-        self._encoded = {each.name for each in dataset.schema.cameras if each.codec != MP4}
+        schema = without_depth(dataset.schema)
+        self._encoded = {each.name for each in schema.cameras if each.codec != MP4}
         fps = dataset.schema.fps
         cameras = tuple(
             replace(each, codec=MP4, encoding="h264", fps=fps) if each.name in self._encoded else each
-            for each in dataset.schema.cameras
+            for each in schema.cameras
         )
-        self.schema = replace(dataset.schema, cameras=cameras)
+        self.schema = replace(schema, cameras=cameras)
         self._videos: Mapping[str, VideoChunk] = {}
         self._of = -1
 

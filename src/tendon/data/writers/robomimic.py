@@ -105,7 +105,7 @@ def _write_demo(dataset: Demonstrations, row: EpisodeRow, group: Any, paths: _Pa
         side_by_side = [rows[key].reshape(row.length, -1).astype(np.float64) for key in paths.parts]
         written[NAMES["action"]] = np.concatenate(side_by_side, 1)
     for camera in schema.cameras:
-        written[paths.of[camera.name]] = dataset.frames(row, camera.name)
+        written[paths.of[camera.name]] = np.asarray(dataset.frames(row, camera.name), camera.dtype)
     for mask in schema.masks:
         written[paths.of[mask.name]] = dataset.masks(row, mask.name)
     extras = dataset.extras(row)
