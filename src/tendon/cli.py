@@ -255,7 +255,7 @@ def _moved_verbs(verbs) -> None:  # type: ignore[no-untyped-def]
     """Words that are answered with the new ones; in no list."""
     old = verbs.add_parser("import", add_help=False)
     old.add_argument("words", nargs=argparse.REMAINDER)
-    old.set_defaults(debug=False, quiet=False)
+    old.set_defaults(debug=False, quiet=False, trust=[])
 
 
 def _weights_verbs(weights: argparse.ArgumentParser) -> None:

@@ -33,9 +33,11 @@ SMALL = {  # bc_transformer_gmm and the like: as their family
     "bc_transformer": ["policy.embed_dim=16", "policy.num_heads=2", "policy.num_layers=2"],
     "bc_vae": [],
 }
-SEES = ["env.observation=[object,front_image]", "policy.crop_size=20", "policy.brightness=0.2"]
+SEES = ["env.observation=[object,front_image]", "policy.crop_size=36", "policy.brightness=0.2"]
 KEPT = ("train/loss", "train/grad_norm", "train/lr", "valid/loss")  # of metrics.jsonl
 Numbers = list[float]
+PAIRS = ("processing", "actions", "images", "normalize", "rotations", "text", "transform")
+AUGMENT = "draws"
 
 
 def policy(name: str, *, sees: bool = False) -> Numbers:
@@ -49,7 +51,7 @@ def policy(name: str, *, sees: bool = False) -> Numbers:
     family = next(family for family in sorted(SMALL, key=len, reverse=True) if name.startswith(family))
     observation = SEES if sees else ["env.observation=[object]"]
     config = compose([f"policy={name}", "data.uri=x", *SMALL[family], *observation]).policy
-    image = {"observation.images.front": (24, 28, 3)} if sees else {}
+    image = {"observation.images.front": (40, 44, 3)} if sees else {}
     features = {"observation.object": 5, **image, "action": 3}
     torch.manual_seed(0)
     made = make_policy(config, features_of(features), {key: _stats(key) for key in ("observation.object", "action")})
@@ -79,6 +81,51 @@ def policy(name: str, *, sees: bool = False) -> Numbers:
     now = {key: value[:, -1:] for key, value in batch.items() if key in made.reads}
     action, _ = made.act(now, made.start(1, 2, 3, 4))
     return [*numbers, *map(float, action["action"].reshape(4, -1)[0])]
+
+
+def processing() -> Numbers:
+    """Every pair between a dataset and a network: what goes in, and what comes back of the actions."""
+    import torch
+
+    from tendon.data.features import Feature
+    from tendon.policies.processing import actions, images, normalize, rotations, text
+    from tendon.policies.processing.processing import Processing
+
+    picture, state = "observation.images.front", "observation.state"
+    features = {
+        picture: Feature(picture, "image", (24, 28, 3), "uint8"),
+        state: Feature(state, "state", (5,), "float32"),
+        "action": Feature("action", "action", (5,), "float32"),
+        "task": Feature("task", "text", (), "int64"),
+    }
+    # what an entry holds must not hang on the numbers of rotations near a half turn: all angles here are small
+    transforms = [
+        images.ToFloat(keys=(picture,)),
+        images.Crop(keys=(picture,), size=(20, 22)),
+        images.Colour(keys=(picture,), brightness=0.2, contrast=0.1, saturation=0.1, hue=0.05),
+        images.Letterbox(keys=(picture,), size=(16, 16)),
+        images.Resize(keys=(picture,), size=(9, 11)),
+        actions.RelativeActions(states={"action": state}, mask={"action": (True, True, False, True, True)}),
+        rotations.Rotation(keys=("action",), start=0, source="axis_angle", target="rotation_6d"),
+        normalize.Normalize(modes={state: "mean_std"}),
+        actions.Bins(into={state: "bins"}, num_bins=32),
+        actions.PadWidth(widths={"action": 12}),
+        text.Tokenize(length=12),
+    ]
+    times = {picture: 1, state: 1, "action": 3, "task": 1}
+    made = Processing(transforms, features, {key: _stats(key, 5) for key in (state, "action")}, times=times)
+    made.set_texts(("lift the cube",))
+    rng = np.random.default_rng(1)
+    batch = {
+        picture: torch.from_numpy(rng.integers(0, 256, (2, 1, 24, 28, 3)).astype(np.uint8)),
+        state: torch.from_numpy(rng.uniform(-0.4, 0.4, (2, 1, 5)).astype(np.float32)),
+        "action": torch.from_numpy(rng.uniform(-0.4, 0.4, (2, 3, 5)).astype(np.float32)),
+        "action_is_pad": torch.zeros(2, 3, dtype=torch.bool),
+        "task": torch.zeros(2, 1, dtype=torch.int64),
+        AUGMENT: torch.from_numpy(rng.uniform(size=(2, made.num_draws)).astype(np.float32)),
+    }
+    inside = made(batch)
+    return [float(value.double().abs().sum()) for key, value in sorted(inside.items()) if key != AUGMENT]
 
 
 def statistics() -> Numbers:
@@ -157,6 +204,7 @@ def entries() -> Mapping[str, tuple[Sequence[str], Callable[[], Numbers]]]:
     """What is held, by name: the statements it belongs to (the likeliest first), and how it is made."""
     bc = _statements("bc")
     made: dict[str, tuple[Sequence[str], Callable[[], Numbers]]] = {
+        "processing": ([f"tendon.policies.processing.{one}" for one in PAIRS], processing),
         "statistics": (["tendon.data"], statistics),
         "batches": (["tendon.loader", "tendon.data"], batches),
         "training": (["tendon.train", *bc], training),
@@ -188,10 +236,10 @@ def version(name: str) -> int:
     return int(statement(file, "EXPERT_NUMERICS")[task] if task else statement(file))
 
 
-def _stats(key: str) -> object:
+def _stats(key: str, dim: int = 0) -> object:
     from tests.train.small_trial import feature_stats
 
-    return feature_stats(0.1, 0.6, -0.95, 0.95, 3 if key == "action" else 5)
+    return feature_stats(0.1, 0.6, -0.95, 0.95, dim or (3 if key == "action" else 5))
 
 
 def _dataset(folder: Path):

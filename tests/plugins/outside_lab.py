@@ -63,7 +63,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tendon.data.episode import Episode, Feature, Schema
+from tendon.data.episode import Episode, Schema
+from tendon.data.features import Feature
 from tendon.data.sources.source import EpisodeInfo, SourceInfo
 
 NAMES = {"observation.position": "position", "observation.goal": "goal", "action": "action"}
@@ -84,7 +85,7 @@ class LineSource:
         self.tree = json.loads(self.content)
 
     def describe(self):
-        features = tuple(Feature(name, "float32", (1,), "float64") for name in NAMES)
+        features = tuple(Feature(name, "action" if name == "action" else "state", (1,), "float32", (), "float64") for name in NAMES)
         last = len(self.tree["episodes"]) - 1
         episodes = tuple(
             EpisodeInfo(f"line_{i}", len(one["action"]), ("valid",) if i == last else ("train",))

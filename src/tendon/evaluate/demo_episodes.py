@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 from tendon.config.feature_map import ACTION, OBSERVATION, FeatureMap
 from tendon.data.episode import Camera, Episode, Frames, LazyImages, Mask, Schema
 from tendon.data.features import INTEGER_KINDS, Feature, column
-from tendon.data.sources.episodes import EpisodesSource
+from tendon.data.sources.episodes import EpisodesSource, no_exact_copy
 from tendon.data.sources.robomimic import DEFAULT_FPS
 from tendon.data.sources.robomimic_layout import json_attribute
-from tendon.evaluate.demo_uri import no_exact_copy
 from tendon.evaluate.experts import Attempt, ExpertSettings, Lost, successes, validation_episodes
 
 Array = NDArray[Any]

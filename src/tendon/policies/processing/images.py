@@ -16,6 +16,8 @@ from tendon.policies.processing.transform import Features, Phase, Transform, mis
 if TYPE_CHECKING:
     from torch import Tensor
 
+NUMERICS = 1
+
 Size = tuple[int, int]
 Range = Literal["unit", "signed"]  # of a byte: [0, 1] or [-1, 1]
 Side = Literal["middle", "front", "end"]  # where the picture lies among its padding: openpi's, at the end, at the front

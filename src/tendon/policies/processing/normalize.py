@@ -29,6 +29,8 @@ from tendon.policies.processing.transform import Features, Numbers, Phase, Stats
 if TYPE_CHECKING:
     from torch import Tensor
 
+NUMERICS = 1
+
 Mode = Literal["mean_std", "min_max", "q99", "scale", "binary", "identity", "imagenet"]
 Rules = Literal["tendon", "lerobot", "groot", "openpi"]
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

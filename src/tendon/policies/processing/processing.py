@@ -32,6 +32,8 @@ from tendon.policies.processing.text import BYTES, Tokenize, make_tokenizer
 from tendon.policies.processing.transform import NONE, Features, Phase, Stats, Transform, frozen
 from tendon.policies.spec import feature_from_json, feature_to_json
 
+NUMERICS = 1
+
 AUGMENT_NOISE = "draws"  # key in a batch: numbers in [0, 1) for random augmentation, [B, num_draws]
 FORMAT = 1
 TEXT_FILE, TENSOR_FILE, TOKENIZER = "processing.json", "processing.safetensors", "tokenizer"
