@@ -17,6 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from tendon.errors import Interrupted
+
 NEVER = timedelta(days=7)  # who hangs is found by hung.py, which knows the name; torch's own timeout does not
 
 
@@ -73,6 +75,38 @@ class World:
 
 
 ALONE = World()
+# What gloo, NCCL and torch's stores say when the other end of a connection is gone.
+LOST_PEER = (
+    *("reset by peer", "closed by peer", "Broken pipe", "remote process exited", "ncclRemoteError", "Socket closed"),
+    *(
+        "Socket Timeout",
+        "failed to recv",
+        "failed to send",
+        "recvValue failed",
+        "sendBytes failed",
+        "Connection refused",
+    ),
+    *("Timed out waiting", "connection was closed", "wait timeout after"),
+)
+
+
+def is_lost_peer(error: BaseException | None) -> bool:
+    """Whether an error of torch says that another process of the training is gone."""
+    while error is not None:
+        if isinstance(error, RuntimeError) and any(text in str(error) for text in LOST_PEER):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def lost_peer(rank: int, error: BaseException) -> Interrupted:
+    """The same as the interruption that it is: all processes begin again at the last checkpoint."""
+    return Interrupted(
+        "another process of the training is gone",
+        where=f"rank {rank}",
+        why=str(error).splitlines()[0][:300],
+        fix="run the same command again: it resumes",
+    )
 
 
 def is_rank() -> bool:
