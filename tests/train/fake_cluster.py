@@ -84,11 +84,11 @@ class Cluster(ThreadingHTTPServer):
         runtime = yaml.safe_load(RUNTIME_FILE.read_text())
         self.node_job = runtime["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]
         self.jobs: dict[str, dict] = {}
-        self.jobsets: dict[str, dict] = {}  # by name: uid of its owner, when it was made
+        self.jobsets: dict[str, dict] = {}  # by name: uid of its owner
         self.pods: dict[str, dict] = {}
         self.other_pods: dict[str, dict] = {}
         self.requests: list[str] = []
-        self.made = 0
+        self.made = self.jobsets_made = 0
         self.ends: Callable[[str, int], PodEnd] = lambda index, attempt: PodEnd()
         self.start: Callable[[dict, dict], subprocess.Popen] | None = None  # pods as real processes
         self.on_complete: Callable[[dict], None] = lambda job: None
@@ -142,7 +142,7 @@ class Cluster(ThreadingHTTPServer):
         if job["metadata"].get("deletionTimestamp") and not foreground:
             return
         if self.jobsets.get(name, {}).get("owner") != uid:
-            self.jobsets[name] = {"owner": uid, "number": self.jobsets.get(name, {}).get("number", 0) + 1}
+            self.jobsets[name], self.jobsets_made = {"owner": uid}, self.jobsets_made + 1
         if self.faults.quota:
             return
         stock = job["spec"]["runtimeRef"].get("kind", "ClusterTrainingRuntime") != "TrainingRuntime"
@@ -333,7 +333,8 @@ class Cluster(ThreadingHTTPServer):
             return status(*self.faults.refuse[:1], "Forbidden", self.faults.refuse[1])
         unknown = [field for field in OVERRIDES.values() if field in body["spec"] and field != OVERRIDES[self.version]]
         if unknown and query.get("fieldValidation") == ["Strict"]:
-            text = f'TrainJob in version "v1alpha1" cannot be handled as a TrainJob: strict decoding error: unknown field "spec.{unknown[0]}"'
+            what = f'strict decoding error: unknown field "spec.{unknown[0]}"'
+            text = f'TrainJob in version "v1alpha1" cannot be handled as a TrainJob: {what}'
             return status(400, "BadRequest", text)
         for field_name in unknown:
             del body["spec"][field_name]  # pruned in silence

@@ -3,20 +3,16 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
-import time
 from dataclasses import replace
 
 import pytest
 
-from tendon.errors import ConfigError, Interrupted, StorageError, TendonError
+from tendon.errors import ConfigError, Interrupted
 from tendon.train.distributed import trainjob
 from tendon.train.distributed.cluster_api import ClusterApi
-from tendon.train.distributed.job_spec import JobSpec, NodePlacement, job_name
+from tendon.train.distributed.job_spec import JobSpec
 from tendon.train.distributed.trainjob import run_job
-from tendon.train.state import status
 from tests.train.fake_cluster import Cluster, PodEnd
 
 SPEC = JobSpec(

@@ -45,7 +45,7 @@ class NodeWatch:
         self._log_until: dict[str, str] = {}  # pod: time of its last line that was shown
         self._progress: Progress | None = None
         self._refused: set[str] = set()
-        self._ends: dict[str, NodeEnd] | None = None  # by uid of the pod, all that were seen
+        self._ends: dict[str, NodeEnd] = {}  # by uid of the pod, all that were seen
         self._since_progress: dict[str, NodeEnd] = {}
         self._step = -1  # of the newest checkpoint
 
@@ -79,12 +79,14 @@ class NodeWatch:
                 return _without_progress(rounds, self._step, first.error())
         return None
 
+    def adopt(self, pods: Sequence[Object]) -> None:
+        """What ended before this waiter came does not count: nobody knows what came between."""
+        self._ends = {pod["metadata"]["uid"]: end for pod in pods if (end := node_end(pod)) is not None}
+        self._step = self._notes.newest_checkpoint(complete)
+
     def _count(self, pods: Sequence[Object]) -> None:
-        """Which pods ended since the newest checkpoint; those that ended before the first look do not count."""
+        """Which pods ended since the newest checkpoint."""
         ends = {pod["metadata"]["uid"]: end for pod in pods if (end := node_end(pod)) is not None}
-        if self._ends is None:
-            self._ends, self._step = dict(ends), self._notes.newest_checkpoint(complete)
-            return
         new = {uid: end for uid, end in ends.items() if uid not in self._ends}
         if not new:
             return

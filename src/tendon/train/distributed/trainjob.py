@@ -81,13 +81,16 @@ class _Waiter:
         self.spec, self.api, self.notes, self.asked = spec, api, notes, asked
         self.poll_s, self.retries = poll_s, retries
         self.pod_uids: set[str] = set()  # of the job that is waited for
-        self._said_pods = False
+        self._said_pods = self._is_adopted = False
 
     def run(self, watch: NodeWatch) -> None:
         """From the first look to the end of the job."""
         job = self._claim()
-        if job is not None:
-            self._wait(job["metadata"]["uid"], watch)
+        if job is None:
+            return
+        if self._is_adopted:
+            watch.adopt(self._pods())
+        self._wait(job["metadata"]["uid"], watch)
 
     # ------------------------------------------------------------------------------------------------------ its beginning
 
@@ -132,7 +135,7 @@ class _Waiter:
                 why=f"it trains {trial}",
                 fix="wait for it, or delete it",
             )
-        trainer = job["spec"].get("trainer", {})
+        trainer, self._is_adopted = job["spec"].get("trainer", {}), True
         logger.info(
             "train: TrainJob %s of another attempt is there: %s nodes, image %s",
             self.spec.name,
