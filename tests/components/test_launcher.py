@@ -249,12 +249,14 @@ PLAN = {
     "promote": False,
     "trials_per_pod": 1,
     "trial_retries": 0,
+    "nodes": 1,
     "only_new": True,
     "force": False,
     **{f"asked_{quantity}_{kind}": "" for quantity in ("cpu", "memory") for kind in ("data", "train", "sim")},
     "job_id": JOB,
 }
 PLACE = {"gpu_type": "nvidia.com/gpu", "image": "x", "nodes": 1, "node_gpus": "1", "queue": ""}
+PLACE |= {"node_cpu": "1", "node_memory": "2Gi"}
 ALONE = {"select", "confirm", "report", "promote"}  # components of which a run has only the four in one: conclude
 
 

@@ -33,8 +33,8 @@ SMALL_SOURCE, LARGE_SOURCE = 64 * MIB, 10 * GIB
 SMALL_LAYER = 2_000_000  # weights between two hidden layers
 SMALL_BATCH = 256
 LAUNCHER_GIB = 1  # a launcher and torchrun import torch too: a node of one small process was seen to peak at 1.1 GB
-WAITING = {"cpu_waiting": "100m", "memory_waiting": "128Mi"}  # no torch: 90 MB measured, and Kubeflow's launcher
-WAITING_LIMIT = "1Gi"
+# Without torch: 90 MB were measured, and Kubeflow's launcher comes on top.
+WAITING = {"cpu_waiting": "100m", "memory_waiting": "128Mi", "limit_waiting": "1Gi"}
 NUMPY_SIMULATORS = ("reach",)
 
 
@@ -48,7 +48,7 @@ def size_steps(configs: Sequence[dict[str, Any]], source_bytes: int) -> dict[str
     sizes: dict[str, str] = {}
     for pod, (cpu, memory) in pods.items():
         sizes |= {f"cpu_{pod}": cpu, f"memory_{pod}": memory}
-    processes = max((config["training"]["num_gpus"] for config in configs), default=1)
+    processes = max((config["training"].get("num_gpus", 1) for config in configs), default=1)
     sizes["cpu_node"], sizes["memory_node"] = size_node(*pods["train"], processes)
     return sizes | WAITING
 
