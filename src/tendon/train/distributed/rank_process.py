@@ -13,9 +13,8 @@ from typing import Any
 from tendon import logs
 from tendon.config.compose import from_dict
 from tendon.data.stats import DatasetStats
-from tendon.errors import Interrupted, TendonError, unexpected
+from tendon.errors import TendonError, unexpected
 from tendon.train.distributed.launch import JOB, report
-from tendon.train.distributed.ranks import is_lost_peer, lost_peer
 
 
 def main() -> int:
@@ -45,9 +44,6 @@ def main() -> int:
         report(error)
         return error.exit_code
     except Exception as error:
-        if is_lost_peer(error):
-            report(lost_peer(rank, error))
-            return Interrupted.exit_code
         logging.getLogger(__name__).exception("rank %d failed", rank)
         report(TendonError.of([unexpected(f"rank {rank} of train", error)]))
         return 1

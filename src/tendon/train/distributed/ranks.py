@@ -90,20 +90,16 @@ LOST_PEER = (
 )
 
 
-def is_lost_peer(error: BaseException | None) -> bool:
+def is_lost_peer(error: BaseException) -> bool:
     """Whether an error of torch says that another process of the training is gone."""
-    while error is not None:
-        if isinstance(error, RuntimeError) and any(text in str(error) for text in LOST_PEER):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in LOST_PEER)
 
 
-def lost_peer(rank: int, error: BaseException) -> Interrupted:
-    """The same as the interruption that it is: all processes begin again at the last checkpoint."""
+def _lost_peer(error: BaseException) -> Interrupted:
+    """The interruption that it is: all processes begin again at the last checkpoint."""
     return Interrupted(
         "another process of the training is gone",
-        where=f"rank {rank}",
+        where=f"rank {os.environ.get('RANK', '?')}",
         why=str(error).splitlines()[0][:300],
         fix="run the same command again: it resumes",
     )
@@ -116,12 +112,21 @@ def is_rank() -> bool:
 
 @contextmanager
 def join_world(device: torch.device) -> Iterator[World]:
-    """The world that the environment names; alone when it names none."""
+    """The world that the environment names; alone when it names none.
+
+    Raises:
+        Interrupted: Another process is gone; torch says so in many ways.
+    """
     if not is_rank():
         yield ALONE
         return
     on_gpu = device.type == "cuda"
-    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=NEVER, device_id=device if on_gpu else None)
-    group = dist.new_group(backend="gloo", timeout=NEVER) if on_gpu else None
-    yield World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")), group)
+    try:
+        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=NEVER, device_id=device if on_gpu else None)
+        group = dist.new_group(backend="gloo", timeout=NEVER) if on_gpu else None
+        yield World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")), group)
+    except RuntimeError as error:
+        if is_lost_peer(error):
+            raise _lost_peer(error) from error
+        raise
     # The group is left to the end of the process: torch may wait for ever when a group that DDP still holds is destroyed.
