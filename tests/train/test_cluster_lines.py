@@ -87,7 +87,9 @@ def cluster():
 @pytest.fixture
 def nodes(cluster, tmp_path, monkeypatch):
     api = trainjob.ClusterApi(cluster.address, cluster.account(tmp_path / "account"))
-    return Nodes(cluster, api, make_plan(tmp_path / "store"), monkeypatch)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)  # one that comes too late must not end the tests
+    yield Nodes(cluster, api, make_plan(tmp_path / "store"), monkeypatch)
+    signal.signal(signal.SIGTERM, before)
 
 
 def test_line_1_nodes_ask_for_memory_and_are_not_killed_by_our_own_limit_range(nodes):
