@@ -309,7 +309,7 @@ def train_trials_on_nodes(
         spec = JobSpec(
             job_name(run.trial(trial).run_key, trial_uri),
             image,
-            ("--run-uri", run_uri, "--trial", trial),
+            (f"{__name__}:{train_node.__name__}", "--run-uri", run_uri, "--trial", trial),
             nodes,
             gpus,
             gpu_type,

@@ -266,7 +266,7 @@ def test_line_11_the_waiter_says_why_nothing_begins(nodes, caplog, monkeypatch, 
     assert told in caplog.text
     trial = open_store(nodes.plan.run_uri.rpartition("/runs/")[0])
     (states,) = [entry.key for entry in trial.list("trials/") if entry.key.endswith("nodes/states.json")]
-    assert told in " ".join(state["text"] for state in json.loads(trial.read(states)))
+    assert told in " ".join(state["text"] for state in json.loads(trial.read(states))["history"])
 
 
 def test_line_11_the_log_of_node_0_and_its_progress_are_shown(nodes, caplog):
@@ -284,7 +284,27 @@ def test_line_11_the_log_of_node_0_and_its_progress_are_shown(nodes, caplog):
     assert "node 0 | node 0 begins" in caplog.text
     assert "node 1 begins" not in caplog.text
     assert caplog.text.count("node 0 begins") == 1
-    assert "train 12/" in caplog.text
+    assert "train: 12 of " in caplog.text
+
+
+def test_line_11_step_rate_and_time_left():
+    from tendon.train.distributed.node_watch import how_far
+
+    assert how_far(1200, 130.0, (1200, 130.0), 3000, 131.0) == "1200 of 3000 steps (40%)"
+    assert how_far(1500, 133.0, (1200, 130.0), 3000, 134.0) == "1500 of 3000 steps (50%), 100/s, eta 15 s"
+    assert how_far(1500, 133.0, (1200, 130.0), 3000, 400.0).endswith("no sign of life for 4 min")
+
+
+def test_line_11_the_page_of_the_run_says_it_too(nodes):
+    from tendon.report.failure_page import describe_part
+    from tendon.runs.plan import load_plan
+
+    nodes.cluster.faults.unschedulable = "0/3 nodes are available: 3 Insufficient cpu."
+    nodes.later(0.6, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Interrupted):
+        nodes.train()
+    page = describe_part(load_plan(nodes.plan.run_uri), "It was stopped").html
+    assert "node 1: Unschedulable: 0/3 nodes are available" in page
 
 
 OWN_POD = {

@@ -23,7 +23,7 @@ from tendon.train.distributed.roll_call import RollCall, all_nodes
 from tests.train.forked_ranks import run_ranks
 from tests.train.test_cluster_lines import make_plan
 
-COMMAND = [sys.executable, "-m", "tendon.train.distributed.node_process"]
+COMMAND = [sys.executable, "-m", "tendon.train.distributed.node_process", "tendon.steps:train_node"]
 
 
 def free_port() -> int:

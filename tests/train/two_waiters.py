@@ -154,5 +154,6 @@ def is_right(story: Story, event: str, weights: str) -> str:
         return f"weights {story.weights}"
     if event == "failed" and "a shard is missing" not in story.outcomes[0][0]["error"]:
         return f"the reason is lost: {story.outcomes}"
-    unexpected = {code for codes in story.codes for code in codes} - {0, 75, -signal.SIGKILL}
+    # SIGTERM itself ends a waiter that has not begun to wait, and therefore made no job.
+    unexpected = {code for codes in story.codes for code in codes} - {0, 75, -signal.SIGKILL, -signal.SIGTERM}
     return f"exit codes {story.codes}" if unexpected else f"{story.jobs_left} jobs are left" if story.jobs_left else ""

@@ -1,4 +1,4 @@
-"""``python -m tendon.train.distributed.node_process --run-uri URI --trial NAME``: one node of a TrainJob.
+"""``python -m tendon.train.distributed.node_process MODULE:FUNCTION --run-uri URI --trial NAME``: one node of a TrainJob.
 
 It is the first process of its container, which ignores SIGTERM until somebody handles it: that is the first thing done here,
 before anything heavy is imported. What ended it is left where the waiting step finds it: the exit code, and the four lines as
@@ -41,18 +41,21 @@ def leave_message(text: str) -> None:
 def main(words: list[str]) -> int:
     """Train as this node; the exit code."""
     import argparse
+    import importlib
 
     parser = argparse.ArgumentParser(prog="node_process", description="One node of a TrainJob.")
+    parser.add_argument("function", help="what trains, given run_uri and trial")
     parser.add_argument("--run-uri", required=True, help="the run that plan made")
     parser.add_argument("--trial", required=True, help="the trial of it")
     arguments = parser.parse_args(words)
 
-    from tendon import logs, steps
+    from tendon import logs
     from tendon.errors import TendonError, unexpected
 
     logs.setup("train")
     try:
-        steps.train_node(run_uri=arguments.run_uri, trial=arguments.trial)
+        module, _, name = arguments.function.partition(":")
+        getattr(importlib.import_module(module), name)(run_uri=arguments.run_uri, trial=arguments.trial)
     except TendonError as error:
         return _ended(error)
     except Exception as error:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TypeVar
 
 from tendon.errors import Problem, TendonError
-from tendon.logs import Progress, duration
+from tendon.logs import duration
 from tendon.train.distributed.cluster_api import ApiError, ClusterApi, Object
 from tendon.train.distributed.job_spec import JobSpec
 from tendon.train.distributed.node_report import (
@@ -43,7 +43,8 @@ class NodeWatch:
         self._began = time.monotonic()
         self._told: dict[str, str] = {}  # what was said last of each node and of the queue
         self._log_until: dict[str, str] = {}  # pod: time of its last line that was shown
-        self._progress: Progress | None = None
+        self._first_beat: tuple[int, float] | None = None  # step and time
+        self._how_far = ""
         self._refused: set[str] = set()
         self._ends: dict[str, NodeEnd] = {}  # by uid of the pod, all that were seen
         self._since_progress: dict[str, NodeEnd] = {}
@@ -64,7 +65,7 @@ class NodeWatch:
             if text and self._told.get(who) != text:
                 self._told[who] = text
                 logger.info("train: %s: %s", who, text)
-                self._notes.note_state(f"{who}: {text}")
+                self._notes.note_states(self._told, self._how_far, f"{who}: {text}")
         self._count(pods)
         self._show_log(pods)
         self._show_heartbeat()
@@ -113,12 +114,14 @@ class NodeWatch:
         beat = self._notes.read_json(HEARTBEAT)
         if beat is None or not self._num_steps or beat.get("state") != "running":
             return
-        step, age = int(str(beat["step"])), time.time() - float(str(beat["at"]))
-        if self._progress is None:
-            self._progress = Progress("train", self._num_steps, "steps", start=step)
-            self._progress.__enter__()
-        stage = str(beat.get("stage", "")) + (f" (last sign of life {duration(age)} ago)" if age > LATE_S else "")
-        self._progress.set(step, {"stage": stage})
+        step, at = int(str(beat["step"])), float(str(beat["at"]))
+        if self._first_beat is None or step < self._first_beat[0]:  # after a restart it begins at a checkpoint
+            self._first_beat = (step, at)
+        text = how_far(step, at, self._first_beat, self._num_steps, time.time())
+        if text != self._how_far:
+            self._how_far = text
+            logger.info("train: %s", text)
+            self._notes.note_states(self._told, text)
 
     def _try(self, what: str, request: Callable[[], T], otherwise: T) -> T:
         try:
@@ -128,6 +131,17 @@ class NodeWatch:
                 self._refused.add(what)
                 logger.warning("train: %s cannot be read: %s", what, error)
             return otherwise
+
+
+def how_far(step: int, at: float, first: tuple[int, float], num_steps: int, now: float) -> str:
+    """``1200 of 3000 steps (40%), 92.1/s, eta 20 s``, by the heartbeats of rank 0; a late one is said."""
+    parts = [f"{step} of {num_steps} steps ({100 * step // num_steps}%)"]
+    rate = (step - first[0]) / (at - first[1]) if at > first[1] else 0.0
+    if rate > 0:
+        parts += [f"{rate:.3g}/s", f"eta {duration((num_steps - step) / rate)}"]
+    if now - at > LATE_S:
+        parts.append(f"no sign of life for {int(now - at) // 60} min")
+    return ", ".join(parts)
 
 
 def _without_progress(count: int, step: int, error: TendonError) -> TendonError:

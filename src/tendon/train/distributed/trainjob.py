@@ -111,9 +111,8 @@ class _Waiter:
                 made = self._patient(self._create)
                 if made is not None:
                     logger.info("train: TrainJob %s on %d nodes", self.spec.name, self.spec.nodes)
-                    return made
-                continue  # somebody else made it just now
-            if not said:
+                    return made  # else somebody else made it just now
+            elif not said:
                 logger.info("train: TrainJob %s of an earlier attempt is being deleted: waiting for it", self.spec.name)
                 said = True
             if time.monotonic() - dying_since > DYING_S:

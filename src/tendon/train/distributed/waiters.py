@@ -10,12 +10,12 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from datetime import datetime, timezone
 
 from tendon.errors import Problem, TendonError
-from tendon.runs.failures import now
 from tendon.storage import open_store
 from tendon.train.distributed.node_report import ERRORS
 
@@ -34,7 +34,7 @@ class WaiterNotes:
         self._store = open_store(trial_uri)
         self._key = f"{WAITERS}/{uuid.uuid4().hex}.json"
         self._signed_at = 0.0
-        self._states: list[dict[str, str]] = []
+        self._history: list[dict[str, str]] = []
 
     def sign(self) -> None:
         """Say that this waiter lives."""
@@ -78,11 +78,13 @@ class WaiterNotes:
                     return ERRORS.get(note["exit_code"], TendonError).of(problems)
         return None
 
-    def note_state(self, text: str) -> None:
-        """Add a sentence about the nodes to what the pages show."""
-        self._states = [*self._states, {"at": now(), "text": text}][-MOST_STATES:]
+    def note_states(self, states: Mapping[str, str], progress: str = "", changed: str = "") -> None:
+        """What nodes and queue do now, how far the training is, and one more sentence of what changed."""
+        if changed:
+            self._history = [*self._history, {"at": _now(), "text": changed}][-MOST_STATES:]
+        note = {"at": _now(), "states": dict(states), "progress": progress, "history": self._history}
         with suppress(TendonError):
-            self._store.write(STATES, json.dumps(self._states, indent=1).encode())
+            self._store.write(STATES, json.dumps(note, indent=1).encode())
 
     def read_json(self, key: str) -> dict[str, object] | None:
         """A small file of the trial, None when it is not there or the store does not answer."""
@@ -98,3 +100,18 @@ class WaiterNotes:
             names = complete(self._store)
             return int(names[0]) if names else -1
         return -1
+
+
+def describe_nodes(trial_uri: str) -> str:
+    """What the nodes of a trial did last, in one line for a page; empty when it had none, or is finished."""
+    with suppress(TendonError, ValueError, KeyError):
+        store = open_store(trial_uri)
+        if store.head(STATES) is not None:
+            note = json.loads(store.read(STATES))
+            parts = [f"{who}: {text}" for who, text in note["states"].items()] + [note["progress"]]
+            return "; ".join(filter(None, parts))
+    return ""
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
