@@ -32,7 +32,7 @@ class Nodes:
     """A planned run, a cluster that trains it, and the step that waits."""
 
     def __init__(self, cluster, api, plan, monkeypatch):
-        self.cluster, self.api, self.plan, self.is_finished = cluster, api, plan, False
+        self.cluster, self.api, self.plan, self.is_finished, self.timers = cluster, api, plan, False, []
         run_job = trainjob.run_job
         monkeypatch.setattr(trainjob, "run_job", lambda spec, **given: run_job(spec, api, poll_s=0.02, **given))
         for module in (trial_status, trainjob):
@@ -56,9 +56,8 @@ class Nodes:
         return json.loads(outcome)
 
     def later(self, seconds, action):
-        timer = threading.Timer(seconds, action)
-        timer.daemon = True
-        timer.start()
+        self.timers.append(threading.Timer(seconds, action))
+        self.timers[-1].start()
 
     @property
     def job(self):
@@ -66,7 +65,8 @@ class Nodes:
         return job
 
     def delete_job(self):
-        self.api.delete(self.job["metadata"]["name"], self.job["metadata"]["uid"])
+        with self.cluster.lock:
+            self.cluster._delete(self.job["metadata"]["name"], {}, {"propagationPolicy": "Background"})
 
 
 def make_plan(folder, *overrides):
@@ -88,7 +88,10 @@ def cluster():
 def nodes(cluster, tmp_path, monkeypatch):
     api = trainjob.ClusterApi(cluster.address, cluster.account(tmp_path / "account"))
     before = signal.signal(signal.SIGTERM, lambda number, frame: None)  # one that comes too late must not end the tests
-    yield Nodes(cluster, api, make_plan(tmp_path / "store"), monkeypatch)
+    nodes = Nodes(cluster, api, make_plan(tmp_path / "store"), monkeypatch)
+    yield nodes
+    for timer in nodes.timers:
+        timer.cancel()
     signal.signal(signal.SIGTERM, before)
 
 
