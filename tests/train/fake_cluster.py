@@ -91,6 +91,7 @@ class Cluster(ThreadingHTTPServer):
         self.made = self.jobsets_made = 0
         self.ends: Callable[[str, int], PodEnd] = lambda index, attempt: PodEnd()
         self.start: Callable[[dict, dict], subprocess.Popen] | None = None  # pods as real processes
+        self.kill: Callable = lambda process: process.kill()
         self.on_complete: Callable[[dict], None] = lambda job: None
         self.logs: dict[str, list[str]] = {}
         self.stock_retries = 6
@@ -113,8 +114,8 @@ class Cluster(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
         for pod in self.pods.values():
-            if pod["_process"]:
-                pod["_process"].kill()
+            if pod["_process"] and pod["_process"].poll() is None:
+                self.kill(pod["_process"])
                 pod["_process"].wait()
 
     # ------------------------------------------------------------------------------------------------- the controllers
@@ -288,7 +289,7 @@ class Cluster(ThreadingHTTPServer):
                 if pod["_index"] == index and not pod["_ended"] and not pod["_stop_by"]:
                     pod["_end"] = PodEnd(137, disrupted=disrupted)
                     if pod["_process"] is not None:
-                        pod["_process"].kill()
+                        self.kill(pod["_process"])
                     else:
                         self._end_pod(pod, pod["_end"])
 

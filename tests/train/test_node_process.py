@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
 import logging
 import os
 import signal
@@ -15,12 +15,17 @@ from pathlib import Path
 
 import pytest
 
+from tendon import steps
 from tendon.errors import Interrupted
+from tendon.runs.failures import failures_in
 from tendon.runs.plan import load_plan
-from tendon.train.distributed import roll_call
+from tendon.train.distributed import roll_call, trainjob
+from tendon.train.distributed.cluster_api import ClusterApi
 from tendon.train.distributed.ranks import is_lost_peer
 from tendon.train.distributed.roll_call import RollCall, all_nodes
+from tests.train.fake_cluster import Cluster
 from tests.train.forked_ranks import run_ranks
+from tests.train.real_nodes import kill_tree, run_pods_in_processes
 from tests.train.test_cluster_lines import make_plan
 
 COMMAND = [sys.executable, "-m", "tendon.train.distributed.node_process", "tendon.steps:train_node"]
@@ -43,8 +48,6 @@ def start_node(plan, message: Path, rank: int = 0, size: int = 2, port: int = 0,
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory):
-    from tendon import steps
-
     planned = make_plan(tmp_path_factory.mktemp("store"), "training.offline_steps=20")
     steps.convert(
         source_uri="demo://reach?episodes=4&seed=1", store_uri=planned.store_uri, dataset_name="demos", source_digest=planned.source_digest
@@ -167,14 +170,28 @@ def test_line_16_two_nodes_one_killed_the_other_leaves_with_75(plan, tmp_path):
     while not (trial / "metrics.jsonl").exists() and time.monotonic() < deadline:
         assert [node.poll() for node in nodes] == [None, None]
         time.sleep(0.1)
-    for pid in reversed(tree_of(nodes[1].pid)):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    kill_tree(nodes[1].pid)
     assert nodes[0].wait(60) == 75
     assert "another process of the training is gone" in messages[0].read_text()
 
 
-def tree_of(pid: int) -> list[int]:
-    """A process and all that it started."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(one for child in children for one in tree_of(int(child)))]
+def test_line_5_the_four_lines_of_a_real_node_are_those_of_the_step(plan, tmp_path, monkeypatch):
+    """From the rank that found it, through torchrun, launcher, exit code and termination message, to the outcome."""
+    cluster = Cluster().serve()
+    run_pods_in_processes(cluster, tmp_path)
+    api, run_job = ClusterApi(cluster.address, cluster.account(tmp_path / "account")), trainjob.run_job
+    monkeypatch.setattr(trainjob, "run_job", lambda spec, **given: run_job(spec, api, poll_s=0.1, **given))
+    for shard in Path(plan.dataset_uri).glob("shards/*.tar"):
+        shard.write_bytes(b"")
+    try:
+        (outcome,) = steps.train_trials_on_nodes(
+            run_uri=plan.run_uri, trials=plan.groups[0], dataset_uri=plan.dataset_uri, image="i", nodes=2, gpus="0",
+            cpu="1", memory="2Gi",
+        )  # fmt: skip
+    finally:
+        cluster.close()
+    error = json.loads(outcome)["error"]
+    assert "shards/" in error
+    assert ", pod tendon-" in error
+    assert [failure.exit_code for failure in failures_in(plan.run_uri)] == [3]
+    assert cluster.made == 1
