@@ -227,6 +227,32 @@ def test_line_9_the_controller_restarts(nodes, begins_s):
     assert nodes.train()["status"] == "ok"
 
 
+def test_line_9_an_outage_does_not_cost_the_reason_of_a_failure(nodes):
+    nodes.cluster.ends = lambda index, attempt: PodEnd(3, FOUR_LINES, after_s=0.3)
+    answer, told = nodes.cluster.answer, []
+
+    def away_when_pods_are_asked_for(method, path, query, body):
+        is_failed = any(job["_over"] for job in nodes.cluster.jobs.values())
+        if is_failed and path.endswith("/pods") and len(told) < 3:
+            told.append(path)
+            return 500, {"message": "etcdserver: leader changed"}
+        return answer(method, path, query, body)
+
+    nodes.cluster.answer = away_when_pods_are_asked_for
+    assert "a shard is missing" in nodes.train()["error"]
+    assert len(told) == 3
+
+
+def test_line_9_an_outage_does_not_cost_the_placement(nodes, monkeypatch):
+    nodes.cluster.other_pods["waiter"] = OWN_POD
+    monkeypatch.setenv("KFP_POD_NAME", "waiter")
+    nodes.cluster.faults.outage_until = time.time() + 0.5
+    made = []
+    nodes.cluster.on_complete = lambda job: (made.append(job), setattr(nodes, "is_finished", True))
+    assert nodes.train()["status"] == "ok"
+    assert "nodeSelector" in json.dumps(made[0]["spec"])
+
+
 def test_line_9_an_outage_without_end_is_75_and_no_outcome(nodes, monkeypatch):
     monkeypatch.setattr(trainjob, "OUTAGE_S", 0.3, raising=False)
     nodes.cluster.faults.outage_until = time.time() + 60

@@ -58,10 +58,10 @@ def run_job(
     api = api or ClusterApi()
     notes = WaiterNotes(spec.trial_uri)
     with _stop_asked() as asked:
-        waiter = _Waiter(_placed(spec, api), api, notes, asked, poll_s, retries)
+        waiter = _Waiter(spec, api, notes, asked, poll_s, retries)
         notes.sign()
         try:
-            waiter.run(NodeWatch(api, notes, spec, num_steps))
+            waiter.run(num_steps)
         finally:
             notes.leave()
 
@@ -81,11 +81,13 @@ class _Waiter:
         self.spec, self.api, self.notes, self.asked = spec, api, notes, asked
         self.poll_s, self.retries = poll_s, retries
         self.pod_uids: set[str] = set()  # of the job that is waited for
-        self._said_pods = self._is_adopted = False
+        self._is_adopted = False
+        self._unreadable: set[str] = set()
 
-    def run(self, watch: NodeWatch) -> None:
+    def run(self, num_steps: int) -> None:
         """From the first look to the end of the job."""
-        job = self._claim()
+        self.spec = self._placed()
+        watch, job = NodeWatch(self.api, self.notes, self.spec, num_steps), self._claim()
         if job is None:
             return
         if self._is_adopted:
@@ -93,6 +95,14 @@ class _Waiter:
         self._wait(job["metadata"]["uid"], watch)
 
     # ------------------------------------------------------------------------------------------------------ its beginning
+
+    def _placed(self) -> JobSpec:
+        """The job placed as the pod that waits for it is; as it is where that pod cannot be known."""
+        name = running_pod() if "KFP_POD_NAME" in os.environ else ""
+        pod = self._readable(lambda: self.api.pod(name), None) if name else None
+        if name and pod is None:
+            logger.warning("train: node selector, tolerations and pull secrets of pod %s do not reach the nodes", name)
+        return replace(self.spec, placement=NodePlacement.of_pod(pod)) if pod is not None else self.spec
 
     def _claim(self) -> Object | None:
         """The job of this trial: made, or found; None when the trial is finished meanwhile."""
@@ -160,8 +170,7 @@ class _Waiter:
 
     def _pods_are_dying(self) -> bool:
         """Whether pods of a job of this name, which is gone, still save; two trainings of one trial would mix."""
-        pods = self._pods()
-        return any(pod["metadata"].get("deletionTimestamp") for pod in pods)
+        return any(pod["metadata"].get("deletionTimestamp") for pod in self._pods())
 
     # ----------------------------------------------------------------------------------------------------------- its end
 
@@ -250,8 +259,13 @@ class _Waiter:
 
     def _delete(self, uid: str) -> None:
         """Delete the job, and stay until its pods are gone: they may be saving."""
-        if not self._patient(lambda: self.api.delete(self.spec.name, uid)):
-            return
+        if self._patient(lambda: self.api.delete(self.spec.name, uid)):
+            try:
+                self._wait_for_pods()
+            except Interrupted as error:
+                logger.warning("train: %s", error.problems[0].why)
+
+    def _wait_for_pods(self) -> None:
         until, quiet = time.monotonic() + GRACE_S + 60.0, 0
         while quiet < 2 and time.monotonic() < until:
             pods = self._pods()
@@ -287,15 +301,26 @@ class _Waiter:
             else:
                 self.asked.wait(min(self.poll_s, API_POLL_S))
 
+    def _readable(self, request: Callable[[], T], otherwise: T) -> T:
+        """The answer to what is good to know; ``otherwise`` where this account may not know it, which is said once."""
+
+        def read() -> T:
+            try:
+                return request()
+            except ApiError as error:
+                if error.is_transient:
+                    raise
+                if error.path not in self._unreadable:
+                    logger.warning("train: %s", explain(error))
+                self._unreadable.add(error.path)
+                return otherwise
+
+        return self._patient(read)
+
     def _pods(self) -> list[Object]:
-        """The pods of the job; none where they cannot be read, which NodeWatch says."""
-        try:
-            return self.api.pods(self.spec.name)
-        except ApiError as error:
-            if not self._said_pods:
-                logger.warning("train: the pods of the TrainJob cannot be read: %s", error)
-            self._said_pods = True
-            return []
+        """The pods of the job."""
+        nothing: list[Object] = []
+        return self._readable(lambda: self.api.pods(self.spec.name), nothing)
 
     def _is_finished(self) -> bool:
         """Whether the trial is finished; a store that refuses is asked again, as the API server is."""
@@ -307,22 +332,6 @@ class _Waiter:
                 raise ApiError(0, error.problems[0].why, self.spec.trial_uri) from None
 
         return self._patient(finished)
-
-
-def _placed(spec: JobSpec, api: ClusterApi) -> JobSpec:
-    """The job placed as the pod that waits for it is."""
-    name = running_pod()
-    if not name or "KFP_POD_NAME" not in os.environ:
-        return spec
-    try:
-        pod = api.pod(name)
-    except ApiError as error:
-        pod = None
-        logger.warning("train: pod %s cannot be read: %s", name, error)
-    if pod is None:
-        logger.warning("train: node selector, tolerations and pull secrets do not reach the nodes")
-        return spec
-    return replace(spec, placement=NodePlacement.of_pod(pod))
 
 
 def _interrupted(what: str, where: str, why: str, fix: str) -> Interrupted:
