@@ -72,7 +72,7 @@ def nodes() -> float:
 def _on_nodes(folder: Path, events: list[tuple[str, str]]) -> str:
     """Weights of a training of two nodes; an event each time that a new checkpoint is there."""
     folder.mkdir()
-    plan = make_plan(folder / "store", "training.offline_steps=6000", "training.save_freq=200")
+    plan = make_plan(folder / "store", "training.offline_steps=2500", "training.save_freq=100")
     steps.convert(
         source_uri="demo://reach?episodes=4&seed=1", store_uri=plan.store_uri, dataset_name="demos",
         source_digest=plan.source_digest,

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -150,3 +152,9 @@ def test_nodes_reach_the_store_of_a_stock_install(monkeypatch):
     for name, key in (("TENDON_STOCK_ACCESS_KEY", "accesskey"), ("TENDON_STOCK_SECRET_KEY", "secretkey")):
         reference = environment[name]["valueFrom"]["secretKeyRef"]
         assert reference == {"name": "mlpipeline-minio-artifact", "key": key, "optional": True}
+
+
+def test_a_step_that_waits_imports_no_torch():
+    """It asks for 128 MiB."""
+    words = "import sys, tendon.steps, tendon.train.distributed.trainjob as t; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", words], check=False).returncode == 0
