@@ -41,12 +41,14 @@ def waiters() -> float:
         assert run_ranks(Path(folder, "undisturbed")) == [0, 0]
         undisturbed = find_finished(str(Path(folder, "undisturbed")))
         assert undisturbed is not None
-        for number in range(MOMENTS):
+        number = 0
+        while number < MOMENTS:
             event, how = EVENTS[number % len(EVENTS)], (signal.SIGKILL, signal.SIGTERM)[number // len(EVENTS) % 2]
-            place = Path(folder, str(number))
-            place.mkdir()
-            kill_at_s = moments.uniform(0.3, 6.0)
-            story = play(place, kill_at_s, how, event, event_at_s=moments.uniform(1.5, 5.0))
+            place = Path(tempfile.mkdtemp(dir=folder))
+            kill_at_s = moments.uniform(0.3, 2.5 if event == "failed" else 5.0)
+            story = play(place, kill_at_s, how, event, event_at_s=moments.uniform(1.0, 3.0))
+            if not story.was_killed:
+                continue  # it had ended before
             wrong = is_right(story, event, undisturbed.weights_sha256)
             right += not wrong
             codes.update(code for attempts in story.codes for code in attempts)
@@ -54,6 +56,7 @@ def waiters() -> float:
             sys.stderr.write(
                 f"{number}: {words}; exit codes {story.codes}, {story.jobs_made} jobs, {story.seconds:.0f} s\n"
             )
+            number += 1
             if wrong:
                 sys.stderr.write("".join(path.read_text() for path in sorted(place.glob("*.err"))))
     sys.stderr.write(f"exit codes of the waiters: {dict(codes)}\n")

@@ -57,6 +57,7 @@ class Story:
     codes: list[list[int]]  # of every attempt, by waiter
     outcomes: list[list[dict]]  # by run
     weights: str
+    was_killed: bool  # the first waiter, before its end
     jobs_left: int
     jobs_made: int
     seconds: float
@@ -103,13 +104,14 @@ def play(folder: Path, kill_at_s: float, how: signal.Signals, event: str = "", e
 
     try:
         waiters, codes = [start(0), start(1)], [[], []]
-        killed = happened = False
+        killed = happened = was_killed = False
         while time.monotonic() - began < 120 and any(waiters):
             now = time.monotonic() - began
             if not killed and now > kill_at_s:
                 killed = True
-                if waiters[0] is not None:
+                if waiters[0] is not None and waiters[0].poll() is None:
                     waiters[0].send_signal(how)
+                    was_killed = True
             if event in ("gone", "lost") and not happened and now > event_at_s and cluster.pods:
                 happened = True
                 happen(cluster, event)
@@ -126,7 +128,7 @@ def play(folder: Path, kill_at_s: float, how: signal.Signals, event: str = "", e
             [json.loads(path.read_text()) for path in sorted(Path(uri, "outcomes").glob("*.json"))] for uri, _ in runs
         ]
         weights = finished.weights_sha256 if finished else ""
-        return Story(codes, outcomes, weights, len(cluster.jobs), cluster.made, time.monotonic() - began)
+        return Story(codes, outcomes, weights, was_killed, len(cluster.jobs), cluster.made, time.monotonic() - began)
     finally:
         for waiter in filter(None, waiters):
             waiter.kill()
