@@ -133,8 +133,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--parallel-trials", type=int, default=0, help=f"trials at once ({PARALLEL_TRIALS})")
     parser.add_argument("--shared-memory", default="", help="size of /dev/shm of train, evaluate and conclude: 16Gi")
     parser.add_argument("--pull-secret", default="", help="secret with the registry's password, for every pod")
-    parser.add_argument("--queue", default="", help="Kueue queue of every pod")
-    parser.add_argument("--priority", default="", help="Kueue priority class of every pod; k8s/overlays/gpu has one")
+    parser.add_argument("--queue", default="", help="Kueue queue of every pod; not that of TrainJobs")
+    parser.add_argument(
+        "--priority", default="", help="Kueue priority class of every pod and TrainJob; k8s/queue has one"
+    )
     options = parser.parse_args(arguments)
     names = ("images", "image_prefix", "parallel_trials", "shared_memory", "pull_secret", "queue", "priority")
     given = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]

@@ -201,6 +201,8 @@ def test_what_is_trusted_is_handed_on(tmp_path: Path, monkeypatch: pytest.Monkey
     assert f"--trust {sha256}" in lines["train/base"]
     assert "--trust" not in lines["stats"]
     jobs = []
-    monkeypatch.setattr("tendon.train.distributed.trainjob.run_job", jobs.append)  # what would be sent to Kubernetes
+    monkeypatch.setattr(
+        "tendon.train.distributed.trainjob.run_job", lambda spec, **_: jobs.append(spec)
+    )  # what would be sent to Kubernetes
     steps.train_trials_on_nodes(run_uri=planned.run_uri, trials=["base"], dataset_uri="d", image="i", nodes=2, gpus="0")
-    assert jobs[0].command[-2:] == ("--trust", sha256)
+    assert jobs[0].arguments[-2:] == ("--trust", sha256)
