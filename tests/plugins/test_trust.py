@@ -203,6 +203,6 @@ def test_what_is_trusted_is_handed_on(tmp_path: Path, monkeypatch: pytest.Monkey
     jobs = []
     monkeypatch.setattr(
         "tendon.train.distributed.trainjob.run_job", lambda spec, **_: jobs.append(spec)
-    )  # what would be sent to Kubernetes
+    )  # sent to Kubernetes
     steps.train_trials_on_nodes(run_uri=planned.run_uri, trials=["base"], dataset_uri="d", image="i", nodes=2, gpus="0")
     assert jobs[0].arguments[-2:] == ("--trust", sha256)
