@@ -65,7 +65,7 @@ def make(**changes: object) -> VQBeTPolicy:
     policy = VQBeTPolicy(config)
     state = policy.state_dict()
     for name, tensor in state.items():
-        if not name.endswith((*UNTOUCHED, "num_batches_tracked")) and "attn.bias" not in name:
+        if not name.endswith((*UNTOUCHED, "num_batches_tracked")):
             tensor.copy_(torch.from_numpy(weights(name, tuple(tensor.shape))))
     return policy
 

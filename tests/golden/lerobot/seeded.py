@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 
-UNTOUCHED = ("attn.bias", "pos_grid", "initted", "select_target_actions_indices", "discretized", "freeze_codebook")
+UNTOUCHED = (".attn.bias", "pos_grid", "initted", "select_target_actions_indices", "discretized", "freeze_codebook")
 
 
 def weights(name: str, shape: tuple[int, ...]) -> np.ndarray:

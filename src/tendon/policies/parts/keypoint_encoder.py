@@ -41,9 +41,7 @@ class KeypointEncoder(nn.Module):
             normalize_groups(self.backbone)
         self.filters = nn.Conv2d(RESNET_CHANNELS, num_keypoints, 1)
         self.linear = nn.Linear(self.output_dim, self.output_dim)
-        height, width = (math.ceil(side / RESNET_STRIDE) for side in size)
-        y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
-        self.register_buffer("places", torch.stack([x.flatten(), y.flatten()], -1), persistent=False)
+        self.register_buffer("places", places_of(size), persistent=False)
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
         """The expected place ``(x, y)`` of each filter, mixed."""
@@ -61,6 +59,13 @@ class KeypointEncoder(nn.Module):
             return cropped(images, self.size, corner.expand(*images.shape[:2], 2))
         corners_B2 = (places_B2 * (images.new_tensor(spare) + 1)).long()
         return cropped(images, self.size, corners_B2.unsqueeze(1).expand(-1, images.shape[1], -1))
+
+
+def places_of(size: tuple[int, int]) -> Tensor:
+    """Where the pixels of the feature map are ``[P, 2]``, from -1 to 1, for images of that size."""
+    height, width = (math.ceil(side / RESNET_STRIDE) for side in size)
+    y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+    return torch.stack([x.flatten(), y.flatten()], -1)
 
 
 def normalize_groups(module: nn.Module) -> None:

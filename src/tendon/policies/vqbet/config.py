@@ -72,6 +72,11 @@ class VqbetConfig(PolicyConfig):
         """Action tokens: one for each step that is seen, and those for the future."""
         return self.n_obs_steps + self.n_action_pred_token - 1
 
+    def camera_size(self, feature: Feature) -> tuple[int, int]:
+        """Height and width of what the camera's encoder sees."""
+        height, width = self.crop_shape or feature.shape[:2]
+        return height, width
+
     def conflicts(self) -> Iterator[Conflict]:
         """The heads share the width; pretrained weights know batch norms only; all tokens need a position."""
         if self.gpt_hidden_dim % self.gpt_n_head:

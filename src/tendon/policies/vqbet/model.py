@@ -104,10 +104,9 @@ class Vqbet(Policy):
         action_dim, width = features[ACTION].dim, config.gpt_input_dim
         self.camera: KeypointEncoder | None = None
         for key in self.cameras:
-            height, side, channels = features[key].shape
             self.camera = KeypointEncoder(
-                channels,
-                (config.crop_shape[0], config.crop_shape[1]) if config.crop_shape else (height, side),
+                features[key].shape[-1],
+                config.camera_size(features[key]),
                 backbone=config.vision_backbone,
                 pretrained=config.pretrained and stats is not None,  # without statistics all weights are loaded next
                 group_norm=config.use_group_norm,

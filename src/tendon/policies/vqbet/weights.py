@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tendon.data.features import Feature
+from tendon.policies.parts.keypoint_encoder import places_of
 from tendon.policies.processing.normalize import IMAGENET
 from tendon.policies.vqbet.config import NUM_BOOKS, VqbetConfig
 from tendon.policies.vqbet.model import Vqbet
@@ -72,9 +73,9 @@ def constants(config: VqbetConfig, features: Mapping[str, Feature]) -> dict[str,
     made["vqbet.select_target_actions_indices"] = chunks
     for i in range(NUM_BOOKS):
         made[f"vqbet.action_head.vqvae_model.vq_layer.layers.{i}._codebook.initted"] = torch.ones(1)
-    camera = Vqbet(config, features, None).camera
-    if camera is not None:
-        made["vqbet.rgb_encoder.pool.pos_grid"] = camera.places
+    for feature in features.values():
+        if feature.kind == "image":
+            made["vqbet.rgb_encoder.pool.pos_grid"] = places_of(config.camera_size(feature))
     return made
 
 
