@@ -26,7 +26,6 @@ from tendon.policies.processing.transform import Transform
 from tendon.policies.windows import Windows, in_order, windows_of
 
 NUM_BOOKS = 2  # layers of the residual quantisation; fixed upstream
-HALF = 0.5  # mean and deviation that LeRobot's Hydra configuration gives images
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,8 @@ class VqbetConfig(PolicyConfig):
         cameras = tuple(key for key, feature in features.items() if feature.kind == "image")
         of_kind = {"state": self.state_normalization, "action": self.action_normalization}
         modes: dict[str, Mode] = {key: of_kind[f.kind] for key, f in features.items() if f.kind in of_kind}
-        if self.image_normalization != "identity":
-            modes |= dict.fromkeys(cameras, "imagenet" if self.image_normalization == "imagenet" else "mean_std")
-        halves = {key: dict.fromkeys(("mean", "std"), (HALF,) * features[key].shape[-1]) for key in cameras}
-        return (ToFloat(keys=cameras), Normalize(modes=modes, rules="lerobot", statistics=halves))
+        if self.image_normalization == "imagenet":
+            modes |= dict.fromkeys(cameras, "imagenet")
+        signed = self.image_normalization == "half"  # mean and deviation 0.5, as LeRobot's Hydra configuration has it
+        pictures = ToFloat(keys=cameras, range="signed" if signed else "unit")
+        return (pictures, Normalize(modes=modes, rules="lerobot"))
