@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Callable, Mapping
 from multiprocessing.context import ForkServerProcess
 from typing import Any
@@ -112,6 +113,32 @@ def run_killed(uri: object, policy: str, at_batch: int) -> int:
     process.join()
     assert process.exitcode is not None
     return process.exitcode
+
+
+def run_ranks(uri: object, policy: str, *overrides: str, num_ranks: int = 2) -> list[int]:
+    """Exit codes of as many processes as train together."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    overrides = (*overrides, f"training.num_gpus={num_ranks}")
+    processes: list[ForkServerProcess] = [
+        FORKSERVER.Process(target=_rank, args=(rank, num_ranks, port, str(uri), policy, overrides))
+        for rank in range(num_ranks)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        if process.is_alive():
+            process.kill()
+            process.join()
+    return [process.exitcode or 0 for process in processes]
+
+
+def _rank(rank: int, num_ranks: int, port: int, uri: str, policy: str, overrides: tuple[str, ...]) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(num_ranks)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    run(uri, policy, *overrides)
 
 
 def _killed(uri: str, policy: str, at_batch: int) -> None:

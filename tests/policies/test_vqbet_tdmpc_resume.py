@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from tendon.storage import open_store
 from tendon.train.state.checkpoint import digests
-from tests.policies.killed_policy import BORDER, STEPS, run, run_killed
+from tests.policies.killed_policy import BORDER, STEPS, run, run_killed, run_ranks
 
 MOMENTS = {"vqbet": (2, 5, BORDER - 1, BORDER, BORDER + 2, 14), "tdmpc": (2, 5, 9, 13, 15)}
 
@@ -67,3 +67,15 @@ def test_the_target_is_saved_and_is_not_the_model(whole: tuple[str, Any, Path]) 
     moving = [name for name in saved if name.startswith("online.") and not name.startswith("online.encode.state.3")]
     differing = [name for name in moving if not saved[name].equal(saved[name.replace("online.", "target.", 1)])]
     assert len(differing) > 0.9 * len(moving)
+
+
+def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
+    """Of vqbet: each phase's loss passes over half of the net, and the code books follow the vectors of both processes."""
+    run(tmp_path / "one", "vqbet", "policy.dropout=0.0")
+    assert run_ranks(tmp_path / "two", "vqbet", "policy.dropout=0.0") == [0, 0]
+    one, two = (
+        load_file(tmp_path / f"{name}/checkpoints/{STEPS:06d}/pretrained_model/model.safetensors")
+        for name in ("one", "two")
+    )
+    for name, value in one.items():
+        assert two[name].allclose(value, rtol=1e-3, atol=1e-4), name
