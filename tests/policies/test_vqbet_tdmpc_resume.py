@@ -69,6 +69,16 @@ def test_the_target_is_saved_and_is_not_the_model(whole: tuple[str, Any, Path]) 
     assert len(differing) > 0.9 * len(moving)
 
 
+@pytest.mark.parametrize("policy", ["vqbet", "tdmpc"])
+def test_a_trial_in_16_bits_ends_near_the_one_in_32(policy: str, tmp_path: Path) -> None:
+    """The code books keep their 32 bits."""
+    losses = []
+    for precision in ("fp32", "bf16"):
+        run(tmp_path / precision, policy, f"training.precision={precision}")
+        losses.append([line["train/loss"] for line in outcome(tmp_path / precision)[1] if "train/loss" in line])
+    assert losses[1] == pytest.approx(losses[0], rel=0.1)
+
+
 def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     """Of vqbet: each phase's loss passes over half of the net, and the code books follow the vectors of both processes."""
     run(tmp_path / "one", "vqbet", "policy.dropout=0.0")

@@ -76,7 +76,11 @@ class ResidualVq(nn.Module):
         self._seen: list[tuple[Tensor, Tensor]] = []  # counts and sums of each book since the last ``follow``
 
     def quantize(self, vectors_ND: Tensor, *, gather: bool = False) -> Quantized:
-        """The nearest codes; with ``gather``, the books will follow these vectors."""
+        """The nearest codes; with ``gather``, the books will follow these vectors. In 32 bits, whatever is around it."""
+        with torch.autocast(vectors_ND.device.type, enabled=False):
+            return self._quantize(vectors_ND.float(), gather=gather)
+
+    def _quantize(self, vectors_ND: Tensor, *, gather: bool) -> Quantized:
         residual_ND, total_ND = vectors_ND, torch.zeros_like(vectors_ND)
         commitment = vectors_ND.new_zeros(())
         codes, seen = [], []
