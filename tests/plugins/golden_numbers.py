@@ -21,18 +21,34 @@ import numpy as np
 from tendon.config.compose import compose
 from tendon.config.numerics import file_of, policy_statements, statement
 from tendon.config.schema import EnvConfig
+from tendon.data.features import REWARD
 
 FILE = Path(__file__).resolve().parents[1] / "golden/numerics.json"
 TOLERANCE = 1e-5
 POLICIES = (
     "bc", "bc_gaussian", "bc_gmm", "bc_rnn", "bc_rnn_gmm", "bc_transformer", "bc_transformer_gmm", "bc_vae",
+    "tdmpc", "vqbet",
 )  # fmt: skip
 SMALL = {  # bc_transformer_gmm and the like: as their family
     "bc": ["policy.hidden_dims=[16,16]"],
     "bc_rnn": ["policy.hidden_dims=[16]", "policy.hidden_dim=12"],
     "bc_transformer": ["policy.embed_dim=16", "policy.num_heads=2", "policy.num_layers=2"],
     "bc_vae": [],
-}
+    "tdmpc": [
+        "policy.horizon=2", "policy.latent_dim=8", "policy.mlp_dim=16", "policy.state_encoder_hidden_dim=12",
+        "policy.image_encoder_hidden_dim=4", "policy.cem_iterations=2", "policy.n_gaussian_samples=16",
+        "policy.n_pi_samples=4", "policy.n_elites=5",
+    ],
+    "vqbet": [
+        "policy.n_obs_steps=2", "policy.n_action_pred_token=2", "policy.action_chunk_size=2", "policy.dropout=0.0",
+        "policy.n_vqvae_training_steps=1", "policy.vqvae_n_embed=4", "policy.vqvae_embedding_dim=6",
+        "policy.vqvae_enc_hidden_dim=8", "policy.gpt_input_dim=12", "policy.gpt_output_dim=10", "policy.gpt_n_layer=2",
+        "policy.gpt_n_head=2", "policy.gpt_hidden_dim=8", "policy.spatial_softmax_num_keypoints=4",
+        "policy.offset_loss_weight=1.0",
+    ],
+}  # fmt: skip
+PICTURES = {"tdmpc": (40, 40, 3)}  # it takes square ones
+SEEN = {"tdmpc": ["policy.max_random_shift_ratio=0.1"], "vqbet": ["policy.crop_shape=[36,38]"]}
 SEES = ["env.observation=[object,front_image]", "policy.crop_size=36", "policy.brightness=0.2"]
 KEPT = ("train/loss", "train/grad_norm", "train/lr", "valid/loss")  # of metrics.jsonl
 Numbers = list[float]
@@ -49,9 +65,11 @@ def policy(name: str, *, sees: bool = False) -> Numbers:
     from tests.policies.features_of import features_of
 
     family = next(family for family in sorted(SMALL, key=len, reverse=True) if name.startswith(family))
-    observation = SEES if sees else ["env.observation=[object]"]
+    observation = (
+        [*SEES[: 1 if family in SEEN else None], *SEEN.get(family, [])] if sees else ["env.observation=[object]"]
+    )
     config = compose([f"policy={name}", "data.uri=x", *SMALL[family], *observation]).policy
-    image = {"observation.images.front": (40, 44, 3)} if sees else {}
+    image = {"observation.images.front": PICTURES.get(family, (40, 44, 3))} if sees else {}
     features = {"observation.object": 5, **image, "action": 3}
     torch.manual_seed(0)
     made = make_policy(config, features_of(features), {key: _stats(key) for key in ("observation.object", "action")})
@@ -65,7 +83,9 @@ def policy(name: str, *, sees: bool = False) -> Numbers:
         else:
             values = rng.uniform(-0.9, 0.9, (*before, shape)).astype(np.float32)
         batch[key] = torch.from_numpy(values)
-    batch["action_is_pad"] = torch.zeros(4, steps["action"], dtype=torch.bool)
+    if REWARD in steps:
+        batch[REWARD] = torch.from_numpy(rng.uniform(size=(4, steps[REWARD], 1)).astype(np.float32))
+    batch |= {f"{key}_is_pad": torch.zeros(4, num, dtype=torch.bool) for key, num in steps.items()}
     if made.num_draws:
         batch[AUGMENT_NOISE] = torch.from_numpy(rng.uniform(size=(4, made.num_draws)).astype(np.float32))
     optimizer = torch.optim.SGD(made.parameters(), 0.01)
@@ -76,9 +96,12 @@ def policy(name: str, *, sees: bool = False) -> Numbers:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        with torch.no_grad():
+            made.after_update(step)
         numbers.append(float(loss.detach()))
     made.eval()
-    now = {key: value[:, -1:] for key, value in batch.items() if key in made.reads}
+    shown = len(made.windows.acting["observation.object"].deltas) if family in SEEN else 1
+    now = {key: value[:, -shown:] for key, value in batch.items() if key in made.reads}
     action, _ = made.act(now, made.start(1, 2, 3, 4))
     return [*numbers, *map(float, action["action"].reshape(4, -1)[0])]
 
