@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,15 @@ def fill(name: str, shape: tuple[int, ...]) -> torch.Tensor:
     if len(shape) < 2:
         return torch.from_numpy(np.asarray(values * np.float32(0.3) + np.float32(name.endswith("weight"))))
     return torch.from_numpy(values / np.float32(np.sqrt(np.prod(shape[1:]))))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small networks wait for threads longer than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @cache

@@ -121,7 +121,7 @@ def to_buffers(statistics: Statistics, actions: tuple[str, ...]) -> Iterator[tup
     for key, values in statistics.items():
         for place in (TARGETS, OUTPUTS) if key in actions else (INPUTS,):
             for name, tensor in values.items():
-                yield f"{place}{BUFFER}{key.replace('.', '_')}.{name}", tensor
+                yield f"{place}{BUFFER}{key.replace('.', '_')}.{name}", tensor.clone()
 
 
 def _feature_stats(values: Mapping[str, Tensor]) -> FeatureStats:
