@@ -31,7 +31,7 @@ FOLDERS = ("act_folder", "diffusion_folder")
 SMALL = {
     "act": [
         *("policy.chunk_size=4", "policy.n_action_steps=2", "policy.dim_model=8", "policy.n_heads=2"),
-        *("policy.dim_feedforward=8", "policy.n_encoder_layers=1", "policy.n_vae_encoder_layers=1"),
+        *("policy.dim_feedforward=8", "policy.n_encoder_layers=1", "++policy.n_vae_encoder_layers=1"),
         *("policy.latent_dim=2", "policy.pretrained_backbone_weights=null"),
     ],
     "diffusion": [
