@@ -14,7 +14,7 @@ from tendon.train.state.checkpoint import complete
 from tests.policies.features_of import features_of
 from tests.train.killed_trial import start_trial
 from tests.train.lerobot_policies import OPTIONS
-from tests.train.small_trial import run
+from tests.train.small_trial import make_stats, run
 from tests.train.test_resume import outcome
 
 
@@ -22,7 +22,7 @@ from tests.train.test_resume import outcome
 def test_sigkill_in_a_step_and_in_a_write(name: str, tmp_path: Path) -> None:
     run(tmp_path / "whole", **OPTIONS[name])
     newest = 0
-    for event, number in (("batch", 4), ("write", 9), ("batch", 17), ("write", 14)):
+    for event, number in (("batch", 4), ("write", 9), ("batch", 33), ("write", 12)):
         process, _ = start_trial(tmp_path / "killed", event, number, **OPTIONS[name])
         process.join()
         assert process.exitcode == -signal.SIGKILL
@@ -36,7 +36,8 @@ def test_sigkill_in_a_step_and_in_a_write(name: str, tmp_path: Path) -> None:
 def test_there_is_chance_in_their_losses(name: str) -> None:
     """Else the test above would prove nothing."""
     config = OPTIONS[name]["policy"]
-    policy = make_policy(config, features_of({"observation.b_target": 2, "observation.a_agent": 2, "action": 2}))
+    features = features_of({"observation.b_target": 2, "observation.a_agent": 2, "action": 2})
+    policy = make_policy(config, features, make_stats().features)
     batch = {key: torch.zeros(8, len(span.deltas), 2) for key, span in policy.windows.training.items()}
     batch["action_is_pad"] = torch.zeros(8, 4, dtype=torch.bool)
     losses = []
