@@ -224,3 +224,13 @@ def test_every_tensor_has_one_name_on_each_side() -> None:
         named = [one for one in theirs if one]
         assert len(set(named)) == len(named)
         assert len(theirs) - len(named) == len(policy.processing.state_dict())  # type: ignore[union-attr]
+
+
+def test_evaluate_takes_a_folder_of_theirs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policy, info = policy_of("act", {STATE: 2, ENVIRONMENT: 2, "action": 2})
+    FORMAT.write(policy, info, tmp_path / "pretrained_model", "0.4", {})
+    reach = ["env=reach", "env.features={agent_pos:observation.state,target_pos:observation.environment_state}"]
+    arguments = ["--bundle-uri", str(tmp_path / "pretrained_model"), *reach, "eval.n_episodes=2", "eval.videos=0"]
+    for _ in range(2):  # the second time it is found
+        assert cli.main(["evaluate", *arguments]) == 0
+        assert "rate" in capsys.readouterr().out
