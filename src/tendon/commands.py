@@ -354,12 +354,13 @@ def evaluate(arguments: Namespace) -> int:
     """Roll a bundle out."""
     from tendon.config.digest import digest
 
-    config = steps.bundle_config(arguments.bundle_uri, arguments.overrides)
+    bundle_uri, overrides = steps.bundle_of(arguments.bundle_uri, arguments.overrides)
+    config = steps.bundle_config(bundle_uri, overrides)
     table = steps.evaluate(
-        bundle_uri=arguments.bundle_uri,
+        bundle_uri=bundle_uri,
         config=config,
         block=arguments.block,
-        run_id=digest("evaluate", arguments.bundle_uri),
+        run_id=digest("evaluate", bundle_uri),
         evaluations_uri=arguments.output_uri or "",
     )
     print(end_card("evaluated", list({"rate": steps.rate_of(table), "table": table.uri}.items()), ""))

@@ -801,6 +801,32 @@ def evaluate_bundle(
     return BundleEvaluation(shown.metrics, shown.headline, shown.html)
 
 
+def bundle_of(uri: str, overrides: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """A bundle or checkpoint as it is; another system's policy on this machine as a bundle in a folder beside it.
+
+    Returns its address, and the overrides that a bundle takes: of another system's policy, ``env=...`` is in it already.
+    """
+    from pathlib import Path
+
+    path = Path(uri)
+    if not path.is_dir() or any((path / inner / "policy.json").is_file() for inner in ("", "pretrained_model")):
+        return uri, overrides
+    from tendon.export.foreign import import_weights
+    from tendon.storage.trees import has_tree
+    from tendon.weights.foreign import recognised
+    from tendon.weights.spec import content_sha256
+
+    found = recognised(path)
+    if found is None:
+        return uri, overrides
+    bundle_uri = join(str(path.resolve().parent), f"{path.name}-as-bundle", content_sha256(path)[:16], "bundle")
+    if not has_tree(open_store(bundle_uri), ""):
+        _, notes = import_weights(str(path), bundle_uri, overrides, found.name)
+        for note in notes:
+            log.info("evaluate: %s", note)
+    return bundle_uri, [one for one in overrides if not one.startswith("env=")]
+
+
 def bundle_config(bundle_uri: str, overrides: Sequence[str]) -> TrainConfig:
     """The configuration inside a bundle, with changes."""
     from pathlib import Path

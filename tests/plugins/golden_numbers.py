@@ -26,10 +26,20 @@ from tendon.data.features import REWARD
 FILE = Path(__file__).resolve().parents[1] / "golden/numerics.json"
 TOLERANCE = 1e-5
 POLICIES = (
-    "bc", "bc_gaussian", "bc_gmm", "bc_rnn", "bc_rnn_gmm", "bc_transformer", "bc_transformer_gmm", "bc_vae",
+    "act", "bc", "bc_gaussian", "bc_gmm", "bc_rnn", "bc_rnn_gmm", "bc_transformer", "bc_transformer_gmm", "bc_vae", "diffusion",
     "tdmpc", "vqbet",
 )  # fmt: skip
-SMALL = {  # bc_transformer_gmm and the like: as their family
+SMALL = {
+    "act": [
+        *("policy.chunk_size=4", "policy.n_action_steps=4", "policy.dim_model=16", "policy.n_heads=2"),
+        *("policy.dim_feedforward=16", "policy.n_encoder_layers=1", "policy.n_vae_encoder_layers=1"),
+        *("policy.latent_dim=2", "policy.pretrained_backbone_weights=null"),
+    ],
+    "diffusion": [
+        *("policy.horizon=4", "policy.n_action_steps=2", "policy.down_dims=[8,16]", "policy.n_groups=4"),
+        *("policy.diffusion_step_embed_dim=8", "policy.crop_shape=[]", "policy.num_train_timesteps=10"),
+    ],
+    # bc_transformer_gmm and the like: as their family
     "bc": ["policy.hidden_dims=[16,16]"],
     "bc_rnn": ["policy.hidden_dims=[16]", "policy.hidden_dim=12"],
     "bc_transformer": ["policy.embed_dim=16", "policy.num_heads=2", "policy.num_layers=2"],
@@ -48,8 +58,14 @@ SMALL = {  # bc_transformer_gmm and the like: as their family
     ],
 }  # fmt: skip
 PICTURES = {"tdmpc": (40, 40, 3)}  # it takes square ones
-SEEN = {"tdmpc": ["policy.max_random_shift_ratio=0.1"], "vqbet": ["policy.crop_shape=[36,38]"]}
-SEES = ["env.observation=[object,front_image]", "policy.crop_size=36", "policy.brightness=0.2"]
+SEES = "env.observation=[object,front_image]"
+CHANGED = {  # what is done to the images, by family
+    "act": [],
+    "diffusion": ["policy.resize_shape=[72,80]", "policy.crop_ratio=0.9"],
+    "tdmpc": ["policy.max_random_shift_ratio=0.1"],
+    "vqbet": ["policy.crop_shape=[36,38]"],
+}
+CHANGED_IN_CLONING = ["policy.crop_size=36", "policy.brightness=0.2"]
 KEPT = ("train/loss", "train/grad_norm", "train/lr", "valid/loss")  # of metrics.jsonl
 Numbers = list[float]
 PAIRS = ("processing", "actions", "images", "normalize", "rotations", "text", "transform")
@@ -65,9 +81,8 @@ def policy(name: str, *, sees: bool = False) -> Numbers:
     from tests.policies.features_of import features_of
 
     family = next(family for family in sorted(SMALL, key=len, reverse=True) if name.startswith(family))
-    observation = (
-        [*SEES[: 1 if family in SEEN else None], *SEEN.get(family, [])] if sees else ["env.observation=[object]"]
-    )
+    clones = name.startswith("bc")
+    observation = [SEES, *CHANGED.get(family, CHANGED_IN_CLONING)] if sees else ["env.observation=[object]"]
     config = compose([f"policy={name}", "data.uri=x", *SMALL[family], *observation]).policy
     image = {"observation.images.front": PICTURES.get(family, (40, 44, 3))} if sees else {}
     features = {"observation.object": 5, **image, "action": 3}
@@ -100,8 +115,8 @@ def policy(name: str, *, sees: bool = False) -> Numbers:
             made.after_update(step)
         numbers.append(float(loss.detach()))
     made.eval()
-    shown = len(made.windows.acting["observation.object"].deltas) if family in SEEN else 1
-    now = {key: value[:, -shown:] for key, value in batch.items() if key in made.reads}
+    seen = {key: 1 if clones else len(span.deltas) for key, span in windows.acting.items()}
+    now = {key: batch[key][:, -seen[key] :] for key in made.reads}
     action, _ = made.act(now, made.start(1, 2, 3, 4))
     return [*numbers, *map(float, action["action"].reshape(4, -1)[0])]
 

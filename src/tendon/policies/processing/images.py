@@ -148,6 +148,7 @@ class Crop(Transform):
     scale: float = 1.0
     per_frame: bool = False
     together: bool = False
+    random: bool = True  # false: the middle in training too
 
     def after(self, features: Features) -> Features:
         """Of the size of the part."""
@@ -163,6 +164,8 @@ class Crop(Transform):
 
     def num_draws(self, features: Features, times: Mapping[str, int]) -> int:
         """A row and a column for each place."""
+        if not self.random:
+            return 0
         return sum(self._draws(times).values()) if not self.together else max(self._draws(times).values())
 
     def forward(
@@ -175,7 +178,7 @@ class Crop(Transform):
                 continue
             pictures = batch[key]
             places_BT2 = None
-            if draws_BN is not None:
+            if draws_BN is not None and self.random:
                 count = 2 * (pictures.shape[1] if self.per_frame else 1)
                 places_BT2 = draws_BN[:, start : start + count].reshape(len(pictures), -1, 2)
                 start += 0 if self.together else count
