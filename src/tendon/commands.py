@@ -353,6 +353,8 @@ def _inspect_weights(arguments: Namespace) -> int:
 def evaluate(arguments: Namespace) -> int:
     """Roll a bundle out."""
     from tendon.config.digest import digest
+    from tendon.evaluate.lerobot_info import in_lerobots_words, write_eval_info
+    from tendon.evaluate.table import SUCCESS_RULE
 
     config = steps.bundle_config(arguments.bundle_uri, arguments.overrides)
     table = steps.evaluate(
@@ -362,7 +364,14 @@ def evaluate(arguments: Namespace) -> int:
         run_id=digest("evaluate", arguments.bundle_uri),
         evaluations_uri=arguments.output_uri or "",
     )
-    print(end_card("evaluated", list({"rate": steps.rate_of(table), "table": table.uri}.items()), ""))
+    rows = {
+        "rate": steps.rate_of(table),
+        "success": table.summary.get("success_rule", SUCCESS_RULE),
+        "table": table.uri,
+    }
+    if arguments.eval_info:
+        rows |= {"lerobot": in_lerobots_words(table), "eval_info": str(write_eval_info(table, arguments.eval_info))}
+    print(end_card("evaluated", list(rows.items()), ""))
     return 0
 
 
