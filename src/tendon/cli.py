@@ -101,7 +101,8 @@ def _run_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     ):
         run = verb(name, help)
         if name == "demo":
-            run.add_argument("--task", choices=["lift", "reach"], default="lift", help="reach: no simulator to install")
+            tasks = ["lift", "reach", "pusht"]  # of commands.DEMOS
+            run.add_argument("--task", choices=tasks, default="lift", help="reach: no simulator to install")
         run.add_argument("overrides", nargs="*", help="configuration, e.g. policy=bc training.lr=1e-3")
         run.add_argument("--source-uri", help="demonstrations: a file, s3://..., or demo://ENV?episodes=N&seed=S")
         run.add_argument(

@@ -34,6 +34,12 @@ DEMOS: dict[str, dict[str, Any]] = {  # task: parameters of the pipeline
         "evaluate_episodes": 50,
         "evaluate_confirm_episodes": 50,
     },
+    "pusht": {  # its corners, plain behaviour cloning
+        "data_source_uri": "demo://pusht_keypoints?episodes=150&seed=1",
+        "policy_config": "experiment=pusht_bc",
+        "evaluate_episodes": 50,
+        "evaluate_confirm_episodes": 50,
+    },
 }
 PARAMETERS = {  # option of the command line: parameter of the pipeline
     "source_uri": "data_source_uri",
