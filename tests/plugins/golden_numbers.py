@@ -253,6 +253,15 @@ def entries() -> Mapping[str, tuple[Sequence[str], Callable[[], Numbers]]]:
         "lift expert": (["tendon.sim.adapters.robosuite:Lift"], partial(simulator, "lift", expert=True)),
         "can expert": (["tendon.sim.adapters.robosuite:PickPlaceCan"], partial(simulator, "can", expert=True)),
     }
+    for env, task in (
+        ("pusht_keypoints", "pusht:PushT-v0"),
+        ("aloha_state", "aloha:AlohaTransferCube-v0"),
+        ("aloha_insertion_state", "aloha:AlohaInsertion-v0"),
+        ("xarm_corrected_state", "xarm_corrected:XarmLiftCorrected"),
+    ):
+        expert = f"tendon.sim.adapters.{task}"
+        made[env] = ([expert.partition(":")[0], "tendon.sim"], partial(simulator, env, expert=False))
+        made[f"{env} expert"] = ([expert], partial(simulator, env, expert=True))
     for name in POLICIES:
         made[name] = (_statements(name), partial(policy, name))
         if name in SMALL:
