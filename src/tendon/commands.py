@@ -136,17 +136,9 @@ def _print_plan(parameters: dict[str, Any]) -> int:
 
 def load_sweep(path: str) -> list[dict[str, Any]]:
     """The sweep in a YAML or JSON file."""
-    from omegaconf import OmegaConf
+    from tendon.config.sweep import read_sweep
 
-    try:
-        loaded = OmegaConf.to_container(OmegaConf.load(path))
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            "the sweep file cannot be read",
-            where=path,
-            why=str(error),
-            fix="a list of {key, name, group, values, value_names}",
-        ) from None
+    loaded = read_sweep(Path(path))
     return loaded if isinstance(loaded, list) else [loaded]  # type: ignore[list-item]
 
 

@@ -17,6 +17,7 @@ from tendon.data.dataset import Dataset, open_dataset
 from tendon.data.episode import Schema
 from tendon.data.features import Feature
 from tendon.data.manifest import KEY
+from tendon.data.sources.first_look import described
 from tendon.data.sources.source import Source, open_source
 from tendon.data.stats import find_odd
 from tendon.errors import Problem
@@ -107,7 +108,7 @@ def inspect_dataset(dataset: Dataset) -> Inspection:
 
 def inspect_source(source: Source, progress: Progress | None = None) -> Inspection:
     """From every low-dimensional value of it."""
-    info = source.describe()
+    info = described(source)
     parts: list[Facts] = []
     problems: list[Problem] = []
     kept: list[Mapping[str, np.ndarray]] = []

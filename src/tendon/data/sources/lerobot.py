@@ -66,6 +66,8 @@ def open_uri(uri: str) -> LeRobotSource:
 class LeRobotSource:
     """A Source over one LeRobot dataset."""
 
+    parser = "Arrow and FFmpeg"
+
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self.folder = SourceFolder(uri)
@@ -90,6 +92,14 @@ class LeRobotSource:
         if self._info is None:
             self._info = self._describe()
         return self._info
+
+    def check_unchanged(self) -> None:
+        """Nothing, if the files are still those whose digest was taken.
+
+        Raises:
+            DataError: a file was written, replaced, added or removed.
+        """
+        self.folder.check_unchanged()
 
     def read(self, episode_id: str, images: bool = True) -> Episode:
         """One episode; without ``images`` only its low-dimensional features.
