@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 
 import tendon
 from tendon.data import index as index_table
-from tendon.data.check import Facts, episode_problems, finding_problems, text_problems
+from tendon.data.check import Facts, checked_read, finding_problems
 from tendon.data.conversion_pool import ConversionPool, WorkerContext
 from tendon.data.images import prepared
 from tendon.data.manifest import (
@@ -295,13 +295,15 @@ def _check(pool: ConversionPool, plan: ConversionPlan, report: Progress, strict:
         checked = {}
         for job, result in run_in_child(_check_jobs, (pool.source, plan, pool.uri, jobs), pool.source):
             checked[job] = result
-            count(len(job))
+            for _ in job:
+                count(1)
     else:
         checked = dict(pool.run(_check_some, jobs, count))
     problems = [problem for job in jobs for problem in checked[job][0]]
     if problems:
         raise DataError.of(problems[:MAX_PROBLEMS])
-    findings = Facts.merged([checked[job][1] for job in jobs]).findings(plan.info.schema, _splits(plan))
+    facts = [part for job in jobs if (part := checked[job][1]) is not None]
+    findings = Facts.merged(facts).findings(plan.info.schema, _splits(plan))
     if findings and strict:
         raise DataError.of(finding_problems(findings[:MAX_PROBLEMS], plan.info.uri))
     for finding in findings[:SHOWN]:
@@ -312,21 +314,22 @@ def _check(pool: ConversionPool, plan: ConversionPlan, report: Progress, strict:
 
 def _check_jobs(
     source: Source, plan: ConversionPlan, uri: str, jobs: list[range]
-) -> Iterator[tuple[range, tuple[list[Problem], Facts]]]:
+) -> Iterator[tuple[range, tuple[list[Problem], Facts | None]]]:
     context = WorkerContext(source, plan, open_store(uri))
     for job in jobs:
         yield job, _check_some(context, job)
 
 
-def _check_some(context: WorkerContext, numbers: range) -> tuple[list[Problem], Facts]:
+def _check_some(context: WorkerContext, numbers: range) -> tuple[list[Problem], Facts | None]:
     problems: list[Problem] = []
     episodes = []
+    schema = context.plan.info.schema
     for i in numbers:
-        episodes.append(context.source.read(context.plan.episodes[i].episode_id, images=False))
-        problems += episode_problems(episodes[-1], context.source.uri)
-        problems += text_problems(episodes[-1], context.plan.info.schema, context.source.uri)
+        episode, unreadable = checked_read(context.source, context.plan.episodes[i].episode_id, schema)
+        problems += unreadable
+        episodes += [episode] if episode is not None else []
         context.count(1)
-    return problems, Facts.of(episodes, context.plan.info.schema.fps)
+    return problems, Facts.of(episodes, schema.fps) if episodes else None
 
 
 def _splits(plan: ConversionPlan) -> dict[str, list[str]]:

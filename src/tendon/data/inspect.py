@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tendon.data.check import Facts, Finding, episode_problems, text_problems
+from tendon.data.check import Facts, Finding, checked_read
 from tendon.data.dataset import Dataset, open_dataset
 from tendon.data.episode import Schema
 from tendon.data.features import Feature
@@ -117,8 +117,9 @@ def inspect_source(source: Source, progress: Progress | None = None) -> Inspecti
     for done, each in enumerate(info.episodes, 1):
         problems += each.problems
         if not each.problems:
-            episode = source.read(each.episode_id, images=False)
-            problems += [*episode_problems(episode, source.uri), *text_problems(episode, info.schema, source.uri)]
+            episode, found = checked_read(source, each.episode_id, info.schema)
+            problems += found
+        if not each.problems and episode is not None:
             tasks.append(episode.task)
             parts.append(Facts.of([episode], info.schema.fps))
             if steps < SAMPLED_STEPS:

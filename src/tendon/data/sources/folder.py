@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tendon.data.manifest import digest_of
-from tendon.errors import DataError
+from tendon.errors import DataError, StorageError
 from tendon.storage import Store, open_store
 from tendon.storage.store import checked_key
 from tendon.storage.trees import download
@@ -52,7 +52,12 @@ class SourceFolder:
         return self._sizes
 
     def _listed(self) -> tuple[dict[str, int], dict[str, str]]:
-        listed = sorted(self._store.list(), key=lambda info: info.key)
+        try:
+            listed = sorted(self._store.list(), key=lambda info: info.key)
+        except StorageError as error:
+            if not self.is_local:
+                raise
+            raise DataError.of(error.problems) from error  # a link loop, a file that may not be read
         listed = [info for info in listed if not any(part.startswith(".") for part in info.key.split("/"))]
         if self.is_local:
             self._refuse_pipes([info.key for info in listed])

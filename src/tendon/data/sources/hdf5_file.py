@@ -104,7 +104,7 @@ class Hdf5File:
     def _stored(self, path: str, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
         """Values that lie in the file as they are in memory."""
         values = np.empty(math.prod(shape), dtype)
-        content, done = memoryview(values.view(np.uint8)), 0
+        content, done = memoryview(values.view(np.uint8).data), 0
         while done < len(content):  # a map of the file would end this process when somebody cuts the file
             num = os.preadv(self._descriptor, [content[done : done + MOST_READ]], offset + done)
             if not num:
@@ -197,9 +197,9 @@ class Hdf5File:
             file = h5py.File(self.path, "r", locking=False)
         except OSError as error:
             with open(self.path, "rb") as raw:
-                whole = raw.read(8) == b"\x89HDF\r\n\x1a\n"
+                has_signature = raw.read(8) == b"\x89HDF\r\n\x1a\n"
             size = self.path.stat().st_size
-            if whole:
+            if has_signature:
                 what, why = "the HDF5 file is cut off or damaged", f"{size} bytes: {error}".splitlines()[0]
                 fix = "copy or record it again: a download or a writer was interrupted"
             else:
@@ -210,8 +210,8 @@ class Hdf5File:
             self._refuse_hostile(file)
             self.blocks.version = _version(self.path)
         if "data" not in file:
-            there = ", ".join(sorted(file)) or "nothing"
-            raise self._broken("the HDF5 file has no group named data", "", f"it holds {there}: not a robomimic file")
+            names = ", ".join(sorted(file)) or "nothing"
+            raise self._broken("the HDF5 file has no group named data", "", f"it holds {names}: not a robomimic file")
         return file
 
     def _refuse_hostile(self, file: Any) -> None:

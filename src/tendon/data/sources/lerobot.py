@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -116,10 +117,11 @@ class LeRobotSource:
             for each in layout.features
         }
         frames: dict[str, Callable[[], Frames]] = {}
+        times = features[TIMESTAMP].astype(np.float64) if TIMESTAMP in features else np.arange(at.length) / layout.fps
+        if not images and self.folder.is_local:  # the check phase: do the timestamps fit the videos?
+            for each in layout.videos:
+                self._videos.check(at, each.name, times)
         if images:
-            times = (
-                features[TIMESTAMP].astype(np.float64) if TIMESTAMP in features else np.arange(at.length) / layout.fps
-            )
             frames = {each.name: partial(pictures_at, self._data, at, each) for each in layout.images}
             frames |= {
                 each.name: partial(self._videos.cut, at, each.name, times, CHUNK_FRAMES) for each in layout.videos
@@ -168,8 +170,14 @@ class LeRobotSource:
     def _tables(self, layout: LeRobotLayout) -> list[EpisodeAt]:
         try:
             if layout.version != "v3.0":
-                return episodes_v2(json_lines(self.folder.read("meta/episodes.jsonl")), layout)
-            return episodes_v3(self._episode_table(layout), layout)
+                episodes = episodes_v2(json_lines(self.folder.read("meta/episodes.jsonl")), layout)
+            else:
+                episodes = episodes_v3(self._episode_table(layout), layout)
+            numbers = [each.number for each in episodes]
+            repeated = sorted({a for a, b in pairwise(numbers) if a == b})
+            if repeated:
+                raise ValueError(f"episode {repeated[0]} is there {numbers.count(repeated[0])} times")
+            return episodes
         except (KeyError, ValueError, TypeError, IndexError) as error:
             raise DataError(
                 "LeRobot's table of episodes is not understood",
@@ -226,10 +234,13 @@ class LeRobotSource:
                 why = "the dataset's tables name it"
                 problems.append(Problem(f"a file of {name} is missing", join(self.uri, key), why, skip))
         if not problems and self.folder.is_local:
+            rows = self._data.num_rows(at)
+            if at.first_row + at.length > rows:
+                where = join(self.uri, at.data_key)
+                why = f"the dataset's tables give it {at.length:,} steps from row {at.first_row:,}, the file has {rows:,} rows"
+                return [Problem(f"{name} is longer than its file", where, why, skip)]
             times = np.arange(at.length) / layout.fps
-            problems += [
-                each for camera in layout.videos for each in self._videos.problems(at, camera.name, times, skip)
-            ]
+            problems += [each for camera in layout.videos for each in self._videos.problems(at, camera, times, skip)]
         return problems
 
 
