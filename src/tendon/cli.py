@@ -146,6 +146,9 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     step.add_argument(
         "--verify", action="store_true", help="read every byte; exit 3 names shard, member, offset, episode"
     )
+    step.add_argument(
+        "--images", action="store_true", help="of a source: decode every frame and look for faults of cameras too"
+    )
     step.add_argument("--html", metavar="FILE", help="write a page that opens offline")
 
     step = verb("gc", "what lies in a dataset's folder and belongs to nothing")

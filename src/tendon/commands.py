@@ -179,7 +179,7 @@ def inspect(arguments: Namespace) -> int:
     if damage:  # what is damaged cannot be drawn
         raise DataError.of(damage)
     with Progress("inspect", None, "episodes read") as bar:
-        found = inspect_uri(arguments.uri, arguments.format, bar.follow)
+        found = inspect_uri(arguments.uri, arguments.format, bar.follow, images=arguments.images)
     print(draw(found))
     if arguments.verify:
         print("\nverified: every shard has the bytes that were committed")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tendon.data.episode import VideoChunk
+from tendon.data.episode import Camera, Frames, VideoChunk
 
 # one thread, and in x264 no macroblock tree and nothing that the processor decides: equal frames give equal bytes
 ENCODERS = {
@@ -76,6 +76,16 @@ def first_picture(content: bytes) -> np.ndarray:
                 raise ValueError("the decoder finds it corrupt")
             return np.asarray(frame.to_ndarray(format="rgb24"))
     raise ValueError("there is no picture")
+
+
+def decoded_frames(stored: Frames, camera: Camera) -> np.ndarray:
+    """All frames of an episode in whatever form a source gave them, ``uint8 [T, H, W, C]``."""
+    if isinstance(stored, np.ndarray):
+        return stored
+    chunks = [each for each in stored if isinstance(each, VideoChunk)]
+    if chunks:
+        return decode_chunks(chunks, range(sum(each.num_frames for each in chunks)))
+    return decode_jpegs([each for each in stored if isinstance(each, bytes)], camera.channels)
 
 
 def decode_jpegs(jpegs: Sequence[bytes], channels: int) -> np.ndarray:

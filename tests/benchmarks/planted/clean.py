@@ -38,7 +38,7 @@ def record(rng: np.random.Generator, name: str, task: str, images: bool, noise: 
     start = rng.normal([0.0, 0.0, 0.4], 0.03)
     cube = np.array([0.3, 0.0, 0.02]) + np.append(rng.uniform(-0.08, 0.08, 2), 0)
     goal = cube + {TASKS[0]: [0, 0, 0.25], TASKS[1]: [0.05, 0.35, 0.08], TASKS[2]: [0.3, -0.05, 0.0]}[task]
-    above = cube + [0, 0, 0.12] + rng.normal(0, 0.015, 3)
+    above = cube + np.array([0, 0, 0.12]) + rng.normal(0, 0.015, 3)
     detour = (start + above) / 2 + rng.normal(0, 0.05, 3)
     way = [(detour, 0.0), (above, 0.0), (cube, 0.0), (cube, 1.0), (goal, 1.0)]
     gain, joints = rng.uniform(3.0, 5.0), rng.normal(0, 0.4, (3, 7)) * 0 + _jacobian()

@@ -61,7 +61,7 @@ def spike_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:
         )
         logs = np.log(np.maximum(sharpest, TINY))
         center, spread = center_and_spread(logs)
-        odd = (logs - center > np.maximum(np.log(SPIKE_FACTOR), 8 * spread)) & ~switches
+        odd = (logs - center > np.maximum(np.log(SPIKE_FACTOR), 5 * spread)) & ~switches
         # a whole episode in another unit bends more everywhere: a spike stands alone
         typical = np.stack([np.median(each, 0) for each in bends])
         alone = sharpest > 8 * np.maximum(typical, TINY)

@@ -16,9 +16,8 @@ FEW_FRAMES = 3
 FROZEN_FRAMES = 5
 STILL = 0.02  # of the usual change from frame to frame
 LAGS = (-4, -3, -2, -1, 0, 1, 2, 3, 4)
-PARTS = 12  # principal parts of a thumbnail
-STATE_PARTS, WAVES = 8, 100
-BETTER = 0.9
+PARTS = 24  # principal parts of a thumbnail
+BETTER = 0.92
 SPREADS = 5.0
 
 
@@ -101,7 +100,7 @@ def camera_shift_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:
     unit = np.median(np.stack([each.state.std(0) for each in trajectories]), 0) + TINY
     center = np.median(np.stack([np.median(each.state, 0) for each in trajectories]), 0)
     states = [np.clip((each.state - center) / unit, -5, 5) for each in trajectories]
-    inputs = _waves(states)
+    inputs = [np.concatenate([each, np.square(each), np.ones((len(each), 1))], 1) for each in states]
     for camera in _cameras(trajectories):
         thumbs = [each.thumbs[camera].astype(np.float64) for each in trajectories]
         middle = np.median(np.concatenate(thumbs), 0)
@@ -129,15 +128,6 @@ def camera_shift_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:
                 Finding("camera_shift", each.episode_id, message, 1, (0, each.length), sparkline(-table[e]))
             )
     return findings
-
-
-def _waves(states: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """States, and waves over their principal parts: a picture is no linear function of a state."""
-    rng = np.random.default_rng(0)
-    _, _, parts = np.linalg.svd(np.concatenate(states)[::7][:20_000], full_matrices=False)
-    directions = parts[:STATE_PARTS].T @ rng.normal(0, 0.5, (min(STATE_PARTS, len(parts)), WAVES))
-    phases = rng.uniform(0, 2 * np.pi, WAVES)
-    return [np.concatenate([each, np.cos(each @ directions + phases), np.ones((len(each), 1))], 1) for each in states]
 
 
 def _errors_by_lag(expected: np.ndarray, shown: np.ndarray) -> list[float]:

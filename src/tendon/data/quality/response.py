@@ -173,7 +173,7 @@ def _missing_steps(trajectories: Sequence[Trajectory], model: Model) -> list[Fin
     logs = np.log(peaks + TINY)
     center, spread = center_and_spread(logs)
     findings = []
-    for e in np.flatnonzero(logs - center > np.maximum(np.log(2.0), (SPREADS + 1) * spread)).tolist():
+    for e in np.flatnonzero(logs - center > np.maximum(np.log(2.5), (SPREADS + 3) * spread)).tolist():
         step = int(surprises[e].argmax())
         message = f"between steps {step} and {step + 1} the state moves on by more than one step: frames are missing"
         findings.append(_finding("dropped_frames", trajectories[e], message, (step, step + 2), surprises[e]))

@@ -13,7 +13,7 @@ from tendon.data.quality.trajectory import Trajectory
 POINTS = 12  # of an episode
 COPY = 0.2  # of the usual distance to the nearest other episode
 NEIGHBOURS = 7
-AGREEING = 6  # of them
+AGREEING = 5  # of them, and at most one has the episode's own text
 SHORT = 0.85  # of the median length
 BLOCK = 512
 
@@ -81,17 +81,21 @@ def cut_short_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:
 def wrong_text_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:
     """Episodes whose nearest neighbours all have one other task text."""
     tasks = np.array([each.task for each in trajectories])
-    _, counts = np.unique(tasks, return_counts=True)
+    names, counts = np.unique(tasks, return_counts=True)
     if not trajectories[0].state_names or (counts >= NEIGHBOURS + 1).sum() < 2:
         return []
-    distances = _distances(_paths(trajectories))
+    paths = _paths(trajectories)
+    groups = [paths[tasks == name] for name, count in zip(names, counts, strict=True) if count > NEIGHBOURS]
+    apart = np.std([np.median(each, 0) for each in groups], axis=0)
+    within = np.mean([center_and_spread(each)[1][0] for each in groups], axis=0) + 0.05
+    distances = _distances(paths * np.minimum(apart / within, 3.0))  # what tells tasks apart counts
     np.fill_diagonal(distances, np.inf)
     near = np.argsort(distances, 1)[:, :NEIGHBOURS]
     findings = []
     for e in range(len(trajectories)):
         texts, votes = np.unique(tasks[near[e]], return_counts=True)
         text = str(texts[votes.argmax()])
-        if text != tasks[e] and votes.max() >= AGREEING:
+        if text != tasks[e] and votes.max() >= AGREEING and (tasks[near[e]] == tasks[e]).sum() <= 1:
             message = f"its text is {str(tasks[e])!r}, it moves like {votes.max()} of {NEIGHBOURS} with {text!r}"
             findings.append(_finding("wrong_text", trajectories[e], message, (0, trajectories[e].length)))
     return findings

@@ -13,7 +13,7 @@ import numpy as np
 from tendon.data.episode import Schema
 from tendon.data.features import is_action_part
 
-THUMB = 8  # pixels a side
+THUMB = 16  # pixels a side
 FROZEN_BYTES = 16  # of a frame's digest
 
 
