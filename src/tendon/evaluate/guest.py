@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -60,6 +61,13 @@ class GuestCrash(TendonError):  # noqa: N818 - reads better where it is raised
             why=why + last,
             fix="run the same seed alone with eval.batch_size=1; raise eval.step_timeout_s if it only was slow",
         )
+
+
+# names of variables that a simulator has no use for; what it may run is trusted, what it may know is not everything
+SECRET = re.compile(
+    r"^(AWS|S3|GOOGLE|GCP|AZURE|MINIO|WANDB|MLFLOW|HF|KF|KFP|KUBE)|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY",
+    re.I,
+)
 
 
 @dataclass(frozen=True)
@@ -266,7 +274,8 @@ class Guest:
         return {f"{PART}{part}": values for part, values in parts.items()} or {"action": action}
 
     def _environ(self, python: Path) -> dict[str, str]:
-        environ = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **os.environ, "PYTHONUNBUFFERED": "1"}
+        kept = {name: value for name, value in os.environ.items() if not SECRET.search(name)}
+        environ = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **kept, "PYTHONUNBUFFERED": "1"}
         if sims.needs_graphics(self.env.simulator):
             backend = sims.graphics(python) if self.draws else "disabled"
             if not backend:
