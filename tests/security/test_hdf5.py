@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -209,3 +211,17 @@ def test_a_pipe_is_no_file_of_demonstrations(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "lift.hdf5")
     with pytest.raises(DataError, match="no plain file"):
         convert(open_source(str(tmp_path / "lift.hdf5")), str(tmp_path / "store"), "lift")
+
+
+@pytest.mark.parametrize("from_stdin", [True, False])
+def test_a_script_without_a_guard_converts_once(from_stdin: bool, tmp_path: Path) -> None:
+    """The child must not run it again."""
+    make_lift_like_hdf5(tmp_path / "lift.hdf5")
+    script = (
+        "from tendon.data.convert import convert\nfrom tendon.data.sources import open_source\n"
+        "print('runs')\nprint(convert(open_source('lift.hdf5'), 'store', 'lift').episodes)\n"
+    )
+    (tmp_path / "script.py").write_text(script)
+    command = [sys.executable, "-" if from_stdin else "script.py"]
+    done = subprocess.run(command, input=script, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+    assert done.stdout.split() == ["runs", "6"], done.stderr

@@ -12,9 +12,13 @@ import multiprocessing
 import os
 import resource
 import signal
+import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from types import ModuleType
 from typing import Any, TypeVar
 
 from tendon.data.sources.source import Source, SourceInfo
@@ -23,6 +27,7 @@ from tendon.errors import DataError, TendonError
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+_MAIN = threading.Lock()
 MEMORY_BYTES = 4 << 30  # beside what the process has when it starts
 SECONDS = 60.0  # without an answer
 BYTES_PER_SECOND = 10_000_000  # of the slowest disk whose files are hashed in time
@@ -68,7 +73,8 @@ def run_in_child(
     receiver, sender = context.Pipe(duplex=False)
     settings = (os.getcwd(), dict(os.environ), memory_bytes)
     child = context.Process(target=_child, args=(sender, settings, function, arguments), daemon=True)
-    child.start()
+    with _without_main():
+        child.start()
     sender.close()
     try:
         while True:
@@ -93,6 +99,18 @@ def run_in_child(
         receiver.close()
         child.kill()
         child.join()
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """No script of the user's is imported again by the child: one without a guard would convert again, and again."""
+    with _MAIN:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
 
 
 def _describe(source: Source) -> Iterator[Source]:
