@@ -151,6 +151,10 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     )
     step.add_argument("--html", metavar="FILE", help="write a page that opens offline")
 
+    step = verb("diff", "two datasets: which episodes were added, removed or changed, and how")
+    step.add_argument("first")
+    step.add_argument("second")
+
     step = verb("gc", "what lies in a dataset's folder and belongs to nothing")
     step.add_argument("--dataset-uri", required=True)
     step.add_argument("--delete", action="store_true", help="delete it; without this it is only listed")

@@ -191,6 +191,15 @@ def inspect(arguments: Namespace) -> int:
     return 3 if found.problems else 0
 
 
+def diff(arguments: Namespace) -> int:
+    """What changed between two datasets, by episode."""
+    from tendon.data.diff import diff as difference_of
+    from tendon.data.diff import draw
+
+    print(draw(difference_of(arguments.first, arguments.second)))
+    return 0
+
+
 def gc(arguments: Namespace) -> int:
     """List or delete what no manifest names."""
     from tendon.data.gc import collect_garbage, find_garbage
