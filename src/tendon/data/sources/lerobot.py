@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tendon.data.episode import Camera, Episode, Frames, LazyImages, Schema
+from tendon.data.features import TASK
 from tendon.data.sources.folder import SourceFolder
 from tendon.data.sources.lerobot_layout import (
     TASK_INDEX,
@@ -128,9 +129,17 @@ class LeRobotSource:
             }
         masks = {each.name: masks_at(self._data, at, each) for each in (layout.masks if images else ())}
         return Episode(
-            episode_id, at.length, features, LazyImages(frames), at.tasks[0] if at.tasks else "",
+            episode_id, at.length, features, LazyImages(frames), self._task(at, features),
             _success(features), {"episode_index": at.number, "file": at.data_key}, masks=masks,
         )  # fmt: skip
+
+    def _task(self, at: EpisodeAt, features: Mapping[str, np.ndarray]) -> str:
+        """Of several tasks that of the first frame: the table of episodes lists them in any order."""
+        if TASK in features and self._info is not None:
+            number, texts = int(features[TASK].reshape(-1)[0]), self._info.schema.texts
+            if 0 <= number < len(texts):
+                return texts[number]
+        return at.tasks[0] if at.tasks else ""
 
     def task_texts(self) -> list[str]:
         """The text of every task by its number."""
