@@ -17,7 +17,7 @@ FROZEN_FRAMES = 5
 STILL = 0.02  # of the usual change from frame to frame
 LAGS = (-4, -3, -2, -1, 0, 1, 2, 3, 4)
 PARTS = 24  # principal parts of a thumbnail
-BETTER = 0.92
+OFF = 0.6  # steps between the usual lag and that of an episode
 SPREADS = 5.0
 
 
@@ -107,27 +107,32 @@ def camera_shift_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:
         sample = np.concatenate([each[::4] - each.mean(0) for each in thumbs])
         _, _, parts = np.linalg.svd(sample[:20_000], full_matrices=False)
         shown = [(each - middle) @ parts[:PARTS].T for each in thumbs]
-        X, Y = (np.concatenate(each) for each in (inputs, shown))
+        levels = np.concatenate(thumbs).mean(1)
+        level, width = (each.item() for each in center_and_spread(levels))
+        usable = np.abs(levels - level) <= 6 * width + 1.0  # black frames would lead the model
+        X, Y = (np.concatenate(each)[usable] for each in (inputs, shown))
         gram = X.T @ X
         gram[np.diag_indices_from(gram)] += 1e-3 * len(X)
         weights = np.linalg.solve(gram, X.T @ Y)
         # changes only: a scene that differs from the others as a whole says nothing about time
         table = np.array([_errors_by_lag(x @ weights, y) for x, y in zip(inputs, shown, strict=True)])
-        zero = LAGS.index(0)
-        gains = np.log(table[:, [zero]] / table)
-        middle_gain, spread = center_and_spread(gains)
-        best = (gains - np.maximum(middle_gain, 0)).argmax(1)
-        for e in np.flatnonzero(best != zero).tolist():
-            k, each = int(best[e]), trajectories[e]
-            if gains[e, k] < max(-np.log(BETTER), middle_gain[0, k] + max(0.05, SPREADS * spread[0, k])):
-                continue
-            message = (
-                f"the pictures of {camera} fit the states {abs(LAGS[k])} steps {'later' if LAGS[k] > 0 else 'before'}"
-            )
+        lags = np.array([_best_lag(errors) for errors in table])
+        usual, spread = (each.item() for each in center_and_spread(lags))
+        for e in np.flatnonzero(np.abs(lags - usual) > max(OFF, SPREADS * spread)).tolist():
+            each, off = trajectories[e], lags[e] - usual
+            message = f"the pictures of {camera} fit the states {abs(off):.1f} steps {'later' if off > 0 else 'before'}"
             findings.append(
                 Finding("camera_shift", each.episode_id, message, 1, (0, each.length), sparkline(-table[e]))
             )
     return findings
+
+
+def _best_lag(errors: np.ndarray) -> float:
+    """Where the errors are least, between lags too: a parabola through the three lowest."""
+    k = int(np.clip(errors.argmin(), 1, len(LAGS) - 2))
+    before, at, after = errors[k - 1 : k + 2]
+    bend = before - 2 * at + after
+    return LAGS[k] + (float(np.clip(0.5 * (before - after) / bend, -1, 1)) if bend > TINY else 0.0)
 
 
 def _errors_by_lag(expected: np.ndarray, shown: np.ndarray) -> list[float]:

@@ -56,7 +56,7 @@ def sniff(uri: str) -> bool:
         return False
     try:
         return "codebase_version" in json.loads(store.read(INFO))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return False
 
 
