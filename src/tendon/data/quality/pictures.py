@@ -17,8 +17,8 @@ FROZEN_FRAMES = 5
 STILL = 0.02  # of the usual change from frame to frame
 LAGS = (-4, -3, -2, -1, 0, 1, 2, 3, 4)
 PARTS = 24  # principal parts of a thumbnail
-OFF = 0.75  # steps between the usual lag and that of an episode
-SPREADS = 6.0
+OFF = 0.65  # steps between the usual lag and that of an episode
+SPREADS = 5.0
 
 
 def _cameras(trajectories: Sequence[Trajectory]) -> list[str]:
