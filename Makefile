@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-SIMS ?= robosuite
+SIMS ?= $(if $(filter pusht,$(DEMO)),pusht,robosuite)
 STORE ?= outputs/demo
-# make demo DEMO=reach: seconds of training, no simulator; make demo RUNNER=docker DEMO=lift: every step in its image
+# make demo DEMO=reach: seconds of training, no simulator; DEMO=pusht: another simulator; make demo RUNNER=docker DEMO=lift: every step in its image
 RUNNER ?= process
 DEMO ?= $(if $(filter docker,$(RUNNER)),reach,lift)
 VARIANT ?= $(if $(filter docker,$(RUNNER)),cpu)
@@ -34,7 +34,7 @@ system: ## the libraries that a simulator needs to draw (Debian; only as root, o
 sims: $(INSTALLED) system ## the simulators, each in an environment of its own (SIMS="robosuite ...")
 	@for sim in $(SIMS); do $(BIN)/tendon sims install $$sim || exit $$?; done
 
-demo: $(if $(filter docker,$(RUNNER)),images,$(if $(filter lift,$(DEMO)),sims,$(INSTALLED))) ## demonstrations -> policy -> defended success rate, on this machine (about 4 minutes after installation)
+demo: $(if $(filter docker,$(RUNNER)),images,$(if $(filter lift pusht,$(DEMO)),sims,$(INSTALLED))) ## demonstrations -> policy -> defended success rate, on this machine (about 4 minutes after installation)
 	@$(if $(filter docker,$(RUNNER)),$(BIN)/python docker/demo.py $(DEMO),$(BIN)/tendon demo --task $(DEMO) --store-uri $(STORE))
 
 images: $(INSTALLED) ## the three container images, tagged by content (IMAGES="data" VARIANT=cpu BUILD="--base IMAGE --network host")

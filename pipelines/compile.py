@@ -133,8 +133,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--parallel-trials", type=int, default=0, help=f"trials at once ({PARALLEL_TRIALS})")
     parser.add_argument("--shared-memory", default="", help="size of /dev/shm of train, evaluate and conclude: 16Gi")
     parser.add_argument("--pull-secret", default="", help="secret with the registry's password, for every pod")
-    parser.add_argument("--queue", default="", help="Kueue queue of every pod")
-    parser.add_argument("--priority", default="", help="Kueue priority class of every pod; k8s/overlays/gpu has one")
+    parser.add_argument("--queue", default="", help="Kueue queue of every pod; not that of TrainJobs")
+    parser.add_argument(
+        "--priority", default="", help="Kueue priority class of every pod and TrainJob; k8s/queue has one"
+    )
     options = parser.parse_args(arguments)
     names = ("images", "image_prefix", "parallel_trials", "shared_memory", "pull_secret", "queue", "priority")
     given = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]
@@ -142,7 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"{', '.join(given)}: a pipeline of one cluster; where to? --output FOLDER")
     if options.output:
         return _write_for_cluster(options)
-    if not (ROOT / "components" / "plan").is_dir() or not (ROOT / "Makefile").is_file():
+    if ROOT.name == "dag" and ROOT.parent.name == "tendon":  # in an installed wheel
         parser.error("what is committed is made in a checkout only; here: --output FOLDER")
     if options.check:
         stale = stale_files()

@@ -154,10 +154,10 @@ TABLE = (
         pipelines=("policy_pipeline",),
     ),
     _size("data", "cpu", "convert and stats"),
-    _size("train", "cpu", "train and export"),
+    _size("train", "cpu", "train and export, and of each node of a TrainJob"),
     _size("sim", "cpu", "evaluate and conclude", "1"),
     _size("data", "memory", "convert and stats"),
-    _size("train", "memory", "train and export"),
+    _size("train", "memory", "train and export, and of each node of a TrainJob"),
     _size("sim", "memory", "evaluate and conclude", "2Gi"),
     Parameter(
         "cluster_gpu_count",

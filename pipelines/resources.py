@@ -59,6 +59,8 @@ STEPS = {
     "finish": Resources("data", "finish: page and notice", cpu="500m", memory="1Gi", hours=1),
 }
 SIZES = tuple(f"{quantity}_{kind}" for quantity in ("cpu", "memory") for kind in ("data", "train", "sim"))
+# The pod of train asks for what training takes, or for next to nothing when it only waits for the nodes of a TrainJob.
+TRAIN_POD = ("cpu_train_pod", "memory_train_pod", "memory_train_limit")
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,13 @@ class Placement:
     def _size(self, task: PipelineTask, step: str, wanted: Resources) -> None:
         """Image, cpu, memory, GPUs. No cpu limit: a step that starts (imports torch) may use what is idle."""
         cpu = wanted.cpu or self.sizes[f"cpu_{wanted.image}"]
-        memory = wanted.memory or self.sizes[f"memory_{wanted.image}"]
+        memory = limit = wanted.memory or self.sizes[f"memory_{wanted.image}"]
+        if step == "train":
+            cpu, memory, limit = (self.sizes[name] for name in TRAIN_POD)
         image = getattr(self.form, f"cluster_image_{wanted.image}")
         task.set_container_image(image).set_cpu_request(cpu)
-        task.set_memory_request(memory).set_memory_limit(memory)
-        asked = [cpu, memory, image]
+        task.set_memory_request(memory).set_memory_limit(limit)
+        asked = [cpu, memory, limit, image]
         if step == "train":
             gpus, gpu_type = self.form.cluster_gpu_count, self.form.cluster_gpu_type
             task.set_accelerator_type(gpu_type).set_accelerator_limit(gpus)

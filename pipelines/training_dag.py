@@ -19,7 +19,7 @@ from components.finish.component import finish
 from components.plan.component import plan
 from components.stats.component import stats
 from components.train.component import train
-from pipelines.resources import PARALLEL_TRIALS, SIZES, Placement
+from pipelines.resources import PARALLEL_TRIALS, SIZES, TRAIN_POD, Placement
 
 JOB = dsl.PIPELINE_JOB_ID_PLACEHOLDER
 YES = "yes"
@@ -90,6 +90,7 @@ def training_dag(run: RunParameters) -> None:
             sweep=form.policy_sweep,
             trials_per_pod=form.policy_trials_per_pod,
             trial_retries=form.policy_trial_retries,
+            nodes=form.cluster_trainjob_nodes,
             episodes=form.evaluate_episodes,
             confirm_episodes=form.evaluate_confirm_episodes,
             champion=form.gate_champion,
@@ -101,7 +102,7 @@ def training_dag(run: RunParameters) -> None:
             **{f"asked_{size}": getattr(form, f"cluster_{size}") for size in SIZES},
         )
     )
-    placement = Placement(form, {size: planned.outputs[size] for size in SIZES})
+    placement = Placement(form, {size: planned.outputs[size] for size in (*SIZES, *TRAIN_POD)})
     with dsl.If(planned.outputs["work"] == YES, name="work"):
         dataset = _dataset(form, planned, placement)
         trials = dsl.ParallelFor(items=planned.outputs["Output"], name="trials", parallelism=PARALLEL_TRIALS)
@@ -115,6 +116,8 @@ def training_dag(run: RunParameters) -> None:
                 nodes=form.cluster_trainjob_nodes,
                 node_gpus=form.cluster_trainjob_gpus,
                 queue=form.cluster_trainjob_queue,
+                node_cpu=planned.outputs["cpu_node"],
+                node_memory=planned.outputs["memory_node"],
                 trust=form.trust,
             )
             placement.apply(trained).after(dataset)

@@ -19,6 +19,7 @@ def plan(
     promote: bool,
     trials_per_pod: int,
     trial_retries: int,
+    nodes: int,
     only_new: bool,
     force: bool,
     asked_cpu_data: str,
@@ -46,6 +47,11 @@ def plan(
     memory_data: dsl.OutputPath(str),
     memory_train: dsl.OutputPath(str),
     memory_sim: dsl.OutputPath(str),
+    cpu_train_pod: dsl.OutputPath(str),
+    memory_train_pod: dsl.OutputPath(str),
+    memory_train_limit: dsl.OutputPath(str),
+    cpu_node: dsl.OutputPath(str),
+    memory_node: dsl.OutputPath(str),
 ) -> list:
     """Turn the parameters into trials; find every configuration error before anything expensive starts.
 
@@ -62,6 +68,7 @@ def plan(
         promote: Whether the winner may become the champion.
         trials_per_pod: Trials that one pod works through.
         trial_retries: How often a trial whose process was killed is started again.
+        nodes: On how many nodes a trial trains; with more than 1 the pod of train only waits.
         only_new: Nothing to do when the demonstrations are those that were trained on last.
         force: Work in any case.
         asked_cpu_data: CPUs of convert and stats; empty means what plan finds fitting, as for the others.
@@ -89,6 +96,11 @@ def plan(
         memory_data: Memory of convert and stats.
         memory_train: Memory of train and export.
         memory_sim: Memory of evaluate and conclude.
+        cpu_train_pod: CPUs of the pod of train: those of train, or next to none when it waits for nodes.
+        memory_train_pod: Memory that it asks for.
+        memory_train_limit: Memory that it may use.
+        cpu_node: CPUs of each node of a TrainJob.
+        memory_node: Memory of each node.
 
     Returns:
         One {trials, run_uri, dataset_uri} per group of trials, which share a pod; trials is a JSON list of names.
@@ -133,6 +145,11 @@ def plan(
     values |= {memory_data: asked_memory_data or result.resources["memory_data"]}
     values |= {memory_train: asked_memory_train or result.resources["memory_train"]}
     values |= {memory_sim: asked_memory_sim or result.resources["memory_sim"]}
+    values |= {cpu_train_pod: result.resources["cpu_waiting"] if nodes > 1 else values[cpu_train]}
+    values |= {memory_train_pod: result.resources["memory_waiting"] if nodes > 1 else values[memory_train]}
+    values |= {memory_train_limit: result.resources["limit_waiting"] if nodes > 1 else values[memory_train]}
+    values |= {cpu_node: asked_cpu_train or result.resources["cpu_node"]}
+    values |= {memory_node: asked_memory_train or result.resources["memory_node"]}
     values |= {trial_table.path: json.dumps(result.trials, indent=1)}
     for path, value in values.items():
         with open(path, "w", encoding="utf-8") as file:

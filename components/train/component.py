@@ -15,6 +15,8 @@ def train(
     nodes: int,
     node_gpus: str,
     queue: str,
+    node_cpu: str,
+    node_memory: str,
     trust: str,
     checkpoint: dsl.Output[dsl.Model],
 ) -> str:
@@ -29,6 +31,8 @@ def train(
         nodes: More than 1: train as a TrainJob on so many nodes, and only wait here.
         node_gpus: GPUs of each of its nodes, as text.
         queue: Its Kueue queue; empty means none.
+        node_cpu: CPUs of each of its nodes.
+        node_memory: Memory of each of its nodes.
         trust: Sha256s of Python files that may run, separated by commas; empty means none.
         checkpoint: Where the checkpoints are and how training went.
 
@@ -53,6 +57,8 @@ def train(
                 gpus=node_gpus,
                 gpu_type=gpu_type,
                 queue=queue,
+                cpu=node_cpu,
+                memory=node_memory,
             )
         else:
             ended = steps.train_trials(run_uri=run_uri, trials=names, dataset_uri=dataset_uri)

@@ -101,7 +101,8 @@ def _run_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     ):
         run = verb(name, help)
         if name == "demo":
-            run.add_argument("--task", choices=["lift", "reach"], default="lift", help="reach: no simulator to install")
+            tasks = ["lift", "reach", "pusht"]  # of commands.DEMOS
+            run.add_argument("--task", choices=tasks, default="lift", help="reach: no simulator to install")
         run.add_argument("overrides", nargs="*", help="configuration, e.g. policy=bc training.lr=1e-3")
         run.add_argument("--source-uri", help="demonstrations: a file, s3://..., or demo://ENV?episodes=N&seed=S")
         run.add_argument(
@@ -195,6 +196,7 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     step.add_argument("--bundle-uri", required=True)
     step.add_argument("--block", choices=["selection", "confirmation"], default="selection")
     step.add_argument("--output-uri", help="default: beside the bundle")
+    step.add_argument("--eval-info", metavar="FOLDER", help="LeRobot's eval_info.json and videos into this folder too")
 
     step = verb("compare", "two bundles on the same fresh seeds: which one is better, and how sure")
     step.add_argument("challenger", help="bundle URI")
@@ -262,7 +264,7 @@ def _moved_verbs(verbs) -> None:  # type: ignore[no-untyped-def]
     """Words that are answered with the new ones; in no list."""
     old = verbs.add_parser("import", add_help=False)
     old.add_argument("words", nargs=argparse.REMAINDER)
-    old.set_defaults(debug=False, quiet=False)
+    old.set_defaults(debug=False, quiet=False, trust=[])
 
 
 def _weights_verbs(weights: argparse.ArgumentParser) -> None:

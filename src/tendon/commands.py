@@ -34,6 +34,12 @@ DEMOS: dict[str, dict[str, Any]] = {  # task: parameters of the pipeline
         "evaluate_episodes": 50,
         "evaluate_confirm_episodes": 50,
     },
+    "pusht": {  # its corners, plain behaviour cloning
+        "data_source_uri": "demo://pusht_keypoints?episodes=150&seed=1",
+        "policy_config": "experiment=pusht_bc",
+        "evaluate_episodes": 50,
+        "evaluate_confirm_episodes": 50,
+    },
 }
 PARAMETERS = {  # option of the command line: parameter of the pipeline
     "source_uri": "data_source_uri",
@@ -354,16 +360,26 @@ def _inspect_weights(arguments: Namespace) -> int:
 def evaluate(arguments: Namespace) -> int:
     """Roll a bundle out."""
     from tendon.config.digest import digest
+    from tendon.evaluate.lerobot_info import in_lerobots_words, write_eval_info
+    from tendon.evaluate.table import SUCCESS_RULE
 
-    config = steps.bundle_config(arguments.bundle_uri, arguments.overrides)
+    bundle_uri, overrides = steps.bundle_of(arguments.bundle_uri, arguments.overrides)
+    config = steps.bundle_config(bundle_uri, overrides)
     table = steps.evaluate(
-        bundle_uri=arguments.bundle_uri,
+        bundle_uri=bundle_uri,
         config=config,
         block=arguments.block,
-        run_id=digest("evaluate", arguments.bundle_uri),
+        run_id=digest("evaluate", bundle_uri),
         evaluations_uri=arguments.output_uri or "",
     )
-    print(end_card("evaluated", list({"rate": steps.rate_of(table), "table": table.uri}.items()), ""))
+    rows = {
+        "rate": steps.rate_of(table),
+        "success": table.summary.get("success_rule", SUCCESS_RULE),
+        "table": table.uri,
+    }
+    if arguments.eval_info:
+        rows |= {"lerobot": in_lerobots_words(table), "eval_info": str(write_eval_info(table, arguments.eval_info))}
+    print(end_card("evaluated", list(rows.items()), ""))
     return 0
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tendon.evaluate.table import Evaluation
     from tendon.policies.base import Policy
     from tendon.runs.jobs import UnfinishedJob
-    from tendon.train.distributed.trainjob import JobSpec
+    from tendon.train.distributed.job_spec import JobSpec
     from tendon.train.loop.dry_run import DryRun
     from tendon.train.state.status import TrainResult
 
@@ -305,45 +305,66 @@ def train_trials_on_nodes(
     gpus: str = "1",
     gpu_type: str = "nvidia.com/gpu",
     queue: str = "",
+    cpu: str = "",
+    memory: str = "",
 ) -> list[str]:
     """Train a group of trials, each as a Kubeflow TrainJob; whoever asks again finds the same job, or its finished work."""
-    from tendon.train.distributed.trainjob import JobSpec
+    from tendon.train.distributed.job_spec import JobSpec, job_name
     from tendon.trust import as_options
 
     run, outcomes = load_plan(run_uri), []
     for trial in trials:
-        command = ("train", "--run-uri", run_uri, "--trial", trial, *as_options())
-        spec = JobSpec(f"tendon-{run.trial(trial).run_key}", image, command, nodes, gpus, gpu_type, queue)
-        outcomes.append(_train_on_nodes(run, trial, dataset_uri, spec))
+        trial_uri = run.trial_uri(trial)
+        spec = JobSpec(
+            job_name(run.trial(trial).run_key, trial_uri),
+            image,
+            (f"{__name__}:{train_node.__name__}", "--run-uri", run_uri, "--trial", trial, *as_options()),
+            nodes,
+            gpus,
+            gpu_type,
+            queue,
+            processes=run.config_of(trial).training.num_gpus,
+            cpu=cpu,
+            memory=memory,
+            trial_uri=trial_uri,
+        )
+        outcomes.append(_train_on_nodes(run, trial, spec))
     return outcomes
 
 
-def _train_on_nodes(run: RunPlan, trial: str, dataset_uri: str, spec: JobSpec) -> str:
+def _train_on_nodes(run: RunPlan, trial: str, spec: JobSpec) -> str:
     from tendon.train.distributed.trainjob import run_job
     from tendon.train.state.status import find_finished
 
     def work(outcome: TrialOutcome) -> TrialOutcome:
-        config, trial_uri = run.config_of(trial), run.trial_uri(trial)
-        if spec.gpus not in ("0", str(config.training.num_gpus)):
+        training = run.config_of(trial).training
+        if spec.gpus not in ("0", str(training.num_gpus)):
             raise ConfigError(
-                f"each node has {spec.gpus} GPUs, training would use {config.training.num_gpus}",
+                f"each node has {spec.gpus} GPUs, training would use {training.num_gpus}",
                 where=f"trial {trial}",
                 why="a process per GPU is started, and the configuration says how many",
                 fix=f"policy_config='... training.num_gpus={spec.gpus}'",
             )
-        if find_finished(trial_uri) is None:
-            run_job(spec)
-        result = find_finished(trial_uri)
+        if find_finished(spec.trial_uri) is None:
+            run_job(spec, retries=run.trial_retries, num_steps=training.offline_steps)
+        result = find_finished(spec.trial_uri)
         if result is None:
             raise TendonError(
                 "the TrainJob ended without a finished trial",
-                where=f"{spec.name}, {trial_uri}",
+                where=f"{spec.name}, {spec.trial_uri}",
                 why="its pods left no status.json with a whole checkpoint",
                 fix="see the logs of its pods; run again: it resumes",
             )
         return replace(outcome, checkpoint_uri=result.checkpoint_uri, metrics=dict(result.metrics))
 
     return _soft(run, "train", TrialOutcome(trial, run.trial(trial).run_key), work)
+
+
+def train_node(*, run_uri: str, trial: str) -> TrainResult:
+    """What each node of a TrainJob does: train a trial of a run together with the other nodes."""
+    run = load_plan(run_uri)
+    config = run.config_of(trial)
+    return train(config=config, dataset_uri=config.data.uri, trial_uri=run.trial_uri(trial))
 
 
 def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResult:
@@ -778,6 +799,32 @@ def evaluate_bundle(
                 )
     shown = describe_measurement(bundle_uri, baseline_uri, tables)
     return BundleEvaluation(shown.metrics, shown.headline, shown.html)
+
+
+def bundle_of(uri: str, overrides: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """A bundle or checkpoint as it is; another system's policy on this machine as a bundle in a folder beside it.
+
+    Returns its address, and the overrides that a bundle takes: of another system's policy, ``env=...`` is in it already.
+    """
+    from pathlib import Path
+
+    path = Path(uri)
+    if not path.is_dir() or any((path / inner / "policy.json").is_file() for inner in ("", "pretrained_model")):
+        return uri, overrides
+    from tendon.export.foreign import import_weights
+    from tendon.storage.trees import has_tree
+    from tendon.weights.foreign import recognised
+    from tendon.weights.spec import content_sha256
+
+    found = recognised(path)
+    if found is None:
+        return uri, overrides
+    bundle_uri = join(str(path.resolve().parent), f"{path.name}-as-bundle", content_sha256(path)[:16], "bundle")
+    if not has_tree(open_store(bundle_uri), ""):
+        _, notes = import_weights(str(path), bundle_uri, overrides, found.name)
+        for note in notes:
+            log.info("evaluate: %s", note)
+    return bundle_uri, [one for one in overrides if not one.startswith("env=")]
 
 
 def bundle_config(bundle_uri: str, overrides: Sequence[str]) -> TrainConfig:

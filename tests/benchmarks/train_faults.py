@@ -12,6 +12,7 @@ import random
 import shutil
 import signal
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,21 +42,23 @@ def ended(uri: Path, steps: int = STEPS) -> tuple[dict[str, str], list[dict[str,
     return {name: sha for name, sha in files.items() if not name.endswith("training_step.json")}, timeless
 
 
-def share_equal(number: signal.Signals, num_ranks: int, moments: int = MOMENTS) -> float:
+def share_equal(
+    number: signal.Signals, num_ranks: int, moments: int = MOMENTS, options: Mapping[str, Any] = OPTIONS
+) -> float:
     """The share of runs, each struck once at a random moment and started again, that end as the undisturbed one."""
     from tests.train.forked_ranks import Strike, run_ranks
 
     chosen, equal = random.Random(number * 10 + num_ranks), 0
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder, "whole")
-        assert run_ranks(whole, num_ranks, **OPTIONS) == [0] * num_ranks
+        assert run_ranks(whole, num_ranks, **options) == [0] * num_ranks
         expected = ended(whole)
         for i in range(moments):
             uri = Path(folder, f"struck-{i}")
             strike = Strike(chosen.randrange(num_ranks), number, chosen.uniform(0.0, 0.9) * STEPS * STEP_S)
-            codes = run_ranks(uri, num_ranks, strike=strike, step_s=STEP_S, **OPTIONS)
+            codes = run_ranks(uri, num_ranks, strike=strike, step_s=STEP_S, **options)
             assert codes[strike.rank] in ((75,) if number == signal.SIGTERM else (-9,)), codes
-            codes = run_ranks(uri, num_ranks, **OPTIONS)
+            codes = run_ranks(uri, num_ranks, **options)
             said = "".join(path.read_text()[-4000:] for path in uri.glob("rank-*.err"))
             assert codes == [0] * num_ranks, f"{codes}\n{said}"
             equal += ended(uri) == expected
@@ -75,6 +78,21 @@ def _rows() -> None:
 
 
 _rows()
+
+
+def _policy_rows() -> None:
+    for name in ("act", "diffusion"):
+        what = f"share of {MOMENTS} trainings of {name}, SIGKILL at a random moment, that end bit for bit equal"
+
+        @row("faults", f"train-exact-{name}", what, "== 1")
+        def measure(name: str = name) -> float:
+            from tests.train.lerobot_policies import OPTIONS as OF_POLICIES
+
+            steps = {"offline_steps": STEPS, "save_freq": 10}
+            return share_equal(signal.SIGKILL, 1, options={**OF_POLICIES[name], **steps})
+
+
+_policy_rows()
 
 
 @row("faults", "train-hung-rank", "whether a process that hangs ends the run, by name", "== 1")

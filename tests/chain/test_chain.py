@@ -183,7 +183,9 @@ def test_trials_that_share_a_pod_end_as_those_that_do_not(swept, tmp_path):
 
 
 def test_two_workers_make_the_dataset_that_one_makes(swept, tmp_path):
-    (recorded,) = (swept.store / "demos").glob("*.hdf5")
+    recorded = tmp_path / "demos.hdf5"  # the episodes of an expert and the file of them are one dataset
+    words = ["demo-data", "env=reach", "--episodes", "20", "--seed", "1", "-o", str(recorded)]
+    subprocess.run([sys.executable, "-m", "tendon", *words], check=True, cwd=ROOT)
     short = {
         "policy_config": "experiment=reach_bc training.offline_steps=20 training.save_freq=20",
         "evaluate_episodes": 2,

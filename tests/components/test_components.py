@@ -30,7 +30,16 @@ OUTCOME = {
 
 
 SHA256 = "0" * 64
-PLACE = {"gpu_type": "g", "image": "i", "nodes": 1, "node_gpus": "1", "queue": "", "trust": ""}
+PLACE = {
+    "gpu_type": "g",
+    "image": "i",
+    "nodes": 1,
+    "node_gpus": "1",
+    "queue": "",
+    "node_cpu": "1",
+    "node_memory": "2Gi",
+    "trust": "",
+}
 
 
 def component(step):
@@ -73,6 +82,8 @@ def artifact(tmp_path):
 SIZES = {
     f"{quantity}_{kind}": f"{quantity} of {kind}" for quantity in ("cpu", "memory") for kind in ("data", "train", "sim")
 }
+NODE_SIZES = {"cpu_node": "cpu of a node", "memory_node": "memory of a node"}
+WAITING = {"cpu_waiting": "100m", "memory_waiting": "128Mi", "limit_waiting": "1Gi"}
 PLANNED = {
     "run_uri": "/s/runs/r",
     "store_uri": "/s",
@@ -83,7 +94,7 @@ PLANNED = {
     "groups": [["lr_0.1", "lr_0.2"], ["lr_0.3"]],
     "work": True,
     "reason": "3 trials are left",
-    "resources": SIZES,
+    "resources": SIZES | NODE_SIZES | WAITING,
     "trials": [{"name": "lr_0.1", "overrides": "training.lr=0.1"}],
 }
 ASKED = {
@@ -99,6 +110,7 @@ ASKED = {
     "promote": True,
     "trials_per_pod": 2,
     "trial_retries": 3,
+    "nodes": 1,
     "only_new": True,
     "force": False,
     "trust": "",
@@ -114,13 +126,14 @@ NAMED = (
     "extra_shares",
     "extra_needed",
 )
-NAMED = (*NAMED, "work", "reason", *SIZES)
+TRAIN_POD = ("cpu_train_pod", "memory_train_pod", "memory_train_limit")
+NAMED = (*NAMED, "work", "reason", *SIZES, *NODE_SIZES, *TRAIN_POD)
 
 
-def run_plan(tmp_path, table, **asked_sizes):
+def run_plan(tmp_path, table, nodes=1, **asked_sizes):
     asked = {f"asked_{size}": asked_sizes.get(size, "") for size in SIZES}
     files = {name: str(tmp_path / name) for name in NAMED}
-    items = component("plan").python_func(**ASKED, **asked, trial_table=table, **files)
+    items = component("plan").python_func(**ASKED | {"nodes": nodes}, **asked, trial_table=table, **files)
     return items, {name: (tmp_path / name).read_text() for name in NAMED}
 
 
@@ -142,14 +155,17 @@ def test_plan_writes_its_named_outputs_and_returns_the_items_of_the_fan_out(step
         "work": "yes",
         "reason": "3 trials are left",
         **SIZES,
+        **NODE_SIZES,
+        "cpu_train_pod": SIZES["cpu_train"],
+        "memory_train_pod": SIZES["memory_train"],
+        "memory_train_limit": SIZES["memory_train"],
     }
     assert json.loads(Path(table.path).read_text()) == PLANNED["trials"]
     called = steps.called["plan"]
     assert called["artifact_uri"] == table.uri
     assert [type(value) for value in called["sweep"][0]["values"]] == [int, int, float, float]
-    assert {name: called[name] for name in ASKED if name not in ("sweep", "trust")} == {
-        name: ASKED[name] for name in ASKED if name not in ("sweep", "trust")
-    }
+    handed_on = [name for name in ASKED if name not in ("sweep", "nodes", "trust")]
+    assert {name: called[name] for name in handed_on} == {name: ASKED[name] for name in handed_on}
 
 
 def test_plan_hands_on_sizes_that_were_asked_for_and_says_when_there_is_nothing_to_do(steps, artifact, tmp_path):
@@ -163,6 +179,17 @@ def test_plan_hands_on_sizes_that_were_asked_for_and_says_when_there_is_nothing_
         "0/1",
     )
     assert {size: files[size] for size in SIZES} == SIZES | {"cpu_sim": "7", "memory_train": "9Gi"}
+
+
+def test_a_pod_that_waits_for_nodes_asks_for_next_to_nothing(steps, artifact, tmp_path):
+    """It asked for 4 CPU and 16 GiB, in the quota that its nodes need."""
+    steps.answers("plan", SimpleNamespace(**PLANNED))
+    _, files = run_plan(tmp_path, artifact(dsl.Artifact), nodes=2)
+    assert [files[name] for name in TRAIN_POD] == ["100m", "128Mi", "1Gi"]
+    assert {name: files[name] for name in NODE_SIZES} == NODE_SIZES
+    assert files["memory_train"] == SIZES["memory_train"], "export asks for it"
+    _, files = run_plan(tmp_path, artifact(dsl.Artifact), nodes=2, memory_train="9Gi", cpu_train="3")
+    assert [files[name] for name in (*TRAIN_POD, *NODE_SIZES)] == ["100m", "128Mi", "1Gi", "3", "9Gi"]
 
 
 def test_convert_keeps_data_out_of_the_artifact(steps, artifact):
@@ -234,6 +261,7 @@ def test_on_several_nodes_train_asks_for_a_job(steps, artifact):
     component("train").python_func(**given, checkpoint=artifact(dsl.Model))
     called = steps.called["train_trials_on_nodes"]
     assert (called["nodes"], called["gpus"], called["image"], called["queue"]) == (4, "8", "i", "q")
+    assert (called["cpu"], called["memory"]) == ("1", "2Gi")
 
 
 @pytest.mark.parametrize(

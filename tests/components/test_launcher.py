@@ -249,6 +249,7 @@ PLAN = {
     "promote": False,
     "trials_per_pod": 1,
     "trial_retries": 0,
+    "nodes": 1,
     "only_new": True,
     "force": False,
     "trust": "",
@@ -256,6 +257,7 @@ PLAN = {
     "job_id": JOB,
 }
 PLACE = {"gpu_type": "nvidia.com/gpu", "image": "x", "nodes": 1, "node_gpus": "1", "queue": "", "trust": ""}
+PLACE |= {"node_cpu": "1", "node_memory": "2Gi"}
 ALONE = {"select", "confirm", "report", "promote"}  # components of which a run has only the four in one: conclude
 
 

@@ -11,8 +11,8 @@ import yaml
 
 K8S = Path(__file__).resolve().parents[2] / "k8s"
 OVERLAYS = ("kubeflow", "profile", "local", "gpu")
-FOLDERS = (*(f"overlays/{name}" for name in OVERLAYS), "schedule", "retries")
-PARTS = ("base", "namespace", "queue")  # applied by overlays only
+FOLDERS = (*(f"overlays/{name}" for name in OVERLAYS), "nodes", "queue", "schedule", "retries")
+PARTS = ("base", "namespace")  # applied by overlays only
 KNOWN = {"apiVersion", "kind", "namespace", "resources", "patches", "configMapGenerator", "generatorOptions"}
 
 

@@ -127,11 +127,25 @@ def test_the_pod_of_the_schedule_is_one_of_ours():
     assert selects(policy["podSelector"], template["metadata"]["labels"])
 
 
+def labels_of_a_node():
+    (job,) = of_kind(rendered("nodes"), "TrainingRuntime")["tendon-nodes"]["spec"]["template"]["spec"]["replicatedJobs"]
+    return job["template"]["spec"]["template"]["metadata"]["labels"]
+
+
 def test_nodes_of_a_trainjob_reach_each_other_and_nobody_else_them():
-    policy = of_kind(rendered("overlays/gpu", "robots"), "NetworkPolicy")["tendon-training-nodes"]["spec"]
-    node = {"jobset.sigs.k8s.io/jobset-name": "tendon-1"}
+    policy, node = (
+        of_kind(rendered("nodes", "robots"), "NetworkPolicy")["tendon-training-nodes"]["spec"],
+        labels_of_a_node(),
+    )
     assert selects(policy["podSelector"], node)
     assert not selects(policy["podSelector"], STEP)
-    assert passes(policy["ingress"], "from", Peer(29500, namespace="robots", labels=node), "robots")
-    for stranger in (Peer(29500, namespace="strangers", labels=node), Peer(29500, namespace="robots")):
-        assert not passes(policy["ingress"], "from", stranger, "robots")
+    for rules, direction in ((policy["ingress"], "from"), (policy["egress"], "to")):
+        assert passes(rules, direction, Peer(29500, namespace="robots", labels=node), "robots")
+        assert passes(rules, direction, Peer(41234, namespace="robots", labels=node), "robots")
+        for stranger in (Peer(29500, namespace="strangers", labels=node), Peer(29500, namespace="robots", labels=STEP)):
+            assert not passes(rules, direction, stranger, "robots")
+
+
+def test_a_node_reaches_the_store_as_a_step_does():
+    policy = of_kind(rendered("overlays/kubeflow"), "NetworkPolicy")["tendon-steps"]["spec"]
+    assert selects(policy["podSelector"], labels_of_a_node())

@@ -48,11 +48,23 @@ def test_everything_follows_the_namespace_of_an_overlay(overlay, namespace):
         assert [subject["namespace"] for subject in binding["subjects"]] == [namespace]
 
 
-def test_the_cluster_queue_admits_the_namespace_of_the_overlay():
-    for namespace in ("", "robots"):
-        queue = of_kind(rendered("overlays/gpu", namespace), "ClusterQueue")["tendon"]
-        admitted = queue["spec"]["namespaceSelector"]["matchLabels"]
-        assert admitted == {"kubernetes.io/metadata.name": namespace or "tendon"}
+def test_line_14_the_namespace_of_an_overlay_is_followed_also_by_runtime_and_queue():
+    """As line 14 of what a real cluster showed: base/ worked in the namespace tendon only."""
+    objects = rendered("overlays/gpu", "robots")
+    for binding in of_kind(objects, "RoleBinding").values():
+        assert [subject["namespace"] for subject in binding["subjects"]] == ["robots"]
+    assert of_kind(objects, "TrainingRuntime")["tendon-nodes"]["metadata"]["namespace"] == "robots"
+    assert of_kind(objects, "LocalQueue")["tendon"]["metadata"]["namespace"] == "robots"
+
+
+def test_line_13_two_namespaces_share_the_cluster_queue():
+    """It is one object for the cluster: with a namespace's name in it, the second overlay shut the first one out."""
+    specs = [of_kind(rendered("overlays/gpu", name), "ClusterQueue")["tendon"]["spec"] for name in OTHERS]
+    assert specs[0] == specs[1]
+    admitted = specs[0]["namespaceSelector"]["matchLabels"]
+    for name in OTHERS:
+        labels = of_kind(rendered("overlays/gpu", name), "Namespace")[name]["metadata"]["labels"]
+        assert admitted.items() <= labels.items()
 
 
 @pytest.mark.skipif(not kubectl(), reason="kubectl kustomize is not there")
@@ -160,7 +172,9 @@ def test_nothing_is_left_out_of_a_kustomization():
         assert there == {name for name in named if name.endswith(".yaml")}
 
 
-@pytest.mark.parametrize("parts", [("overlays/profile", "schedule"), ("overlays/kubeflow", "queue", "schedule")])
+@pytest.mark.parametrize(
+    "parts", [("overlays/profile", "schedule"), ("overlays/kubeflow", "nodes", "queue", "schedule")]
+)
 def test_parts_can_be_put_together_in_one_namespace(parts, tmp_path, monkeypatch):
     """As the README shows: no object twice, and all of them in the one namespace, the queue's selector too."""
     above = tmp_path.resolve() / "mine"

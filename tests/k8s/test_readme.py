@@ -9,7 +9,7 @@ from tests.k8s.rendering import K8S, OVERLAYS, PARTS, of_kind, rendered
 TEXT = (K8S / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("folder", [*PARTS, "overlays", "schedule", "retries", "examples"])
+@pytest.mark.parametrize("folder", [*PARTS, "nodes", "queue", "overlays", "schedule", "retries", "examples"])
 def test_every_folder_has_a_row(folder):
     assert f"| `{folder}` |" in TEXT
 
@@ -38,3 +38,12 @@ def test_what_was_seen_and_what_was_not_stand_apart():
     seen, _, unseen = TEXT.partition("## Seen on a real cluster")[2].partition("## Not seen")
     assert seen.count("\n- ") >= 10
     assert unseen.count("\n- ") >= 8
+
+
+def test_the_numbers_of_losses_are_those_of_the_waiter():
+    from tendon.train.distributed.trainjob import GRACE_S, MOST_LOSSES, OUTAGE_S
+
+    assert f"nodes are lost {MOST_LOSSES + 1} times" in TEXT
+    assert f"for more than {OUTAGE_S:g} s" in TEXT
+    (job,) = of_kind(rendered("nodes"), "TrainingRuntime")["tendon-nodes"]["spec"]["template"]["spec"]["replicatedJobs"]
+    assert job["template"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == GRACE_S

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from pipelines.resources import NOTIFY_SECRET, STOCK_SECRET, STORE_SECRET
-from tendon.train.distributed.trainjob import JobSpec
+from tendon.train.distributed.job_spec import JobSpec
 from tests.k8s.rendering import OVERLAYS, of_kind, rendered
 
 ANY = ""  # a right on every object of the kind

@@ -80,7 +80,7 @@ def plan(
         groups=[names[at : at + trials_per_pod] for at in range(0, len(names), trials_per_pod)] if work else [],
         work=work,
         reason="because",
-        resources={f"{what}_{kind}": "1" for what in ("cpu", "memory") for kind in ("data", "train", "sim")},
+        resources={f"{what}_{kind}": "1" for what in ("cpu", "memory") for kind in ("data", "train", "sim", "node")},
         trials=[{"name": name, "overrides": ""} for name in names],
     )
 

@@ -21,21 +21,55 @@ import numpy as np
 from tendon.config.compose import compose
 from tendon.config.numerics import file_of, policy_statements, statement
 from tendon.config.schema import EnvConfig
+from tendon.data.features import REWARD
 
 FILE = Path(__file__).resolve().parents[1] / "golden/numerics.json"
 TOLERANCE = 1e-5
 POLICIES = (
-    "bc", "bc_gaussian", "bc_gmm", "bc_rnn", "bc_rnn_gmm", "bc_transformer", "bc_transformer_gmm", "bc_vae",
+    "act", "bc", "bc_gaussian", "bc_gmm", "bc_rnn", "bc_rnn_gmm", "bc_transformer", "bc_transformer_gmm", "bc_vae", "diffusion",
+    "tdmpc", "vqbet",
 )  # fmt: skip
-SMALL = {  # bc_transformer_gmm and the like: as their family
+SMALL = {
+    "act": [
+        *("policy.chunk_size=4", "policy.n_action_steps=4", "policy.dim_model=16", "policy.n_heads=2"),
+        *("policy.dim_feedforward=16", "policy.n_encoder_layers=1", "policy.n_vae_encoder_layers=1"),
+        *("policy.latent_dim=2", "policy.pretrained_backbone_weights=null"),
+    ],
+    "diffusion": [
+        *("policy.horizon=4", "policy.n_action_steps=2", "policy.down_dims=[8,16]", "policy.n_groups=4"),
+        *("policy.diffusion_step_embed_dim=8", "policy.crop_shape=[]", "policy.num_train_timesteps=10"),
+    ],
+    # bc_transformer_gmm and the like: as their family
     "bc": ["policy.hidden_dims=[16,16]"],
     "bc_rnn": ["policy.hidden_dims=[16]", "policy.hidden_dim=12"],
     "bc_transformer": ["policy.embed_dim=16", "policy.num_heads=2", "policy.num_layers=2"],
     "bc_vae": [],
+    "tdmpc": [
+        "policy.horizon=2", "policy.latent_dim=8", "policy.mlp_dim=16", "policy.state_encoder_hidden_dim=12",
+        "policy.image_encoder_hidden_dim=4", "policy.cem_iterations=2", "policy.n_gaussian_samples=16",
+        "policy.n_pi_samples=4", "policy.n_elites=5",
+    ],
+    "vqbet": [
+        "policy.n_obs_steps=2", "policy.n_action_pred_token=2", "policy.action_chunk_size=2", "policy.dropout=0.0",
+        "policy.n_vqvae_training_steps=1", "policy.vqvae_n_embed=4", "policy.vqvae_embedding_dim=6",
+        "policy.vqvae_enc_hidden_dim=8", "policy.gpt_input_dim=12", "policy.gpt_output_dim=10", "policy.gpt_n_layer=2",
+        "policy.gpt_n_head=2", "policy.gpt_hidden_dim=8", "policy.spatial_softmax_num_keypoints=4",
+        "policy.offset_loss_weight=1.0",
+    ],
+}  # fmt: skip
+PICTURES = {"tdmpc": (40, 40, 3)}  # it takes square ones
+SEES = "env.observation=[object,front_image]"
+CHANGED = {  # what is done to the images, by family
+    "act": [],
+    "diffusion": ["policy.resize_shape=[72,80]", "policy.crop_ratio=0.9"],
+    "tdmpc": ["policy.max_random_shift_ratio=0.1"],
+    "vqbet": ["policy.crop_shape=[36,38]"],
 }
-SEES = ["env.observation=[object,front_image]", "policy.crop_size=20", "policy.brightness=0.2"]
+CHANGED_IN_CLONING = ["policy.crop_size=36", "policy.brightness=0.2"]
 KEPT = ("train/loss", "train/grad_norm", "train/lr", "valid/loss")  # of metrics.jsonl
 Numbers = list[float]
+PAIRS = ("processing", "actions", "images", "normalize", "rotations", "text", "transform")
+AUGMENT = "draws"
 
 
 def policy(name: str, *, sees: bool = False) -> Numbers:
@@ -47,9 +81,10 @@ def policy(name: str, *, sees: bool = False) -> Numbers:
     from tests.policies.features_of import features_of
 
     family = next(family for family in sorted(SMALL, key=len, reverse=True) if name.startswith(family))
-    observation = SEES if sees else ["env.observation=[object]"]
+    clones = name.startswith("bc")
+    observation = [SEES, *CHANGED.get(family, CHANGED_IN_CLONING)] if sees else ["env.observation=[object]"]
     config = compose([f"policy={name}", "data.uri=x", *SMALL[family], *observation]).policy
-    image = {"observation.images.front": (24, 28, 3)} if sees else {}
+    image = {"observation.images.front": PICTURES.get(family, (40, 44, 3))} if sees else {}
     features = {"observation.object": 5, **image, "action": 3}
     torch.manual_seed(0)
     made = make_policy(config, features_of(features), {key: _stats(key) for key in ("observation.object", "action")})
@@ -63,7 +98,9 @@ def policy(name: str, *, sees: bool = False) -> Numbers:
         else:
             values = rng.uniform(-0.9, 0.9, (*before, shape)).astype(np.float32)
         batch[key] = torch.from_numpy(values)
-    batch["action_is_pad"] = torch.zeros(4, steps["action"], dtype=torch.bool)
+    if REWARD in steps:
+        batch[REWARD] = torch.from_numpy(rng.uniform(size=(4, steps[REWARD], 1)).astype(np.float32))
+    batch |= {f"{key}_is_pad": torch.zeros(4, num, dtype=torch.bool) for key, num in steps.items()}
     if made.num_draws:
         batch[AUGMENT_NOISE] = torch.from_numpy(rng.uniform(size=(4, made.num_draws)).astype(np.float32))
     optimizer = torch.optim.SGD(made.parameters(), 0.01)
@@ -74,11 +111,59 @@ def policy(name: str, *, sees: bool = False) -> Numbers:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        with torch.no_grad():
+            made.after_update(step)
         numbers.append(float(loss.detach()))
     made.eval()
-    now = {key: value[:, -1:] for key, value in batch.items() if key in made.reads}
+    seen = {key: 1 if clones else len(span.deltas) for key, span in windows.acting.items()}
+    now = {key: batch[key][:, -seen[key] :] for key in made.reads}
     action, _ = made.act(now, made.start(1, 2, 3, 4))
     return [*numbers, *map(float, action["action"].reshape(4, -1)[0])]
+
+
+def processing() -> Numbers:
+    """Every pair between a dataset and a network: what goes in, and what comes back of the actions."""
+    import torch
+
+    from tendon.data.features import Feature
+    from tendon.policies.processing import actions, images, normalize, rotations, text
+    from tendon.policies.processing.processing import Processing
+
+    picture, state = "observation.images.front", "observation.state"
+    features = {
+        picture: Feature(picture, "image", (24, 28, 3), "uint8"),
+        state: Feature(state, "state", (5,), "float32"),
+        "action": Feature("action", "action", (5,), "float32"),
+        "task": Feature("task", "text", (), "int64"),
+    }
+    # what an entry holds must not hang on the numbers of rotations near a half turn: all angles here are small
+    transforms = [
+        images.ToFloat(keys=(picture,)),
+        images.Crop(keys=(picture,), size=(20, 22)),
+        images.Colour(keys=(picture,), brightness=0.2, contrast=0.1, saturation=0.1, hue=0.05),
+        images.Letterbox(keys=(picture,), size=(16, 16)),
+        images.Resize(keys=(picture,), size=(9, 11)),
+        actions.RelativeActions(states={"action": state}, mask={"action": (True, True, False, True, True)}),
+        rotations.Rotation(keys=("action",), start=0, source="axis_angle", target="rotation_6d"),
+        normalize.Normalize(modes={state: "mean_std"}),
+        actions.Bins(into={state: "bins"}, num_bins=32),
+        actions.PadWidth(widths={"action": 12}),
+        text.Tokenize(length=12),
+    ]
+    times = {picture: 1, state: 1, "action": 3, "task": 1}
+    made = Processing(transforms, features, {key: _stats(key, 5) for key in (state, "action")}, times=times)
+    made.set_texts(("lift the cube",))
+    rng = np.random.default_rng(1)
+    batch = {
+        picture: torch.from_numpy(rng.integers(0, 256, (2, 1, 24, 28, 3)).astype(np.uint8)),
+        state: torch.from_numpy(rng.uniform(-0.4, 0.4, (2, 1, 5)).astype(np.float32)),
+        "action": torch.from_numpy(rng.uniform(-0.4, 0.4, (2, 3, 5)).astype(np.float32)),
+        "action_is_pad": torch.zeros(2, 3, dtype=torch.bool),
+        "task": torch.zeros(2, 1, dtype=torch.int64),
+        AUGMENT: torch.from_numpy(rng.uniform(size=(2, made.num_draws)).astype(np.float32)),
+    }
+    inside = made(batch)
+    return [float(value.double().abs().sum()) for key, value in sorted(inside.items()) if key != AUGMENT]
 
 
 def statistics() -> Numbers:
@@ -157,6 +242,7 @@ def entries() -> Mapping[str, tuple[Sequence[str], Callable[[], Numbers]]]:
     """What is held, by name: the statements it belongs to (the likeliest first), and how it is made."""
     bc = _statements("bc")
     made: dict[str, tuple[Sequence[str], Callable[[], Numbers]]] = {
+        "processing": ([f"tendon.policies.processing.{one}" for one in PAIRS], processing),
         "statistics": (["tendon.data"], statistics),
         "batches": (["tendon.loader", "tendon.data"], batches),
         "training": (["tendon.train", *bc], training),
@@ -167,6 +253,15 @@ def entries() -> Mapping[str, tuple[Sequence[str], Callable[[], Numbers]]]:
         "lift expert": (["tendon.sim.adapters.robosuite:Lift"], partial(simulator, "lift", expert=True)),
         "can expert": (["tendon.sim.adapters.robosuite:PickPlaceCan"], partial(simulator, "can", expert=True)),
     }
+    for env, task in (
+        ("pusht_keypoints", "pusht:PushT-v0"),
+        ("aloha_state", "aloha:AlohaTransferCube-v0"),
+        ("aloha_insertion_state", "aloha:AlohaInsertion-v0"),
+        ("xarm_corrected_state", "xarm_corrected:XarmLiftCorrected"),
+    ):
+        expert = f"tendon.sim.adapters.{task}"
+        made[env] = ([expert.partition(":")[0], "tendon.sim"], partial(simulator, env, expert=False))
+        made[f"{env} expert"] = ([expert], partial(simulator, env, expert=True))
     for name in POLICIES:
         made[name] = (_statements(name), partial(policy, name))
         if name in SMALL:
@@ -188,10 +283,10 @@ def version(name: str) -> int:
     return int(statement(file, "EXPERT_NUMERICS")[task] if task else statement(file))
 
 
-def _stats(key: str) -> object:
+def _stats(key: str, dim: int = 0) -> object:
     from tests.train.small_trial import feature_stats
 
-    return feature_stats(0.1, 0.6, -0.95, 0.95, 3 if key == "action" else 5)
+    return feature_stats(0.1, 0.6, -0.95, 0.95, dim or (3 if key == "action" else 5))
 
 
 def _dataset(folder: Path):

@@ -63,7 +63,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tendon.data.episode import Episode, Feature, Schema
+from tendon.data.episode import Episode, Schema
+from tendon.data.features import Feature
 from tendon.data.sources.source import EpisodeInfo, SourceInfo
 
 NAMES = {"observation.position": "position", "observation.goal": "goal", "action": "action"}
@@ -84,7 +85,7 @@ class LineSource:
         self.tree = json.loads(self.content)
 
     def describe(self):
-        features = tuple(Feature(name, "float32", (1,), "float64") for name in NAMES)
+        features = tuple(Feature(name, "action" if name == "action" else "state", (1,), "float32", (), "float64") for name in NAMES)
         last = len(self.tree["episodes"]) - 1
         episodes = tuple(
             EpisodeInfo(f"line_{i}", len(one["action"]), ("valid",) if i == last else ("train",))
@@ -148,7 +149,7 @@ import torch
 
 from PACKAGE.config import NearestConfig
 from PACKAGE.model import Nearest
-from tendon.policies.spec import PolicySpec
+from tendon.policies.spec import PolicySpec, feature_from_json, feature_to_json
 from tendon.weights.foreign import ForeignPolicy, WeightFormat
 
 
@@ -162,12 +163,13 @@ class Npz(WeightFormat):
         arrays = dict(np.load(path))
         about = json.loads(str(arrays.pop("about")))
         config = NearestConfig(name="nearest", width=about["width"])
-        policy = Nearest(config, about["features"], None)
+        features = {key: feature_from_json(key, values) for key, values in about["features"].items()}
+        policy = Nearest(config, features, None)
         policy.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
-        return ForeignPolicy(policy.eval(), PolicySpec(config, about["features"], policy.window))
+        return ForeignPolicy(policy.eval(), PolicySpec(config, features, policy.windows))
 
     def write(self, policy, info, path, version, kept):
-        about = json.dumps({"width": info.config.width, "features": dict(info.features)})
+        about = json.dumps({"width": info.config.width, "features": {key: feature_to_json(one) for key, one in info.features.items()}})
         arrays = {name: value.detach().cpu().numpy() for name, value in policy.state_dict().items()}
         with open(path, "wb") as file:
             np.savez(file, about=np.array(about), **arrays)

@@ -162,10 +162,11 @@ from tendon.policies.registry import make_policy
 from tendon.policies.spec import PolicySpec
 from tendon.weights.foreign import weight_format
 config = compose(["experiment=reach_bc", "data.uri=x"]).policy
-features = {"observation.agent_pos": 2, "observation.target_pos": 2, "action": 2}
+from tests.policies.features_of import features_of
 from tests.train.small_trial import feature_stats
+features = features_of({"observation.agent_pos": 2, "observation.target_pos": 2, "action": 2})
 policy = make_policy(config, features, {key: feature_stats(0.0, 0.5, -1.0, 1.0) for key in features})
-weight_format("npz")[0].write(policy, PolicySpec(config, features, policy.window), Path("first.npz"), "", {})
+weight_format("npz")[0].write(policy, PolicySpec(config, features, policy.windows), Path("first.npz"), "", {})
 """
 
 

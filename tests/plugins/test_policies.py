@@ -35,11 +35,12 @@ def test_the_entry_points_are_the_folders() -> None:
     assert entries == {name: claim.value for name, claim in policy_claims().items() if claim.package == "tendon"}
 
 
-@pytest.mark.parametrize("policy", ["bc", "bc_rnn_gmm", "bc_transformer", "bc_vae", "nearest"])
+@pytest.mark.parametrize("policy", ["bc", "bc_rnn_gmm", "bc_transformer", "bc_vae", "tdmpc", "vqbet", "nearest"])
 def test_a_run_is_planned_without_torch(tmp_path: Path, policy: str) -> None:
     install(tmp_path)
     make_lift_like_hdf5(tmp_path / "lift.hdf5")
     overrides = ["env=lift", f"policy={policy}", "training.offline_steps=10", "env.observation=[object]"]
+    overrides += ["training.lr_warmup_steps=0"] if policy == "vqbet" else []
     done = tendon(tmp_path, "run", "--plan", "--source-uri", "lift.hdf5", *overrides, torch=False)
     assert done.returncode == 0, done.stderr
     assert "trial    base" in done.stdout

@@ -56,7 +56,7 @@ def command(kind: str, folder: Path) -> tuple[Path, list[str]]:
     """The file of a kind, and a command that runs it."""
     file = folder / f"{kind}.py"
     source = str(make_lift_like_hdf5(folder / "lift.hdf5"))
-    plan = ["run", "--plan", "--source-uri", source, "--store-uri", str(folder / "store"), "experiment=reach_bc"]
+    plan = ["run", "--plan", "--source-uri", source, "--store-uri", str(folder / "store"), "experiment=lift_bc"]
     if kind == "simulator":
         write(file, SIMULATOR)
         return file, ["demo-data", f"env.simulator={file}", "--episodes", "2", "-o", str(folder / "demos.hdf5")]
@@ -134,7 +134,7 @@ def test_plan_names_every_file_of_every_trial_at_once(tmp_path: Path, capsys: py
     watch, first = write(tmp_path / "watch.py", CALLBACK)
     mine, second = write(tmp_path / "mine.py", SIMULATOR)
     source = str(make_lift_like_hdf5(tmp_path / "lift.hdf5"))
-    words = ["run", "--plan", "--source-uri", source, "experiment=reach_bc"]
+    words = ["run", "--plan", "--source-uri", source, "experiment=lift_bc"]
     words += [f"training.callbacks=[{watch}]", f"env.simulator={mine}"]
     code, shown = tendon(capsys, *words)
     assert code == 2
@@ -194,13 +194,15 @@ def test_what_is_trusted_is_handed_on(tmp_path: Path, monkeypatch: pytest.Monkey
     trust.allow(sha256)
     planned = steps.plan(
         source_uri=str(make_lift_like_hdf5(tmp_path / "lift.hdf5")), store_uri=str(tmp_path / "store"),
-        dataset_name="d", config=f"experiment=reach_bc training.callbacks=[{file}]", sweep=[], episodes=1,
+        dataset_name="d", config=f"experiment=lift_bc training.callbacks=[{file}]", sweep=[], episodes=1,
         confirm_episodes=1, champion="c", promote=False,
     )  # fmt: skip
     lines = commands(load_plan(planned.run_uri))
     assert f"--trust {sha256}" in lines["train/base"]
     assert "--trust" not in lines["stats"]
     jobs = []
-    monkeypatch.setattr("tendon.train.distributed.trainjob.run_job", jobs.append)  # what would be sent to Kubernetes
+    monkeypatch.setattr(
+        "tendon.train.distributed.trainjob.run_job", lambda spec, **_: jobs.append(spec)
+    )  # sent to Kubernetes
     steps.train_trials_on_nodes(run_uri=planned.run_uri, trials=["base"], dataset_uri="d", image="i", nodes=2, gpus="0")
-    assert jobs[0].command[-2:] == ("--trust", sha256)
+    assert jobs[0].arguments[-2:] == ("--trust", sha256)

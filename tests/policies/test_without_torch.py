@@ -35,7 +35,7 @@ features = numbers | several | {"task": Feature("task", "text", (), "int64")}
 names = search_path(None).groups()["policy"]
 assert set(policy_configs()) <= set(names), names
 for name in names:
-    config = compose([f"policy={name}", "data.uri=x", "training.offline_steps=1"]).policy
+    config = compose([f"policy={name}", "data.uri=x", "training.offline_steps=1000"]).policy
     given = features if name == "everything" else one
     reads, writes, windows = config.reads(given), config.writes(given), config.windows(given)
     assert set(reads) | set(writes) == set(given), name

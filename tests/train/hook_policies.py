@@ -64,6 +64,13 @@ class Phases(Plain):
         return ("first",) if step // 3 % 2 == 0 else ("second",)
 
 
+class Late(Plain):
+    """The full rate for four updates; then the schedule begins."""
+
+    def schedule_step(self, step: int) -> int | None:
+        return None if step < 4 else step - 4
+
+
 class Target(Plain):
     """A target network follows the second layer; it is a buffer-like module that does not learn."""
 

@@ -54,13 +54,22 @@ def make_config(**training: Any) -> TrainConfig:
     )
 
 
+ONE_STEP: Mapping[str, int] = {}
+
+
 class MemoryLoader:
-    """Batches whose content is a function of (seed, k)."""
+    """Batches whose content is a function of (seed, k); ``steps``: of the windows of features that have several."""
 
     def __init__(
-        self, seed: int, batch_size: int, world: World = ALONE, num_windows: int = 400, num_episodes: int = 10
+        self,
+        seed: int,
+        batch_size: int,
+        world: World = ALONE,
+        num_windows: int = 400,
+        num_episodes: int = 10,
+        steps: Mapping[str, int] = ONE_STEP,
     ) -> None:
-        self.seed, self.batch_size, self.world = seed, batch_size, world
+        self.seed, self.batch_size, self.world, self.steps = seed, batch_size, world, steps
         self.num_windows, self.num_episodes = num_windows, num_episodes
         self.next_batch = 0
         self.before_batch: Callable[[int], None] = lambda k: None
@@ -86,11 +95,14 @@ class MemoryLoader:
         rows = np.random.default_rng((self.seed, k)).integers(0, self.num_windows, self.batch_size)
         rows = rows[self.world.rank :: self.world.size]
         per_episode = self.num_windows // self.num_episodes
+        named = {"observation.a_agent": self.a, "observation.b_target": self.b, "action": self.action}
+        several = {
+            key: values[(rows[:, None] + np.arange(self.steps.get(key, 1))) % self.num_windows, 0]
+            for key, values in named.items()
+        }
         return {
-            "observation.a_agent": self.a[rows],
-            "observation.b_target": self.b[rows],
-            "action": self.action[rows],
-            "action_is_pad": np.zeros((len(rows), 1), bool),
+            **several,
+            "action_is_pad": np.zeros((len(rows), self.steps.get("action", 1)), bool),
             "episode_index": rows // per_episode,
             "frame_index": rows % per_episode,
         }
@@ -121,7 +133,8 @@ class OpenMemory:
 
     def __call__(self, dataset_uri: str, config: TrainConfig, windows: Windows, world: World = ALONE) -> DataFeeds:
         size = config.training.batch_size
-        train, valid = MemoryLoader(1, size, world), MemoryLoader(2, size, world)
+        steps = {key: len(span.deltas) for key, span in windows.training.items()}
+        train, valid = (MemoryLoader(seed, size, world, steps=steps) for seed in (1, 2))
         train.before_batch = self.before_batch
         ids = {i: f"demo_{i}" for i in range(10)}
         return DataFeeds(train, valid, size, config.training.valid_batches, ids, world=world)

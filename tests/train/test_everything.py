@@ -166,3 +166,98 @@ def test_texts_of_two_tables_are_one_with_the_first_in_front() -> None:
     texts, (one, other) = joined_texts(("a", "b"), ("b", "c"), ("a",))
     assert texts == ("a", "b", "c")
     assert (one.tolist(), other.tolist()) == ([1, 2], [0])
+
+
+GUEST = '''
+import json
+import numpy as np
+
+class Adapter:
+    """The features of the demonstrations, made up: pictures of two sizes, a mask, a text, an action of two parts."""
+
+    def make(self, task, options, fps, cameras, size, sizes):
+        self.sizes = sizes
+        return {"action": {"buttons": 3, "camera": 2}, "cameras": ["front", "wrist"], "instruction": "find a tree"}
+
+    def reset(self, seed):
+        self.rng, self.steps = np.random.default_rng(seed), 0
+        return self.observe()
+
+    def step(self, action):
+        assert sorted(action) == ["buttons", "camera"], action
+        assert action["buttons"].shape == (3,) and action["camera"].shape == (2,)
+        self.steps += 1
+        return self.observe(), float(np.sum(action["camera"])), self.steps >= 5, False
+
+    def state(self, texts):
+        return np.array([self.steps]), "", json.dumps({"env_name": "Everything", "type": 2, "env_kwargs": {}})
+
+    def observe(self):
+        mask = np.zeros((360, 640), np.uint8)
+        mask[10:40, 20 : 60 + self.steps] = 1
+        seen = {"state": self.rng.normal(size=3), "masks.target": mask}
+        for name, (height, width) in self.sizes.items():
+            seen[name] = self.rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
+        return seen
+'''
+
+
+def test_rolled_out_where_a_simulator_has_the_same_features(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tendon import trust
+    from tendon.config.schema import EnvConfig
+    from tendon.evaluate.rollout import evaluate_policy
+
+    file = case.folder / "guest.py"
+    file.write_text(GUEST)
+    monkeypatch.setenv(trust.VARIABLE, trust.sha256_of(file))
+    env = EnvConfig(
+        name="everything",
+        simulator=str(file),
+        task="Everything",
+        fps=20,
+        episode_length=12,
+        observation=("state", "front", "wrist", "masks.target", "task"),
+        options={},
+        features={"masks.target": {"key": TARGET, "kind": "mask"}},
+        cameras={
+            "front": {"height": 480, "width": 640, "observation": "front", "key": FRONT},
+            "wrist": {"height": 96, "width": 128, "observation": "wrist", "key": WRIST},
+        },
+        action={"buttons": 3, "camera": 2},
+    )
+    trained = case.train("rolled")
+    policy, _ = load_policy(export_bundle(trained.checkpoint_uri, str(case.folder / "rolled-bundle")).uri)
+    evaluation = compose(["env=reach", "data.uri=x", "eval.batch_size=2"]).eval
+    results = evaluate_policy(policy, env, evaluation, [1, 2, 3])
+    assert [(one.status, one.steps) for one in results] == [("success", 5)] * 3
+    again = evaluate_policy(policy, env, evaluation, [1, 2, 3])
+    assert all(np.array_equal(one.actions, other.actions) for one, other in zip(results, again, strict=True))
+    assert not np.array_equal(results[0].actions, results[1].actions), "what it sees decides"
+
+
+def test_killed_and_resumed_bit_for_bit(case: Case) -> None:
+    """SIGKILL in the middle of training, in a process of its own."""
+    import subprocess
+    import sys
+
+    code = f"""
+import os, signal, sys
+from pathlib import Path
+from tests.train.test_everything import Case, Callback
+from tendon.data.dataset import open_dataset
+from tendon.data.stats import compute_stats
+from tendon.train.loop.training import train
+
+class Die(Callback):
+    def on_step(self, run, step, update):
+        if step == 8:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+case = Case(Path({str(case.folder)!r}), {case.uri!r}, compute_stats(open_dataset({case.uri!r}), "train"))
+train(case.config("training.save_freq=3"), case.uri, case.stats, str(case.folder / sys.argv[1]), callbacks=[Die()] * int(sys.argv[2]))
+"""
+    ended = [subprocess.run([sys.executable, "-c", code, "killed", dies], cwd=ROOT, check=False) for dies in ("1", "0")]
+    assert [one.returncode for one in ended] == [-signal.SIGKILL, 0]
+    whole = train(case.config("training.save_freq=3"), case.uri, case.stats, str(case.folder / "unkilled"))
+    again = train(case.config("training.save_freq=3"), case.uri, case.stats, str(case.folder / "killed"))
+    assert again.weights_sha256 == whole.weights_sha256

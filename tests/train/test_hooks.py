@@ -73,6 +73,16 @@ def test_after_update_comes_behind_the_optimiser() -> None:
     assert torch.equal(target.weight, before.lerp(second.weight, 0.5))
 
 
+def test_a_policy_says_where_its_schedule_begins() -> None:
+    """Warm-up over two updates behind four at the full rate; the rate that is logged is the next update's."""
+    engine = engine_of("Late", lr=1e-2, lr_scheduler="cosine", lr_warmup_steps=2)
+    rates = []
+    for step, batch in enumerate(batches(engine, 7)):
+        engine.update(batch, step, measure=False)
+        rates.append(engine.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([1e-2] * 4 + [0.0, 5e-3, 1e-2])
+
+
 def test_groups_have_their_own_rate_and_decay() -> None:
     engine = engine_of("Groups", weight_decay=0.1, lr=1e-2, lr_scheduler="constant", lr_warmup_steps=0)
     engine.update(batches(engine, 1)[0], 0, measure=False)

@@ -23,6 +23,7 @@ from tests.train.small_trial import feature_stats, make_config, make_stats, run
 from tests.train.test_resume import outcome
 
 PLAIN = HookConfig("bc", "Plain")
+ROBOMIMIC_JSON = Path(__file__).parents[1] / "config/foreign/base.json"
 
 
 @pytest.fixture(scope="module")
@@ -239,3 +240,11 @@ def test_weights_in_a_bucket_are_a_start(s3_uri: str, whole: Path) -> None:
         assert len(start_from_weights(engine_of(PLAIN), address).loaded) == 4
     with pytest.raises(ConfigError, match="no such weights"):
         pinned(compose(["data.uri=x", f"policy.init_from={s3_uri}/models/nowhere"]))
+
+
+def test_the_checkpoint_that_a_robomimic_configuration_names_is_a_start() -> None:
+    from tendon.config.foreign.robomimic import read_json, translate
+
+    tree = read_json(ROBOMIMIC_JSON)
+    tree["experiment"]["ckpt_path"] = "theirs.pth"
+    assert "policy.init_from=theirs.pth" in translate(tree, "here", steps_per_pass=1).overrides

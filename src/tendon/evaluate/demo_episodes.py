@@ -21,14 +21,13 @@ from numpy.typing import NDArray
 from tendon.config.feature_map import ACTION, OBSERVATION, FeatureMap
 from tendon.data.episode import Camera, Episode, Frames, LazyImages, Mask, Schema
 from tendon.data.features import INTEGER_KINDS, Feature, column
-from tendon.data.sources.episodes import EpisodesSource
+from tendon.data.sources.episodes import EpisodesSource, no_exact_copy
 from tendon.data.sources.robomimic import DEFAULT_FPS
 from tendon.data.sources.robomimic_layout import json_attribute
-from tendon.evaluate.demo_uri import no_exact_copy
 from tendon.evaluate.experts import Attempt, ExpertSettings, Lost, successes, validation_episodes
 
 Array = NDArray[Any]
-FIRST = ("action", "next.reward", "next.done")  # of the columns that are no observations
+FIRST = ("action", "next.reward", "next.done", "next.success")  # of the columns that are no observations
 
 
 class ExpertSource(EpisodesSource):
@@ -43,7 +42,12 @@ class ExpertSource(EpisodesSource):
 
 @contextmanager
 def expert_episodes(
-    settings: ExpertSettings, uri: str, digest: str, progress: Callable[[int, int], None] | None = None
+    settings: ExpertSettings,
+    uri: str,
+    digest: str,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    says_success: bool = False,
 ) -> Iterator[ExpertSource]:
     """Record the expert; frames lie in a temporary folder, so that memory holds numbers only.
 
@@ -52,9 +56,10 @@ def expert_episodes(
         uri: how messages and the manifest call it.
         digest: what the demonstrations are known by.
         progress: called with (episodes recorded, episodes in all).
+        says_success: success is a column too, ``next.success``, as in LeRobot's datasets of simulators.
     """
     with tempfile.TemporaryDirectory(prefix="tendon-frames-") as folder:
-        maker, lost = _EpisodeMaker(FeatureMap.of(settings.env), Path(folder)), Lost()
+        maker, lost = _EpisodeMaker(FeatureMap.of(settings.env), Path(folder), says_success), Lost()
         with successes(settings, lost, states=False, progress=progress) as attempts:
             episodes = [maker.episode(number, attempt) for number, attempt in enumerate(attempts)]
         valid = validation_episodes(len(episodes), settings.seed)
@@ -79,8 +84,8 @@ class _Column:
 class _EpisodeMaker:
     """Turns attempts into Episodes of one schema, which the first one decides."""
 
-    def __init__(self, features: FeatureMap, folder: Path) -> None:
-        self._features, self._folder = features, folder
+    def __init__(self, features: FeatureMap, folder: Path, says_success: bool) -> None:
+        self._features, self._folder, self._says_success = features, folder, says_success
         self._columns: dict[str, _Column] = {}
         self._cameras: dict[str, Camera] = {}
         self._masks: dict[str, Mask] = {}
@@ -128,12 +133,13 @@ class _EpisodeMaker:
                        provenance=provenance, masks=masks)  # fmt: skip
 
     def _action(self, attempt: Attempt) -> dict[str, Array]:
-        dones = (attempt.rewards > 0).astype(np.int64)
-        dones[-1] = 1
+        last = np.arange(len(attempt.rewards)) == len(attempt.rewards) - 1  # an attempt ends with its first success
         features = {
             "next.reward": self._cast("next.reward", "rewards", attempt.rewards),
-            "next.done": self._cast("next.done", "dones", dones, stored="bool"),
+            "next.done": self._cast("next.done", "dones", last.astype(np.int64), stored="bool"),
         }
+        if self._says_success:
+            features["next.success"] = self._cast("next.success", "successes", last, stored="bool")
         parts = self._features.parts_of(attempt.actions)
         for part, values in parts.items():
             key, names = f"{ACTION}.{part}", self._features.action_names.get(part, ())

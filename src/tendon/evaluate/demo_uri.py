@@ -79,16 +79,6 @@ def parse_demo(uri: str) -> DemoSource:
     return source
 
 
-def no_exact_copy(uri: str) -> ConfigError:
-    """What is said to ``data.exact=true`` with an expert's demonstrations."""
-    return ConfigError(
-        "the demonstrations of a scripted expert have no file to copy exactly",
-        where=uri,
-        why="data.exact keeps the bytes of a source file, and an expert's episodes are converted as they are made",
-        fix="data.exact=false, or tendon demo-data ... -o demos.hdf5 and convert that file",
-    )
-
-
 @contextmanager
 def recorded(uri: str, num_guests: int = 2) -> Iterator[Source]:
     """The demonstrations of a ``demo://`` URI, made by its expert now; the same ones every time."""

@@ -104,8 +104,8 @@ def _new_file(path: Path) -> Iterator[Any]:
 def _write_episode(group: Any, episode: Attempt, features: FeatureMap) -> None:
     """One demo_<i>; float64 for numbers, uint8 for images, as robomimic writes them."""
     num_samples = len(episode.actions)
-    dones = (episode.rewards > 0).astype(np.int64)
-    dones[-1] = 1
+    dones = np.zeros(num_samples, np.int64)
+    dones[-1] = 1  # an episode ends with its first success; a reward before it says that it is on its way
     group.attrs["num_samples"] = num_samples
     group.attrs["seed"] = episode.seed
     if episode.first.model_file:

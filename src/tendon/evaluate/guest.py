@@ -363,9 +363,9 @@ def _as_argument(adapter: AdapterFile) -> str:
     return f"package:{adapter.module}:{top or adapter.file}"
 
 
-def check(name: str, task: str, python: Path) -> None:
+def check(name: str, task: str, python: Path, fps: float = 20) -> None:
     """Build a task and run one step: the proof of an installation, which also fills the simulator's own caches."""
-    env = EnvConfig(name=name, simulator=name, task=task, fps=20, episode_length=1, observation=(), options={})
+    env = EnvConfig(name=name, simulator=name, task=task, fps=fps, episode_length=1, observation=(), options={})
     with Guest(env, start_timeout_s=300, step_timeout_s=120, python=python) as guest:
         guest.reset(1)
         guest.step(np.zeros(guest.action_dim))

@@ -142,7 +142,7 @@ def _make(name: str, target: Path, say: Callable[[str], None]) -> None:
         ]
         _run(name, pip, "check the network and pip's index settings, then run the same command again")
         say(f"{name}: running one step")
-        check(name, _header(name, "check"), _python(making))
+        check(name, _header(name, "check"), _python(making), float(_header(name, "fps") or 20))
         (making / MARKER).write_text(json.dumps({"name": name, "requirements": _pins(name)}, indent=1))
         making.rename(target)
     finally:

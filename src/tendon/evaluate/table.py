@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SUCCESS_RULE = "any success in the episode, by the simulator's own rule; the first one ends it"
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -103,6 +105,7 @@ def summarise(
         "failures": counts["failure"],
         "crashed": counts["crashed"],
         "success_rate": counts["success"] / n,
+        "success_rule": SUCCESS_RULE,
         "interval_95": list(wilson(counts["success"], n)),
         "mean_sum_reward": sum(row["sum_reward"] for row in counted) / n,
         "mean_steps": sum(row["steps"] for row in counted) / n,

@@ -50,7 +50,8 @@ def import_weights(
     info, section = foreign.info, to_dict(foreign.info.config)
     reads = [key for key in info.features if key != ACTION]
     chosen = [f"policy={section.pop('name')}", *(f"++policy.{key}={quote(value)}" for key, value in section.items())]
-    config = compose([*overrides, *chosen, *_reads(reads), "data.uri=imported"])
+    mapped = compose([*overrides, "data.uri=imported"]).env.features
+    config = compose([*overrides, *chosen, *_reads(reads, mapped), "data.uri=imported"])
     with tempfile.TemporaryDirectory(prefix="tendon-import-") as scratch:
         folder = Path(scratch)
         save_file({k: v.contiguous() for k, v in foreign.policy.state_dict().items()}, folder / "model.safetensors")
@@ -107,10 +108,11 @@ def write_proven(
     return demand(compare(what, policy, weights.read(path).policy, inputs, merge_tolerance(policy)), str(path))
 
 
-def _reads(keys: Sequence[str]) -> list[str]:
-    """What the environment must show."""
+def _reads(keys: Sequence[str], mapped: Mapping[str, Any]) -> list[str]:
+    """What the environment must show; ``mapped``: observations whose features have other names."""
+    named = {one if isinstance(one, str) else one.get("key"): name for name, one in mapped.items()}
     goals = [bare(key) for key in keys if key.startswith(GOAL)]
-    seen = [bare(key) for key in keys if not key.startswith(GOAL)]
+    seen = [named.get(key, bare(key)) for key in keys if not key.startswith(GOAL)]
     return [f"env.observation={quote(seen)}", *([f"env.goal={quote(goals)}"] if goals else [])]
 
 

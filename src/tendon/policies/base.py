@@ -118,6 +118,10 @@ class Policy(nn.Module):
         """
         return None
 
+    def schedule_step(self, step: int) -> int | None:
+        """The step of the learning rate's schedule that update ``step`` takes; None: the full rate, ``training.lr``."""
+        return step
+
     def after_update(self, step: int) -> None:
         """Behind the optimiser in update ``step``, without gradients: target networks, code books."""
 

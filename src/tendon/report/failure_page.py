@@ -21,6 +21,7 @@ from tendon.runs.endings import NOTHING_TO_DO, PART_DONE, SUCCEEDED, End
 from tendon.runs.failures import StepFailure
 from tendon.runs.plan import RunPlan, load_plan
 from tendon.storage import join, open_store
+from tendon.train.distributed.waiters import describe_nodes
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +132,8 @@ def _made(run: RunPlan) -> Iterator[LineageRow]:
             yield LineageRow(
                 f"trial {trial.name}: {' and '.join(there)} finished", trial_uri, known[f"train/{trial.name}"]
             )
+        elif nodes := describe_nodes(trial_uri):
+            yield LineageRow(f"trial {trial.name}: its nodes when they were last seen", nodes)
     yield LineageRow("the plan", join(run.run_uri, "plan.json"))
 
 

@@ -22,10 +22,11 @@ from tendon.config.sweep import Trial, expand, parse_sweep
 from tendon.data.features import Feature
 from tendon.data.images import planned_cameras
 from tendon.data.plan import ConversionOptions, dataset_uri, option_values, plan_digest
+from tendon.data.sources.episodes import no_exact_copy
 from tendon.data.sources.source import Source
 from tendon.errors import ConfigError, Problem, TendonError
 from tendon.evaluate.adapters import is_known, sim_numerics
-from tendon.evaluate.demo_uri import identified, is_demo, no_exact_copy
+from tendon.evaluate.demo_uri import identified, is_demo
 from tendon.evaluate.feature_table import feature_table
 from tendon.runs.plan import PlannedTrial, RunPlan
 from tendon.storage import open_store

@@ -1,4 +1,4 @@
-"""CPU and memory that the steps of a run ask for, as Kubernetes quantities. Pure: facts of the plan in, six texts out.
+"""CPU and memory that the steps of a run ask for, as Kubernetes quantities. Pure: facts of the plan in, texts out.
 
 =======  ====================================================  ========  ========
 pod      when                                                  cpu       memory
@@ -13,6 +13,9 @@ train    with images                                           4         16Gi
 sim      the numpy simulator                                   500m      1Gi
 sim      any other simulator                                   2         4Gi
 sim      with images                                           4         8Gi
+node     one of several nodes of a training: for each process  as train  as train
+         what a train pod asks for, and for its launcher                 +1Gi
+waiting  the pod that waits for several nodes                  100m      128Mi
 =======  ====================================================  ========  ========
 
 The largest trial of a sweep counts. The parameters cluster_cpu_* and cluster_memory_* replace each of them.
@@ -29,11 +32,14 @@ SMALL, MIDDLE = ("500m", "1Gi"), ("2", "4Gi")
 SMALL_SOURCE, LARGE_SOURCE = 64 * MIB, 10 * GIB
 SMALL_LAYER = 2_000_000  # weights between two hidden layers
 SMALL_BATCH = 256
+LAUNCHER_GIB = 1  # a launcher and torchrun import torch too: a node of one small process was seen to peak at 1.1 GB
+# Without torch: 90 MB were measured, and Kubeflow's launcher comes on top.
+WAITING = {"cpu_waiting": "100m", "memory_waiting": "128Mi", "limit_waiting": "1Gi"}
 NUMPY_SIMULATORS = ("reach",)
 
 
 def size_steps(configs: Sequence[dict[str, Any]], source_bytes: int) -> dict[str, str]:
-    """``cpu_data``, ``memory_data``, ``cpu_train``, ... for trials of these configurations."""
+    """``cpu_data``, ``memory_data``, ``cpu_train``, ..., ``memory_node``, ``cpu_waiting`` for trials of these configurations."""
     pods = {
         "data": _data(source_bytes),
         "train": max((_train(config) for config in configs), key=_as_memory),
@@ -42,7 +48,22 @@ def size_steps(configs: Sequence[dict[str, Any]], source_bytes: int) -> dict[str
     sizes: dict[str, str] = {}
     for pod, (cpu, memory) in pods.items():
         sizes |= {f"cpu_{pod}": cpu, f"memory_{pod}": memory}
-    return sizes
+    processes = max((config["training"].get("num_gpus", 1) for config in configs), default=1)
+    sizes["cpu_node"], sizes["memory_node"] = size_node(*pods["train"], processes)
+    return sizes | WAITING
+
+
+def size_node(cpu: str, memory: str, processes: int) -> tuple[str, str]:
+    """CPU and memory of one node of several, for what one training process asks for.
+
+    Example:
+        >>> size_node("500m", "1Gi", 1)
+        ('500m', '2Gi')
+    """
+    millicores = processes * (int(cpu[:-1]) if cpu.endswith("m") else 1000 * int(cpu))
+    whole, part = divmod(millicores, 1000)
+    gib = processes * int(memory.removesuffix("Gi")) + LAUNCHER_GIB
+    return (f"{millicores}m" if part else str(whole)), f"{gib}Gi"
 
 
 def _data(source_bytes: int) -> tuple[str, str]:

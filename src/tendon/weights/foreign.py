@@ -101,16 +101,21 @@ def format_of(path: Path) -> WeightFormat:
     """
     if not path.exists():
         raise DataError("there is no such file", where=str(path), why="no such file", fix="check the path")
-    for claim in format_claims().values():
-        candidate: WeightFormat = claim.load()
-        if candidate.sniff(path):
-            return candidate
+    found = recognised(path)
+    if found is not None:
+        return found
     raise DataError(
         "the format of these weights is not recognised",
         where=str(path),
         why=f"it is none of {', '.join(format_claims())}",
         fix=f"--format {next(iter(format_claims()))}, or install the package that brings its format",
     )
+
+
+def recognised(path: Path) -> WeightFormat | None:
+    """The format that recognises a file or folder; None where none does."""
+    formats: Iterator[WeightFormat] = (claim.load() for claim in format_claims().values())
+    return next((one for one in formats if one.sniff(path)), None)
 
 
 def load_plain(file: Any) -> Any:

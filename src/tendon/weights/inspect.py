@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tendon.errors import DataError
-from tendon.weights.foreign import format_of, weight_format
+from tendon.weights.foreign import format_of, recognised, weight_format
 from tendon.weights.spec import SavedWeights, WeightSpec, content_sha256, opened, tensor_files
 
 IN_CHECKPOINT = "pretrained_model"
@@ -48,6 +48,8 @@ def inspect_weights(path: Path, format_name: str = "") -> Contents:
         raise DataError("there is no such file", where=str(path), why="no such file", fix="check the path")
     folder = path / IN_CHECKPOINT if (path / IN_CHECKPOINT).is_dir() else path
     is_plain = path.suffix == ".safetensors" or (folder.is_dir() and any(folder.rglob("*.safetensors")))
+    if is_plain and folder.is_dir() and not (folder / "policy.json").is_file():  # another system's, or tensors alone
+        is_plain = recognised(path) is None
     if is_plain and not format_name:
         saved = SavedWeights.read(folder)
         policy, reads = _described(folder)

@@ -10,7 +10,7 @@ import numpy as np
 
 from tendon.data.episode import Episode, Schema
 from tendon.data.sources.source import EpisodeInfo, SourceInfo
-from tendon.errors import Problem
+from tendon.errors import ConfigError, Problem
 
 TRAIN, VALID = "train", "valid"
 
@@ -95,3 +95,13 @@ def _problems(episode: Episode, schema: Schema, uri: str) -> list[Problem]:
     return problems + [
         Problem(f"{n} is missing in {episode.episode_id}", where, "its schema has it", fix) for n in absent
     ]
+
+
+def no_exact_copy(uri: str) -> ConfigError:
+    """What is said to ``data.exact=true`` with an expert's demonstrations."""
+    return ConfigError(
+        "the demonstrations of a scripted expert have no file to copy exactly",
+        where=uri,
+        why="data.exact keeps the bytes of a source file, and an expert's episodes are converted as they are made",
+        fix="data.exact=false, or tendon demo-data ... -o demos.hdf5 and convert that file",
+    )

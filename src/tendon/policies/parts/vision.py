@@ -7,6 +7,7 @@ N: images of a batch and of all times.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,12 +40,21 @@ class SpatialSoftmax(nn.Module):
     temperature: Tensor
     places: Tensor
 
-    def __init__(self, channels: int, height: int, width: int, num_keypoints: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        height: int,
+        width: int,
+        num_keypoints: int,
+        *,
+        saved: Literal["temperature", "places"] = "temperature",
+    ) -> None:
+        """``saved``: which of its two constants is among the weights; robomimic's temperature or LeRobot's places."""
         super().__init__()
         self.filters = nn.Conv2d(channels, num_keypoints, 1)
-        self.register_buffer("temperature", torch.ones(1))
+        self.register_buffer("temperature", torch.ones(1), persistent=saved == "temperature")
         y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
-        self.register_buffer("places", torch.stack([x.flatten(), y.flatten()], -1), persistent=False)
+        self.register_buffer("places", torch.stack([x.flatten(), y.flatten()], -1), persistent=saved == "places")
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
         """``[N, K, 2]``."""
@@ -98,15 +108,15 @@ class ScanCore(nn.Module):
 class ResidualBlock(nn.Module):
     """Two 3 x 3 convolutions beside a shortcut."""
 
-    def __init__(self, channels: int, width: int, stride: int) -> None:
+    def __init__(self, channels: int, width: int, stride: int, norm: Callable[[int], nn.Module]) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.bn1 = norm(width)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.bn2 = norm(width)
         self.downsample: nn.Module = nn.Identity()
         if stride > 1:
-            self.downsample = nn.Sequential(nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+            self.downsample = nn.Sequential(nn.Conv2d(channels, width, 1, stride, bias=False), norm(width))
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
         """Maps of ``width`` channels, smaller by the stride."""
@@ -115,14 +125,42 @@ class ResidualBlock(nn.Module):
         return result
 
 
-def make_resnet(name: Backbone, channels: int, *, pretrained: bool) -> nn.Sequential:
+class FrozenBatchNorm(nn.Module):
+    """A batch norm whose numbers are constants: it neither learns nor looks at its batch; torchvision's FrozenBatchNorm2d."""
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        for name, value in (("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)):
+            self.register_buffer(name, torch.full((width,), value))
+
+    def forward(self, maps_NCHW: Tensor) -> Tensor:
+        """One factor and one shift for each channel."""
+        scale = self.weight * (self.running_var + 1e-5).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        return maps_NCHW * scale[:, None, None] + shift[:, None, None]
+
+
+def group_norm(width: int) -> nn.Module:
+    """Groups of 16 channels: what Diffusion Policy has in place of a batch norm."""
+    return nn.GroupNorm(max(1, width // 16), width)
+
+
+def make_resnet(
+    name: Backbone, channels: int, *, pretrained: bool, norm: Callable[[int], nn.Module] = nn.BatchNorm2d
+) -> nn.Sequential:
     """The network up to the last feature map, members named and started as torchvision's."""
-    layers: list[nn.Module] = [nn.Conv2d(channels, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True)]
+    layers: list[nn.Module] = [nn.Conv2d(channels, 64, 7, 2, 3, bias=False), norm(64), nn.ReLU(inplace=True)]
     layers.append(nn.MaxPool2d(3, 2, 1))
     width = 64
     for stage, count in enumerate(RESNET_BLOCKS[name]):
         before, width = width, 64 << stage
-        blocks = [ResidualBlock(before if not i else width, width, 2 if stage and not i else 1) for i in range(count)]
+        strides = [2 if stage and not i else 1 for i in range(count)]
+        blocks = [ResidualBlock(width if i else before, width, strides[i], norm) for i in range(count)]
         layers.append(nn.Sequential(*blocks))
     net = nn.Sequential(*layers)
     for module in net.modules():
@@ -145,5 +183,5 @@ def _load_pretrained(net: nn.Sequential, name: Backbone) -> None:
             fix="pip install 'tendon-robotics[vision]', with the torchvision that belongs to your torch, or policy.pretrained=false",
         ) from error
     trained = nn.Sequential(*list(getattr(models, name)(weights="DEFAULT").children())[:-2]).state_dict()
-    own = net.state_dict()
-    net.load_state_dict({key: value if value.shape == own[key].shape else own[key] for key, value in trained.items()})
+    own = net.state_dict()  # a frozen batch norm counts no batches
+    net.load_state_dict({key: trained[key] if trained[key].shape == own[key].shape else own[key] for key in own})

@@ -15,6 +15,8 @@ from tendon.policies.processing.transform import Features, Numbers, Phase, Stats
 if TYPE_CHECKING:
     from torch import Tensor
 
+NUMERICS = 1
+
 NEWEST = -1
 REFERENCE = "_reference"  # behind an action's key: the state that it is relative to, [B, 1, D]
 WIDTH_MASK = "_width_mask"  # behind a key: which of its numbers are real, [B, T, D]

@@ -16,6 +16,8 @@ from tendon.policies.processing.transform import Features, Phase, Transform, mis
 if TYPE_CHECKING:
     from torch import Tensor
 
+NUMERICS = 1
+
 Size = tuple[int, int]
 Range = Literal["unit", "signed"]  # of a byte: [0, 1] or [-1, 1]
 Side = Literal["middle", "front", "end"]  # where the picture lies among its padding: openpi's, at the end, at the front
@@ -68,14 +70,11 @@ class ToFloat(Transform):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resize(Transform):
-    """Another height and width, stretched; masks take the nearest value."""
-
-    kind: ClassVar[str] = "resize"
+class _OtherSize(Transform):
+    """Pictures and masks get another height and width; how is each one's own."""
 
     keys: tuple[str, ...]
     size: Size
-    mode: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
     antialias: bool = True
 
     def after(self, features: Features) -> Features:
@@ -85,8 +84,20 @@ class Resize(Transform):
     def forward(
         self, batch: Mapping[str, Tensor], numbers: Mapping[str, Tensor], draws_BN: Tensor | None, phase: Phase
     ) -> Mapping[str, Tensor]:
-        """Nothing happens to what has that size."""
+        """Each picture by itself."""
         return {key: self._one(batch[key]) for key in self.keys if key in batch}
+
+    def _one(self, pictures: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resize(_OtherSize):
+    """Another height and width, stretched; masks take the nearest value."""
+
+    kind: ClassVar[str] = "resize"
+
+    mode: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
 
     def _one(self, pictures: Tensor) -> Tensor:
         if pictures.shape[-2:] == self.size:
@@ -95,7 +106,7 @@ class Resize(Transform):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Letterbox(Transform):
+class Letterbox(_OtherSize):
     """Another height and width with the picture's own proportions, the rest filled: openpi's resize_with_pad.
 
     ``fill`` is black in the range of the floats: 0 of [0, 1], -1 of [-1, 1]. Masks are filled with 0.
@@ -103,21 +114,8 @@ class Letterbox(Transform):
 
     kind: ClassVar[str] = "letterbox"
 
-    keys: tuple[str, ...]
-    size: Size
     fill: float = 0.0
     side: Side = "middle"
-    antialias: bool = True
-
-    def after(self, features: Features) -> Features:
-        """Of the new size."""
-        return _resized(features, self.keys, self.size, self.kind)
-
-    def forward(
-        self, batch: Mapping[str, Tensor], numbers: Mapping[str, Tensor], draws_BN: Tensor | None, phase: Phase
-    ) -> Mapping[str, Tensor]:
-        """Resized by one factor, then padded."""
-        return {key: self._one(batch[key]) for key in self.keys if key in batch}
 
     def _one(self, pictures: Tensor) -> Tensor:
         from torch.nn.functional import pad
@@ -146,6 +144,7 @@ class Crop(Transform):
     scale: float = 1.0
     per_frame: bool = False
     together: bool = False
+    random: bool = True  # false: the middle in training too
 
     def after(self, features: Features) -> Features:
         """Of the size of the part."""
@@ -161,6 +160,8 @@ class Crop(Transform):
 
     def num_draws(self, features: Features, times: Mapping[str, int]) -> int:
         """A row and a column for each place."""
+        if not self.random:
+            return 0
         return sum(self._draws(times).values()) if not self.together else max(self._draws(times).values())
 
     def forward(
@@ -173,7 +174,7 @@ class Crop(Transform):
                 continue
             pictures = batch[key]
             places_BT2 = None
-            if draws_BN is not None:
+            if draws_BN is not None and self.random:
                 count = 2 * (pictures.shape[1] if self.per_frame else 1)
                 places_BT2 = draws_BN[:, start : start + count].reshape(len(pictures), -1, 2)
                 start += 0 if self.together else count

@@ -29,6 +29,8 @@ from tendon.policies.processing.transform import Features, Numbers, Phase, Stats
 if TYPE_CHECKING:
     from torch import Tensor
 
+NUMERICS = 1
+
 Mode = Literal["mean_std", "min_max", "q99", "scale", "binary", "identity", "imagenet"]
 Rules = Literal["tendon", "lerobot", "groot", "openpi"]
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -41,6 +43,7 @@ STATISTICS: Mapping[str, tuple[str, ...]] = {
 ROWS = ("shift", "scale", "bias", "back_shift", "back_scale")
 BINARY_EDGE = 0.5
 LEROBOT_EPS, OPENPI_EPS = 1e-8, 1e-6
+CAMERA_AXES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +105,7 @@ class Normalize(Transform):
             return raw
         if mode == "binary":
             return (raw > BINARY_EDGE).to(raw.dtype)
-        shift, scale, bias, _, _ = _rows(numbers[key], mode)
+        shift, scale, bias, _, _ = _rows(numbers[key], raw)
         value = (raw - shift) / scale + bias
         return value.clamp(-1, 1) if mode == "q99" and self.rules == "groot" else value
 
@@ -112,7 +115,7 @@ class Normalize(Transform):
             return value
         if mode == "binary":
             return (value > BINARY_EDGE).to(value.dtype)
-        _, _, bias, back_shift, back_scale = _rows(numbers[key], mode)
+        _, _, bias, back_shift, back_scale = _rows(numbers[key], value)
         return (value - bias) * back_scale + back_shift
 
     def _statistics(self, key: str, mode: Mode, width: int, stats: Stats) -> tuple[np.ndarray, np.ndarray]:
@@ -180,8 +183,9 @@ def _span_of_groot(mode: Mode, low: np.ndarray, span: np.ndarray) -> np.ndarray:
     return np.stack([shift, scale, bias, low, span / 2])
 
 
-def _rows(numbers: Tensor, mode: Mode) -> tuple[Tensor, ...]:
-    rows = numbers[:, :, None, None] if mode == "imagenet" else numbers
+def _rows(numbers: Tensor, values: Tensor) -> tuple[Tensor, ...]:
+    """One number for each channel of a camera ``[B, T, C, H, W]``, for each dimension of all else."""
+    rows = numbers[:, :, None, None] if values.dim() == CAMERA_AXES else numbers
     return tuple(rows.unbind(0))
 
 

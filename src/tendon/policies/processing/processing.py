@@ -32,6 +32,8 @@ from tendon.policies.processing.text import BYTES, Tokenize, make_tokenizer
 from tendon.policies.processing.transform import NONE, Features, Phase, Stats, Transform, frozen
 from tendon.policies.spec import feature_from_json, feature_to_json
 
+NUMERICS = 1
+
 AUGMENT_NOISE = "draws"  # key in a batch: numbers in [0, 1) for random augmentation, [B, num_draws]
 FORMAT = 1
 TEXT_FILE, TENSOR_FILE, TOKENIZER = "processing.json", "processing.safetensors", "tokenizer"
@@ -109,7 +111,7 @@ class Processing(nn.Module):
         for index, transform in enumerate(self.transforms):
             if transform.when in ("always", phase):
                 own_BN = None if draws_BN is None else draws_BN[:, self.draws[index]]
-                seen |= transform.forward(seen, self._numbers(index), own_BN, phase)
+                seen |= transform.forward(seen, self.numbers(index), own_BN, phase)
         return seen
 
     def inverse(self, actions: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -117,7 +119,7 @@ class Processing(nn.Module):
         raw = dict(actions)
         for index in reversed(range(len(self.transforms))):
             if self.transforms[index].when != "training":
-                raw |= self.transforms[index].inverse(raw, self._numbers(index), batch)
+                raw |= self.transforms[index].inverse(raw, self.numbers(index), batch)
         return {key: value for key, value in raw.items() if key in self.features or key not in self.after}
 
     def set_texts(self, texts: Sequence[str]) -> None:
@@ -162,7 +164,8 @@ class Processing(nn.Module):
                 self._names[index][name] = _buffer(index, name)
                 self.register_buffer(_buffer(index, name), torch.from_numpy(values).to(device), persistent=False)
 
-    def _numbers(self, index: int) -> dict[str, Tensor]:
+    def numbers(self, index: int) -> dict[str, Tensor]:
+        """What statistics gave a transform, by name."""
         return {name: self.get_buffer(buffer) for name, buffer in self._names[index].items()}
 
     def _demand_shapes(self, batch: Mapping[str, Tensor]) -> None:

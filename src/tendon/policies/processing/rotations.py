@@ -18,6 +18,8 @@ from tendon.policies.processing.transform import Features, Phase, Stats, Transfo
 if TYPE_CHECKING:
     from torch import Tensor
 
+NUMERICS = 1
+
 WIDTHS = {"quaternion_xyzw": 4, "quaternion_wxyz": 4, "axis_angle": 3, "rotation_6d": 6, "matrix": 9}
 EULER = tuple(
     f"euler_{''.join(axes)}"

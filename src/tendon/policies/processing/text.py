@@ -22,6 +22,8 @@ from tendon.policies.processing.transform import Features, Numbers, Phase, Trans
 if TYPE_CHECKING:
     from torch import Tensor
 
+NUMERICS = 1
+
 logger = logging.getLogger(__name__)
 BYTES = "bytes"
 MASK = "_mask"

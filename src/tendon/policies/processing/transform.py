@@ -20,6 +20,8 @@ from tendon.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
+NUMERICS = 1
+
 Phase = Literal["training", "acting"]
 Features = Mapping[str, Feature]
 Stats = Mapping[str, FeatureStats]

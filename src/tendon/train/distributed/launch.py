@@ -26,9 +26,11 @@ from tendon.data.stats import DatasetStats
 from tendon.errors import ConfigError, DataError, Interrupted, MissingDependency, Problem, StorageError, TendonError
 from tendon.train.distributed.interrupts import Interrupts
 from tendon.train.distributed.ranks import is_rank
+from tendon.train.distributed.roll_call import RollCall, all_nodes
 from tendon.train.state.status import TrainResult, find_finished
 
 logger = logging.getLogger(__name__)
+STOP_S = 100.0  # less than the grace of a node: a process that waits for a lost one saves nothing any more
 JOB = "TENDON_TRAIN_JOB"  # the folder in which a process finds its job and leaves its pid and its error
 ERRORS: dict[int, type[TendonError]] = {
     error.exit_code: error for error in (ConfigError, DataError, StorageError, MissingDependency, Interrupted)
@@ -51,7 +53,11 @@ def launch(
     rollouts: object,
 ) -> TrainResult:
     """Train in processes of their own and wait for them; arguments and errors as ``loop.train``."""
-    with tempfile.TemporaryDirectory(prefix="tendon-ranks-") as folder, Interrupts() as signals:
+    with (
+        tempfile.TemporaryDirectory(prefix="tendon-ranks-") as folder,
+        Interrupts() as signals,
+        all_nodes(RollCall.of_environment(), lambda: signals.requested),
+    ):
         job = {
             "config": to_dict(config),
             "dataset_uri": dataset_uri,
@@ -94,11 +100,14 @@ def _watch(
     process: subprocess.Popen[bytes], folder: Path, signals: Interrupts, progress: Callable[[int], None]
 ) -> None:
     """Hand a signal to every process, once, and tell how far they are."""
-    handed, told = "", -1
+    stop_by, told = 0.0, -1
     while process.poll() is None:
-        if signals.requested and not handed:
-            handed = signals.requested
-            _signal(folder, signal.SIGTERM)
+        if signals.requested and not stop_by:
+            stop_by = time.monotonic() + STOP_S
+            if not _signal(folder, signal.SIGTERM):
+                raise _stopped(signals.requested, "no process had begun yet")
+        if stop_by and time.monotonic() > stop_by and "PET_NNODES" in os.environ:
+            raise _stopped(signals.requested, f"the processes did not end within {STOP_S:g} s")
         done = folder / "step"
         if done.exists() and (text := done.read_text()) and int(text) != told:
             told = int(text)
@@ -106,10 +115,23 @@ def _watch(
         time.sleep(0.1)
 
 
-def _signal(folder: Path, number: signal.Signals) -> None:
+def _signal(folder: Path, number: signal.Signals) -> int:
+    """Send it to every process that has begun; how many there were."""
+    count = 0
     for path in folder.glob("pid-*"):
         with contextlib.suppress(ProcessLookupError, ValueError):
             os.kill(int(path.read_text()), number)
+            count += 1
+    return count
+
+
+def _stopped(name: str, why: str) -> Interrupted:
+    return Interrupted(
+        "training was interrupted",
+        where="the processes of this node",
+        why=f"{name} came; {why}",
+        fix="run the same command again: it resumes",
+    )
 
 
 def leave(error: TendonError) -> None:

@@ -50,7 +50,12 @@ class Parallel:
         self.forward: nn.Module = self.loss  # with gradients summed over all: training
         if world.is_many and training.sharding == "ddp":
             ids = [device] if device.type == "cuda" else None
-            self.forward = DistributedDataParallel(self.loss, device_ids=ids, gradient_as_bucket_view=True)
+            self.forward = DistributedDataParallel(
+                self.loss,
+                device_ids=ids,
+                gradient_as_bucket_view=True,
+                find_unused_parameters=policy.phase(0) is not None,  # a phase's loss may pass over what does not learn
+            )
 
     def gradients_stay_here(self, yes: bool) -> AbstractContextManager[Any]:
         """Inside, gradients of a part of the batch add up in this process only."""

@@ -17,6 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from tendon.errors import Interrupted
+
 NEVER = timedelta(days=7)  # who hangs is found by hung.py, which knows the name; torch's own timeout does not
 
 
@@ -73,6 +75,34 @@ class World:
 
 
 ALONE = World()
+# What gloo, NCCL and torch's stores say when the other end of a connection is gone.
+LOST_PEER = (
+    *("reset by peer", "closed by peer", "Broken pipe", "remote process exited", "ncclRemoteError", "Socket closed"),
+    *(
+        "Socket Timeout",
+        "failed to recv",
+        "failed to send",
+        "recvValue failed",
+        "sendBytes failed",
+        "Connection refused",
+    ),
+    *("Timed out waiting", "connection was closed", "wait timeout after"),
+)
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether an error of torch says that another process of the training is gone."""
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in LOST_PEER)
+
+
+def _lost_peer(error: BaseException) -> Interrupted:
+    """The interruption that it is: all processes begin again at the last checkpoint."""
+    return Interrupted(
+        "another process of the training is gone",
+        where=f"rank {os.environ.get('RANK', '?')}",
+        why=str(error).splitlines()[0][:300],
+        fix="run the same command again: it resumes",
+    )
 
 
 def is_rank() -> bool:
@@ -82,12 +112,21 @@ def is_rank() -> bool:
 
 @contextmanager
 def join_world(device: torch.device) -> Iterator[World]:
-    """The world that the environment names; alone when it names none."""
+    """The world that the environment names; alone when it names none.
+
+    Raises:
+        Interrupted: Another process is gone; torch says so in many ways.
+    """
     if not is_rank():
         yield ALONE
         return
     on_gpu = device.type == "cuda"
-    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=NEVER, device_id=device if on_gpu else None)
-    group = dist.new_group(backend="gloo", timeout=NEVER) if on_gpu else None
-    yield World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")), group)
+    try:
+        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=NEVER, device_id=device if on_gpu else None)
+        group = dist.new_group(backend="gloo", timeout=NEVER) if on_gpu else None
+        yield World(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")), group)
+    except RuntimeError as error:
+        if is_lost_peer(error):
+            raise _lost_peer(error) from error
+        raise
     # The group is left to the end of the process: torch may wait for ever when a group that DDP still holds is destroyed.

@@ -179,7 +179,9 @@ class Engine:
             self.optimizer.step()
 
     def _rate(self, step: int) -> float:
-        return learning_rate(self.config.training, step, self.steps_per_epoch)
+        at = self.policy.schedule_step(step)
+        training = self.config.training
+        return training.lr if at is None else learning_rate(training, at, self.steps_per_epoch)
 
     def _precision(self) -> AbstractContextManager[Any]:
         low = LOW.get(self.config.training.precision)

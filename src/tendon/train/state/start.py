@@ -28,7 +28,7 @@ from tendon.train.loop.engine import Engine
 from tendon.train.state import checkpoint
 from tendon.train.state.snapshot import MODEL, STATE, WEIGHTS, read_other
 from tendon.weights.address import bring, split_format
-from tendon.weights.foreign import format_of, weight_format
+from tendon.weights.foreign import format_of, recognised, weight_format
 from tendon.weights.kept import fetch_weights, weights_uri
 from tendon.weights.load import read_tensors
 from tendon.weights.lora import BASE_LAYER
@@ -112,7 +112,8 @@ def _source(address: str, scratch: Path) -> Iterator[tuple[str, Tensor]]:
         yield from _trained(uri if has_tree(open_store(uri), "") else checkpoint.named_step(uri), scratch)
         return
     path = bring(uri, scratch)
-    if not format_name and (path.suffix == ".safetensors" or any(path.rglob("*.safetensors"))):
+    is_plain = path.suffix == ".safetensors" or any(path.rglob("*.safetensors"))
+    if not format_name and is_plain and recognised(path) is None:
         yield from read_tensors(path)
         return
     found = weight_format(format_name)[0] if format_name else format_of(path)

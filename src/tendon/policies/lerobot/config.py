@@ -1,0 +1,66 @@
+"""What the policies of LeRobot share: which observations are states, environment and cameras, and how they are scaled. No torch.
+
+A key that LeRobot has is named as there. ``observation.environment_state`` is the environment, all other numbers are the
+robot's state, joined in the order of ``env.observation``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tendon.config.schema import PolicyConfig
+from tendon.data.features import Feature
+from tendon.policies.processing.images import ToFloat
+from tendon.policies.processing.normalize import Mode, Normalize
+from tendon.policies.processing.transform import Transform
+
+ENVIRONMENT = "observation.environment_state"
+Scaling = Literal["mean_std", "min_max", "q99", "identity"]
+ImageScaling = Literal["imagenet", "signed", "mean_std", "min_max", "identity"]  # signed: from -1 to 1
+Backbone = Literal["resnet18", "resnet34"]
+
+
+@dataclass(frozen=True)
+class LeRobotConfig(PolicyConfig):
+    """How what is read is scaled; LeRobot's normalisation formulas."""
+
+    state_normalization: Scaling = "mean_std"
+    environment_normalization: Scaling = "mean_std"
+    action_normalization: Scaling = "mean_std"
+    image_normalization: ImageScaling = "imagenet"
+    statistics: dict[str, Any] = field(default_factory=dict)
+
+    def reads(self, features: Mapping[str, Feature]) -> tuple[str, ...]:
+        """States, environment, cameras; each in the order in which they are named."""
+        return (*self.states(features), *self.environment(features), *self.cameras(features))
+
+    def states(self, features: Mapping[str, Feature]) -> tuple[str, ...]:
+        """What the robot knows of itself."""
+        return tuple(key for key, feature in features.items() if feature.kind == "state" and key != ENVIRONMENT)
+
+    def environment(self, features: Mapping[str, Feature]) -> tuple[str, ...]:
+        """What is known of the world in numbers: one key or none."""
+        return (ENVIRONMENT,) if ENVIRONMENT in features else ()
+
+    def cameras(self, features: Mapping[str, Feature]) -> tuple[str, ...]:
+        """Images."""
+        return tuple(key for key, feature in features.items() if feature.kind == "image")
+
+    def processing(self, features: Mapping[str, Feature]) -> tuple[Transform, ...]:
+        """Cameras as floats of the size that the network takes, everything scaled."""
+        modes: dict[str, Mode] = {}
+        modes |= dict.fromkeys(self.states(features), self.state_normalization)
+        modes |= dict.fromkeys(self.environment(features), self.environment_normalization)
+        signed, cameras = self.image_normalization == "signed", self.cameras(features)
+        image_mode: Mode = "mean_std" if self.image_normalization == "signed" else self.image_normalization
+        modes |= dict.fromkeys(cameras, image_mode)
+        modes |= dict.fromkeys(self.writes(features), self.action_normalization)
+        halves = {key: dict.fromkeys(("mean", "std"), (0.5,) * features[key].shape[-1]) for key in cameras if signed}
+        normalize = Normalize(modes=modes, rules="lerobot", statistics={**halves, **self.statistics})
+        return (*self.camera_transforms(cameras), normalize)
+
+    def camera_transforms(self, cameras: tuple[str, ...]) -> tuple[Transform, ...]:
+        """What happens to images before they are scaled."""
+        return (ToFloat(keys=cameras),) if cameras else ()
