@@ -208,13 +208,17 @@ def diff(arguments: Namespace) -> int:
 
 def gc(arguments: Namespace) -> int:
     """List or delete what no manifest names."""
-    from tendon.data.gc import collect_garbage, find_garbage
+    from tendon.data.gc import collect_garbage, find_garbage, find_leftovers, sweep_leftovers
 
-    garbage = (collect_garbage if arguments.delete else find_garbage)(arguments.dataset_uri)
+    if arguments.dataset_uri:
+        option, uri, find, delete = "dataset", arguments.dataset_uri, find_garbage, collect_garbage
+    else:
+        option, uri, find, delete = "store", arguments.store_uri, find_leftovers, sweep_leftovers
+    garbage = (delete if arguments.delete else find)(uri)
     for each in garbage.objects:
         print(f"{each.size:>12}  {each.key}")
     rows = {"objects": len(garbage.objects), "bytes": garbage.bytes}
-    following = "" if arguments.delete else f"tendon gc --delete --dataset-uri {shlex.quote(arguments.dataset_uri)}"
+    following = "" if arguments.delete else f"tendon gc --delete --{option}-uri {shlex.quote(uri)}"
     print(end_card("deleted" if arguments.delete else "not needed", list(rows.items()), following))
     return 0
 

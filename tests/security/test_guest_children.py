@@ -20,7 +20,12 @@ ADAPTER = """
 import os, subprocess, sys, time
 from tendon_sim.adapters.reach import Adapter as Reach
 
-GRANDCHILD = "import os, subprocess, sys; p = subprocess.Popen(['sleep', '1000'], start_new_session=True, stdout=-3, stderr=-3); print(p.pid, flush=True); os._exit(0)"
+GRANDCHILD = '''
+import os, subprocess
+sleeping = subprocess.Popen(["sleep", "1000"], start_new_session=True, stdout=-3, stderr=-3)
+print(sleeping.pid, flush=True)
+os._exit(0)
+'''
 
 class Adapter(Reach):
     def make(self, task, options, fps, cameras, size):

@@ -22,6 +22,7 @@ from tendon.errors import DataError, TendonError
 from tendon.evaluate.adapters import sim_numerics
 from tendon.evaluate.confidence import wilson
 from tendon.storage import join, open_store
+from tendon.storage.json_values import to_json
 from tendon.storage.trees import has_tree, put_tree
 
 if TYPE_CHECKING:
@@ -157,11 +158,11 @@ def _roll_out(
         )
     clips = _clips(folder, env, eval, results)
     rows = [result.row() | {"video": clips.get(result.seed, "")} for result in results]
-    (folder / "episodes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "episodes.jsonl").write_text("".join(to_json(row) + "\n" for row in rows))
     summary = summarise(rows, block=block, env=env, seeds=seeds, wall_s=wall_s)
     summary |= {"policy_digest": policy_digest, "image": running_image()}
     summary["batches"] = checks[0].to_json() if checks else None  # None: no episode came to its first action
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1))
+    (folder / "summary.json").write_text(to_json(summary, indent=1))
 
 
 def _clips(folder: Path, env: EnvConfig, eval: EvalConfig, results: list[EpisodeResult]) -> dict[int, str]:

@@ -40,7 +40,9 @@ def guard(lifeline_fd: int) -> None:
             os._exit(1)
         return
     try:
-        _close_others({lifeline_fd, wakeup_fd, signals_fd, 2})  # a pipe that the warden held would hide the guest's death
+        _close_others(
+            {lifeline_fd, wakeup_fd, signals_fd, 2}
+        )  # a pipe that the warden held would hide the guest's death
         status = _watched(guest, lifeline_fd, wakeup_fd)
         _end_as(status)
     finally:
@@ -94,10 +96,9 @@ def _children() -> list[int]:
     with contextlib.suppress(OSError):  # no /proc: the group of the guest is all that is known
         for name in os.listdir("/proc"):
             if name.isdigit():
-                with contextlib.suppress(OSError, ValueError, IndexError):
-                    with open(f"/proc/{name}/stat", "rb") as file:
-                        if int(file.read().rpartition(b")")[2].split()[1]) == own:
-                            pids.append(int(name))
+                with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{name}/stat", "rb") as file:
+                    if int(file.read().rpartition(b")")[2].split()[1]) == own:
+                        pids.append(int(name))
     return pids
 
 
