@@ -94,3 +94,54 @@ def test_a_simulator_gets_no_credentials(saying: Callable[[str], EnvConfig], mon
     told = str(crash.value)
     assert "HARMLESS" in told
     assert not [name for name in ("AWS_", "WANDB_", "HF_TOKEN", "PASSWORD", "KFP_") if name in told]
+
+
+SEEDS = """
+import numpy as np
+from tendon_sim.adapters.reach import Adapter as Reach
+
+class Adapter(Reach):
+    def make(self, task, options, fps, cameras, size):
+        self.says, self.num = options["says"], 0
+        return super().make(task, {}, fps, cameras, size)
+
+    def reset(self, seed):
+        self.num += 1
+        return super().reset({"ignores": self.num, "constant": 3}.get(self.says, seed))
+
+    def step(self, action):
+        observation, reward, success, done = super().step(action)
+        return observation, reward + (self.num if self.says == "drifts" else 0), success, done
+"""
+
+
+@pytest.mark.parametrize(
+    ("says", "note"),
+    [
+        ("obeys", ""),
+        ("ignores", "the simulator ignores its seed"),
+        ("constant", "all 3 seeds begin with the same observation"),
+        ("drifts", "went another way from step 0"),
+    ],
+)
+def test_a_guest_that_ignores_its_seed_is_found(
+    says: str, note: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reach: EnvConfig
+) -> None:
+    from dataclasses import replace
+
+    from tendon.config.schema import EvalConfig
+    from tendon.evaluate.rollout import evaluate_policy
+    from tendon.evaluate.seed_check import SeedCheck
+    from tendon.evaluate.table import _seeds_note
+    from tests.evaluate.test_rollout import Towards
+
+    path = tmp_path / "seeds.py"
+    path.write_text(SEEDS)
+    monkeypatch.setenv(trust.VARIABLE, trust.sha256_of(path))
+    env = replace(reach, name="seeds", simulator=str(path), options={"says": says})
+    checks: list[SeedCheck] = []
+    eval = EvalConfig(3, 2, 0, max_crashed=0.5, step_timeout_s=60, start_timeout_s=60)
+    results = evaluate_policy(Towards(), env, eval, [11, 12, 13], seed_checked=checks.append)
+    assert len(checks) == 1
+    found = _seeds_note(results, checks)
+    assert (note in found) if note else not found
