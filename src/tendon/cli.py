@@ -147,10 +147,19 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     step.add_argument(
         "--verify", action="store_true", help="read every byte; exit 3 names shard, member, offset, episode"
     )
+    step.add_argument(
+        "--images", action="store_true", help="of a source: decode every frame and look for faults of cameras too"
+    )
     step.add_argument("--html", metavar="FILE", help="write a page that opens offline")
 
-    step = verb("gc", "what lies in a dataset's folder and belongs to nothing")
-    step.add_argument("--dataset-uri", required=True)
+    step = verb("diff", "two datasets: which episodes were added, removed or changed, and how")
+    step.add_argument("first")
+    step.add_argument("second")
+
+    step = verb("gc", "what lies in a dataset's folder, or anywhere in a store after a kill, and belongs to nothing")
+    place = step.add_mutually_exclusive_group(required=True)
+    place.add_argument("--dataset-uri")
+    place.add_argument("--store-uri", help="only what killed writes left, of runs too")
     step.add_argument("--delete", action="store_true", help="delete it; without this it is only listed")
 
     step = verb("stats", "statistics and findings of a dataset's train split")

@@ -142,17 +142,9 @@ def _print_plan(parameters: dict[str, Any]) -> int:
 
 def load_sweep(path: str) -> list[dict[str, Any]]:
     """The sweep in a YAML or JSON file."""
-    from omegaconf import OmegaConf
+    from tendon.config.sweep import read_sweep
 
-    try:
-        loaded = OmegaConf.to_container(OmegaConf.load(path))
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            "the sweep file cannot be read",
-            where=path,
-            why=str(error),
-            fix="a list of {key, name, group, values, value_names}",
-        ) from None
+    loaded = read_sweep(Path(path))
     return loaded if isinstance(loaded, list) else [loaded]  # type: ignore[list-item]
 
 
@@ -193,7 +185,7 @@ def inspect(arguments: Namespace) -> int:
     if damage:  # what is damaged cannot be drawn
         raise DataError.of(damage)
     with Progress("inspect", None, "episodes read") as bar:
-        found = inspect_uri(arguments.uri, arguments.format, bar.follow)
+        found = inspect_uri(arguments.uri, arguments.format, bar.follow, images=arguments.images)
     print(draw(found))
     if arguments.verify:
         print("\nverified: every shard has the bytes that were committed")
@@ -205,15 +197,28 @@ def inspect(arguments: Namespace) -> int:
     return 3 if found.problems else 0
 
 
+def diff(arguments: Namespace) -> int:
+    """What changed between two datasets, by episode."""
+    from tendon.data.diff import diff as difference_of
+    from tendon.data.diff import draw
+
+    print(draw(difference_of(arguments.first, arguments.second)))
+    return 0
+
+
 def gc(arguments: Namespace) -> int:
     """List or delete what no manifest names."""
-    from tendon.data.gc import collect_garbage, find_garbage
+    from tendon.data.gc import collect_garbage, find_garbage, find_leftovers, sweep_leftovers
 
-    garbage = (collect_garbage if arguments.delete else find_garbage)(arguments.dataset_uri)
+    if arguments.dataset_uri:
+        option, uri, find, delete = "dataset", arguments.dataset_uri, find_garbage, collect_garbage
+    else:
+        option, uri, find, delete = "store", arguments.store_uri, find_leftovers, sweep_leftovers
+    garbage = (delete if arguments.delete else find)(uri)
     for each in garbage.objects:
         print(f"{each.size:>12}  {each.key}")
     rows = {"objects": len(garbage.objects), "bytes": garbage.bytes}
-    following = "" if arguments.delete else f"tendon gc --delete --dataset-uri {shlex.quote(arguments.dataset_uri)}"
+    following = "" if arguments.delete else f"tendon gc --delete --{option}-uri {shlex.quote(uri)}"
     print(end_card("deleted" if arguments.delete else "not needed", list(rows.items()), following))
     return 0
 

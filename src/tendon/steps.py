@@ -26,6 +26,7 @@ from tendon.runs.failures import recording_failures
 from tendon.runs.outcomes import TrialOutcome
 from tendon.runs.plan import PlannedTrial, RunPlan, load_plan
 from tendon.storage import join, open_store
+from tendon.storage.json_values import to_json
 from tendon.storage.stock import store_beside
 
 if TYPE_CHECKING:
@@ -468,7 +469,9 @@ def evaluate_trials(*, run_uri: str, outcomes: Sequence[str]) -> list[str]:
         config = run.config_of(outcome.trial)
         table = evaluate(bundle_uri=outcome.bundle_uri, config=config, block="selection", run_id=run.run_id)
         names = ("success_rate", "successes", "crashed", "mean_steps", "mean_sum_reward")
-        metrics = outcome.metrics | {name: float(table.summary[name]) for name in names}
+        metrics = outcome.metrics | {
+            name: float(table.summary[name]) for name in names if table.summary[name] is not None
+        }
         metrics["episodes"] = float(table.summary["n"])
         metrics["success_low"], metrics["success_high"] = table.summary["interval_95"]
         return replace(outcome, evaluation_uri=table.uri, metrics=metrics)
@@ -574,7 +577,7 @@ def select(*, run_uri: str) -> SelectionResult:
     winner = board[0].name if board and board[0].rank else ""
     rows = [asdict(row) for row in board]
     saved = {"winner": winner, "leaderboard": rows, "outcomes": [asdict(trial) for trial in trials.values()]}
-    open_store(run_uri).write("selection.json", json.dumps(saved, indent=1).encode())
+    open_store(run_uri).write("selection.json", to_json(saved, indent=1).encode())
     log.info("select: %s of %d trial(s)", f"winner is {winner}" if winner else "nothing to choose", len(trials))
     return SelectionResult(winner, rows, dict(trials[winner].metrics) if winner else {})
 

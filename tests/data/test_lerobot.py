@@ -260,7 +260,7 @@ def test_what_a_user_reads(tmp_path: Path) -> None:
         converted(root, tmp_path / "store")
     assert str(table) in error.value.problems[0].where
     table.write_bytes((root / "data/chunk-000/episode_000002.parquet").read_bytes())
-    with pytest.raises(DataError, match="does not hold the rows"):
+    with pytest.raises(DataError, match="is longer than its file"):
         converted(root, tmp_path / "store")
     rows = pq.read_table(io_of(content))
     values = rows.column("observation.state").to_pylist()

@@ -130,3 +130,32 @@ def test_nothing_finished_promotes_nothing():
 def test_a_verdict_survives_json():
     verdict = decide(contender("new", range(270), 300), contender("old", range(234), 300))
     assert Verdict.from_dict(json.loads(json.dumps(verdict.to_dict(), allow_nan=False))) == verdict
+
+
+def without(one: Contender, seeds: range) -> Contender:
+    """The same, where the simulator crashed on some seeds."""
+    kept = {seed: done for seed, done in one.outcomes.by_seed.items() if seed not in seeds}
+    return Contender(one.policy_digest, Outcomes(kept, len(one.outcomes.by_seed) - len(kept)))
+
+
+def test_crashes_that_could_turn_a_win_promote_nothing():
+    """A policy that crashes the simulator where it would fail must not win by it."""
+    new = contender("new", range(60), 100)
+    old = Contender("old", Outcomes({seed: seed < 50 or 70 <= seed < 90 for seed in range(100)}))
+    assert decide(new, old).decision == "cannot_tell"
+    verdict = decide(without(new, range(70, 90)), old)
+    assert verdict.decision == "cannot_tell"
+    assert "crashed episodes could turn the verdict" in verdict.sentence
+    assert verdict.numbers["low"] > 0 >= verdict.numbers["worst_low"]
+
+
+def test_a_few_crashes_do_not_hold_up_a_clear_verdict():
+    new, old = contender("new", range(270), 300), contender("old", range(20, 254), 300)
+    assert decide(without(new, range(3)), without(old, range(100, 102))).decision == "promote"
+    assert decide(without(old, range(2)), without(contender("best", range(300), 300), range(5, 7))).decision == "keep"
+
+
+def test_crashes_that_could_turn_a_first_champion_promote_nothing():
+    verdict = decide(without(contender("new", range(70), 100), range(70, 95)), None, floor=0.7)
+    assert verdict.decision == "cannot_tell"
+    assert "crashed episodes could turn it" in verdict.sentence

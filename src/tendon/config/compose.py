@@ -18,6 +18,7 @@ from tendon.config.override_text import quote, shown
 from tendon.config.overrides import Change, apply, parse_overrides
 from tendon.config.places import Places
 from tendon.config.policies import policy_configs
+from tendon.config.resolvers import resolver_problems
 from tendon.config.schema import TrainConfig
 from tendon.config.tree import ROOT, Composed, choose, compose_tree, search_path
 from tendon.config.typed import from_dict, read_tree, to_dict
@@ -55,6 +56,9 @@ def compose(overrides: Sequence[str], *, config_dir: str | None = None, config_n
     keyed = [change for change in changes if not _is_choice(change, groups)]
     policy = None if wrong_choices else _policy_of(composed.values)
     problems += [*composed.problems, *wrong_choices, *apply(keyed, composed.values, composed.places, policy)]
+    calls = resolver_problems(composed.values, composed.places)
+    if calls:
+        raise ConfigError.of(list(dict.fromkeys([*problems, *calls])))
     _resolve(composed.values)
     config, wrong_values = read_tree(composed.values, composed.places)
     # A tree made of the nearest options is only good for judging what was typed.

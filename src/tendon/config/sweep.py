@@ -19,6 +19,7 @@ from typing import Any, get_args, get_origin
 from tendon.config.keys import hint_of, plain
 from tendon.config.override_text import is_word, quote
 from tendon.config.policies import deciding_keys
+from tendon.config.resolvers import resolver_problems
 from tendon.config.yaml_text import read_yaml
 from tendon.errors import ConfigError, Problem, nearest
 
@@ -83,7 +84,7 @@ def parse_sweep(sweep: Sequence[Mapping[str, Any]] | str | Path) -> Parameters:
         ConfigError: with everything that is wrong.
     """
     if isinstance(sweep, (str, Path)):
-        place, entries = str(sweep), _from_file(Path(sweep))
+        place, entries = str(sweep), read_sweep(Path(sweep))
     else:
         place, entries = "sweep", sweep
     if isinstance(entries, (str, bytes, Mapping)) or not isinstance(entries, Sequence):
@@ -96,6 +97,7 @@ def parse_sweep(sweep: Sequence[Mapping[str, Any]] | str | Path) -> Parameters:
         for index, entry in enumerate(entries)
         if not (isinstance(entry, Mapping) and "budget" in entry)
     ]
+    problems += resolver_problems(entries, lambda key: f"{place}{key}")
     found = Parameters(one for one in parameters if one is not None)
     found.budget = _budget(budgets, place, problems)
     problems += _repeated_keys(found, place)
@@ -182,7 +184,12 @@ def _groups(parameters: Sequence[Parameter]) -> dict[int | str, list[Parameter]]
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
-def _from_file(path: Path) -> Any:
+def read_sweep(path: Path) -> Any:
+    """What a sweep file holds, as plain values.
+
+    Raises:
+        ConfigError: it is not there, or cannot be read.
+    """
     if not path.is_file():
         near = nearest(path.name, [one.name for one in path.parent.glob("*")]) if path.parent.is_dir() else None
         fix = f"{path.parent / near} (the nearest)" if near else "check the path"
@@ -190,6 +197,9 @@ def _from_file(path: Path) -> Any:
     if path.suffix == ".json":
         try:
             return json.loads(path.read_text(encoding="utf-8"))
+        except RecursionError:
+            what, fix = "a sweep file is nested too deep", "a list of {key, values}"
+            raise ConfigError(what, where=str(path), why="it is deeper than JSON is read here", fix=fix) from None
         except ValueError as error:
             line = getattr(error, "lineno", 1)
             raise ConfigError(
@@ -271,7 +281,12 @@ def _drawn(values: Mapping[str, Any], key: str, place: str, problems: list[Probl
     kinds = [kind for kind in _DRAWN if kind in values]
     given = values[kinds[0]] if len(kinds) == 1 else None
     count, seed = _whole(values.get("count", 0)), _whole(values.get("seed", 0))
-    fits = isinstance(given, (list, tuple)) and isinstance(count, int) and count >= 1 and isinstance(seed, int)
+    fits = (
+        isinstance(given, (list, tuple))
+        and isinstance(count, int)
+        and 1 <= count <= MAX_TRIALS
+        and isinstance(seed, int)
+    )
     fits = fits and not set(values) - {*_DRAWN, "count", "seed"}
     if fits and kinds[0] != "choice":
         assert isinstance(given, (list, tuple))

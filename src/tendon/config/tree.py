@@ -19,6 +19,7 @@ from tendon.config.keys import COMMAND_LINE
 from tendon.config.override_text import quote
 from tendon.config.overrides import Change
 from tendon.config.places import Places
+from tendon.config.resolvers import TOO_LARGE, resolver_problems
 from tendon.config.yaml_text import YamlFile, read_yaml
 from tendon.errors import ConfigError, Problem, nearest
 from tendon.plugins import config_folders
@@ -128,7 +129,24 @@ def compose_tree(config_dir: Path | None, root: str, choices: Mapping[str, str])
         return _compose_own(root, chosen).copy()
     path = search_path(config_dir, root)
     _refuse_hidden(path)
+    _refuse_unread(config_dir)
     return _compose(path, root, chosen)
+
+
+def _refuse_unread(config_dir: Path) -> None:
+    """Files of the user's that Hydra must not read: it would run their resolvers and write out their aliases."""
+    problems: list[Problem] = []
+    for path in sorted([*config_dir.glob("*.yaml"), *config_dir.glob("*/*.yaml")]):
+        file = read_yaml(path, label(path))
+        too_large = [one for one in file.problems if one.what == TOO_LARGE]
+        problems += too_large + resolver_problems(file.tree, lambda key, file=file: _place(file, key))  # type: ignore[misc]
+    if problems:
+        raise ConfigError.of(problems)
+
+
+def _place(file: YamlFile, key: str) -> str:
+    mark = file.marks.get(key.partition("[")[0])
+    return f"{label(file.path)}:{mark.line}" if mark else label(file.path)
 
 
 def _refuse_hidden(path: SearchPath) -> None:

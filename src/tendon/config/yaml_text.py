@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from tendon.config.resolvers import size_problem
 from tendon.errors import Problem
 
 _FLOAT = re.compile(
@@ -68,6 +69,9 @@ def read_yaml(path: Path, name: str | None = None) -> YamlFile:
     name = name or str(path)
     try:
         text = path.read_text(encoding="utf-8")
+        too_large = size_problem(text, name)
+        if too_large is not None:
+            return YamlFile(path, {}, {}, (too_large,), ())
         loader = _Loader(text)
         node = loader.get_single_node()
         lines = tuple(text.splitlines())

@@ -8,11 +8,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tendon.data.episode import Episode, Schema
-from tendon.errors import Problem
+from tendon.errors import DataError, Problem
+
+if TYPE_CHECKING:
+    from tendon.data.sources.source import Source
 
 TINY_SPAN = 1e-4  # a dimension that spans less is noise around a constant
 WRONG_RATE = 0.01  # timestamps may run so much faster or slower than the frame rate
@@ -24,12 +28,17 @@ MAX_LISTED = 20
 
 @dataclass(frozen=True)
 class Finding:
-    """Something odd that does not stop anything. ``where``: a feature, or an episode id; ``count``: how many."""
+    """Something odd that does not stop anything. ``where``: a feature, or an episode id; ``count``: how many.
+
+    ``frames`` are the first and the one after the last step that show it; ``picture`` draws the evidence in a line.
+    """
 
     kind: str
     where: str
     message: str
     count: int = 1
+    frames: tuple[int, int] | None = None
+    picture: str = ""
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message}"
@@ -136,6 +145,15 @@ def finding_problems(findings: Sequence[Finding], uri: str) -> list[Problem]:
                 "repair the recording, data.skip_episodes=[...], or convert without strict")
         for each in findings
     ]  # fmt: skip
+
+
+def checked_read(source: Source, episode_id: str, schema: Schema) -> tuple[Episode | None, list[Problem]]:
+    """An episode without its images, and what is wrong with it; None where it cannot be read at all."""
+    try:
+        episode = source.read(episode_id, images=False)
+    except DataError as error:
+        return None, list(error.problems)
+    return episode, [*episode_problems(episode, source.uri), *text_problems(episode, schema, source.uri)]
 
 
 def episode_problems(episode: Episode, uri: str) -> list[Problem]:

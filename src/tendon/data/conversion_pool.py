@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -20,11 +21,12 @@ from typing import Any, TypeVar
 from tendon.data.plan import ConversionPlan
 from tendon.data.sources.source import Source
 from tendon.data.tario import ShardWriter
-from tendon.errors import Interrupted, Problem, TendonError
+from tendon.errors import DataError, Interrupted, Problem, TendonError
 from tendon.storage import Store, open_store
 
 J = TypeVar("J")
 R = TypeVar("R")
+CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
 POLL_S = 0.5  # between two reports of the steps done
 
 
@@ -46,6 +48,7 @@ class ConversionPool:
         self.source, self.plan, self.uri, self.workers = source, plan, uri, workers
         self._pool: ProcessPoolExecutor | None = None
         self._counter: Any = None
+        self._processes: list[Any] = []
 
     def __enter__(self) -> ConversionPool:
         return self
@@ -70,6 +73,7 @@ class ConversionPool:
                 yield job, function(context, job)
             return
         pool = self._started()
+        self._processes = []
         remaining = iter(jobs)
         waiting: dict[Future[Any], J] = {}
         reported = self._counter.value
@@ -82,6 +86,7 @@ class ConversionPool:
                 more = next_job is not None
                 if next_job is not None:
                     waiting[pool.submit(_run_job, function, next_job)] = next_job
+            self._processes = list((pool._processes or {}).values()) or self._processes  # gone after a crash
             done, _ = wait(waiting, POLL_S, FIRST_COMPLETED)
             report(self._counter.value - reported)
             reported = self._counter.value
@@ -98,10 +103,24 @@ class ConversionPool:
             self._pool = ProcessPoolExecutor(self.workers, context, _open_context, first)
         return self._pool
 
+    def _crash(self) -> str:
+        """The signal of a process that a file's parser brought down; empty where something outside ended it."""
+        for process in self._processes:
+            process.join(1)
+        codes = [process.exitcode for process in self._processes]
+        return next((signal.Signals(-code).name for code in codes if code is not None and -code in CRASHES), "")
+
     def _result(self, future: Future[Any], job: object) -> Any:
         try:
             result = future.result()
         except BrokenProcessPool as error:
+            if crash := self._crash():
+                raise DataError(
+                    f"a file of demonstrations cannot be read by {getattr(self.source, 'parser', '') or 'its parser'}",
+                    where=f"{self.source.uri}, about {job}",
+                    why=f"it ended the process that read it: {crash}",
+                    fix="copy or record it again; data.skip_episodes leaves episodes out",
+                ) from error
             raise Interrupted(
                 "a converter process was killed",
                 where=f"{self.uri}, about {job}",

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 
 import tendon
 from tendon.data import index as index_table
-from tendon.data.check import Facts, episode_problems, finding_problems, text_problems
+from tendon.data.check import Facts, checked_read, finding_problems
 from tendon.data.conversion_pool import ConversionPool, WorkerContext
 from tendon.data.images import prepared
 from tendon.data.manifest import (
@@ -36,6 +36,7 @@ from tendon.data.plan import (
     plan_conversion,
     plan_digest,
 )
+from tendon.data.sources.first_look import described, is_foreign, run_in_child
 from tendon.data.sources.source import Source
 from tendon.data.tario import ShardWriter, read_samples, write_episode
 from tendon.errors import ConfigError, DataError, Problem
@@ -125,7 +126,7 @@ def convert(
         raise ConfigError("there is no such worker", where="convert", why=why, fix=f"worker=0 to worker={of - 1}")
     if options is not None and options.exact:
         source = source.exactly() if hasattr(source, "exactly") else source
-    info = source.describe()
+    info = described(source)
     info = replace(info, digest=source_digest or info.digest)
     store = open_store(dataset_uri(store_uri, name, plan_digest(info.digest, options)))
     committed = load_manifest(store)
@@ -145,6 +146,7 @@ def convert(
         while missing := [n for n in _own_first(len(plan.shards), worker, of) if n not in receipts]:
             _make(pool, store, missing, receipts, report)
             receipts = _receipts(store, plan)
+    _prove_unchanged(source)
     return _commit(store, name, plan, [receipts[n] for n in range(len(plan.shards))])
 
 
@@ -220,10 +222,18 @@ def make_shard(
             count(episode.length)
     content, sha256 = writer.finish()
     shard = Shard(f"shards/{n:06d}-{sha256[:16]}.tar", len(content), sha256, len(plan.shards[n]), steps)
+    _prove_unchanged(source)  # a shard of something else than what was planned never gets a receipt
     store.write(shard.key, content)  # the key holds the hash of the bytes: a second writer changes nothing
     receipt = Receipt(shard, index_table.to_ipc(index_table.shard_table(samples, n, plan.schema)))
     store.write(_receipt_key(n), receipt.to_bytes())
     return receipt
+
+
+def _prove_unchanged(source: Source) -> None:
+    """Nothing, if the source's files are still those whose digest was taken; sources that are no files have none."""
+    check = getattr(source, "check_unchanged", None)
+    if check is not None:
+        check()
 
 
 def rebuild_index(store: Store, manifest: Manifest) -> bytes:
@@ -281,11 +291,19 @@ def _check(pool: ConversionPool, plan: ConversionPlan, report: Progress, strict:
         done += episodes
         report(done, len(plan.episodes), "episodes checked")
 
-    checked = dict(pool.run(_check_some, jobs, count))
+    if pool.workers <= 1 and is_foreign(pool.source):
+        checked = {}
+        for job, result in run_in_child(_check_jobs, (pool.source, plan, pool.uri, jobs), pool.source):
+            checked[job] = result
+            for _ in job:
+                count(1)
+    else:
+        checked = dict(pool.run(_check_some, jobs, count))
     problems = [problem for job in jobs for problem in checked[job][0]]
     if problems:
         raise DataError.of(problems[:MAX_PROBLEMS])
-    findings = Facts.merged([checked[job][1] for job in jobs]).findings(plan.info.schema, _splits(plan))
+    facts = [part for job in jobs if (part := checked[job][1]) is not None]
+    findings = Facts.merged(facts).findings(plan.info.schema, _splits(plan))
     if findings and strict:
         raise DataError.of(finding_problems(findings[:MAX_PROBLEMS], plan.info.uri))
     for finding in findings[:SHOWN]:
@@ -294,15 +312,24 @@ def _check(pool: ConversionPool, plan: ConversionPlan, report: Progress, strict:
         log.warning("convert: and %d more; `tendon inspect` lists them", len(findings) - SHOWN)
 
 
-def _check_some(context: WorkerContext, numbers: range) -> tuple[list[Problem], Facts]:
+def _check_jobs(
+    source: Source, plan: ConversionPlan, uri: str, jobs: list[range]
+) -> Iterator[tuple[range, tuple[list[Problem], Facts | None]]]:
+    context = WorkerContext(source, plan, open_store(uri))
+    for job in jobs:
+        yield job, _check_some(context, job)
+
+
+def _check_some(context: WorkerContext, numbers: range) -> tuple[list[Problem], Facts | None]:
     problems: list[Problem] = []
     episodes = []
+    schema = context.plan.info.schema
     for i in numbers:
-        episodes.append(context.source.read(context.plan.episodes[i].episode_id, images=False))
-        problems += episode_problems(episodes[-1], context.source.uri)
-        problems += text_problems(episodes[-1], context.plan.info.schema, context.source.uri)
+        episode, unreadable = checked_read(context.source, context.plan.episodes[i].episode_id, schema)
+        problems += unreadable
+        episodes += [episode] if episode is not None else []
         context.count(1)
-    return problems, Facts.of(episodes, context.plan.info.schema.fps)
+    return problems, Facts.of(episodes, schema.fps) if episodes else None
 
 
 def _splits(plan: ConversionPlan) -> dict[str, list[str]]:

@@ -17,6 +17,7 @@ from tendon.data.images import prepared
 from tendon.data.masks import RunLengths
 from tendon.data.plan import ConversionOptions, plan_conversion
 from tendon.data.rows import EpisodeRow
+from tendon.data.sources.first_look import described
 from tendon.data.sources.source import Source
 from tendon.data.tario import MP4, jpegs, rows_of
 
@@ -70,7 +71,7 @@ class SourceDemonstrations:
         Raises:
             DataError: an episode cannot be written (all such episodes at once), or there is none.
         """
-        self._source, self._plan = source, plan_conversion(source.describe(), options)
+        self._source, self._plan = source, plan_conversion(described(source), options)
         self.uri, self.name = source.uri, name or source.uri.rstrip("/").rpartition("/")[2]
         self.schema, self.metadata = self._plan.schema, self._plan.info.metadata
         self._current: Episode | None = None

@@ -17,6 +17,7 @@ import numpy as np
 from tendon.data.episode import Schema
 from tendon.data.features import Feature
 from tendon.data.tario import CHUNK_KEYS, EXTRA, LOWDIM, META, MP4, RAW, Sample
+from tendon.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -151,16 +152,28 @@ class IndexTable:
         import pyarrow as pa
 
         if name not in self._columns:
+            self._check([name])
             column = self._file.read([name], use_threads=False).column(name)
             self._columns[name] = pa.concat_arrays(column.chunks) if column.num_chunks != 1 else column.chunk(0)
         return self._columns[name]
 
     def batches(self, names: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Some columns a part of the rows at a time, with the number of its first row; nothing is kept."""
+        self._check(names)
         at = 0
         for batch in self._file.iter_batches(BATCH_ROWS, columns=list(names), use_threads=False):
             yield at, batch
             at += len(batch)
+
+    def _check(self, names: Sequence[str]) -> None:
+        missing = [name for name in names if name not in self._file.schema_arrow.names]
+        if missing:
+            raise DataError(
+                f"the index of a dataset has no column {missing[0]}",
+                where="index/episodes-*.parquet",
+                why="the manifest's schema asks for it: one of them is damaged, or they are of two datasets",
+                fix="delete the dataset's manifest.json and convert again: whole shards are kept",
+            )
 
     def array(self, name: str) -> np.ndarray:
         """One column of numbers."""

@@ -12,18 +12,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tendon.data.check import Facts, Finding, episode_problems, text_problems
+from tendon.data.check import Facts, Finding, checked_read
 from tendon.data.dataset import Dataset, open_dataset
-from tendon.data.episode import Schema
+from tendon.data.episode import Episode, Schema
 from tendon.data.features import Feature
 from tendon.data.manifest import KEY
+from tendon.data.quality import Trajectory, find_faults, trajectory_of
+from tendon.data.sources.first_look import described
 from tendon.data.sources.source import Source, open_source
 from tendon.data.stats import find_odd
+from tendon.data.video import decoded_frames
 from tendon.errors import Problem
 from tendon.storage import open_store
 from tendon.storage.uri import local_path, scheme_of
 
 SAMPLED_STEPS = 200_000  # whose values are drawn
+COMPARED_VALUES = 100_000_000  # of states and actions that are compared between episodes; more episodes are not
 BINS = 24
 Progress = Callable[[int, int, str], None]
 
@@ -69,15 +73,17 @@ class Inspection:
     problems: tuple[Problem, ...]
 
 
-def inspect_uri(uri: str, format: str | None = None, progress: Progress | None = None) -> Inspection:
-    """Look at a dataset (a prefix with manifest.json) or a source.
+def inspect_uri(
+    uri: str, format: str | None = None, progress: Progress | None = None, *, images: bool = False
+) -> Inspection:
+    """Look at a dataset (a prefix with manifest.json) or a source; of this with ``images`` at its cameras too.
 
     Raises:
         DataError: nothing readable is there.
     """
     if format is None and _is_dataset(uri):
         return inspect_dataset(open_dataset(uri))
-    return inspect_source(open_source(uri, format), progress)
+    return inspect_source(open_source(uri, format), progress, images=images)
 
 
 def inspect_dataset(dataset: Dataset) -> Inspection:
@@ -105,21 +111,26 @@ def inspect_dataset(dataset: Dataset) -> Inspection:
     return Inspection(dataset.uri, facts, features, *frames, texts, splits, lengths, find_odd(dataset, rows), ())
 
 
-def inspect_source(source: Source, progress: Progress | None = None) -> Inspection:
-    """From every low-dimensional value of it."""
-    info = source.describe()
+def inspect_source(source: Source, progress: Progress | None = None, *, images: bool = False) -> Inspection:
+    """From every low-dimensional value of it; with ``images`` also from every frame of its cameras, decoded."""
+    info = described(source)
     parts: list[Facts] = []
     problems: list[Problem] = []
     kept: list[Mapping[str, np.ndarray]] = []
     tasks: list[str] = []
-    steps = 0
+    compared: list[Trajectory] = []
+    steps = values = 0
     for done, each in enumerate(info.episodes, 1):
         problems += each.problems
         if not each.problems:
-            episode = source.read(each.episode_id, images=False)
-            problems += [*episode_problems(episode, source.uri), *text_problems(episode, info.schema, source.uri)]
+            episode, found = checked_read(source, each.episode_id, info.schema)
+            problems += found
+        if not each.problems and episode is not None:
             tasks.append(episode.task)
             parts.append(Facts.of([episode], info.schema.fps))
+            if not found and values < COMPARED_VALUES:
+                compared.append(_trajectory(source, episode, info.schema, images))
+                values += compared[-1].state.size + compared[-1].action.size
             if steps < SAMPLED_STEPS:
                 kept.append(episode.features)
                 steps += episode.length
@@ -137,11 +148,20 @@ def inspect_source(source: Source, progress: Progress | None = None) -> Inspecti
         *((f"left out: {name}", why) for name, why in info.left_out.items()),
     )
     findings = Facts.merged(parts).findings(info.schema, info.splits) if parts else ()
+    findings += tuple(find_faults(compared))
     features = _views(info.schema, {name: [each[name] for each in kept] for name in info.schema.dims})
     lengths = np.array(list(length_of.values()))
     frames = _cameras(info.schema), _masks(info.schema)
     texts = _texts(info.schema, tasks, {key: [each[key] for each in kept] for key in info.schema.text_keys})
     return Inspection(info.uri, facts, features, *frames, texts, splits, lengths, findings, tuple(problems))
+
+
+def _trajectory(source: Source, episode: Episode, schema: Schema, images: bool) -> Trajectory:
+    frames: dict[str, np.ndarray] = {}
+    if images and schema.cameras:
+        stored = source.read(episode.episode_id).images
+        frames = {each.name: decoded_frames(stored[each.name], each) for each in schema.cameras if each.kind == "image"}
+    return trajectory_of(episode.episode_id, episode.task, episode.features, schema, frames)
 
 
 def _is_dataset(uri: str) -> bool:

@@ -68,7 +68,9 @@ def _findings(inspection: Inspection) -> str:
         kinds[each.kind] = kinds.get(each.kind, 0) + each.count
     head = ", ".join(f"{num} {kind.replace('_', ' ')}" for kind, num in kinds.items())
     lines = [f"findings: {head}" if head else "findings: none"]
-    lines += [f"  {each}" for each in inspection.findings]
+    for each in inspection.findings:
+        frames = f", steps {each.frames[0]} to {each.frames[1] - 1}" if each.frames else ""
+        lines += [f"  {each}{frames}"] + ([f"    |{each.picture}|"] if each.picture else [])
     if inspection.problems:
         lines.append(f"{len(inspection.problems)} problems that stop a conversion")
         lines += [f"  {each.what} ({each.where})" for each in inspection.problems]

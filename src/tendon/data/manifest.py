@@ -19,6 +19,9 @@ FORMAT_VERSIONS = (1, 2)  # that are read; a dataset is written in the oldest on
 KEY = "manifest.json"
 
 
+PLACE = {"key": str, "bytes": int, "sha256": str}
+
+
 @dataclass(frozen=True)
 class Shard:
     """One immutable tar."""
@@ -84,6 +87,9 @@ class Manifest:
     def from_json(cls, text: str | bytes) -> Manifest:
         """The manifest in the text of manifest.json."""
         values = json.loads(text)
+        places = [*values["shards"], values["index"]]
+        if not all(isinstance(one[name], kind) for one in places for name, kind in PLACE.items()):
+            raise TypeError("a place is not described by a key, a size and a sha256")
         return cls(
             **values
             | {
@@ -109,7 +115,7 @@ def load_manifest(store: Store) -> Manifest | None:
         version = json.loads(text)["format_version"]
         if version in FORMAT_VERSIONS:
             return Manifest.from_json(text)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _unreadable(store, f"it is damaged ({type(error).__name__})") from error
     raise _unreadable(
         store, f"its format version is {version}, this program reads {' and '.join(map(str, FORMAT_VERSIONS))}"

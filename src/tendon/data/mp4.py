@@ -163,7 +163,7 @@ def plain_mp4(content: Bytes) -> bytes:
     target = io.BytesIO()
     try:
         with (
-            av.open(io.BytesIO(content)) as source,
+            av.open(io.BytesIO(content), format=container_of(content)) as source,
             av.open(target, "w", format="mp4", options={"fflags": "+bitexact"}) as sink,
         ):
             stream: Any = source.streams.video[0]
@@ -180,6 +180,51 @@ def plain_mp4(content: Bytes) -> bytes:
     except (av.FFmpegError, IndexError) as error:
         raise Mp4Error(str(error) or "it has no video") from error
     return target.getvalue()
+
+
+def container_of(content: Bytes) -> str:
+    """FFmpeg's name of a container that holds its video itself; playlists and lists of files are none.
+
+    Raises:
+        Mp4Error: it is none of these: FFmpeg would look for other files that the content names.
+    """
+    head = bytes(content[:12])
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"moof", b"styp", b"free", b"skip", b"wide", b"sidx"):
+        return "mov"
+    if head[:4] == b"\x1aE\xdf\xa3":
+        return "matroska"
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return "avi"
+    if head[:1] == b"G" and len(content) > 188 and content[188] == head[0]:
+        return "mpegts"
+    raise Mp4Error(f"it begins with {head!r}: no mp4, mkv, avi or ts")
+
+
+def broken_samples(content: Bytes, track: Track) -> np.ndarray:
+    """Which samples of H.264 or HEVC do not add up: their units' lengths are not those of the sample. ``bool [N]``."""
+    length_bytes = _length_bytes(track.boxes["stsd"])
+    broken = np.zeros(len(track), bool)
+    if not length_bytes:
+        return broken
+    view = memoryview(content)
+    for i, (begin, size) in enumerate(zip(track.offsets.tolist(), track.sizes.tolist(), strict=True)):
+        at, end = begin, begin + size
+        while at + length_bytes <= end:
+            unit = int.from_bytes(view[at : at + length_bytes], "big")
+            if not unit or view[at + length_bytes] & 0x80:  # the first bit of every unit is zero
+                break
+            at += length_bytes + unit
+        broken[i] = at != end
+    return broken
+
+
+def _length_bytes(stsd: bytes) -> int:
+    """Bytes of the length before every unit; 0 where samples have none."""
+    for name, place in ((b"avcC", 4), (b"hvcC", 21)):
+        at = stsd.find(name)
+        if at >= 0 and len(stsd) > at + 4 + place:
+            return (stsd[at + 4 + place] & 3) + 1
+    return 0
 
 
 def _boxes(view: memoryview, at: int, end: int, ends: bool = False) -> Iterator[tuple[str, tuple[int, int]]]:

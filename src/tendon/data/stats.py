@@ -7,6 +7,7 @@ steps, above that within half a bin of a histogram over the range that the index
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -266,12 +267,11 @@ def find_odd(dataset: Dataset, rows: Rows) -> tuple[Finding, ...]:
     outside = np.zeros(len(at), np.int64)
     if "action" in spans:
         outside[np.argsort(at, kind="stable")] = np.concatenate([each[2] for each in spans["action"]])
-    size, crc = (table.column(f"{LOWDIM}/{key}").to_numpy()[at].astype(np.uint64) for key in ("size", "crc32c"))
     facts = Facts(
         tuple(rows.ids()),
         rows.lengths,
         _without_task(rows),
-        size << np.uint64(32) | crc,
+        _prints(dataset, table, at),
         outside,
         {name: np.min([low for low, _, _ in each], 0) for name, each in spans.items()},
         {name: np.max([high for _, high, _ in each], 0) for name, each in spans.items()},
@@ -285,6 +285,17 @@ def _spans(table: IndexTable, name: str, at: np.ndarray) -> Iterator[tuple[np.nd
     """Extremes of a feature, and per episode how many of its dimensions leave [-1, 1]; a part of the index at a time."""
     for _, low, high in sums_in_batches(table, name, at, ("min", "max")):
         yield low.min(0), high.max(0), ((low < -1) | (high > 1)).sum(1)
+
+
+def _prints(dataset: Dataset, table: IndexTable, at: np.ndarray) -> np.ndarray:
+    """Equal where the low-dimensional bytes are: checksums of the index, and sha256 of those whose checksums are equal."""
+    size, crc = (table.column(f"{LOWDIM}/{key}").to_numpy()[at].astype(np.uint64) for key in ("size", "crc32c"))
+    prints: np.ndarray = size << np.uint64(32) | crc
+    _, which, counts = np.unique(prints, return_inverse=True, return_counts=True)
+    for i in np.flatnonzero(counts[which] > 1).tolist():
+        values = dataset.lowdim(Rows(dataset.table, at[i : i + 1])[0])
+        prints[i] = int.from_bytes(hashlib.sha256(np.ascontiguousarray(values).tobytes()).digest()[:8], "little")
+    return prints
 
 
 def _without_task(rows: Rows) -> np.ndarray:

@@ -174,7 +174,16 @@ def read_samples(shard: bytes, where: str) -> Iterator[Sample]:
         members = list(group)
         content = {each.suffix: shard[each.offset : each.offset + each.size] for each in members}
         starts = {suffix: frame_starts(each) for suffix, each in content.items() if suffix.endswith(".mjpeg")}
-        yield Sample(json.loads(content[META]), npy_rows(content[LOWDIM]), members, starts)
+        try:
+            sample = Sample(json.loads(content[META]), npy_rows(content[LOWDIM]), members, starts)
+        except Exception as error:  # whatever json and numpy make of damaged bytes
+            raise DataError(
+                "a sample of a shard is damaged",
+                where=f"{where}, {members[0].name}, offset {members[0].offset}",
+                why=f"{type(error).__name__}: {error}".splitlines()[0],
+                fix="delete the shard and convert again: only what is missing is made",
+            ) from error
+        yield sample
 
 
 def rows_of(episode: Episode, schema: Schema) -> np.ndarray:

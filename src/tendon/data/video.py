@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tendon.data.episode import VideoChunk
+from tendon.data.episode import Camera, Frames, VideoChunk
 
 # one thread, and in x264 no macroblock tree and nothing that the processor decides: equal frames give equal bytes
 ENCODERS = {
@@ -57,6 +57,35 @@ def decode_mp4(content: bytes, frames: Sequence[int] | np.ndarray | None = None)
     if missing:
         raise ValueError(f"the video ends before frame {missing[0]}")
     return np.stack([decoded[i] for i in order])
+
+
+def first_picture(content: bytes) -> np.ndarray:
+    """The first frame of an mp4, ``uint8 [H, W, 3]``, by a decoder that hides no damage.
+
+    Raises:
+        av.FFmpegError, ValueError: there is none, or it is damaged.
+    """
+    import av
+
+    with av.open(io.BytesIO(content), format="mov") as container:
+        stream: Any = container.streams.video[0]
+        stream.thread_type, stream.thread_count = "NONE", 1
+        stream.codec_context.options = {"err_detect": "explode+crccheck+bitstream+buffer"}
+        for frame in container.decode(stream):
+            if frame.is_corrupt:
+                raise ValueError("the decoder finds it corrupt")
+            return np.asarray(frame.to_ndarray(format="rgb24"))
+    raise ValueError("there is no picture")
+
+
+def decoded_frames(stored: Frames, camera: Camera) -> np.ndarray:
+    """All frames of an episode in whatever form a source gave them, ``uint8 [T, H, W, C]``."""
+    if isinstance(stored, np.ndarray):
+        return stored
+    chunks = [each for each in stored if isinstance(each, VideoChunk)]
+    if chunks:
+        return decode_chunks(chunks, range(sum(each.num_frames for each in chunks)))
+    return decode_jpegs([each for each in stored if isinstance(each, bytes)], camera.channels)
 
 
 def decode_jpegs(jpegs: Sequence[bytes], channels: int) -> np.ndarray:

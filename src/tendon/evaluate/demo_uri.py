@@ -97,11 +97,12 @@ def recorded(uri: str, num_guests: int = 2) -> Iterator[Source]:
 def identified(source_uri: str) -> tuple[str, Source | None]:
     """What demonstrations are known by, and their reader where they had to be read for it."""
     from tendon.data.sources import open_source
+    from tendon.data.sources.first_look import described
 
     if is_demo(source_uri):
         return parse_demo(source_uri).digest, None
     source = open_source(source_uri)
-    return source.describe().digest, source
+    return described(source).digest, source
 
 
 @contextmanager
@@ -112,13 +113,14 @@ def opened(source_uri: str, source_digest: str) -> Iterator[Source]:
         DataError: a file is not what it was when the run was planned.
     """
     from tendon.data.sources import open_source
+    from tendon.data.sources.first_look import described
 
     if is_demo(source_uri):
         with recorded(source_uri) as source:
             yield source
         return
     source = open_source(source_uri)
-    if source.describe().digest != source_digest:
+    if described(source).digest != source_digest:
         raise DataError(
             "the demonstrations changed since the run was planned",
             where=source_uri,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,6 +36,7 @@ from tendon.trust import trusted_bytes
 TAIL_LINES = 12
 LOG_BYTES = 4 << 20  # a guest's output is cut back when it grows beyond
 CLOSE_S = 3.0
+KILL_S = 7.0  # a warden has 5 s for it
 BOOTSTRAP = """
 import importlib.util, sys
 folder = sys.argv[1]
@@ -43,6 +45,8 @@ from_file = importlib.util.spec_from_file_location
 spec = from_file("tendon_sim", folder + "/__init__.py", submodule_search_locations=[folder])
 sys.modules["tendon_sim"] = module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
+from tendon_sim.warden import guard
+guard(int(sys.argv[-1]))
 from tendon_sim.guest import main
 main(sys.argv[2:])
 """
@@ -60,6 +64,13 @@ class GuestCrash(TendonError):  # noqa: N818 - reads better where it is raised
             why=why + last,
             fix="run the same seed alone with eval.batch_size=1; raise eval.step_timeout_s if it only was slow",
         )
+
+
+# names of variables that a simulator has no use for; what it may run is trusted, what it may know is not everything
+SECRET = re.compile(
+    r"^(AWS|S3|GOOGLE|GCP|AZURE|MINIO|WANDB|MLFLOW|HF|KF|KFP|KUBE)|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY",
+    re.I,
+)
 
 
 @dataclass(frozen=True)
@@ -105,7 +116,8 @@ class Guest:
         self.offered_cameras: tuple[str, ...] = ()
         self.instruction = ""  # what the robot is told in the episode that was reset last
         self._task_instruction = ""
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | None = None  # the guest's warden, see sim/warden.py
+        self._pid = 0
 
     def __enter__(self) -> Guest:
         self.start()
@@ -122,7 +134,7 @@ class Guest:
         """Start the process and build the task; ConfigError for a task or an option that does not exist."""
         python = self.python or sims.interpreter(self.env.simulator)
         self._open(python)
-        self._ask("hello", timeout_s=self.start_timeout_s)
+        self._pid = int(self._ask("hello", timeout_s=self.start_timeout_s).fields["pid"])
         options = {name: value for name, value in self.env.options.items() if name != "image_size"}
         read = {*self.features.read, *(camera.observation for camera in self.cameras)}
         fields = {
@@ -197,11 +209,12 @@ class Guest:
         process = self._process
         if process is None:
             return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)  # what it may have started in between
+        process.terminate()  # the warden kills what it finds, also what left the guest's group
+        try:
+            process.wait(KILL_S)
+        except subprocess.TimeoutExpired:
+            process.kill()  # the guest dies with its warden
+            process.wait()
 
     @property
     def alive(self) -> bool:
@@ -211,8 +224,7 @@ class Guest:
     @property
     def pid(self) -> int:
         """The process id of the guest, which leads a process group of its own."""
-        assert self._process is not None
-        return self._process.pid
+        return self._pid
 
     def tail(self) -> str:
         """The last lines that the guest printed."""
@@ -266,7 +278,8 @@ class Guest:
         return {f"{PART}{part}": values for part, values in parts.items()} or {"action": action}
 
     def _environ(self, python: Path) -> dict[str, str]:
-        environ = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **os.environ, "PYTHONUNBUFFERED": "1"}
+        kept = {name: value for name, value in os.environ.items() if not SECRET.search(name)}
+        environ = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **kept, "PYTHONUNBUFFERED": "1"}
         if sims.needs_graphics(self.env.simulator):
             backend = sims.graphics(python) if self.draws else "disabled"
             if not backend:

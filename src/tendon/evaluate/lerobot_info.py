@@ -8,13 +8,13 @@ Called by ``tendon evaluate --eval-info``.
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from tendon.evaluate.table import Evaluation
 from tendon.storage import open_store
+from tendon.storage.json_values import to_json
 
 FILE = "eval_info.json"
 SUM = "\N{N-ARY SUMMATION}"  # as LeRobot logs it
@@ -37,7 +37,7 @@ def write_eval_info(table: Evaluation, folder: str | Path) -> Path:
             videos[number] = str(path)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / FILE
-    file.write_text(json.dumps(eval_info(table, videos), indent=2), encoding="utf-8")
+    file.write_text(to_json(eval_info(table, videos), indent=2), encoding="utf-8")
     return file
 
 
@@ -49,7 +49,7 @@ def eval_info(table: Evaluation, videos: dict[int, str]) -> dict[str, Any]:
         videos: path of the clip by number of the episode.
     """
     rows = _counted(table)
-    sums, peaks = [float(row["sum_reward"]) for row in rows], [float(row["max_reward"]) for row in rows]
+    sums, peaks = [_reward(row["sum_reward"]) for row in rows], [_reward(row["max_reward"]) for row in rows]
     successes = [row["status"] == "success" for row in rows]
     seconds = float(table.summary["wall_s"])
     means = lerobot_names(table)
@@ -82,8 +82,8 @@ def lerobot_names(table: Evaluation) -> dict[str, float]:
     """Mean sum of rewards, mean of the highest reward, and the share of successes in per cent."""
     rows = _counted(table)
     return {
-        "avg_sum_reward": math.fsum(row["sum_reward"] for row in rows) / len(rows),
-        "avg_max_reward": math.fsum(row["max_reward"] for row in rows) / len(rows),
+        "avg_sum_reward": _sum([_reward(row["sum_reward"]) for row in rows]) / len(rows),
+        "avg_max_reward": _sum([_reward(row["max_reward"]) for row in rows]) / len(rows),
         "pc_success": 100 * sum(row["status"] == "success" for row in rows) / len(rows),
     }
 
@@ -93,6 +93,18 @@ def in_lerobots_words(table: Evaluation) -> str:
     means = lerobot_names(table)
     rewards = f"{SUM}rwrd:{means['avg_sum_reward']:.3f} max_rwrd:{means['avg_max_reward']:.3f}"
     return f"{rewards} success:{means['pc_success']:.1f}%"
+
+
+def _reward(value: float | None) -> float:
+    """Null in a table was no number when it was made."""
+    return math.nan if value is None else float(value)
+
+
+def _sum(rewards: list[float]) -> float:
+    try:
+        return math.fsum(rewards)
+    except (OverflowError, ValueError):  # sums that are no number: infinite ones of both signs, or too large
+        return math.nan
 
 
 def _counted(table: Evaluation) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from tendon.config.feature_map import FeatureMap
 from tendon.config.schema import EnvConfig, EvalConfig
 from tendon.evaluate.actor import ActingEpisode, Actions, Actor, BatchCheck, Reading
 from tendon.evaluate.guest import Guest, GuestCrash
+from tendon.evaluate.seed_check import SeedCheck, fingerprint, play_again
 
 if TYPE_CHECKING:
     from tendon.policies.base import Policy
@@ -49,6 +50,8 @@ class EpisodeResult:
     attempt: int = 1
     video: str = ""
     actions: Actions = field(default_factory=lambda: np.zeros((0, 0)), compare=False, repr=False)
+    rewards: tuple[float, ...] = field(default=(), compare=False, repr=False)
+    start: str = field(default="", compare=False, repr=False)  # fingerprint of the first observation
 
     def row(self) -> dict[str, Any]:
         """The evaluation row, ready for JSON."""
@@ -73,6 +76,7 @@ def evaluate_policy(
     seeds: Sequence[int],
     progress: Callable[[int, int], None] | None = None,
     checked: Callable[[BatchCheck], None] | None = None,
+    seed_checked: Callable[[SeedCheck], None] | None = None,
 ) -> list[EpisodeResult]:
     """Run one episode per seed and return the results in the order of ``seeds``.
 
@@ -83,6 +87,7 @@ def evaluate_policy(
         seeds: one episode each.
         progress: called with (episodes done, episodes in all), from this thread.
         checked: called once with how the policy was asked, and what a batch changes.
+        seed_checked: called once with what came of playing one episode again; None plays none again.
 
     Raises:
         TendonError: the simulator is missing, cannot do the task, or does not start.
@@ -97,6 +102,8 @@ def evaluate_policy(
         _Worker(row, rows, _guest(env, eval), reading, seeds, lanes, inbox, stop)
         for row in range(min(rows, len(seeds)))
     ]
+    if seed_checked is not None and workers:
+        workers[0].plays_again = True
     service = _ActorService(policy, FeatureMap.of(env), rows, checked)
     results: dict[int, EpisodeResult] = {}
     try:
@@ -123,6 +130,9 @@ def evaluate_policy(
         for worker in workers:
             if worker.ident is not None:
                 worker.join()
+    for check in filter(None, (worker.seed_check for worker in workers)):
+        if seed_checked is not None:
+            seed_checked(check)
     return [results[index] for index in range(len(seeds))]
 
 
@@ -252,6 +262,9 @@ class _Worker(threading.Thread):
         self.busy = False  # an episode is being played, which will ask for actions
         self.reading = reading
         self.rows = rows
+        self.plays_again = False
+        self.seed_check: SeedCheck | None = None
+        self._last: EpisodeResult | None = None
 
     def run(self) -> None:
         """Episodes to ``inbox``, errors too: the caller raises them."""
@@ -259,6 +272,7 @@ class _Worker(threading.Thread):
             while not self.stopped.is_set():
                 index = self.lanes.take(self.row)
                 if index is None:
+                    self._play_again()
                     return
                 if not self.guest.alive:
                     _start(self.guest, self.stopped)
@@ -270,6 +284,8 @@ class _Worker(threading.Thread):
                 self.inbox.put(_Done(index, result))
                 if result.status == "crashed":
                     self.guest.kill()
+                else:
+                    self._last = result
         except _Stopped:
             return
         except BaseException as error:  # the caller raises it
@@ -277,6 +293,11 @@ class _Worker(threading.Thread):
         finally:
             self.busy = False
             self.guest.close()
+
+    def _play_again(self) -> None:
+        last = self._last
+        if self.plays_again and last is not None and self.guest.alive:
+            self.seed_check = play_again(self.guest, last.seed, last.start, last.actions, last.rewards)
 
     def _play(self, index: int) -> EpisodeResult:
         episode = ActingEpisode(self.seeds[index], index % self.rows, self.reading.depth)
@@ -320,9 +341,10 @@ def run_episode(
     actions: list[Actions] = []
     rewards: list[float] = []
     status: Status = "failure"
-    error = ""
+    error = start = ""
     try:
         observation = guest.reset(episode.seed)
+        start = fingerprint(observation)
         episode.instruction = guest.instruction
         if wants_goal:
             episode.goal = guest.goal()
@@ -350,6 +372,8 @@ def run_episode(
         time.monotonic() - started,
         error,
         actions=np.array(actions, np.float64).reshape(len(actions), guest.action_dim),
+        rewards=tuple(rewards),
+        start=start,
     )
 
 

@@ -22,11 +22,13 @@ from tendon.errors import DataError, TendonError
 from tendon.evaluate.adapters import sim_numerics
 from tendon.evaluate.confidence import wilson
 from tendon.storage import join, open_store
+from tendon.storage.json_values import to_json
 from tendon.storage.trees import has_tree, put_tree
 
 if TYPE_CHECKING:
     from tendon.evaluate.actor import BatchCheck
     from tendon.evaluate.rollout import EpisodeResult
+    from tendon.evaluate.seed_check import SeedCheck
 
 log = logging.getLogger(__name__)
 
@@ -143,9 +145,10 @@ def _roll_out(
 
     policy, _ = load_policy(bundle_uri)
     checks: list[BatchCheck] = []
+    seed_checks: list[SeedCheck] = []
     started = time.monotonic()
     with Progress(f"evaluate {block}", len(seeds), "episodes") as progress:
-        results = evaluate_policy(policy, env, eval, seeds, progress=progress.follow, checked=checks.append)
+        results = evaluate_policy(policy, env, eval, seeds, progress.follow, checks.append, seed_checks.append)
     wall_s = time.monotonic() - started
     crashed = [result for result in results if result.status == "crashed"]
     if len(crashed) > min(eval.max_crashed * len(results), len(results) - 1):  # a rate needs one episode
@@ -157,11 +160,23 @@ def _roll_out(
         )
     clips = _clips(folder, env, eval, results)
     rows = [result.row() | {"video": clips.get(result.seed, "")} for result in results]
-    (folder / "episodes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "episodes.jsonl").write_text("".join(to_json(row) + "\n" for row in rows))
     summary = summarise(rows, block=block, env=env, seeds=seeds, wall_s=wall_s)
     summary |= {"policy_digest": policy_digest, "image": running_image()}
+    summary["seeds_note"] = _seeds_note(results, seed_checks)
     summary["batches"] = checks[0].to_json() if checks else None  # None: no episode came to its first action
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1))
+    (folder / "summary.json").write_text(to_json(summary, indent=1))
+
+
+def _seeds_note(results: list[EpisodeResult], checks: list[SeedCheck]) -> str:
+    """What is wrong with how the simulator takes its seeds; empty: nothing was seen."""
+    from tendon.evaluate.seed_check import begins_alike
+
+    starts = {result.seed: result.start for result in results if result.start}
+    note = "; ".join(filter(None, [*(check.note for check in checks), begins_alike(starts)]))
+    if note:
+        log.warning("evaluate: %s; a comparison on common seeds is then no fairer than one on different ones", note)
+    return note
 
 
 def _clips(folder: Path, env: EnvConfig, eval: EvalConfig, results: list[EpisodeResult]) -> dict[int, str]:

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 CONNECT_S, FIRST_BYTE_S, STALL_S = 2.0, 3.0, 5.0
 TRIES = 5
 BACKOFF_S = (0.05, 5.0)  # half the first and the longest upper bound of the random wait
+JITTER = random.SystemRandom()  # a retry must not move the generator that somebody seeded
 SIGNED_S = 3600
 HEDGE_AFTER = 20  # answers that must be known before a slow one is told from a normal one
 HEDGE_LEAST_S = 0.02
@@ -153,7 +154,7 @@ class HttpBytes:
             with self._lock:
                 self.counters.retries += 1
             if attempt < TRIES:
-                time.sleep(random.uniform(0, min(BACKOFF_S[0] * 2**attempt, BACKOFF_S[1])))
+                time.sleep(JITTER.uniform(0, min(BACKOFF_S[0] * 2**attempt, BACKOFF_S[1])))
         raise StorageError(
             "a shard cannot be read",
             where=f"{join(self._store.uri, key)}, bytes {start} to {start + len(view)}",

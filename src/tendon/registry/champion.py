@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from tendon.errors import ConfigError, DataError
+from tendon.storage.json_values import to_json
 from tendon.storage.store import Store
 
 FORMAT = "tendon.champion/1"
@@ -118,7 +119,7 @@ def _key(name: str) -> str:
 
 def _format(champion: Champion) -> bytes:
     values = {"format": FORMAT, **asdict(champion), "rate": champion.rate}
-    return (json.dumps(values, indent=1, sort_keys=True) + "\n").encode()
+    return (to_json(values, indent=1, sort_keys=True) + "\n").encode()
 
 
 def _parse(data: bytes, where: str) -> Champion:

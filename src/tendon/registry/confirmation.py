@@ -17,6 +17,7 @@ from tendon.registry.champion import read_champion
 from tendon.registry.gate import Contender, Verdict, decide
 from tendon.runs.plan import RunPlan
 from tendon.storage import join, open_store
+from tendon.storage.json_values import to_json
 
 Evaluate = Callable[..., Evaluation]
 
@@ -51,7 +52,7 @@ class Confirmation:
     def to_json(self) -> str:
         """As confirmation.json keeps it."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "verdict"}
-        return json.dumps(fields | {"verdict": self.verdict.to_dict()}, indent=1)
+        return to_json(fields | {"verdict": self.verdict.to_dict()}, indent=1)
 
 
 def load_confirmation(run_uri: str) -> Confirmation:

@@ -7,7 +7,7 @@ steps.promote acts on the decision.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from tendon.evaluate.confidence import (
@@ -81,6 +81,18 @@ def decide(challenger: Contender, champion: Contender | None, *, floor: float = 
     decimals = _decimals(pairs.difference, *interval, *(share - margin for share in interval))
     evidence = _evidence(pairs, interval, decimals, challenger.outcomes.crashed + champion.outcomes.crashed)
     gap = _points(abs(pairs.difference), decimals)
+    worst, best = (
+        difference_paired(_counted(challenger, champion, False)),
+        difference_paired(_counted(challenger, champion, True)),
+    )
+    if (
+        (worst.low <= margin < interval.low)
+        or (interval.high < 0 <= best.high)
+        or (interval.high < margin <= best.high)
+    ):
+        numbers |= {"worst_low": worst.low, "best_high": best.high}
+        sentence = f"cannot tell challenger from champion {evidence}: the crashed episodes could turn the verdict: keep the champion"
+        return Verdict("cannot_tell", sentence, rule, numbers)
     if interval.low > margin:
         return Verdict("promote", f"challenger beats champion by {gap} {evidence}: promote", rule, numbers)
     if interval.high < 0:
@@ -107,6 +119,12 @@ def _decide_first(challenger: Outcomes, floor: float) -> Verdict:
         "floor": floor,
     }
     rate = _rate(challenger)
+    worst = wilson(challenger.successes, challenger.n + challenger.crashed).low
+    best = wilson(challenger.successes + challenger.crashed, challenger.n + challenger.crashed).high
+    if challenger.n and (worst < floor <= low or high < floor <= best):
+        unknown = f"cannot tell whether the success rate is at least {floor:g}: {rate}"
+        sentence = f"{unknown}; the crashed episodes could turn it: promote nothing"
+        return Verdict("cannot_tell", sentence, rule, numbers | {"worst_low": worst, "best_high": best})
     if challenger.n and low >= floor:
         sentence = f"first champion: success rate {rate}, and its lower end is at least {floor:g}: promote"
         return Verdict("first", sentence, rule, numbers)
@@ -118,6 +136,19 @@ def _decide_first(challenger: Outcomes, floor: float) -> Verdict:
     outlook = f"about {more:,} more episodes needed" if more else "more episodes of this policy would hardly tell"
     sentence = f"cannot tell whether the success rate is at least {floor:g}: {rate}; {outlook}: promote nothing"
     return Verdict("cannot_tell", sentence, rule, numbers)
+
+
+def _counted(challenger: Contender, champion: Contender, for_challenger: bool) -> Pairs:
+    """All seeds as pairs: what crashed counted for the challenger, or against it."""
+    ours, theirs = challenger.outcomes, champion.outcomes
+    pairs = Pairs.of(
+        {seed: ours.by_seed.get(seed, for_challenger) for seed in {*ours.by_seed, *theirs.by_seed}},
+        {seed: theirs.by_seed.get(seed, not for_challenger) for seed in {*ours.by_seed, *theirs.by_seed}},
+    )
+    only_ours_crashed = len(theirs.by_seed.keys() - ours.by_seed.keys())
+    both_crashed = max(0, ours.crashed - only_ours_crashed)
+    ends = {"only_first": both_crashed} if for_challenger else {"only_second": both_crashed}
+    return replace(pairs, **{name: getattr(pairs, name) + num for name, num in ends.items()})
 
 
 def _paired_rule(margin: float) -> str:

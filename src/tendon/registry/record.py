@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from tendon.errors import DataError
+from tendon.storage.json_values import to_json
 
 FORMAT = "tendon.record/1"
 
@@ -33,7 +34,7 @@ class Record:
     seeds: dict[str, list[int]]  # block: [first, count]
     winner: str
     policy_digest: str
-    scores: dict[str, float]  # e.g. confirmation.success_rate
+    scores: dict[str, float | None]  # None was no number; e.g. confirmation.success_rate
     timings: dict[str, float]  # step or step/trial: seconds
     commands: dict[str, str]  # step or step/trial: what repeats it
     verdict: str
@@ -41,7 +42,7 @@ class Record:
     def to_json(self) -> str:
         """Stable text: the same record gives the same bytes."""
         values = {"format": FORMAT, **{field.name: getattr(self, field.name) for field in fields(self)}}
-        return json.dumps(values, indent=1, sort_keys=True, allow_nan=False) + "\n"
+        return to_json(values, indent=1, sort_keys=True) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: str = "record.json") -> Record:

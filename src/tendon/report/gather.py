@@ -39,6 +39,7 @@ from tendon.report.summary import (
 )
 from tendon.runs.plan import RunPlan
 from tendon.storage import join, open_store
+from tendon.storage.json_values import read_lines, read_note
 
 MAX_ROWS_IN_HISTOGRAM = 200_000
 
@@ -97,10 +98,7 @@ def _rate(role: str, run: RunPlan, confirmation: Confirmation, table: Evaluation
 
 
 def _metrics(run: RunPlan, trial: str) -> list[dict[str, Any]]:
-    store = open_store(run.trial_uri(trial))
-    return (
-        [json.loads(line) for line in store.read("metrics.jsonl").splitlines()] if store.head("metrics.jsonl") else []
-    )
+    return read_lines(open_store(run.trial_uri(trial)), "metrics.jsonl")
 
 
 def _curve(trial: str, lines: list[dict[str, Any]]) -> Curve | None:
@@ -119,8 +117,7 @@ def _feed(run: RunPlan, trial: str, lines: list[dict[str, Any]]) -> Feed | None:
 
 def _device(run: RunPlan, trial: str) -> str:
     """Where the trial ran, as training noted it; else what its configuration asked for."""
-    store = open_store(run.trial_uri(trial))
-    status = json.loads(store.read("status.json")) if store.head("status.json") else {}
+    status = read_note(open_store(run.trial_uri(trial)), "status.json")
     return str(status.get("device", run.trial(trial).config["device"]))
 
 
@@ -173,9 +170,8 @@ def _timings(run: RunPlan, selection: dict[str, Any], tables: dict[str, Evaluati
     places = [(run.dataset_uri, "convert", ""), (run.dataset_uri, "stats", "")]
     places += [(run.trial_uri(t.name), step, t.name) for t in run.trials for step in ("train", "export")]
     for uri, step, trial in places:
-        store = open_store(uri)
-        if store.head(f"timings/{step}.json") is not None:
-            found = json.loads(store.read(f"timings/{step}.json"))
+        found = read_note(open_store(uri), f"timings/{step}.json")
+        if "seconds" in found:
             gpus = _gpus(_device(run, trial)) if step == "train" else 0
             yield Timing(step, trial, found["seconds"], gpus, found.get("image", ""))
     for outcome in selection["outcomes"]:
@@ -215,11 +211,11 @@ def _record(
 ) -> Record:
     winner = tables.get("winner")
     scores = {
-        f"{role}.{name}": float(table.summary[name])
+        f"{role}.{name}": table.summary[name]
         for role, table in tables.items()
         for name in ("success_rate", "successes", "n", "crashed", "mean_steps", "mean_sum_reward")
     }
-    scores |= {f"gate.{name}": float(value) for name, value in confirmation.verdict.numbers.items()}
+    scores |= {f"gate.{name}": value for name, value in confirmation.verdict.numbers.items()}
     seeds = {"training": sorted({int(trial.config["seed"]) for trial in run.trials})}
     if winner:
         seeds["confirmation"] = [winner.summary["seeds"]["first"], winner.summary["seeds"]["count"]]

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from tendon.runs.failures import now
 from tendon.runs.plan import RunPlan
 from tendon.storage import open_store
+from tendon.storage.json_values import read_note
 
 MARK = "concluded.json"
 
@@ -33,8 +34,11 @@ class Conclusion:
 
 def load_conclusion(run_uri: str) -> Conclusion | None:
     """The mark in the run's folder; None when there is none."""
-    store = open_store(run_uri)
-    return Conclusion(**json.loads(store.read(MARK))) if store.head(MARK) is not None else None
+    note = read_note(open_store(run_uri), MARK)
+    try:
+        return Conclusion(**note) if note else None
+    except TypeError:  # a damaged mark is none: the run is concluded again
+        return None
 
 
 def mark_concluded(

@@ -16,6 +16,7 @@ from pathlib import Path
 from tendon.config.digest import running_pod
 from tendon.errors import Interrupted, Problem, TendonError, unexpected
 from tendon.storage import open_store
+from tendon.storage.json_values import read_note
 
 FOLDER = "failures"
 LOG = "TENDON_LOG"  # the log of this step, where a runner keeps it in a file
@@ -91,10 +92,11 @@ def failures_in(uri: str, since: str = "") -> list[StepFailure]:
         return []
     store, found = open_store(uri), []
     for entry in store.list(f"{FOLDER}/"):
-        fields = json.loads(store.read(entry.key))
-        if fields["when"] >= since:
-            fields["problems"] = tuple(Problem(**problem) for problem in fields["problems"])
-            found.append(StepFailure(**fields))
+        fields = read_note(store, entry.key)
+        with suppress(KeyError, TypeError):  # a damaged note of a failure hides no other
+            if fields["when"] >= since:
+                fields["problems"] = tuple(Problem(**problem) for problem in fields["problems"])
+                found.append(StepFailure(**fields))
     return sorted(found, key=lambda failure: (failure.soft, failure.when))
 
 

@@ -7,11 +7,14 @@ train_trials makes it, export_trials and evaluate_trials hand it on. Every step 
 from __future__ import annotations
 
 import json
+import math
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
 from tendon.evaluate.confidence import TrialScore
 from tendon.runs.plan import RunPlan
 from tendon.storage import open_store
+from tendon.storage.json_values import read_note, to_json
 from tendon.storage.trees import MARKER
 
 FOLDER = "outcomes"
@@ -35,7 +38,7 @@ class TrialOutcome:
 
     def to_json(self) -> str:
         """The outcome as a string that fits: the outcomes of a group of trials are one argument of at most 128 kB."""
-        metrics = {name: float(f"{value:.6g}") for name, value in self.metrics.items()}
+        metrics = {name: float(f"{value:.6g}") for name, value in self.metrics.items() if math.isfinite(value)}
         fields = asdict(self) | {"metrics": metrics, "error": ""}
         room = max(MOST_OUTCOME - len(json.dumps(fields, separators=(",", ":"))), LEAST_ERROR)
         error = self.error if len(self.error) <= room else f"{self.error[: room - 4]} ..."
@@ -57,7 +60,7 @@ class TrialOutcome:
 def save_outcome(run_uri: str, outcome: TrialOutcome) -> None:
     """Keep how far a trial has come; a later step or a later attempt takes its place."""
     fields = asdict(outcome) | {"error": outcome.error[:MOST_KEPT_ERROR]}
-    open_store(run_uri).write(f"{FOLDER}/{outcome.trial}.json", json.dumps(fields, indent=1).encode())
+    open_store(run_uri).write(f"{FOLDER}/{outcome.trial}.json", to_json(fields, indent=1).encode())
 
 
 def load_outcomes(run: RunPlan) -> dict[str, TrialOutcome]:
@@ -68,9 +71,10 @@ def load_outcomes(run: RunPlan) -> dict[str, TrialOutcome]:
     for trial in run.trials:
         key = f"{FOLDER}/{trial.name}.json"
         if key in stored_keys:
-            outcome = TrialOutcome.from_json(store.read(key).decode())
-            if outcome.run_key == trial.run_key:
-                outcomes[trial.name] = outcome
+            with suppress(TypeError):  # a damaged one is a trial that never ended a step: its steps find what is there
+                outcome = TrialOutcome(**read_note(store, key))
+                if outcome.run_key == trial.run_key:
+                    outcomes[trial.name] = outcome
     return outcomes
 
 

@@ -104,12 +104,29 @@ def _open_package(name: str, file: Path) -> None:
     spec.loader.exec_module(module)
 
 
+def number(name: str, value: Any) -> float:
+    """A finite number, or an error: what a broken simulator says must not become a result."""
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "fiub" or not np.isfinite(array).all():
+        raise ValueError(f"the {name} is {value!r}, not one finite number")
+    return float(array.reshape(-1)[0])
+
+
+def truth(name: str, value: Any) -> bool:
+    """True or false, or an error; the text "False" is neither."""
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "biuf" or array.reshape(-1)[0] not in (0, 1):
+        raise ValueError(f"{name} is {value!r}, neither true nor false")
+    return bool(array.reshape(-1)[0])
+
+
 class Server:
     """Turns requests into calls of the adapter; one method per op."""
 
     def __init__(self, adapter_name: str) -> None:
         self.adapter_name = adapter_name
         self.adapter: Any = None
+        self._kinds: dict[str, tuple[int, ...]] = {}  # shapes of what was observed first
         self.read: frozenset[str] | None = None  # names of the images that the host reads; None: all
 
     def answer(self, request: Message) -> Message:
@@ -160,13 +177,14 @@ class Server:
 
     def op_goal(self, request: Message) -> Message:
         """What is observed at the goal of the episode that was just reset."""
-        return self._observed({}, self._optional("goal", "it shows no goal")())
+        return self._observed({}, self._optional("goal", "it shows no goal")(), told=False)
 
     def op_step(self, request: Message) -> Message:
         """Execute one action: an array, or a dict where it has several parts."""
         parts = {name.removeprefix(PART): values for name, values in request.arrays.items() if name != "action"}
         observation, reward, success, done = self.adapter.step(parts or request.arrays["action"])
-        return self._observed({"reward": float(reward), "success": bool(success), "done": bool(done)}, observation)
+        told = {"reward": number("reward", reward), "success": truth("success", success), "done": truth("done", done)}
+        return self._observed(told, observation)
 
     def op_render(self, request: Message) -> Message:
         """One frame for people."""
@@ -203,12 +221,29 @@ class Server:
             self.adapter.close()
         return Message({})
 
-    def _observed(self, fields: dict[str, Any], observation: dict[str, Array]) -> Message:
+    def _observed(self, fields: dict[str, Any], observation: dict[str, Array], told: bool = True) -> Message:
         """A reply with an observation. What is uint8 ``[H, W, C]`` travels as an image, if the host reads it."""
         arrays = {name: np.asarray(value) for name, value in observation.items()}
+        if told:
+            self._check(arrays)
         images = {name: value for name, value in arrays.items() if value.dtype == np.uint8 and value.ndim == 3}
         others = {name: value for name, value in arrays.items() if name not in images}
         return Message(fields, others, {n: v for n, v in images.items() if self.read is None or n in self.read})
+
+    def _check(self, arrays: dict[str, Array]) -> None:
+        """A simulator that observes text, NaN or other shapes than before is broken: never a failure of the policy."""
+        for name, value in arrays.items():
+            if self.read is not None and name not in self.read:
+                continue
+            if value.dtype.kind not in "fiub":
+                raise ValueError(f"the observation {name} is no number but {value.dtype}")
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise ValueError(f"the observation {name} has a value that is not finite")
+            if self._kinds.setdefault(name, value.shape) != value.shape:
+                raise ValueError(f"the observation {name} has the shape {value.shape}, it had {self._kinds[name]}")
+        missing = sorted(name for name in self._kinds if name not in arrays)
+        if missing:
+            raise ValueError(f"the observation {missing[0]} is missing, it was there before")
 
     def _optional(self, method: str, otherwise: str) -> Any:
         if not hasattr(self.adapter, method):

@@ -1,13 +1,14 @@
 """A folder that behaves like an object store: atomic writes, create-once, compare-and-swap.
 
 Called through ``open_store``. Every write goes to a hidden temporary name in the same folder, is synced, and renamed or
-linked into place. A killed process may leave such a temporary; no listing shows it.
+linked into place. A killed process may leave such a temporary; no listing shows it, ``leftovers`` does.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import stat
 import uuid
@@ -23,6 +24,7 @@ from tendon.storage.store import HIDDEN, Bytes, ObjectInfo, checked_key
 FULL = {errno.ENOSPC, errno.EDQUOT}
 REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 ABSENT = {errno.ENOENT, errno.ENOTDIR}
+TEMPORARY = re.compile(re.escape(HIDDEN) + "[0-9a-f]{32}")
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
 
@@ -133,6 +135,22 @@ class LocalStore:
         with _named(path, "delete"), suppress(FileNotFoundError, NotADirectoryError):
             path.unlink()
 
+    def leftovers(self) -> Iterator[ObjectInfo]:
+        """Temporaries of writers that were killed: nobody holds their locks."""
+        for folder, _, names in os.walk(self.root):
+            for name in filter(TEMPORARY.fullmatch, names):
+                path = Path(folder, name)
+                with suppress(OSError), _abandoned(path) as status:
+                    if status is not None:
+                        yield ObjectInfo(path.relative_to(self.root).as_posix(), status.st_size, _etag(status))
+
+    def sweep(self, key: str) -> None:
+        """Delete a leftover, unless somebody has begun to write it since."""
+        path = self._path(key)
+        with suppress(OSError), _abandoned(path) as status:
+            if status is not None:
+                path.unlink()
+
     def _path(self, key: str) -> Path:
         return self.root / checked_key(key)
 
@@ -158,21 +176,49 @@ def too_short(where: str, start: int, length: int, size: int) -> DataError:
 def _temporary(path: Path, data: Bytes | BinaryIO) -> Iterator[Path]:
     """A synced file with ``data`` (bytes or an open file) beside ``path``; gone afterwards unless it was renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{HIDDEN}{uuid.uuid4().hex}"
+    temporary, file = _locked_temporary(path.parent)
     try:
-        with open(temporary, "xb") as file:
+        with file:  # and its lock: whoever finds it unlocked knows that its writer is dead
             if isinstance(data, Bytes):
                 file.write(data)
             else:
                 shutil.copyfileobj(data, file, 1 << 20)
             file.flush()
             os.fsync(file.fileno())
-        now = time_ns()  # finer than the kernel's clock tick: two quick writes never share an etag
-        os.utime(temporary, ns=(now, now))
-        yield temporary
+            now = time_ns()  # finer than the kernel's clock tick: two quick writes never share an etag
+            os.utime(temporary, ns=(now, now))
+            yield temporary
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _locked_temporary(folder: Path) -> tuple[Path, BinaryIO]:
+    """A new file that is locked; made again if it was swept before the lock was there."""
+    import fcntl
+
+    while True:
+        temporary = folder / f"{HIDDEN}{uuid.uuid4().hex}"
+        file = open(temporary, "xb")  # noqa: SIM115 - the caller closes it
+        with suppress(OSError):  # a file system without locks: nothing is swept there
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if temporary.exists():
+            return temporary, file
+        file.close()
+
+
+@contextmanager
+def _abandoned(path: Path) -> Iterator[os.stat_result | None]:
+    """The status of a temporary that nobody writes, locked meanwhile; None where somebody does."""
+    import fcntl
+
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield None
+            return
+        yield os.fstat(file.fileno())
 
 
 @contextmanager

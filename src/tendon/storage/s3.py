@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tendon.errors import TendonError
+from tendon.errors import StorageError, TendonError
 from tendon.storage.local import reading, too_short
 from tendon.storage.s3_claims import put_by_claim
 from tendon.storage.s3_client import Connection
-from tendon.storage.s3_errors import Damaged, Trouble, explain, trouble
+from tendon.storage.s3_errors import Damaged, Trouble, explain, is_bad_checksum, trouble
 from tendon.storage.s3_parts import SINGLE_BYTES, crc32c_text, file_parts, put_parts, slices
 from tendon.storage.stock import with_both_ways
 from tendon.storage.store import HIDDEN, Bytes, ObjectInfo, checked_key
@@ -28,8 +29,10 @@ T = TypeVar("T")
 UNREACHABLE_S = 4.0  # no new try after so long without a connection
 SILENT_S = 35.0  # ... or after so long with connections that never answer
 TRIES = 6
+LEFT_S = 3600.0  # after which a hidden object is nobody's
 PAGE_KEYS = 1000  # of a listing; S3 gives no more at once
 BACKOFF_S = (0.2, 8.0)  # half the first and the longest upper bound of the random wait
+JITTER = random.SystemRandom()  # a retry must not move the generator that somebody seeded
 RETRIED = (Trouble.TRANSIENT, Trouble.UNREACHABLE, Trouble.SILENT, Trouble.DAMAGED)
 ABOUT_ACCESS = (  # what another store or other keys would mend
     Trouble.UNREACHABLE,
@@ -141,6 +144,17 @@ class S3Store:
                 return
             ask["ContinuationToken"] = page["NextContinuationToken"]
 
+    def leftovers(self) -> Iterator[ObjectInfo]:
+        """Probes and claims of processes that were killed an hour ago or more."""
+        before = datetime.now(timezone.utc) - timedelta(seconds=LEFT_S)
+        for key, entry in self.entries(""):
+            if key.rpartition("/")[2].startswith(HIDDEN) and entry["LastModified"] < before:
+                yield ObjectInfo(key, entry["Size"], entry["ETag"])
+
+    def sweep(self, key: str) -> None:
+        """Delete a leftover."""
+        self.delete(key)
+
     def delete(self, key: str) -> None:
         """Remove the object; no error when it is gone already."""
         self._call(key, lambda s3: s3.delete_object(**self._address(key)))
@@ -184,8 +198,45 @@ class S3Store:
             return put_by_claim(self, key, data, etag)
         return self.put_honours(key, data, **({"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}))
 
+    def put_is_refused(self, key: str, data: bytes, crc32c: str, about: str) -> bool:
+        """Put with a checksum that is not that of the bytes; whether the store finds out. Errors are told of ``about``."""
+
+        def put(s3: Any) -> bool:
+            try:
+                s3.put_object(**self._address(key), Body=data, ChecksumCRC32C=crc32c)
+            except Exception as error:
+                if is_bad_checksum(error):
+                    return True
+                raise
+            return False
+
+        try:
+            return self._call(about, put, expect=(Trouble.DENIED, Trouble.REFUSED, Trouble.UNSUPPORTED))
+        except _Expected:
+            return True  # nobody knows: these keys may not write hidden objects
+
     def _put(self, key: str, data: bytes) -> None:
-        self.request(key, "put_object", Body=data, ChecksumCRC32C=crc32c_text(data))
+        verified, checksum = self._connection.verifies_checksums(self, key), crc32c_text(data)
+
+        def put(s3: Any) -> None:
+            s3.put_object(**self._address(key), Body=data, ChecksumCRC32C=checksum)
+            if not verified and s3.get_object(**self._address(key))["Body"].read() != data:
+                raise Damaged("the store verifies no checksums, and holds other bytes than were sent")
+
+        self._call(key, put)
+
+    def read_back(self, key: str, parts: Iterable[tuple[int, int, str]]) -> None:
+        """Compare an object that was put in parts, where the store did not: (start, length, crc32c) of each."""
+        if self._connection.verifies_checksums(self, key):
+            return
+        for start, length, checksum in parts:
+            if crc32c_text(self.read_range(key, start, length)) != checksum:
+                raise StorageError(
+                    "an object arrived damaged",
+                    where=join(self.uri, key),
+                    why=f"bytes {start} to {start + length} are not those that were sent, and the store verifies no checksums",
+                    fix="run the same command again; use a store that verifies crc32c (AWS, MinIO, Ceph, R2)",
+                )
 
     def _list_one(self) -> None:
         ask = {"Bucket": self.bucket, "Prefix": self.prefix, "MaxKeys": 1}
@@ -213,7 +264,7 @@ class S3Store:
                     if kind is Trouble.UNKNOWN:
                         raise
                     raise self._explained(kind, error, key) from None  # its text may quote an endpoint with a password
-                time.sleep(random.uniform(0, min(BACKOFF_S[0] * 2**attempt, BACKOFF_S[1])))
+                time.sleep(JITTER.uniform(0, min(BACKOFF_S[0] * 2**attempt, BACKOFF_S[1])))
         raise AssertionError("the last attempt returns or raises")
 
 

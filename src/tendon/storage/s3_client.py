@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import uuid
@@ -11,17 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 from tendon.errors import StorageError, TendonError
 from tendon.storage.s3_errors import explain_no_client
+from tendon.storage.s3_parts import crc32c_text
 from tendon.storage.stock import StockAccess, stock_access
 from tendon.storage.store import HIDDEN
 
 if TYPE_CHECKING:
     from tendon.storage.s3 import S3Store
 
+log = logging.getLogger(__name__)
+
 CONNECT_S = 2.0
 READ_S = 20.0
 NO_ETAG = '"00000000000000000000000000000000"'
 
 CONDITIONAL: dict[str, bool] = {}  # per endpoint: whether it honours If-None-Match and If-Match; asked once per process
+
+CHECKSUMS: dict[str, bool] = {}  # ... and whether it refuses a put whose crc32c is wrong
 
 
 class Connection:
@@ -62,6 +68,14 @@ class Connection:
                 CONDITIONAL[self.endpoint] = "amazonaws.com" in self.endpoint or _probe(store)
             return CONDITIONAL[self.endpoint]
 
+    def verifies_checksums(self, store: S3Store, key: str) -> bool:
+        """Whether the endpoint refuses a put whose crc32c is wrong; found out with a hidden object, when ``key`` is put first."""
+        self.client(store.uri)
+        with self._asking:
+            if self.endpoint not in CHECKSUMS:
+                CHECKSUMS[self.endpoint] = "amazonaws.com" in self.endpoint or _refuses_damage(store, key)
+            return CHECKSUMS[self.endpoint]
+
     @cached_property
     def _client(self) -> Any:
         stock = stock_access(self._bucket)
@@ -85,6 +99,15 @@ def _probe(store: S3Store) -> bool:
         holds = False
     store.delete(key)
     return holds
+
+
+def _refuses_damage(store: S3Store, key: str) -> bool:
+    probe = f"{HIDDEN}probe-{uuid.uuid4().hex}"
+    if store.put_is_refused(probe, b"sent", crc32c_text(b"meant"), about=key):
+        return True
+    store.delete(probe)
+    log.warning("storage: %s verifies no checksums: what is written there is read back and compared", store.uri)
+    return False
 
 
 def _make_client(addressing: str, stock: StockAccess | None = None) -> Any:

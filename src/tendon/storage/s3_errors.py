@@ -66,6 +66,7 @@ class Damaged(Exception):  # noqa: N818
     """The bytes of an answer do not have the checksum that the store names."""
 
 
+BAD_CHECKSUM = ("BadDigest", "XAmzContentChecksumMismatch", "InvalidDigest", "ChecksumMismatch")
 KIND_OF_CODE = {code: kind for kind, codes in BY_CODE.items() for code in codes}
 
 
@@ -83,6 +84,15 @@ def trouble(error: BaseException) -> Trouble:
         if isinstance(error, classes):
             return kind
     return Trouble.UNKNOWN
+
+
+def is_bad_checksum(error: BaseException) -> bool:
+    """Whether the store refused a put because its bytes do not have their checksum."""
+    response = getattr(error, "response", None) or {}
+    if str(response.get("Error", {}).get("Code", "")) in BAD_CHECKSUM:
+        return True
+    about = str(response.get("Error", {}).get("Message", "")).lower()
+    return trouble(error) is Trouble.REFUSED and ("checksum" in about or "digest" in about or "crc32c" in about)
 
 
 def _by_class(b: Any) -> tuple[tuple[tuple[type, ...], Trouble], ...]:

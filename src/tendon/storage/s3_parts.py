@@ -78,6 +78,9 @@ def put_parts(store: S3Store, key: str, parts: Iterator[bytes], size: int) -> No
         with suppress(TendonError):
             store.request(key, "abort_multipart_upload", UploadId=upload)
         raise
+    step = part_bytes(size)
+    checksums = enumerate(part["ChecksumCRC32C"] for part in done)
+    store.read_back(key, ((n * step, min(step, size - n * step), checksum) for n, checksum in checksums))
 
 
 def abort_old_uploads(store: S3Store, hours: float = 24.0) -> int:

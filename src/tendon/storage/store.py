@@ -58,6 +58,12 @@ class Store(Protocol):
     def delete(self, key: str) -> None:
         """Remove the object; no error when it is gone already."""
 
+    def leftovers(self) -> Iterator[ObjectInfo]:
+        """Hidden objects that killed processes left; no listing shows them."""
+
+    def sweep(self, key: str) -> None:
+        """Delete a leftover."""
+
     def at(self, prefix: str) -> Store:
         """The same store, rooted deeper."""
 

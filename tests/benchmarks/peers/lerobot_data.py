@@ -4,6 +4,7 @@
     read FOLDER OUT.npz                               every item of a dataset as LeRobot's own reader gives it
     decode OUT.npz VIDEO ...                          every frame of mp4 files as LeRobot's decoder gives them
     upgrade PARENT NAME                               LeRobot's converter of v2.1 datasets, in place
+    table FOLDER                                      the tables of v2.1 as lerobot 0.3 opens them
     golden FOLDER                                     what tests/golden/lerobot holds: small datasets, and how they read
 
 The last line printed is a JSON answer.
@@ -151,8 +152,16 @@ def golden(folder: str) -> dict:
     return answer
 
 
+def table(folder: str) -> dict:
+    """A dataset's files as lerobot 0.3 opens them: by ``datasets`` alone; every kind of value of the first row."""
+    from datasets import load_dataset
+
+    loaded = load_dataset("parquet", data_dir=f"{folder}/data", split="train")
+    return {"rows": len(loaded), "kinds": {name: type(value).__name__ for name, value in loaded[0].items()}}
+
+
 if __name__ == "__main__":
     verb, *rest = sys.argv[1:]
     arguments = [int(each) if verb == "make" and each.isdigit() else each for each in rest]
-    verbs = {"make": make, "read": read, "decode": decode, "upgrade": upgrade, "golden": golden}
+    verbs = {"make": make, "read": read, "decode": decode, "upgrade": upgrade, "golden": golden, "table": table}
     print(json.dumps(verbs[verb](*arguments)))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tendon.data.manifest import digest_of
-from tendon.errors import DataError
+from tendon.errors import DataError, StorageError
 from tendon.storage import Store, open_store
 from tendon.storage.store import checked_key
 from tendon.storage.trees import download
@@ -48,11 +48,50 @@ class SourceFolder:
     def sizes(self) -> dict[str, int]:
         """Bytes of every file by its key, in key order; hidden files are not part of a source."""
         if self._sizes is None:
-            listed = sorted(self._store.list(), key=lambda info: info.key)
-            listed = [info for info in listed if not any(part.startswith(".") for part in info.key.split("/"))]
-            self._sizes = {info.key: info.size for info in listed}
-            self._etags = {info.key: info.etag for info in listed}
+            self._sizes, self._etags = self._listed()
         return self._sizes
+
+    def _listed(self) -> tuple[dict[str, int], dict[str, str]]:
+        try:
+            listed = sorted(self._store.list(), key=lambda info: info.key)
+        except StorageError as error:
+            if not self.is_local:
+                raise
+            raise DataError.of(error.problems) from error  # a link loop, a file that may not be read
+        listed = [info for info in listed if not any(part.startswith(".") for part in info.key.split("/"))]
+        if self.is_local:
+            self._refuse_pipes([info.key for info in listed])
+        return {info.key: info.size for info in listed}, {info.key: info.etag for info in listed}
+
+    def _refuse_pipes(self, keys: list[str]) -> None:
+        """Reading a pipe or a device waits, or never ends."""
+        odd = [key for key in keys if not (self._root / key).is_file()]
+        if odd:
+            raise DataError(
+                "a file of the dataset is no plain file",
+                where=f"{self.uri}/{odd[0]}",
+                why=f"it is a pipe, a socket or a device; there {'is' if len(odd) == 1 else 'are'} {len(odd)} such",
+                fix="copy the dataset's files again",
+            )
+
+    def check_unchanged(self) -> None:
+        """Nothing, if every file is still the one that was listed before the digest was taken.
+
+        Raises:
+            DataError: a file was written, replaced, added or removed.
+        """
+        if self._sizes is None:
+            return
+        sizes, etags = self._listed()
+        before, after = ({k: (s[k], e[k]) for k in s} for s, e in ((self._sizes, self._etags), (sizes, etags)))
+        changed = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
+        if changed:
+            raise DataError(
+                "the folder of demonstrations was changed while it was converted",
+                where=f"{self.uri}/{changed[0]}",
+                why=f"size or time of {len(changed)} files is not what it was when the digest was taken",
+                fix="run the same command again, when nobody writes to the folder",
+            )
 
     def read(self, key: str) -> bytes:
         """A small file as a whole."""

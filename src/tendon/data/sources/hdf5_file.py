@@ -6,7 +6,6 @@ robomimic.py reads through it. Shapes and attributes are read without touching v
 from __future__ import annotations
 
 import math
-import mmap
 import os
 import re
 import zlib
@@ -19,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from tendon.data.sources.hdf5_chunks import block_offset, read_chunks
+from tendon.data.sources.hdf5_safety import problems_of
 from tendon.errors import DataError
 
-WINDOW_BYTES = 64 << 10  # smaller arrays are read
+MOST_READ = 1 << 30  # bytes by one call of the system
 
 
 @dataclass(frozen=True)
@@ -102,15 +102,18 @@ class Hdf5File:
         return values[:length]
 
     def _stored(self, path: str, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-        """Values that lie in the file as they are in memory; large arrays are a window on the file, for as long as they live."""
-        size = math.prod(shape) * dtype.itemsize
-        if os.fstat(self._descriptor).st_size < offset + size:
-            raise self._broken("an array cannot be read", path, "the file ends before its last value: it is cut off")
-        if size < WINDOW_BYTES:
-            return np.frombuffer(os.pread(self._descriptor, size, offset), dtype).reshape(shape)
-        skipped = offset % mmap.ALLOCATIONGRANULARITY
-        window = mmap.mmap(self._descriptor, size + skipped, access=mmap.ACCESS_READ, offset=offset - skipped)
-        return np.frombuffer(window, dtype, math.prod(shape), skipped).reshape(shape)
+        """Values that lie in the file as they are in memory."""
+        values = np.empty(math.prod(shape), dtype)
+        content, done = memoryview(values.view(np.uint8).data), 0
+        while done < len(content):  # a map of the file would end this process when somebody cuts the file
+            num = os.preadv(self._descriptor, [content[done : done + MOST_READ]], offset + done)
+            if not num:
+                raise self._broken(
+                    "an array cannot be read", path, "the file ends before its last value: it is cut off"
+                )
+            done += num
+        values.flags.writeable = False
+        return values.reshape(shape)
 
     def attributes_below(self, base: str) -> dict[str, dict[str, Any]]:
         """The attributes of a group and of all that is in it, by path from there; what has none is left out."""
@@ -160,8 +163,16 @@ class Hdf5File:
         if self._handle.userblock_size:
             return -1
         self._raw = open(self.path, "rb")  # noqa: SIM115 - lives as long as the HDF5 file
-        status = os.fstat(self._raw.fileno())
-        version = (status.st_ino, status.st_size, status.st_mtime_ns)
+        self.check_unchanged(self._raw.fileno())
+        return self._raw.fileno()
+
+    def check_unchanged(self, descriptor: int | None = None) -> None:
+        """Nothing, if the file is still the one whose digest was taken.
+
+        Raises:
+            DataError: somebody wrote to it or replaced it.
+        """
+        version = _version(self.path if descriptor is None else descriptor)
         if self.blocks.version not in ((), version):
             raise self._broken(
                 "the file of demonstrations was changed while it was converted",
@@ -169,39 +180,59 @@ class Hdf5File:
                 "its size or time is not what it was when its digest was taken",
                 "run the same command again, when nobody writes to the file",
             )
-        self.blocks.version = version
-        return self._raw.fileno()
 
     @cached_property
     def _handle(self) -> Any:
         import h5py
 
         if not self.path.is_file():
-            raise self._broken(
-                "the file of demonstrations does not exist", "", "there is no such file", "check the path"
+            there = self.path.exists()
+            what = (
+                "the file of demonstrations is no plain file" if there else "the file of demonstrations does not exist"
             )
+            why = "it is a folder, a pipe or a device" if there else "there is no such file"
+            raise self._broken(what, "", why, "check the path")
+        self.check_unchanged()
         try:
             file = h5py.File(self.path, "r", locking=False)
         except OSError as error:
             with open(self.path, "rb") as raw:
-                whole = raw.read(8) == b"\x89HDF\r\n\x1a\n"
+                has_signature = raw.read(8) == b"\x89HDF\r\n\x1a\n"
             size = self.path.stat().st_size
-            if whole:
+            if has_signature:
                 what, why = "the HDF5 file is cut off or damaged", f"{size} bytes: {error}".splitlines()[0]
                 fix = "copy or record it again: a download or a writer was interrupted"
             else:
                 what, why = "the file is not HDF5", f"its {size} bytes do not start with the HDF5 signature"
                 fix = "name a robomimic .hdf5 file (a Git LFS pointer or a web page has the wrong content)"
             raise self._broken(what, "", why, fix) from error
+        if not self.blocks.version:  # nobody has looked at this file yet
+            self._refuse_hostile(file)
+            self.blocks.version = _version(self.path)
         if "data" not in file:
-            there = ", ".join(sorted(file)) or "nothing"
-            raise self._broken("the HDF5 file has no group named data", "", f"it holds {there}: not a robomimic file")
+            names = ", ".join(sorted(file)) or "nothing"
+            raise self._broken("the HDF5 file has no group named data", "", f"it holds {names}: not a robomimic file")
         return file
+
+    def _refuse_hostile(self, file: Any) -> None:
+        try:
+            problems = problems_of(file, self.uri)
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+            why = f"its objects cannot be opened: {error}".splitlines()[0]
+            fix = "copy or record it again: a download or a writer was interrupted"
+            raise self._broken("the HDF5 file is cut off or damaged", "", why, fix) from error
+        if problems:
+            raise DataError.of(problems)
 
     def _broken(self, what: str, path: str, why: str, fix: str = "") -> DataError:
         demo = path.removeprefix("data/").partition("/")[0]
         skip = f"data.skip_episodes=[{demo}], or record it again" if demo else "name a file that robomimic can read"
         return DataError(what, where=f"{self.uri}, {path}" if path else self.uri, why=why, fix=fix or skip)
+
+
+def _version(file: Path | int) -> tuple[int, ...]:
+    status = os.stat(file)
+    return (status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def _arrays(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tendon.data.episode import Camera, Episode, Frames, LazyImages, Schema
+from tendon.data.features import TASK
 from tendon.data.sources.folder import SourceFolder
 from tendon.data.sources.lerobot_layout import (
     TASK_INDEX,
@@ -54,7 +56,7 @@ def sniff(uri: str) -> bool:
         return False
     try:
         return "codebase_version" in json.loads(store.read(INFO))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return False
 
 
@@ -65,6 +67,8 @@ def open_uri(uri: str) -> LeRobotSource:
 
 class LeRobotSource:
     """A Source over one LeRobot dataset."""
+
+    parser = "Arrow and FFmpeg"
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
@@ -91,6 +95,14 @@ class LeRobotSource:
             self._info = self._describe()
         return self._info
 
+    def check_unchanged(self) -> None:
+        """Nothing, if the files are still those whose digest was taken.
+
+        Raises:
+            DataError: a file was written, replaced, added or removed.
+        """
+        self.folder.check_unchanged()
+
     def read(self, episode_id: str, images: bool = True) -> Episode:
         """One episode; without ``images`` only its low-dimensional features.
 
@@ -106,19 +118,28 @@ class LeRobotSource:
             for each in layout.features
         }
         frames: dict[str, Callable[[], Frames]] = {}
+        times = features[TIMESTAMP].astype(np.float64) if TIMESTAMP in features else np.arange(at.length) / layout.fps
+        if not images and self.folder.is_local:  # the check phase: do the timestamps fit the videos?
+            for each in layout.videos:
+                self._videos.check(at, each.name, times)
         if images:
-            times = (
-                features[TIMESTAMP].astype(np.float64) if TIMESTAMP in features else np.arange(at.length) / layout.fps
-            )
             frames = {each.name: partial(pictures_at, self._data, at, each) for each in layout.images}
             frames |= {
                 each.name: partial(self._videos.cut, at, each.name, times, CHUNK_FRAMES) for each in layout.videos
             }
         masks = {each.name: masks_at(self._data, at, each) for each in (layout.masks if images else ())}
         return Episode(
-            episode_id, at.length, features, LazyImages(frames), at.tasks[0] if at.tasks else "",
+            episode_id, at.length, features, LazyImages(frames), self._task(at, features),
             _success(features), {"episode_index": at.number, "file": at.data_key}, masks=masks,
         )  # fmt: skip
+
+    def _task(self, at: EpisodeAt, features: Mapping[str, np.ndarray]) -> str:
+        """Of several tasks that of the first frame: the table of episodes lists them in any order."""
+        if TASK in features and self._info is not None:
+            number, texts = int(features[TASK].reshape(-1)[0]), self._info.schema.texts
+            if 0 <= number < len(texts):
+                return texts[number]
+        return at.tasks[0] if at.tasks else ""
 
     def task_texts(self) -> list[str]:
         """The text of every task by its number."""
@@ -158,8 +179,14 @@ class LeRobotSource:
     def _tables(self, layout: LeRobotLayout) -> list[EpisodeAt]:
         try:
             if layout.version != "v3.0":
-                return episodes_v2(json_lines(self.folder.read("meta/episodes.jsonl")), layout)
-            return episodes_v3(self._episode_table(layout), layout)
+                episodes = episodes_v2(json_lines(self.folder.read("meta/episodes.jsonl")), layout)
+            else:
+                episodes = episodes_v3(self._episode_table(layout), layout)
+            numbers = [each.number for each in episodes]
+            repeated = sorted({a for a, b in pairwise(numbers) if a == b})
+            if repeated:
+                raise ValueError(f"episode {repeated[0]} is there {numbers.count(repeated[0])} times")
+            return episodes
         except (KeyError, ValueError, TypeError, IndexError) as error:
             raise DataError(
                 "LeRobot's table of episodes is not understood",
@@ -216,10 +243,13 @@ class LeRobotSource:
                 why = "the dataset's tables name it"
                 problems.append(Problem(f"a file of {name} is missing", join(self.uri, key), why, skip))
         if not problems and self.folder.is_local:
+            rows = self._data.num_rows(at)
+            if at.first_row + at.length > rows:
+                where = join(self.uri, at.data_key)
+                why = f"the dataset's tables give it {at.length:,} steps from row {at.first_row:,}, the file has {rows:,} rows"
+                return [Problem(f"{name} is longer than its file", where, why, skip)]
             times = np.arange(at.length) / layout.fps
-            problems += [
-                each for camera in layout.videos for each in self._videos.problems(at, camera.name, times, skip)
-            ]
+            problems += [each for camera in layout.videos for each in self._videos.problems(at, camera, times, skip)]
         return problems
 
 

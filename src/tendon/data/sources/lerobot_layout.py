@@ -6,7 +6,9 @@ Values in, values out: ``layout_of`` reads info.json's object, ``episodes_v2`` a
 from __future__ import annotations
 
 import json
+import math
 import re
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 VERSIONS = ("v2.0", "v2.1", "v3.0")
 DERIVED = ("frame_index", "episode_index", "index")  # follow from an episode's place and length
 TASK_INDEX = "task_index"
+MAX_SIZE = 1 << 16  # of one axis
 MAX_VALUES = 4096  # per step; more than this is no low-dimensional feature
 DATA_V2 = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 VIDEO_V2 = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
@@ -93,10 +96,14 @@ def layout_of(info: Mapping[str, Any], uri: str, many_tasks: bool) -> LeRobotLay
     left_out = {name: "follows from the episode's place and length" for name in DERIVED}
     try:
         fps = float(info["fps"])
+        if not (math.isfinite(fps) and fps > 0) or isinstance(info["fps"], bool):
+            raise ValueError(f"fps is {info['fps']}, it must be a positive number")
         for name, entry in info["features"].items():
             shape, dtype = tuple(int(each) for each in entry["shape"]), str(entry["dtype"])
             if name in DERIVED:
                 continue
+            if any(not 0 < size <= MAX_SIZE for size in shape):
+                raise ValueError(f"the shape of {name} is {list(shape)}, every size must be from 1 to {MAX_SIZE:,}")
             reason = _reason_to_leave_out(name, dtype, shape, entry, many_tasks)
             declared = (entry.get("info") or {}).get(DECLARED) or {}
             if reason:
@@ -151,9 +158,9 @@ def episodes_v2(lines: Sequence[Mapping[str, Any]], layout: LeRobotLayout) -> li
     for line in lines:
         number = int(line["episode_index"])
         place = {"episode_chunk": number // per_chunk, "episode_index": number}
-        videos = {each.name: VideoAt(video.format(video_key=each.name, **place), 0.0) for each in layout.videos}
+        videos = {each.name: VideoAt(_filled(video, video_key=each.name, **place), 0.0) for each in layout.videos}
         tasks = tuple(str(task) for task in line.get("tasks") or ())
-        episodes.append(EpisodeAt(number, int(line["length"]), tasks, data.format(**place), 0, videos))
+        episodes.append(EpisodeAt(number, int(line["length"]), tasks, _filled(data, **place), 0, videos))
     return sorted(episodes, key=lambda each: each.number)
 
 
@@ -170,7 +177,7 @@ def episodes_v3(table: pa.Table, layout: LeRobotLayout) -> list[EpisodeAt]:
     columns = {name: table.column(name).to_pylist() for name in episode_columns(layout)}
     data, video = layout.info.get("data_path") or DATA_V3, layout.info.get("video_path") or VIDEO_V3
     keys = [
-        data.format(chunk_index=chunk, file_index=file)
+        _filled(data, chunk_index=chunk, file_index=file)
         for chunk, file in zip(columns["data/chunk_index"], columns["data/file_index"], strict=True)
     ]
     first_of: dict[str, int] = {}
@@ -183,12 +190,24 @@ def episodes_v3(table: pa.Table, layout: LeRobotLayout) -> list[EpisodeAt]:
             chunk, file, start = (
                 columns[f"videos/{each.name}/{part}"][i] for part in ("chunk_index", "file_index", "from_timestamp")
             )
-            key = video.format(video_key=each.name, chunk_index=chunk, file_index=file)
+            key = _filled(video, video_key=each.name, chunk_index=chunk, file_index=file)
             videos[each.name] = VideoAt(key, float(start))
         tasks = tuple(str(task) for task in columns["tasks"][i] or ())
         first = columns["dataset_from_index"][i] - first_of[keys[i]]
         episodes.append(EpisodeAt(int(number), int(columns["length"][i]), tasks, keys[i], int(first), videos))
     return sorted(episodes, key=lambda each: each.number)
+
+
+def _filled(template: str, **values: int | str) -> str:
+    """A path out of a template, whose fields are the names of values and whose widths are short.
+
+    Raises:
+        ValueError: it asks for something else.
+    """
+    for _, name, spec, conversion in string.Formatter().parse(template):
+        if name is not None and (name not in values or conversion or not re.fullmatch(r"(0?\d{1,2}d?)?", spec or "")):
+            raise ValueError(f"the path {template[:200]!r} is no template of {', '.join(values)}")
+    return template.format(**values)
 
 
 def json_lines(content: bytes) -> list[dict[str, Any]]:

@@ -53,6 +53,19 @@ class DataFiles:
             raise self._broken(at, "a table does not hold the rows that belong to an episode", why)
         return rows
 
+    def num_rows(self, at: EpisodeAt) -> int:
+        """How many rows an episode's file has.
+
+        Raises:
+            DataError: the file is unreadable.
+        """
+        import pyarrow as pa
+
+        try:
+            return int(self._file(at.data_key).metadata.num_rows)
+        except (OSError, pa.ArrowException, KeyError) as error:
+            raise self._broken(at, "a table cannot be read", f"{error}".splitlines()[0]) from error
+
     def _read(self, at: EpisodeAt, columns: list[str]) -> pa.Table:
         file = self._file(at.data_key)
         per_group = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
@@ -75,7 +88,8 @@ class DataFiles:
         if key not in self._footers:
             while len(self._footers) >= MAX_FOOTERS:
                 self._footers.popitem(last=False)
-            self._footers[key] = pq.ParquetFile(self.folder.path(key), memory_map=True)
+            # no map of the file: it would end this process when somebody cuts the file
+            self._footers[key] = pq.ParquetFile(self.folder.path(key), memory_map=False)
         self._footers.move_to_end(key)
         return self._footers[key]
 
@@ -131,6 +145,8 @@ def decoded(pictures: Sequence[bytes], camera: Camera | Mask, where: str) -> np.
     decoders: dict[str, Any] = {}
     for i, content in enumerate(pictures):
         name = "png" if content[:4] == b"\x89PNG" else "mjpeg"
+        if (claimed := _claimed_size(content)) not in (None, frames.shape[1:3]):  # before a decoder takes memory for it
+            raise _bad_picture(where, i, f"it is {claimed}, info.json says {frames.shape[1:3]}")
         if name not in decoders:
             decoders[name] = av.CodecContext.create(name, "r")
         packet: Any = av.Packet(content)
@@ -144,6 +160,18 @@ def decoded(pictures: Sequence[bytes], camera: Camera | Mask, where: str) -> np.
             raise _bad_picture(where, i, f"it is {picture.shape[:2]}, info.json says {frames.shape[1:3]}")
         frames[i] = picture.reshape(frames.shape[1:])
     return frames
+
+
+def _claimed_size(content: bytes) -> tuple[int, ...] | None:
+    """Height and width that an encoded picture names; None where it names none."""
+    import simplejpeg
+
+    if content[:4] == b"\x89PNG":
+        return (int.from_bytes(content[20:24], "big"), int.from_bytes(content[16:20], "big"))
+    try:
+        return tuple(simplejpeg.decode_jpeg_header(content)[:2])
+    except ValueError:
+        return None
 
 
 def _are_plain_jpegs(pictures: Sequence[bytes], camera: Camera) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tendon.data import mp4
-from tendon.data.episode import VideoChunk
+from tendon.data.episode import Camera, VideoChunk
 from tendon.data.sources.folder import SourceFolder
 from tendon.data.sources.lerobot_layout import EpisodeAt
 from tendon.errors import DataError, Problem
@@ -36,6 +36,7 @@ class VideoFiles:
     def __init__(self, folder: SourceFolder) -> None:
         self.folder = folder
         self._open: OrderedDict[str, _Open] = OrderedDict()
+        self._broken_samples: dict[str, np.ndarray] = {}
 
     def look(self, key: str) -> tuple[str, int, int]:
         """Encoding, width and height of a video."""
@@ -43,13 +44,58 @@ class VideoFiles:
         kind = track.boxes["stsd"][20:24]
         return ENCODINGS.get(kind, kind.decode("latin-1").strip()), track.size[0] >> 16, track.size[1] >> 16
 
-    def problems(self, at: EpisodeAt, camera: str, times_s: np.ndarray, skip: str) -> list[Problem]:
-        """Whether an episode's frames are where the tables say."""
+    def problems(self, at: EpisodeAt, camera: Camera, times_s: np.ndarray, skip: str) -> list[Problem]:
+        """Whether an episode's frames are where the tables say, of the camera's size, and can be decoded."""
         try:
-            self._frames(at, camera, times_s)
+            self.check(at, camera.name, times_s)
+            self._check_size(at, camera)
+            self._check_bitstream(at, camera, times_s)
         except DataError as error:
             return [Problem(each.what, each.where, each.why, skip) for each in error.problems]
         return []
+
+    def check(self, at: EpisodeAt, camera: str, times_s: np.ndarray) -> None:
+        """Nothing, if the video has a frame of its own at each of the times.
+
+        Raises:
+            DataError: it has none for some.
+        """
+        self._frames(at, camera, times_s)
+
+    def _check_size(self, at: EpisodeAt, camera: Camera) -> None:
+        key = at.videos[camera.name].key
+        encoding, width, height = self.look(key)
+        if (encoding, width, height) != (camera.encoding, camera.width, camera.height):
+            raise self._broken(
+                key,
+                f"the videos of {camera.name} differ",
+                f"this one is {encoding}, {width} x {height}; the first is {camera.encoding}, {camera.width} x {camera.height}",
+            )
+
+    def _check_bitstream(self, at: EpisodeAt, camera: Camera, times_s: np.ndarray) -> None:
+        """Every sample's structure, and one decoded picture: decoding all takes an hour where this takes a minute."""
+        key = at.videos[camera.name].key
+        first, end = self._frames(at, camera.name, times_s)
+        file = self._file(key)
+        if key not in self._broken_samples:
+            self._broken_samples[key] = mp4.broken_samples(file.content, file.track)
+        begin = int(file.track.cuts[np.searchsorted(file.track.cuts, first, "right") - 1])
+        wrong = np.flatnonzero(self._broken_samples[key][begin : file.track.last_sample(begin, end)])
+        what = f"the video of {camera.name} is damaged"
+        if len(wrong):
+            why = f"the bytes of {len(wrong)} frames are not what their lengths say, the first is frame {begin + wrong[0]}"
+            raise self._broken(key, what, why)
+        import av
+
+        from tendon.data.video import first_picture
+
+        try:
+            shown = first_picture(mp4.cut(file.content, file.track, begin, file.track.last_sample(begin, begin + 1)))
+        except (av.FFmpegError, ValueError, OSError) as error:
+            raise self._broken(key, what, f"its picture {begin} cannot be decoded: {error}".splitlines()[0]) from error
+        if shown.shape[:2] != (camera.height, camera.width):
+            why = f"picture {begin} is {shown.shape[:2]}, its table says {(camera.height, camera.width)}"
+            raise self._broken(key, what, why)
 
     def cut(self, at: EpisodeAt, camera: str, times_s: np.ndarray, chunk: int) -> tuple[VideoChunk, ...]:
         """The frames at ``times_s`` of an episode, in files of about ``chunk`` frames.

@@ -135,6 +135,12 @@ def _environment(folder: str, inode: int, changed_ns: int) -> Any:
         return lmdb().open(folder, **settings)
 
 
+def version(file: Path) -> tuple[int, ...]:
+    """What changes when somebody writes to a file: inode, size, time."""
+    status = file.stat()
+    return (status.st_ino, status.st_size, status.st_mtime_ns)
+
+
 def close_all() -> None:
     """Let go of every LMDB folder, so that others can open them in this process."""
     _environment.cache_clear()

@@ -80,17 +80,39 @@ class _Layout:
 class MineStudioSource:
     """A Source over one folder of LMDB folders."""
 
+    parser = "LMDB"
+
     def __init__(self, uri: str, root: Path, keep_alive: object = None) -> None:
         self.uri, self.root = uri, root
         self._keep_alive = keep_alive
         self._info: SourceInfo | None = None
+        self._versions: dict[str, tuple[int, ...]] = {}  # inode, size and time of every file before it was hashed
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"uri": self.uri, "root": self.root, "info": self._info}
+        return {"uri": self.uri, "root": self.root, "info": self._info, "versions": self._versions}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["uri"], state["root"])  # type: ignore[misc]
-        self._info = state["info"]
+        self._info, self._versions = state["info"], state["versions"]
+
+    def num_bytes_on_disk(self) -> int:
+        """How much is hashed."""
+        return sum(path.stat().st_size for path in self.root.glob(f"*/*/{lmdb.DATA}"))
+
+    def check_unchanged(self) -> None:
+        """Nothing, if the files are still those whose digest was taken.
+
+        Raises:
+            DataError: somebody wrote to one.
+        """
+        for name, version in self._versions.items():
+            if not (self.root / name).is_file() or lmdb.version(self.root / name) != version:
+                raise DataError(
+                    "an LMDB was changed while it was converted",
+                    where=f"{self.uri}/{name}",
+                    why="its size or time is not what it was when the digest was taken",
+                    fix="run the same command again, when nobody writes to the folder",
+                )
 
     def describe(self) -> SourceInfo:
         """Everything but the values; the digest is over the sha256 of every data.mdb."""
@@ -231,6 +253,7 @@ class MineStudioSource:
         files = [
             f"{folder}/{lmdb.DATA}" for folders in (*self._found[0].values(), self._found[1]) for folder in folders
         ]
+        self._versions = {name: lmdb.version(self.root / name) for name in files}
         digest, num_bytes = folder_digest(self.root, files)
         chunk_size = self._modalities["action"].chunk_size
         schema = self._schema(chunk_size)

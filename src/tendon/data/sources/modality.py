@@ -73,6 +73,8 @@ class ModalityKey:
 class ModalitySource:
     """A Source over a LeRobot dataset, seen through its modality.json."""
 
+    parser = LeRobotSource.parser
+
     def __init__(self, uri: str, inner: LeRobotSource, config: str = "", data_config: DataConfig | None = None) -> None:
         self.uri, self.inner, self.config, self._data_config = uri, inner, config, data_config
         self._info: SourceInfo | None = None
@@ -91,6 +93,10 @@ class ModalitySource:
         if self._info is None:
             self._info = self._describe()
         return self._info
+
+    def check_unchanged(self) -> None:
+        """Nothing, if the files are still those whose digest was taken."""
+        self.inner.check_unchanged()
 
     def read(self, episode_id: str, images: bool = True) -> Episode:
         """One episode; without ``images`` only its low-dimensional features."""

@@ -68,6 +68,8 @@ def open_uri(uri: str) -> RobomimicSource:
 class RobomimicSource:
     """A Source over one HDF5 file."""
 
+    parser = "HDF5"
+
     def __init__(self, uri: str, path: Path, keep_alive: object = None, exact: bool = False) -> None:
         self.uri = uri
         self.path = path
@@ -90,6 +92,18 @@ class RobomimicSource:
     def exactly(self) -> RobomimicSource:
         """The same file with nothing cast, encoded or left out."""
         return RobomimicSource(self.uri, self.path, self._keep_alive, exact=True)
+
+    def num_bytes_on_disk(self) -> int:
+        """How much is hashed."""
+        return self.path.stat().st_size if self.path.is_file() else 0
+
+    def check_unchanged(self) -> None:
+        """Nothing, if the file is still the one whose digest was taken.
+
+        Raises:
+            DataError: somebody wrote to it or replaced it.
+        """
+        self._file.check_unchanged()
 
     def describe(self) -> SourceInfo:
         """Everything but the values; the digest is the sha256 of the file."""

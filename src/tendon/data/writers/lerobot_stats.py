@@ -59,10 +59,14 @@ def _picture_stats(frames: np.ndarray, quantiles: bool) -> Stats:
     return stats | {"count": np.array([len(frames)])}
 
 
-def merged(parts: Sequence[Stats]) -> Stats:
-    """The statistics of all parts together; quantiles (of cameras) are weighted means, as LeRobot 0.4.4 has them."""
+def merged(parts: Sequence[Stats], steps: Sequence[int] | None = None) -> Stats:
+    """The statistics of all parts together; quantiles (of cameras) are weighted means, as LeRobot 0.4.4 has them.
+
+    ``steps`` weight the parts where their counts are those of a sample.
+    """
     counts = np.array([int(part["count"][0]) for part in parts], np.float64)
-    weights = (counts / counts.sum()).reshape(-1, *[1] * parts[0]["mean"].ndim)
+    sizes = counts if steps is None else np.asarray(steps, np.float64)
+    weights = (sizes / sizes.sum()).reshape(-1, *[1] * parts[0]["mean"].ndim)
     means = np.stack([part["mean"] for part in parts])
     mean = (weights * means).sum(0)
     variances = np.stack([part["std"] for part in parts]) ** 2 + (means - mean) ** 2
@@ -97,9 +101,9 @@ class Quantiles:
         return {kind: each.reshape(values.shape[1:] or (1,)) for kind, each in zip(QUANTILES, at, strict=True)}
 
 
-def merged_all(episodes: Sequence[Mapping[str, Stats]]) -> dict[str, Stats]:
-    """``merged`` for every feature."""
-    return {name: merged([each[name] for each in episodes]) for name in episodes[0]}
+def merged_all(episodes: Sequence[Mapping[str, Stats]], steps: Sequence[int]) -> dict[str, Stats]:
+    """``merged`` for every feature; an episode counts by its ``steps``, however many of its pictures were looked at."""
+    return {name: merged([each[name] for each in episodes], steps) for name in episodes[0]}
 
 
 def _sample(dataset: Demonstrations, row: EpisodeRow, camera: Camera) -> np.ndarray:

@@ -6,6 +6,7 @@ Both LeRobot writers use it. Values are copied; pictures stay the JPEGs that the
 from __future__ import annotations
 
 import io
+import json
 import logging
 import struct
 import zlib
@@ -181,6 +182,22 @@ class Outgoing:
             return str(container.streams.video[0].codec_context.pix_fmt)
 
 
+def hugging_face_features(features: Mapping[str, Mapping[str, Any]]) -> dict[bytes, bytes]:
+    """What the library ``datasets`` writes beside a table: without it, it takes pictures for structs of bytes."""
+    described: dict[str, Any] = {}
+    for name, entry in features.items():
+        shape, dtype = list(entry["shape"]), entry["dtype"]
+        if dtype == "image":
+            described[name] = {"_type": "Image"}
+        elif dtype != "video":
+            value = {"dtype": dtype, "_type": "Value"}
+            several = {"feature": value, "length": shape[0], "_type": "Sequence"} if len(shape) == 1 else {
+                "shape": shape, "dtype": dtype, "_type": f"Array{len(shape)}D"
+            }  # fmt: skip
+            described[name] = value if shape == [1] else several
+    return {b"huggingface": json.dumps({"info": {"features": described}}).encode()}
+
+
 def without_depth(schema: Schema) -> Schema:
     """The features that LeRobot's versions 2 and 3 have a place for."""
     depth = [each.name for each in schema.cameras if each.kind == "depth"]
@@ -190,10 +207,12 @@ def without_depth(schema: Schema) -> Schema:
 
 
 def _column(values: np.ndarray) -> Any:
-    """``[T]`` as numbers, ``[T, D]`` as lists of fixed size, more dimensions as lists of lists."""
+    """``[T]`` and ``[T, 1]`` as numbers, as LeRobot declares them; ``[T, D]`` as lists of fixed size, more dimensions as lists of lists."""
     import pyarrow as pa
 
     flat = pa.array(values.reshape(-1))
+    if values.ndim == 1 or values.shape[1:] == (1,):
+        return flat
     if values.ndim == 2:
         return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
     for width in reversed(values.shape[1:]):

@@ -14,7 +14,7 @@ from tendon.data import mp4
 from tendon.data.demonstrations import Demonstrations
 from tendon.data.sources.lerobot_layout import DATA_V2, VIDEO_V2
 from tendon.data.writers.lerobot_stats import camera_stats, mask_stats, stats_of
-from tendon.data.writers.lerobot_table import Outgoing, nested
+from tendon.data.writers.lerobot_table import Outgoing, hugging_face_features, nested
 from tendon.data.writers.lerobot_video import pieces_of
 
 EPISODES_PER_CHUNK = 1000
@@ -28,12 +28,14 @@ def write(dataset: Demonstrations, target: Path, progress: Callable[[int, int, s
     lines: list[dict[str, Any]] = []
     stats: list[dict[str, Any]] = []
     steps = 0
+    described = hugging_face_features(out.features) if out.pictures or out.schema.masks else None
     for row in dataset.rows:
         place = {"episode_chunk": row.index // EPISODES_PER_CHUNK, "episode_index": row.index}
         arrays = out.arrays(row, steps)
         path = target / DATA_V2.format(**place)
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(out.table(row, arrays), path, compression="snappy")
+        table = out.table(row, arrays).replace_schema_metadata(described)
+        pq.write_table(table, path, compression="snappy")
         for camera in out.videos:
             path = target / VIDEO_V2.format(video_key=camera.name, **place)
             path.parent.mkdir(parents=True, exist_ok=True)

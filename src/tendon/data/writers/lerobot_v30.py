@@ -55,7 +55,7 @@ def write(dataset: Demonstrations, target: Path, progress: Callable[[int, int, s
     tables.close()
     for each in videos.values():
         each.flush()
-    of_all = merged_all(stats)
+    of_all = merged_all(stats, [row.length for row in dataset.rows])
     pictures = {each.key for each in out.schema.features if each.kind in ("image", "mask")}
     for name in of_all:
         of_all[name] |= {} if name in pictures else quantiles.of(name)

@@ -70,7 +70,8 @@ def launch(
         command = [
             sys.executable,
             "-m",
-            "torch.distributed.run",
+            "tendon.train.distributed.torchrun_process",
+            str(os.getpid()),
             *_rendezvous(config),
             "-m",
             "tendon.train.distributed.rank_process",

@@ -114,7 +114,10 @@ class NodeWatch:
         beat = self._notes.read_json(HEARTBEAT)
         if beat is None or not self._num_steps or beat.get("state") != "running":
             return
-        step, at = int(str(beat["step"])), float(str(beat["at"]))
+        try:
+            step, at = int(str(beat["step"])), float(str(beat["at"]))
+        except (KeyError, ValueError):  # a damaged sign of life is none
+            return
         if self._first_beat is None or step < self._first_beat[0]:  # after a restart it begins at a checkpoint
             self._first_beat = (step, at)
         text = how_far(step, at, self._first_beat, self._num_steps, time.time())

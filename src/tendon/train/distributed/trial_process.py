@@ -27,7 +27,7 @@ def main(folder: Path) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)  # nothing is there to be saved until the loop puts its own handler here
     job = json.loads((folder / "job.json").read_text())
-    _stop_with_parent(job["parent"])
+    stop_with_parent(job["parent"])
 
     from tendon import logs
     from tendon.errors import TendonError, unexpected
@@ -49,7 +49,7 @@ def _leave(number: int, frame: object) -> None:
     os._exit(STOPPED)
 
 
-def _stop_with_parent(parent: int) -> None:
+def stop_with_parent(parent: int) -> None:
     """Be told to stop when the step is killed, so that no training outlives it (Linux only)."""
     if sys.platform != "linux":
         return

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tendon.storage import join, open_store
+from tendon.storage.json_values import read_note, to_json
 from tendon.storage.trees import has_tree
 from tendon.train.state.checkpoint import FOLDER, WEIGHTS, digests
 
@@ -33,9 +33,12 @@ class TrainResult:
 def find_finished(trial_uri: str) -> TrainResult | None:
     """The result of a finished training, None when it is not finished or its checkpoint is gone."""
     store = open_store(trial_uri)
-    if store.head(STATUS) is None:
+    status = read_note(store, STATUS)
+    needed = ("checkpoint", "weights_sha256", "step", "metrics", "resumed_from")
+    if any(
+        name not in status for name in needed
+    ):  # a damaged one is written again: training goes on from its last step
         return None
-    status = json.loads(store.read(STATUS))
     tree = store.at(f"{FOLDER}/{status['checkpoint']}")
     if not has_tree(tree, "") or digests(tree).get(WEIGHTS) != status["weights_sha256"]:
         return None
@@ -64,4 +67,4 @@ def write_finished(trial_uri: str, result: TrainResult) -> None:
         "best": dict(result.best),
         "metrics": dict(result.metrics),
     }
-    open_store(trial_uri).write(STATUS, (json.dumps(status, indent=1) + "\n").encode())
+    open_store(trial_uri).write(STATUS, (to_json(status, indent=1) + "\n").encode())

@@ -20,6 +20,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from tendon.config.digest import running_pod
 from tendon.errors import Interrupted, TendonError
+from tendon.storage.json_values import read_note
 from tendon.storage.store import Store
 from tendon.train.distributed.ranks import World
 
@@ -160,10 +161,9 @@ def _host() -> str:
 
 def _report_last(store: Store) -> None:
     """Say how the last attempt ended, if it could not say so itself."""
-    if store.head(HEARTBEAT) is None:
-        return
-    beat = json.loads(store.read(HEARTBEAT))
-    if beat["state"] != "running":
+    beat = read_note(store, HEARTBEAT)
+    is_whole = all(isinstance(beat.get(key), (int, float)) for key in ("at", "every_s", "pid", "step"))
+    if not is_whole or beat.get("state") != "running" or "host" not in beat:
         return
     age = time.time() - beat["at"]
     if age < 2 * beat["every_s"] and (beat["host"], beat["pid"]) != (_host(), os.getpid()):

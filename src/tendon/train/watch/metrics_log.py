@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tendon.storage.json_values import read_lines
 from tendon.storage.store import Store
 from tendon.train.loop.epoch_size import EpochSize
 from tendon.train.watch.callbacks import Callback, RunContext
@@ -107,9 +108,7 @@ class MetricsLog:
 
 def read_metrics(store: Store) -> list[dict[str, Any]]:
     """Every line of metrics.jsonl; none when there is no such file yet."""
-    if store.head(METRICS) is None:
-        return []
-    return [json.loads(line) for line in store.read(METRICS).decode().splitlines()]
+    return read_lines(store, METRICS)
 
 
 def latest(lines: list[dict[str, Any]]) -> dict[str, float]:

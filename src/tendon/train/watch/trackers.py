@@ -19,6 +19,7 @@ from typing import Any
 from tendon.config.compose import to_dict
 from tendon.config.schema import TrainConfig
 from tendon.errors import MissingDependency
+from tendon.storage.json_values import read_note
 from tendon.storage.local import LocalStore
 from tendon.storage.store import Store
 from tendon.train.watch.callbacks import Callback, RunContext
@@ -144,9 +145,10 @@ class MetricLines(Callback):
 
 def _run_id(store: Store) -> str:
     """The id of the trial's W&B run, made once."""
-    if store.head(WANDB_ID) is None:
-        store.write(WANDB_ID, json.dumps({"id": secrets.token_hex(4)}).encode())
-    return str(json.loads(store.read(WANDB_ID))["id"])
+    if "id" not in (note := read_note(store, WANDB_ID)):
+        note = {"id": secrets.token_hex(4)}
+        store.write(WANDB_ID, json.dumps(note).encode())
+    return str(note["id"])
 
 
 def _has_login() -> bool:

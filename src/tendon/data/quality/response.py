@@ -1,0 +1,206 @@
+"""Faults between actions and what follows: shifts, signs, steps that are missing.
+
+A linear model of all episodes says how the state changes after an action. An episode is odd when the model fits it
+better with the action moved by a step, or with a sign turned, and does so for none of the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tendon.data.check import Finding
+from tendon.data.quality.robust import TINY, center_and_spread, sparkline
+from tendon.data.quality.trajectory import Trajectory
+
+LAGS = (-3, -2, -1, 0, 1, 2, 3)
+LATE = (-12, -10, -8, -6, -5, -4, -3, -2, 2, 3, 4, 5, 6, 8, 10, 12)  # steps that one number of the action may be late
+EXPLAINED = 0.15  # of the variance of a number of the state, to be judged by
+CLIP = 8.0
+BETTER = 0.85  # the error must shrink to this share of itself
+BETTER_ALONE = 0.75  # of one number of the action: many are tried
+SPREADS = 5.0
+MAX_FITTED = 400_000  # steps
+
+
+@dataclass(frozen=True)
+class Model:
+    """``change = [action, state, 1] @ weights``, all in usual units; ``judged`` are the numbers of the state it explains."""
+
+    state_center: np.ndarray
+    state_unit: np.ndarray
+    action_center: np.ndarray
+    action_unit: np.ndarray
+    weights: np.ndarray
+    judged: np.ndarray
+    scale: np.ndarray  # of what is left, per number of the state
+
+    @classmethod
+    def fit(cls, trajectories: Sequence[Trajectory]) -> Model | None:
+        """Least squares over all steps; what lies far outside is cut, so that faulty episodes do not lead it."""
+        state_center, state_unit = _center_and_unit([each.state for each in trajectories])
+        action_center, action_unit = _center_and_unit([each.action for each in trajectories])
+        nothing = np.empty(0)
+        empty = cls(state_center, state_unit, action_center, action_unit, nothing, nothing, nothing)
+        every = max(1, sum(each.length for each in trajectories) // MAX_FITTED)
+        pairs = [empty.inputs_and_changes(each) for each in trajectories]
+        X, Y = (np.concatenate([pair[k][::every] for pair in pairs]) for k in (0, 1))
+        gram = X.T @ X
+        gram[np.diag_indices_from(gram)] += 1e-3 * len(X)
+        weights = np.linalg.solve(gram, X.T @ Y)
+        left = Y - X @ weights
+        variance = Y.var(0)
+        judged = (variance > 1e-8) & (left.var(0) < (1 - EXPLAINED) * variance)
+        scale = np.median(np.stack([np.sqrt(np.square(y - x @ weights).mean(0)) for x, y in pairs]), 0)
+        if not judged.any():
+            return None
+        return replace(empty, weights=weights, judged=judged, scale=np.maximum(scale, 1e-6))
+
+    def inputs_and_changes(self, each: Trajectory, action: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """``X [T-1, A+S+1]`` and ``Y [T-1, S]`` in usual units."""
+        states = np.clip((each.state - self.state_center) / self.state_unit, -CLIP, CLIP)
+        actions = np.clip(
+            ((each.action if action is None else action) - self.action_center) / self.action_unit, -CLIP, CLIP
+        )
+        ones = np.ones((len(states) - 1, 1))
+        return np.concatenate([actions[:-1], states[:-1], ones], 1), np.diff(states, axis=0)
+
+    def errors(self, each: Trajectory, action: np.ndarray | None = None) -> np.ndarray:
+        """What the model does not explain, in units of what it usually does not, ``[T-1, S]`` of the judged numbers."""
+        X, Y = self.inputs_and_changes(each, action)
+        return np.asarray(((Y - X @ self.weights) / self.scale)[:, self.judged])
+
+    def partners(self, dim: int) -> np.ndarray:
+        """Which of the judged numbers of the state a number of the action moves."""
+        effect = np.abs(self.weights[dim] / self.scale)[self.judged]
+        return np.asarray(effect >= 0.4 * effect.max()) if effect.max() > 0.05 else np.zeros(len(effect), bool)
+
+
+def response_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:
+    """Actions a step early or late, one number of them late or turned, and steps that are missing."""
+    if not trajectories[0].action_names or not trajectories[0].state_names:
+        return []
+    model = Model.fit(trajectories)
+    if model is None:
+        return []
+    findings = _shifted(trajectories, model)
+    shifted = {each.where for each in findings}
+    findings += [each for each in _one_number(trajectories, model) if each.where not in shifted]
+    return findings + _missing_steps(trajectories, model)
+
+
+def _center_and_unit(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    unit = np.median(np.stack([each.std(0) for each in arrays]), 0)
+    return np.median(np.stack([np.median(each, 0) for each in arrays]), 0), np.where(unit > TINY, unit, 1.0)
+
+
+def _error(errors: np.ndarray) -> float:
+    return float(np.minimum(np.square(errors[14:-14] if len(errors) > 60 else errors), 100.0).mean()) + 1e-6
+
+
+def _shifted(trajectories: Sequence[Trajectory], model: Model) -> list[Finding]:
+    table = np.array([[_error(model.errors(each, _moved(each.action, lag))) for lag in LAGS] for each in trajectories])
+    zero = LAGS.index(0)
+    gains = np.log(table[:, [zero]] / table)  # above zero where the lag fits better than none
+    best = gains.argmax(1)
+    findings = []
+    center, spread = center_and_spread(gains)
+    for e in np.flatnonzero(best != zero).tolist():
+        gain = gains[e, best[e]]
+        if gain < -np.log(BETTER) or gain < center[0, best[e]] + max(0.1, SPREADS * spread[0, best[e]]):
+            continue
+        lag, each = LAGS[best[e]], trajectories[e]
+        message = f"its actions fit {abs(lag)} step{'s' if abs(lag) > 1 else ''} {'earlier' if lag > 0 else 'later'}"
+        message += f": what they do not explain shrinks to {np.exp(-gain):.2f} of itself"
+        findings.append(_finding("action_shift", each, message, (0, each.length), -table[e]))
+    return findings
+
+
+def _moved(action: np.ndarray, lag: int) -> np.ndarray:
+    """The action of ``lag`` steps later; its end is repeated."""
+    at = np.clip(np.arange(len(action)) + lag, 0, len(action) - 1)
+    return np.asarray(action[at])
+
+
+def _one_number(trajectories: Sequence[Trajectory], model: Model) -> list[Finding]:
+    lows, highs = (
+        np.median(np.stack([np.quantile(each.action, q, axis=0) for each in trajectories]), 0) for q in (0.02, 0.98)
+    )
+    findings = []
+    before = [model.errors(each) for each in trajectories]
+    for dim, name in enumerate(trajectories[0].action_names):
+        partners = model.partners(dim)
+        if not partners.any():
+            continue
+        base = np.array([_error(each[:, partners]) for each in before])
+        turned = np.empty((len(trajectories), 2))
+        late = np.empty((len(trajectories), len(LATE)))
+        for e, each in enumerate(trajectories):
+            for k, values in enumerate((-each.action[:, dim], lows[dim] + highs[dim] - each.action[:, dim])):
+                turned[e, k] = _error(model.errors(each, _with(each.action, dim, values))[:, partners])
+            for k, lag in enumerate(LATE):
+                values = _moved(each.action[:, [dim]], lag)[:, 0]
+                late[e, k] = _error(model.errors(each, _with(each.action, dim, values))[:, partners])
+        for kind, tables in (("sign", turned), ("late", late)):
+            gains = np.log(base[:, None] / tables)
+            center, spread = center_and_spread(gains)
+            limit = np.maximum(center + np.maximum(0.15, (SPREADS + 1) * spread), -np.log(BETTER_ALONE))
+            for e in np.flatnonzero((gains > limit).any(1)).tolist():
+                k = int(gains[e].argmax())
+                if gains[e, k] <= limit[0, k]:
+                    continue
+                what = (
+                    f"acts {abs(LATE[k])} steps {'late' if LATE[k] > 0 else 'early'}" if kind == "late" else "is turned"
+                )
+                message = f"{name} {what}: what it does not explain shrinks to {np.exp(-gains[e, k]):.2f} of itself"
+                each = trajectories[e]
+                findings.append(_finding(f"action_{kind}", each, message, (0, each.length), each.action[:, dim]))
+    return list({each.where: each for each in reversed(findings)}.values())
+
+
+def _with(action: np.ndarray, dim: int, values: np.ndarray) -> np.ndarray:
+    changed: np.ndarray = action.copy()
+    changed[:, dim] = values
+    return changed
+
+
+def _missing_steps(trajectories: Sequence[Trajectory], model: Model) -> list[Finding]:
+    """A single step in which most numbers change by more than the action explains."""
+    surprises = [np.sqrt(np.minimum(np.square(model.errors(each)), 400.0).mean(1)) for each in trajectories]
+    peaks = np.array([each.max() for each in surprises])
+    logs = np.log(peaks + TINY)
+    center, spread = center_and_spread(logs)
+    findings = []
+    for e in np.flatnonzero(logs - center > np.maximum(np.log(2.5), (SPREADS + 3) * spread)).tolist():
+        step = int(surprises[e].argmax())
+        message = f"between steps {step} and {step + 1} the state moves on by more than one step: frames are missing"
+        findings.append(_finding("dropped_frames", trajectories[e], message, (step, step + 2), surprises[e]))
+    return findings
+
+
+def leak_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:
+    """A number of the state that is a number of the action of the same step, in every episode: a policy would copy it."""
+    first = trajectories[0]
+    findings = []
+    for a, action in enumerate(first.action_names):
+        for s, state in enumerate(first.state_names):
+            if all(_copies(each.state[:, s], each.action[:, a]) for each in trajectories):
+                message = f"{state} is {action} of the same step in all episodes: a policy would copy it"
+                findings.append(
+                    Finding("label_leak", state, message, len(trajectories), None, sparkline(first.state[:, s]))
+                )
+    return findings
+
+
+def _copies(state: np.ndarray, action: np.ndarray) -> bool:
+    spans = np.ptp(state), np.ptp(action)
+    if min(spans) < 1e-9:
+        return False
+    scaled = (state - state.min()) / spans[0], (action - action.min()) / spans[1]
+    return bool(np.abs(scaled[0] - scaled[1]).max() < 1e-3)
+
+
+def _finding(kind: str, of: Trajectory, message: str, frames: tuple[int, int], series: np.ndarray) -> Finding:
+    return Finding(kind, of.episode_id, message, 1, frames, sparkline(series))

@@ -1,0 +1,1 @@
+"""Defects planted in otherwise clean demonstrations, and how many of them are found."""

@@ -1,0 +1,1 @@
+"""Hostile input: each test makes the file or the text that an attacker would send."""
