@@ -51,8 +51,8 @@ SMALL = {
     ],
     "tdmpc": [
         *("policy.horizon=2", "policy.latent_dim=8", "policy.mlp_dim=16", "policy.state_encoder_hidden_dim=12"),
-        *("policy.image_encoder_hidden_dim=4", "policy.cem_iterations=2", "policy.n_gaussian_samples=16"),
-        *("policy.n_pi_samples=4", "policy.n_elites=5"),
+        *("policy.image_encoder_hidden_dim=4", "++policy.cem_iterations=2", "++policy.n_gaussian_samples=16"),
+        *("++policy.n_pi_samples=4", "++policy.n_elites=5"),
     ],
 }
 STATE, ENVIRONMENT, TOP = "observation.state", "observation.environment_state", "observation.images.top"
