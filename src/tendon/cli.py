@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _dag_tool(words[0], words[1:])
     root = parser()
     arguments, rest = root.parse_known_args(words)
-    if arguments.verb == "import":  # moved; its words are part of the answer
+    if arguments.verb in ("import", "lerobot"):  # words of another system, or that moved: all are theirs
         arguments.words += rest
         rest = []
     if any(word.startswith("-") or "=" not in word for word in rest) or (rest and "overrides" not in arguments):
@@ -64,6 +64,12 @@ def parser() -> argparse.ArgumentParser:
     _run_verbs(verb)
     _step_verbs(verb)
     _tool_verbs(verb)
+    lerobot = verbs.add_parser("lerobot", help="LeRobot's own command lines: tendon lerobot train policy=act env=aloha")
+    lerobot.add_argument("program", choices=["train"], help="train: scripts/train.py of 2024, or today's lerobot-train")
+    lerobot.add_argument(
+        "words", nargs=argparse.REMAINDER, help="as LeRobot takes them; --root FOLDER of datasets, --plan"
+    )
+    lerobot.set_defaults(debug=False, quiet=False, trust=[])
     _moved_verbs(verbs)
     for name, help in DAG_TOOLS.items():
         verbs.add_parser(name, help=help, add_help=False)

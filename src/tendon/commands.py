@@ -247,7 +247,7 @@ def stats(arguments: Namespace) -> int:
 
 def train(arguments: Namespace) -> int:
     """Train one policy, alone or as a trial of a run."""
-    from tendon.config.compose import compose, describe
+    from tendon.config.compose import describe
     from tendon.runs.plan import load_plan
     from tendon.runs.planner import pinned, run_key
 
@@ -260,9 +260,7 @@ def train(arguments: Namespace) -> int:
         config = robomimic.configure(arguments.config, arguments.dataset, arguments.store_uri, arguments.overrides)
         trial_uri = join(arguments.store_uri, "trials", run_key(config))
     else:
-        config = pinned(
-            compose(arguments.overrides, config_dir=arguments.config_dir, config_name=arguments.config_name)
-        )
+        config = pinned(_composed_from(arguments))
         trial_uri = ""
     changes: dict[str, Any] = {"overfit_batch": True} if arguments.overfit_batch else {}
     changes |= {"callbacks": (*config.training.callbacks, "Profiler")} if arguments.profile else {}
@@ -279,6 +277,39 @@ def train(arguments: Namespace) -> int:
         f"tendon export --checkpoint-uri {shlex.quote(result.checkpoint_uri)} --bundle-uri {shlex.quote(bundle)}"
     )
     print(end_card("trained", list(rows.items()), following))
+    return 0
+
+
+def _composed_from(arguments: Namespace) -> TrainConfig:
+    """The overrides, over a saved configuration where one is named: local or remote, ``checkpoints/last`` too."""
+    from tempfile import TemporaryDirectory
+
+    from tendon.config.compose import compose
+    from tendon.train.state.checkpoint import FOLDER, config_folder
+
+    folder = arguments.config_dir
+    is_checkpoint = folder is not None and f"/{FOLDER}/" in folder and not Path(folder).is_dir()
+    with TemporaryDirectory() as scratch:
+        if is_checkpoint or (folder is not None and "://" in folder):
+            folder = str(config_folder(folder, Path(scratch)))
+        return compose(arguments.overrides, config_dir=folder, config_name=arguments.config_name)
+
+
+def lerobot(arguments: Namespace) -> int:
+    """A LeRobot command line, as it is."""
+    from tendon.lerobot import train as train_as_lerobot
+
+    runs = train_as_lerobot(arguments.words)
+    if not runs:
+        print("checked; nothing was made. Leave --plan out to train.")
+        return 0
+    rows: list[tuple[str, object]] = []
+    for run in runs:
+        loss = run.result.metrics.get("train_loss")
+        what = f"{' '.join(run.overrides)} loss:{loss:.3f} " if len(runs) > 1 and loss is not None else ""
+        rows.append(("checkpoint", f"{what}{run.result.checkpoint_uri}"))
+    following = f"tendon export --checkpoint-uri {shlex.quote(runs[-1].result.checkpoint_uri)} --bundle-uri "
+    print(end_card("trained", rows, following + shlex.quote(join(runs[-1].run_dir, "bundle"))))
     return 0
 
 
@@ -303,14 +334,26 @@ def export(arguments: Namespace) -> int:
         raise ConfigError(
             "no bundle is named", where="tendon export", why="--bundle-uri is missing", fix="--bundle-uri URI"
         )
+    checkpoint_uri = _newest(arguments.checkpoint_uri)
     digest = steps.export(
-        checkpoint_uri=arguments.checkpoint_uri,
+        checkpoint_uri=checkpoint_uri,
         bundle_uri=arguments.bundle_uri,
         self_contained=arguments.self_contained,
     )
     rows = {"bundle": arguments.bundle_uri, "digest": digest}
     print(end_card("exported", list(rows.items()), f"tendon evaluate --bundle-uri {shlex.quote(arguments.bundle_uri)}"))
     return 0
+
+
+def _newest(uri: str) -> str:
+    """The step that ``.../checkpoints/last`` means; another address as it is."""
+    from tendon.train.state.checkpoint import FOLDER, named_step
+
+    plain = uri.rstrip("/").removesuffix("/pretrained_model")
+    is_last = plain.endswith(f"{FOLDER}/last")
+    if not is_last or (Path(plain).is_dir() and not (Path(plain) / "pretrained_model/policy.json").is_file()):
+        return uri  # LeRobot has a folder of that name too
+    return named_step(plain) + uri.rstrip("/").removeprefix(plain)
 
 
 def _moved(old: str, new: str) -> ConfigError:
@@ -367,7 +410,7 @@ def evaluate(arguments: Namespace) -> int:
     from tendon.evaluate.lerobot_info import in_lerobots_words, write_eval_info
     from tendon.evaluate.table import SUCCESS_RULE
 
-    bundle_uri, overrides = steps.bundle_of(arguments.bundle_uri, arguments.overrides)
+    bundle_uri, overrides = steps.bundle_of(_newest(arguments.bundle_uri), arguments.overrides)
     config = steps.bundle_config(bundle_uri, overrides)
     table = steps.evaluate(
         bundle_uri=bundle_uri,

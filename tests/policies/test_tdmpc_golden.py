@@ -15,10 +15,10 @@ from tendon.config.compose import compose
 from tendon.config.schema import TrainConfig
 from tendon.policies.base import AUGMENT_NOISE
 from tendon.policies.registry import make_policy
-from tendon.policies.tdmpc import weights as tdmpc_weights
 from tendon.policies.tdmpc.model import Tdmpc
 from tendon.policies.tdmpc.planner import PlanNoise
 from tendon.train.loop.engine import Engine
+from tendon.weights.formats.lerobot.table import TDMPC
 from tests.golden.lerobot import seeded
 from tests.policies.features_of import features_of
 from tests.train.small_trial import feature_stats
@@ -51,10 +51,14 @@ def config_of(variant: str) -> TrainConfig:
     return compose(["policy=tdmpc", "data.uri=x", *overrides, *rest])
 
 
+def names_of(policy: torch.nn.Module) -> dict[str, str]:
+    return {name: TDMPC.theirs(name) for name in policy.state_dict() if TDMPC.theirs(name)}
+
+
 def fill(policy: Tdmpc, variant: str) -> None:
     """Load LeRobot's seeded weights by the table of names."""
     shapes, held = META["shapes"][variant], policy.state_dict()
-    for ours, theirs in tdmpc_weights.names(policy.config, policy.features).items():
+    for ours, theirs in names_of(policy).items():
         assert list(held[ours].shape) == shapes[theirs], ours
         held[ours].copy_(torch.from_numpy(seeded.weights(theirs, tuple(held[ours].shape))))
 
@@ -86,7 +90,7 @@ def batch_of(variant: str, name: str, num_draws: int) -> dict[str, torch.Tensor]
 def test_names_map_one_to_one_and_nothing_is_left_over(variant: str) -> None:
     features = features_of(sizes_of(variant))
     policy = make_policy(config_of(variant).policy, features)
-    table = tdmpc_weights.names(policy.config, features)
+    table = names_of(policy)
     assert len(set(table.values())) == len(table)
     assert set(table.values()) == set(META["shapes"][variant])
     assert set(table) == {name for name in policy.state_dict() if not name.startswith("processing.")}
@@ -109,7 +113,7 @@ def test_updates_are_lerobots(variant: str) -> None:
         for name, values in expected.items():
             assert numbers[name] == pytest.approx(values[step], rel=1e-5 if step == 0 else 5e-5, abs=1e-6), (step, name)
     held, compared = policy.state_dict(), set()
-    for ours, theirs in tdmpc_weights.names(policy.config, policy.features).items():
+    for ours, theirs in names_of(policy).items():
         if f"{variant}/weights/{theirs}" in GOLDEN:
             np.testing.assert_allclose(
                 held[ours].numpy(), GOLDEN[f"{variant}/weights/{theirs}"], rtol=1e-4, atol=1e-5, err_msg=ours
@@ -155,14 +159,6 @@ def test_full_size_has_as_many_parameters_as_lerobots(
     counts = {name: parameter.numel() for name, parameter in policy.named_parameters()}
     assert sum(counts.values()) == num_all
     assert sum(count for name, count in counts.items() if not name.startswith(policy.frozen())) == num_learning
-
-
-@pytest.mark.parametrize("preset", ["tdmpc", "tdmpc_pusht_keypoints"])
-def test_the_configuration_goes_there_and_back(preset: str) -> None:
-    config = compose([f"policy={preset}", "data.uri=x"]).policy
-    fields = tdmpc_weights.to_lerobot(config)
-    assert fields["normalization_mapping"]["ACTION"] == "MIN_MAX"
-    assert type(config)(**tdmpc_weights.from_lerobot(fields)) == config
 
 
 def test_a_plan_depends_on_the_episodes_seed_alone() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +14,11 @@ from tendon.config.compose import compose
 from tendon.config.schema import TrainConfig
 from tendon.policies.base import AUGMENT_NOISE
 from tendon.policies.parts import noise
+from tendon.policies.processing.images import Crop
 from tendon.policies.registry import make_policy
-from tendon.policies.vqbet import weights as vqbet_weights
 from tendon.policies.vqbet.model import Vqbet
 from tendon.train.loop.engine import Engine
+from tendon.weights.formats.lerobot.table import VQBET
 from tests.golden.lerobot import seeded
 from tests.policies.features_of import features_of
 from tests.train.small_trial import feature_stats
@@ -48,13 +48,16 @@ def config_of(variant: str) -> TrainConfig:
 
 def fill(policy: Vqbet, variant: str) -> None:
     """Load LeRobot's seeded weights by the table of names, strictly."""
-    theirs = {ours: other for ours, other in vqbet_weights.names(policy.config, FEATURES).items()}
     shapes = META["shapes"][variant]
     held = policy.state_dict()
-    for ours, other in theirs.items():
+    for ours, other in names_of(policy).items():
         assert list(held[ours].shape) == shapes[other], ours
-        if not ours.endswith((*seeded.UNTOUCHED, "num_batches_tracked")):
+        if not other.endswith((*seeded.UNTOUCHED, "num_batches_tracked")):
             held[ours].copy_(torch.from_numpy(seeded.weights(other, tuple(held[ours].shape))))
+
+
+def names_of(policy: torch.nn.Module) -> dict[str, str]:
+    return {name: VQBET.theirs(name) for name in policy.state_dict() if VQBET.theirs(name)}
 
 
 def make(variant: str) -> Vqbet:
@@ -84,8 +87,7 @@ def batch_of(name: str) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_names_map_one_to_one_and_nothing_is_left_over(variant: str) -> None:
     policy = make_policy(config_of(variant).policy, FEATURES)
-    table = vqbet_weights.names(policy.config, FEATURES)
-    constants = vqbet_weights.constants(policy.config, FEATURES)
+    table, constants = names_of(policy), VQBET.constants(policy.config)
     shapes = META["shapes"][variant]
     assert len(set(table.values())) == len(table)
     assert set(table.values()).isdisjoint(constants)
@@ -100,7 +102,9 @@ def test_losses_and_chunks_are_lerobots(variant: str, monkeypatch: pytest.Monkey
     policy.rvq.discretized.fill_(True)
     batch = batch_of(variant)
     with torch.no_grad():
-        monkeypatch.setattr(policy.camera, "crop", _centred(policy.camera.crop))
+        crop = policy.processing.transforms[0]
+        if isinstance(crop, Crop):  # LeRobot in evaluation mode
+            object.__setattr__(crop, "random", False)
         output = policy.loss(batch)
     expected = {key.removeprefix(f"{variant}/"): GOLDEN[key] for key in GOLDEN if key.startswith(f"{variant}/")}
     assert float(output.loss) == pytest.approx(float(expected.pop("loss")), rel=1e-5)
@@ -111,10 +115,6 @@ def test_losses_and_chunks_are_lerobots(variant: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr("tendon.policies.vqbet.model.draw_uniform", lambda memory, count: (newest_BG, memory))
     action, _ = policy.act({key: batch[key] for key in (IMAGE, STATE)}, policy.start(*range(BATCH)))
     np.testing.assert_allclose(action["action"].numpy(), chunk_BWA, rtol=1e-5, atol=1e-5)
-
-
-def _centred(crop: Any) -> Any:
-    return lambda images, places: crop(images, None)
 
 
 def test_updates_of_both_phases_are_lerobots() -> None:
@@ -140,7 +140,7 @@ def test_updates_of_both_phases_are_lerobots() -> None:
                 assert numbers[name] == pytest.approx(GOLDEN[f"training/{name}"][step], rel=1e-5), (step, name)
     held = engine.policy.state_dict()
     compared = 0
-    for ours, theirs in vqbet_weights.names(config.policy, FEATURES).items():
+    for ours, theirs in names_of(engine.policy).items():
         if f"weights/{theirs}" in GOLDEN:
             np.testing.assert_allclose(held[ours].numpy(), GOLDEN[f"weights/{theirs}"], rtol=1e-4, atol=1e-5)
             compared += 1
@@ -152,16 +152,6 @@ def test_full_size_has_as_many_parameters_as_lerobots() -> None:
     with torch.device("meta"):
         policy = make_policy(compose(["policy=vqbet", "data.uri=x"]).policy, features_of(sizes))
     assert sum(parameter.numel() for parameter in policy.parameters()) == 37_515_530
-
-
-def test_the_configuration_goes_there_and_back() -> None:
-    config = compose(["policy=vqbet", "data.uri=x", "policy.crop_shape=[]"]).policy
-    fields = vqbet_weights.to_lerobot(config)
-    assert fields["crop_shape"] is None
-    assert fields["normalization_mapping"] == {"VISUAL": "MEAN_STD", "STATE": "MIN_MAX", "ACTION": "MIN_MAX"}
-    assert type(config)(**vqbet_weights.from_lerobot(fields, (0.5, 0.5, 0.5))) == config
-    seen = replace(config, image_normalization="imagenet")
-    assert type(config)(**vqbet_weights.from_lerobot(vqbet_weights.to_lerobot(seen), (0.485, 0.456, 0.406))) == seen
 
 
 def test_what_is_drawn_depends_on_the_episodes_seed_alone() -> None:

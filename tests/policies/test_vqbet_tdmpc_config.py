@@ -61,7 +61,7 @@ def test_more_tokens_than_positions() -> None:
     ("policy", "overrides", "key"),
     [
         ("vqbet", ["policy.gpt_n_head=7"], "gpt_n_head"),
-        ("vqbet", ["policy.pretrained=true"], "pretrained"),
+        ("vqbet", ["policy.pretrained_backbone_weights=x"], "use_group_norm"),
         ("vqbet", ["policy.gpt_block_size=15"], "gpt_block_size"),
         ("tdmpc", ["policy.n_action_steps=2"], "n_action_repeats"),
         ("tdmpc_pusht_keypoints", ["policy.use_mpc=false"], "n_action_steps"),

@@ -8,9 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tendon.errors import DataError, StorageError
-from tendon.storage import open_store
-from tendon.train.state.checkpoint import commit, complete, fetch, read_newest, step_name
+from tendon.errors import ConfigError, DataError, StorageError
+from tendon.storage import join, open_store
+from tendon.train.state.checkpoint import (
+    commit,
+    complete,
+    config_folder,
+    fetch,
+    named_step,
+    read_newest,
+    step_name,
+)
 from tests.train.small_trial import run
 
 
@@ -45,7 +53,8 @@ def test_layout(trial: Path, tmp_path: Path) -> None:
         "training_state/scheduler_state.json",
         "training_state/training_step.json",
     ]
-    assert (trial / "checkpoints/last").read_text() == "000040\n"
+    assert (trial / "checkpoints/last").readlink() == Path("000040")
+    assert (trial / "checkpoints/last/pretrained_model/config.yaml").is_file()
     assert complete(open_store(str(trial))) == ["000040", "000030"]
     assert newest(trial, tmp_path) == "000040"
 
@@ -85,8 +94,65 @@ def test_a_damaged_file_is_named(trial: Path, tmp_path: Path) -> None:
 def test_a_stale_last_does_no_harm(trial: Path, tmp_path: Path) -> None:
     stale = tmp_path / "stale"
     shutil.copytree(trial, stale)
+    shutil.rmtree(stale / "checkpoints/last")  # the copy of what the link meant
     (stale / "checkpoints/last").write_text("000010\n")
     assert newest(stale, tmp_path / "here") == "000040"
+
+
+@pytest.mark.parametrize("before", ["file", "link", "folder", "nothing"])
+def test_last_is_a_folder_that_opens_and_whatever_lies_there_stops_nothing(before: str, tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    last = tmp_path / "checkpoints/last"
+    last.parent.mkdir()
+    if before == "file":
+        last.write_text("000001\n")
+    elif before == "link":
+        last.symlink_to("000001")
+    elif before == "folder":
+        (last / "pretrained_model").mkdir(parents=True)
+    commit(store, "000002", _saves, set)
+    commit(store, "000003", _saves, set)
+    assert complete(store) == ["000003", "000002"]
+    assert named_step(str(last / "pretrained_model")) == str(tmp_path / "checkpoints/000003")
+    if before != "folder":
+        assert (last / "pretrained_model/config.yaml").read_text() == "seed: 1\n"
+    opened = config_folder(str(tmp_path / "checkpoints/last/pretrained_model"), tmp_path / "scratch")
+    assert (opened / "config.yaml").is_file() or before == "folder"
+
+
+def test_last_opens_on_s3(s3_uri: str, tmp_path: Path) -> None:
+    store = open_store(s3_uri)
+    commit(store, "000002", _saves, set)
+    commit(store, "000003", _saves, set)
+    for address in ("checkpoints/last/pretrained_model", "checkpoints/last", "checkpoints/000002/pretrained_model"):
+        folder = config_folder(join(s3_uri, address), tmp_path / address.replace("/", "_"))
+        assert (folder / "config.yaml").read_text() == "seed: 1\n"
+    assert named_step(join(s3_uri, "checkpoints/last/pretrained_model")) == join(s3_uri, "checkpoints/000003")
+    with pytest.raises(ConfigError, match="there is no such checkpoint"):
+        config_folder(join(s3_uri, "other/checkpoints/last/pretrained_model"), tmp_path / "none")
+
+
+def _saves(folder: Path) -> None:
+    (folder / "pretrained_model").mkdir()
+    (folder / "pretrained_model/config.yaml").write_text("seed: 1\n")
+
+
+def test_training_does_not_go_on_from_a_checkpoint_of_lerobots(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints/000020/pretrained_model"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder.parent / "training_state").mkdir()
+    (tmp_path / "checkpoints/last").symlink_to("000020")
+    for named in (
+        folder,
+        folder.parent,
+        tmp_path / "checkpoints/last",
+        tmp_path / "checkpoints/last/pretrained_model",
+        tmp_path,
+    ):
+        with pytest.raises(ConfigError, match="cannot go on from a checkpoint of LeRobot") as caught:
+            named_step(str(named))
+        assert "policy.init_from=" in caught.value.problems[0].fix
 
 
 def test_no_checkpoint_at_all(tmp_path: Path) -> None:

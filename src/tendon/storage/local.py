@@ -104,6 +104,20 @@ class LocalStore:
                 self.write(key, data)
         return True
 
+    def link(self, key: str, target: str) -> None:
+        """Make ``key`` another name of ``target``, which lies in the same folder; a listing does not follow it."""
+        path = self._path(key)
+        with _named(path, "write"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f"{HIDDEN}{uuid.uuid4().hex}")
+            os.symlink(target, temporary, target_is_directory=True)
+            try:
+                os.replace(temporary, path)
+            except OSError:
+                temporary.unlink()
+                raise
+            _sync_folder(path.parent)
+
     def head(self, key: str) -> ObjectInfo | None:
         """What is known of the object, None when it does not exist."""
         path = self._path(key)

@@ -27,7 +27,7 @@ from tendon.weights.formats.lerobot.table import KINDS
 from tests.policies.features_of import features_of
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "lerobot_policies"
-FOLDERS = ("act_folder", "diffusion_folder")
+FOLDERS = ("act_folder", "diffusion_folder", "tdmpc_folder")
 SMALL = {
     "act": [
         *("policy.chunk_size=4", "policy.n_action_steps=2", "policy.dim_model=8", "policy.n_heads=2"),
@@ -38,10 +38,27 @@ SMALL = {
         *("policy.down_dims=[8,16]", "policy.diffusion_step_embed_dim=8", "policy.horizon=8", "policy.n_groups=4"),
         *("policy.n_action_steps=4", "policy.num_inference_steps=3", "policy.spatial_softmax_num_keypoints=3"),
     ],
+    "vqbet": [
+        *(
+            "policy.n_obs_steps=2",
+            "policy.n_action_pred_token=2",
+            "policy.action_chunk_size=2",
+            "policy.vqvae_n_embed=4",
+        ),
+        *("policy.vqvae_embedding_dim=6", "policy.vqvae_enc_hidden_dim=8", "policy.gpt_input_dim=12"),
+        *("policy.gpt_output_dim=10", "policy.gpt_n_layer=2", "policy.gpt_n_head=2", "policy.gpt_hidden_dim=8"),
+        *("policy.gpt_block_size=9", "policy.spatial_softmax_num_keypoints=4", "policy.n_vqvae_training_steps=1"),
+    ],
+    "tdmpc": [
+        *("policy.horizon=2", "policy.latent_dim=8", "policy.mlp_dim=16", "policy.state_encoder_hidden_dim=12"),
+        *("policy.image_encoder_hidden_dim=4", "++policy.cem_iterations=2", "++policy.n_gaussian_samples=16"),
+        *("++policy.n_pi_samples=4", "++policy.n_elites=5"),
+    ],
 }
 STATE, ENVIRONMENT, TOP = "observation.state", "observation.environment_state", "observation.images.top"
 NUMBERS = {STATE: 3, ENVIRONMENT: 4, "action": 2}
 SEEING = {STATE: 3, TOP: (40, 44, 3), "action": 2}
+SQUARE = {STATE: 3, TOP: (40, 40, 3), "action": 2}
 INCOMPLETE = "use config.json and model.safetensors of one checkpoint"
 
 
@@ -94,6 +111,14 @@ def test_theirs_to_ours_to_theirs_loses_nothing(folder: str, tmp_path: Path) -> 
         ("diffusion", SEEING, ("policy.crop_shape=[]", "policy.use_separate_rgb_encoder_per_camera=true",
                                "policy.image_normalization=mean_std",
                                "policy.statistics={}")),
+        ("vqbet", SEEING, ("policy.crop_shape=[36,37]",)),
+        ("vqbet", SEEING, ("policy.crop_shape=[]", "policy.image_normalization=identity",
+                           "policy.sequentially_select=true", "policy.state_normalization=mean_std")),
+        ("vqbet", SEEING, ("policy.crop_shape=[]", "policy.image_normalization=imagenet",
+                           "policy.use_group_norm=false", "policy.action_normalization=mean_std")),
+        ("tdmpc", SQUARE, ()),
+        ("tdmpc", NUMBERS, ("policy.state_normalization=min_max", "policy.environment_normalization=mean_std")),
+        ("tdmpc", SQUARE, ("policy.image_normalization=mean_std", "policy.use_mpc=true")),
     ],
 )  # fmt: skip
 def test_ours_to_theirs_to_ours_is_equal_to_the_bit(
@@ -211,15 +236,37 @@ def test_several_states_have_no_place_in_lerobot(tmp_path: Path) -> None:
     policy, info = policy_of("act", {STATE: 2, "action": 2})
     with pytest.raises(DataError, match="LeRobot's act reads more"):
         FORMAT.write(policy, info, tmp_path, "", {})
+    policy, info = policy_of("vqbet", {STATE: 2, "action": 2})  # key points alone are a form of ours
+    with pytest.raises(DataError, match="LeRobot's vqbet reads more"):
+        FORMAT.write(policy, info, tmp_path, "", {})
+    policy, info = policy_of("vqbet", {**SEEING, ENVIRONMENT: 4}, "policy.crop_shape=[]")
+    with pytest.raises(DataError, match="LeRobot's vqbet does not read ENV"):
+        FORMAT.write(policy, info, tmp_path, "", {})
+
+
+def test_constants_of_theirs_that_are_others_are_refused(tmp_path: Path) -> None:
+    policy, info = policy_of("vqbet", SEEING, "policy.crop_shape=[]")
+    FORMAT.write(policy, info, tmp_path, "", {})
+    tensors = load_file(tmp_path / "model.safetensors")
+    name = "vqbet.select_target_actions_indices"
+    assert tensors[name].tolist() == [[0, 1], [1, 2], [2, 3]]
+    save_file({**tensors, name: tensors[name] + 1}, tmp_path / "model.safetensors")
+    with pytest.raises(DataError, match="select_target_actions_indices has other numbers"):
+        FORMAT.read(tmp_path)
+
+
+def test_tdmpc_with_other_actions_is_refused(tmp_path: Path) -> None:
+    mapping = {"STATE": "IDENTITY", "ENV": "IDENTITY", "ACTION": "MEAN_STD"}
+    with pytest.raises(DataError, match="ACTION is scaled by mean_std"):
+        FORMAT.read(copied(tmp_path, "tdmpc_folder", normalization_mapping=mapping))
 
 
 def test_every_tensor_has_one_name_on_each_side() -> None:
     for name, kind in KINDS.items():
         if name not in SMALL:
             continue
-        policy, _ = policy_of(
-            name, {**SEEING, ENVIRONMENT: 4}, *(["policy.crop_shape=[]"] if name == "diffusion" else [])
-        )
+        crops = ["policy.crop_shape=[]"] if name in ("diffusion", "vqbet") else []
+        policy, _ = policy_of(name, {**SQUARE, ENVIRONMENT: 4}, *crops)
         theirs = [kind.theirs(one) for one in policy.state_dict()]
         named = [one for one in theirs if one]
         assert len(set(named)) == len(named)

@@ -128,9 +128,9 @@ class DiffusionConfig(LeRobotConfig):
             return ()
         crops: tuple[Transform, ...] = ()
         if self.crop_size and self.crop_is_random:
-            crops = (Crop(keys=cameras, size=self.crop_size),)
+            crops = (Crop(keys=cameras, size=self.crop_size, middle="round"),)
         elif self.crop_size:
-            crops = (Crop(keys=cameras, size=self.crop_size, random=False),)
+            crops = (Crop(keys=cameras, size=self.crop_size, random=False, middle="round"),)
         if not self.resize_shape:
             return (*crops, ToFloat(keys=cameras))
         height, width = self.resize_shape

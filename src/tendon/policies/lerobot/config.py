@@ -23,14 +23,18 @@ Backbone = Literal["resnet18", "resnet34"]
 
 
 @dataclass(frozen=True)
-class LeRobotConfig(PolicyConfig):
+class LeRobotScaling(PolicyConfig):
     """How what is read is scaled; LeRobot's normalisation formulas."""
 
     state_normalization: Scaling = "mean_std"
     environment_normalization: Scaling = "mean_std"
-    action_normalization: Scaling = "mean_std"
     image_normalization: ImageScaling = "imagenet"
     statistics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def action_scaling(self) -> Scaling:
+        """How actions are scaled."""
+        return "min_max"
 
     def reads(self, features: Mapping[str, Feature]) -> tuple[str, ...]:
         """States, environment, cameras; each in the order in which they are named."""
@@ -56,7 +60,7 @@ class LeRobotConfig(PolicyConfig):
         signed, cameras = self.image_normalization == "signed", self.cameras(features)
         image_mode: Mode = "mean_std" if self.image_normalization == "signed" else self.image_normalization
         modes |= dict.fromkeys(cameras, image_mode)
-        modes |= dict.fromkeys(self.writes(features), self.action_normalization)
+        modes |= dict.fromkeys(self.writes(features), self.action_scaling)
         halves = {key: dict.fromkeys(("mean", "std"), (0.5,) * features[key].shape[-1]) for key in cameras if signed}
         normalize = Normalize(modes=modes, rules="lerobot", statistics={**halves, **self.statistics})
         return (*self.camera_transforms(cameras), normalize)
@@ -64,3 +68,15 @@ class LeRobotConfig(PolicyConfig):
     def camera_transforms(self, cameras: tuple[str, ...]) -> tuple[Transform, ...]:
         """What happens to images before they are scaled."""
         return (ToFloat(keys=cameras),) if cameras else ()
+
+
+@dataclass(frozen=True)
+class LeRobotConfig(LeRobotScaling):
+    """As that, with a choice for actions."""
+
+    action_normalization: Scaling = "mean_std"
+
+    @property
+    def action_scaling(self) -> Scaling:
+        """As the configuration says."""
+        return self.action_normalization

@@ -145,6 +145,7 @@ class Crop(Transform):
     per_frame: bool = False
     together: bool = False
     random: bool = True  # false: the middle in training too
+    middle: Literal["floor", "round"] = "floor"  # of an odd number of spare pixels; round: to even, as torchvision
 
     def after(self, features: Features) -> Features:
         """Of the size of the part."""
@@ -194,6 +195,9 @@ class Crop(Transform):
         height, width = planes.shape[-2:]
         size = self._size(height, width)
         corners_BT2 = None
+        if places_BT2 is None and self.middle == "round":
+            top, left = round((height - size[0]) / 2), round((width - size[1]) / 2)
+            return back(planes[..., top : top + size[0], left : left + size[1]])
         if places_BT2 is not None:
             spare = places_BT2.new_tensor([height - size[0], width - size[1]])
             corners_BT2 = (places_BT2 * (spare + 1)).long().expand(-1, planes.shape[1], -1)

@@ -9,63 +9,50 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tendon.config.schema import (
-    Beta,
-    Conflict,
-    Count,
-    CountOrNone,
-    Normalization,
-    NotNegative,
-    PolicyConfig,
-    Positive,
-    Share,
-)
+from tendon.config.schema import Beta, Conflict, Count, CountOrNone, NotNegative, Positive, Share
 from tendon.data.features import REWARD, Feature
-from tendon.policies.processing.images import ToFloat
-from tendon.policies.processing.normalize import Mode, Normalize
-from tendon.policies.processing.transform import Transform
-from tendon.policies.windows import ACTION, NOW, Span, Windows, in_order
-
-ENVIRONMENT_STATE = "observation.environment_state"  # has an encoder of its own, as with LeRobot
+from tendon.policies.lerobot.config import ImageScaling, LeRobotScaling, Scaling
+from tendon.policies.windows import NOW, Span, Windows, in_order
 
 
 @dataclass(frozen=True)
-class TdmpcConfig(PolicyConfig):
-    """A latent model of the task, values learnt from data, and actions planned with both."""
+class TdmpcConfig(LeRobotScaling):
+    """A latent model of the task, values learnt from data, and actions planned with both; these are in [-1, 1]."""
 
     model: ClassVar[str] = "tendon.policies.tdmpc.model:Tdmpc"
     decides: ClassVar[tuple[str, ...]] = ("use_mpc",)
 
-    n_action_repeats: Count
-    horizon: Count
-    n_action_steps: Count
-    image_encoder_hidden_dim: Count
-    state_encoder_hidden_dim: Count
-    latent_dim: Count
-    q_ensemble_size: Count
-    mlp_dim: Count
-    discount: Share
-    use_mpc: bool
-    cem_iterations: Count
-    max_std: Positive
-    min_std: Positive
-    n_gaussian_samples: Count
-    n_pi_samples: CountOrNone
-    uncertainty_regularizer_coeff: NotNegative
-    n_elites: Count
-    elite_weighting_temperature: Positive
-    gaussian_mean_momentum: Share
-    max_random_shift_ratio: Share
-    reward_coeff: NotNegative
-    expectile_weight: Share
-    value_coeff: NotNegative
-    consistency_coeff: NotNegative
-    advantage_scaling: NotNegative
-    pi_coeff: NotNegative
-    temporal_decay_coeff: Share
-    target_model_momentum: Beta
-    state_normalization: Normalization
-    environment_normalization: Normalization
+    state_normalization: Scaling = "identity"
+    environment_normalization: Scaling = "identity"
+    image_normalization: ImageScaling = "identity"
+    n_action_repeats: Count = 2
+    horizon: Count = 5
+    n_action_steps: Count = 1
+    image_encoder_hidden_dim: Count = 32
+    state_encoder_hidden_dim: Count = 256
+    latent_dim: Count = 50
+    q_ensemble_size: Count = 5
+    mlp_dim: Count = 512
+    discount: Share = 0.9
+    use_mpc: bool = True
+    cem_iterations: Count = 6
+    max_std: Positive = 2.0
+    min_std: Positive = 0.05
+    n_gaussian_samples: Count = 512
+    n_pi_samples: CountOrNone = 51
+    uncertainty_regularizer_coeff: NotNegative = 1.0
+    n_elites: Count = 50
+    elite_weighting_temperature: Positive = 0.5
+    gaussian_mean_momentum: Share = 0.1
+    max_random_shift_ratio: Share = 0.0476
+    reward_coeff: NotNegative = 0.5
+    expectile_weight: Share = 0.9
+    value_coeff: NotNegative = 0.1
+    consistency_coeff: NotNegative = 20.0
+    advantage_scaling: NotNegative = 3.0
+    pi_coeff: NotNegative = 0.5
+    temporal_decay_coeff: Share = 0.5
+    target_model_momentum: Beta = 0.995
 
     def conflicts(self) -> Iterator[Conflict]:
         """Several planned actions, or one that is repeated; elites come from the samples."""
@@ -120,12 +107,3 @@ class TdmpcConfig(PolicyConfig):
         chunk = repeats if repeats > 1 or not self.use_mpc else self.horizon
         execute = max(repeats, self.n_action_steps)
         return Windows(seen | targets, dict.fromkeys(reads, NOW), chunk=chunk, execute=execute)
-
-    def processing(self, features: Mapping[str, Feature]) -> tuple[Transform, ...]:
-        """Pictures as floats in [0, 1]; actions in [-1, 1], which planning and the policy's tanh need."""
-        cameras = tuple(key for key, feature in features.items() if feature.kind == "image")
-        modes: dict[str, Mode] = {key: self.state_normalization for key, f in features.items() if f.kind == "state"}
-        if ENVIRONMENT_STATE in modes:
-            modes[ENVIRONMENT_STATE] = self.environment_normalization
-        modes |= dict.fromkeys((key for key in self.writes(features) if key == ACTION), "min_max")
-        return (ToFloat(keys=cameras), Normalize(modes=modes, rules="lerobot"))

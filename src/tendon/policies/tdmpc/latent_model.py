@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from tendon.data.features import Feature
-from tendon.policies.tdmpc.config import ENVIRONMENT_STATE, TdmpcConfig
+from tendon.policies.lerobot.config import ENVIRONMENT as ENVIRONMENT_STATE
+from tendon.policies.tdmpc.config import TdmpcConfig
 
 NUMERICS = 1
 

@@ -7,21 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from tendon.config.schema import (
-    Conflict,
-    Count,
-    ImageSize,
-    Normalization,
-    NotNegative,
-    PolicyConfig,
-    Positive,
-    Share,
-)
+from tendon.config.schema import Conflict, Count, ImageSize, NotNegative, Positive, Share
 from tendon.data.features import Feature
-from tendon.policies.processing.images import ToFloat
-from tendon.policies.processing.normalize import Mode, Normalize
+from tendon.policies.lerobot.config import Backbone, ImageScaling, LeRobotConfig, Scaling
+from tendon.policies.processing.images import Crop, ToFloat
 from tendon.policies.processing.transform import Transform
 from tendon.policies.windows import Windows, in_order, windows_of
 
@@ -29,52 +20,48 @@ NUM_BOOKS = 2  # layers of the residual quantisation; fixed upstream
 
 
 @dataclass(frozen=True)
-class VqbetConfig(PolicyConfig):
+class VqbetConfig(LeRobotConfig):
     """First codes for chunks of actions, then a GPT that predicts the codes and an offset."""
 
     model: ClassVar[str] = "tendon.policies.vqbet.model:Vqbet"
     decides: ClassVar[tuple[str, ...]] = ("crop_shape",)
 
-    n_obs_steps: Count
-    n_action_pred_token: Count
-    action_chunk_size: Count
-    vision_backbone: Literal["resnet18", "resnet34"]
-    crop_shape: ImageSize
-    crop_is_random: bool
-    pretrained: bool
-    use_group_norm: bool
-    spatial_softmax_num_keypoints: Count
-    n_vqvae_training_steps: Count
-    vqvae_n_embed: Count
-    vqvae_embedding_dim: Count
-    vqvae_enc_hidden_dim: Count
-    optimizer_vqvae_lr: Positive
-    optimizer_vqvae_weight_decay: NotNegative
-    gpt_block_size: Count
-    gpt_input_dim: Count
-    gpt_output_dim: Count
-    gpt_n_layer: Count
-    gpt_n_head: Count
-    gpt_hidden_dim: Count
-    dropout: Share
-    offset_loss_weight: NotNegative
-    primary_code_loss_weight: NotNegative
-    secondary_code_loss_weight: NotNegative
-    bet_softmax_temperature: Positive
-    sequentially_select: bool
-    image_normalization: Literal["identity", "half", "imagenet"]
-    state_normalization: Normalization
-    action_normalization: Normalization
+    state_normalization: Scaling = "min_max"
+    environment_normalization: Scaling = "min_max"
+    action_normalization: Scaling = "min_max"
+    image_normalization: ImageScaling = "signed"
+    n_obs_steps: Count = 5
+    n_action_pred_token: Count = 7
+    action_chunk_size: Count = 5
+    vision_backbone: Backbone = "resnet18"
+    crop_shape: ImageSize = ()
+    crop_is_random: bool = True
+    pretrained_backbone_weights: str | None = None
+    use_group_norm: bool = True
+    spatial_softmax_num_keypoints: Count = 32
+    n_vqvae_training_steps: Count = 20000
+    vqvae_n_embed: Count = 16
+    vqvae_embedding_dim: Count = 256
+    vqvae_enc_hidden_dim: Count = 128
+    optimizer_vqvae_lr: Positive = 1e-3
+    optimizer_vqvae_weight_decay: NotNegative = 1e-4
+    gpt_block_size: Count = 500
+    gpt_input_dim: Count = 512
+    gpt_output_dim: Count = 512
+    gpt_n_layer: Count = 8
+    gpt_n_head: Count = 8
+    gpt_hidden_dim: Count = 512
+    dropout: Share = 0.1
+    offset_loss_weight: NotNegative = 10000.0
+    primary_code_loss_weight: NotNegative = 5.0
+    secondary_code_loss_weight: NotNegative = 0.5
+    bet_softmax_temperature: Positive = 0.1
+    sequentially_select: bool = False
 
     @property
     def num_queries(self) -> int:
         """Action tokens: one for each step that is seen, and those for the future."""
         return self.n_obs_steps + self.n_action_pred_token - 1
-
-    def camera_size(self, feature: Feature) -> tuple[int, int]:
-        """Height and width of what the camera's encoder sees."""
-        height, width = self.crop_shape or feature.shape[:2]
-        return height, width
 
     def conflicts(self) -> Iterator[Conflict]:
         """The heads share the width; pretrained weights know batch norms only; all tokens need a position."""
@@ -85,13 +72,10 @@ class VqbetConfig(PolicyConfig):
                 "the heads of the attention share the width equally",
                 f"policy.gpt_hidden_dim={-(-self.gpt_hidden_dim // self.gpt_n_head) * self.gpt_n_head}",
             )
-        if self.pretrained and self.use_group_norm:
-            yield Conflict(
-                "pretrained",
-                "policy.pretrained and policy.use_group_norm are both true",
-                "pretrained weights belong to a network with batch norms",
-                "policy.use_group_norm=false, or policy.pretrained=false",
-            )
+        if self.pretrained_backbone_weights is not None and self.use_group_norm:
+            what = "policy.use_group_norm is on with policy.pretrained_backbone_weights"
+            why = "ImageNet's weights belong to batch norms"
+            yield Conflict("use_group_norm", what, why, "policy.use_group_norm=false")
         fewest = 2 * self.n_obs_steps + self.n_action_pred_token - 1
         if self.gpt_block_size < fewest:
             yield Conflict(
@@ -116,13 +100,11 @@ class VqbetConfig(PolicyConfig):
         chunk = self.action_chunk_size
         return windows_of(self.reads(features), self.writes(features), seen, targets, chunk=chunk, execute=chunk)
 
-    def processing(self, features: Mapping[str, Feature]) -> tuple[Transform, ...]:
-        """Pictures as floats; every number by its kind, with LeRobot's rules."""
-        cameras = tuple(key for key, feature in features.items() if feature.kind == "image")
-        of_kind = {"state": self.state_normalization, "action": self.action_normalization}
-        modes: dict[str, Mode] = {key: of_kind[f.kind] for key, f in features.items() if f.kind in of_kind}
-        if self.image_normalization == "imagenet":
-            modes |= dict.fromkeys(cameras, "imagenet")
-        signed = self.image_normalization == "half"  # mean and deviation 0.5, as LeRobot's Hydra configuration has it
-        pictures = ToFloat(keys=cameras, range="signed" if signed else "unit")
-        return (pictures, Normalize(modes=modes, rules="lerobot"))
+    def camera_transforms(self, cameras: tuple[str, ...]) -> tuple[Transform, ...]:
+        """Cropped, one place for a window in training; then floats."""
+        if not cameras:
+            return ()
+        crops: tuple[Transform, ...] = ()
+        if self.crop_shape:
+            crops = (Crop(keys=cameras, size=self.crop_shape, random=self.crop_is_random, middle="round"),)
+        return (*crops, ToFloat(keys=cameras))

@@ -22,16 +22,15 @@ from tendon.data.stats import FeatureStats
 from tendon.errors import ConfigError, Problem
 from tendon.policies.base import AUGMENT_NOISE, Batch, LossOutput, Memory, ParameterGroup, Policy
 from tendon.policies.parts.gpt import Gpt
-from tendon.policies.parts.keypoint_encoder import KeypointEncoder
 from tendon.policies.parts.noise import draw_uniform, start_noise
 from tendon.policies.parts.residual_vq import ResidualVq
+from tendon.policies.parts.rgb_encoder import RgbEncoder
 from tendon.policies.processing.processing import Processing
 from tendon.policies.vqbet.config import NUM_BOOKS, VqbetConfig
 from tendon.policies.windows import ACTION, GOAL, bare
 
 NUMERICS = 1
 
-NUM_PLACE_DRAWS = 2  # row and column of the crop
 COMMITMENT_WEIGHT = 5.0
 FOCUS = 2.0  # of the focal loss
 
@@ -102,15 +101,16 @@ class Vqbet(Policy):
         self.cameras = tuple(key for key in self.reads if features[key].kind == "image")
         self.states = tuple(key for key in self.reads if features[key].kind == "state")
         action_dim, width = features[ACTION].dim, config.gpt_input_dim
-        self.camera: KeypointEncoder | None = None
+        self.camera: RgbEncoder | None = None
         for key in self.cameras:
-            self.camera = KeypointEncoder(
-                features[key].shape[-1],
-                config.camera_size(features[key]),
-                backbone=config.vision_backbone,
-                pretrained=config.pretrained and stats is not None,  # without statistics all weights are loaded next
-                group_norm=config.use_group_norm,
-                num_keypoints=config.spatial_softmax_num_keypoints,
+            height, width_of_image, channels = self.processing.after[key].shape
+            self.camera = RgbEncoder(
+                (channels, height, width_of_image),
+                config.vision_backbone,
+                config.spatial_softmax_num_keypoints,
+                pretrained=config.pretrained_backbone_weights is not None
+                and stats is not None,  # without, all are loaded next
+                groups=config.use_group_norm,
             )
             self.embed_image = nn.Linear(self.camera.output_dim, width)
         if self.states:
@@ -133,8 +133,7 @@ class Vqbet(Policy):
         else:
             self.both_codes = nn.Linear(config.gpt_output_dim, NUM_BOOKS * num_codes)
         self.offset = nn.Linear(config.gpt_output_dim, NUM_BOOKS * num_codes * chunk_dim)
-        self.crops_at_random = bool(self.cameras and config.crop_shape and config.crop_is_random)
-        self.num_draws = NUM_PLACE_DRAWS * self.crops_at_random + NUM_BOOKS * config.num_queries
+        self.num_draws = self.processing.num_draws + NUM_BOOKS * config.num_queries
 
     # ----------------------------------------------------------------------------------------------------------- phases
 
@@ -180,11 +179,10 @@ class Vqbet(Policy):
         if self._discretizes(step):
             return self.rvq.loss(chunks_NWA)
         draws_BN = batch.get(AUGMENT_NOISE)
-        places_B2, uniform_NG = None, None
-        if draws_BN is not None:
+        uniform_NG = None
+        if draws_BN is not None:  # those of the processing come first
             uniform_NG = draws_BN[:, -NUM_BOOKS * self.config.num_queries :].reshape(-1, NUM_BOOKS)
-            places_B2 = draws_BN[:, :NUM_PLACE_DRAWS] if self.crops_at_random else None
-        made = self.predict(self.features_of(seen, places_B2).flatten(0, 1), uniform_NG)
+        made = self.predict(self.features_of(seen).flatten(0, 1), uniform_NG)
         with torch.no_grad():
             codes_NG = self.rvq.codes(chunks_NWA)
         first, second = (focal_loss(made.logits[:, i], codes_NG[:, i]) for i in range(NUM_BOOKS))
@@ -212,7 +210,7 @@ class Vqbet(Policy):
     def act(self, observation: Batch, memory: Memory = None) -> tuple[Batch, Memory]:
         """The chunk of the newest query, with codes drawn by the episode's noise."""
         seen = self.processing(observation, "acting")
-        features_BO = self.features_of(seen, None, newest_only=True)[:, -1]
+        features_BO = self.features_of(seen, newest_only=True)[:, -1]
         memory = start_noise(*[0] * len(features_BO)) if memory is None else memory
         uniform_BG, memory = draw_uniform(memory, NUM_BOOKS)
         action_BWA = self.predict(features_BO, uniform_BG.to(features_BO.device)).action
@@ -220,11 +218,11 @@ class Vqbet(Policy):
 
     # ---------------------------------------------------------------------------------------------------------- network
 
-    def features_of(self, seen: Mapping[str, Tensor], places_B2: Tensor | None, *, newest_only: bool = False) -> Tensor:
+    def features_of(self, seen: Mapping[str, Tensor], *, newest_only: bool = False) -> Tensor:
         """What the GPT says at each query ``[B, Q, O]``; of the newest observation alone, queries of the future are left out."""
         tokens = []
         if self.camera is not None:
-            pictures = self.camera.crop(seen[self.cameras[0]], places_B2)
+            pictures = seen[self.cameras[0]]
             tokens.append(self.embed_image(self.camera(pictures.flatten(0, 1))).view(*pictures.shape[:2], -1))
         if self.states:
             tokens.append(self.embed_state(torch.cat([seen[key] for key in self.states], -1)))

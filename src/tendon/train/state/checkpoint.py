@@ -1,7 +1,8 @@
 """Checkpoints as trees in a store: committed by a marker, found newest first, checked byte for byte, pruned. No torch.
 
-``<trial>/checkpoints/NNNNNN/{pretrained_model,training_state}/`` and ``checkpoints/last``, a small file that names the
-newest step for people; the code lists instead, so a stale ``last`` does no harm. Called by the loop, status and export.
+``<trial>/checkpoints/NNNNNN/{pretrained_model,training_state}/`` and ``checkpoints/last``, the newest step for people: a link
+to its folder, or a small file with its name where there are no links (S3). The code lists instead, so a stale ``last`` does
+no harm; every address with ``last`` is understood. Called by the loop, status and export.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import logging
 import re
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from tendon.errors import ConfigError, DataError, StorageError
+from tendon.errors import ConfigError, DataError, StorageError, TendonError
 from tendon.storage import join, open_store
+from tendon.storage.local import LocalStore
 from tendon.storage.store import Store
 from tendon.storage.trees import MARKER, download, has_tree, put_tree
 
@@ -56,11 +59,55 @@ def commit(store: Store, name: str, write: Callable[[Path], None], kept: Callabl
             why=f"{type(error).__name__}: {error}",
             fix="free some space, or point TMPDIR at a larger disk, and run again: it resumes",
         ) from error
-    store.write(f"{FOLDER}/last", f"{name}\n".encode())
+    _point_last(store, name)
     staying = kept(complete(store))
     for old in sorted(_begun(store) - staying, key=int):
         if int(old) < int(name):
             remove(store, old)
+
+
+def _point_last(store: Store, name: str) -> None:
+    """``last`` opens the newest step where the file system has links."""
+    if isinstance(store, LocalStore):
+        with suppress(TendonError):  # a file system without links
+            store.link(f"{FOLDER}/last", name)
+            return
+        if (store.root / FOLDER / "last").is_dir():
+            logger.warning("train: %s/last is a folder of its own, a copy of a checkpoint: it stays as it is", FOLDER)
+            return
+    store.write(f"{FOLDER}/last", f"{name}\n".encode())
+
+
+def config_folder(uri: str, scratch: Path) -> Path:
+    """A folder of this machine with the files of a configuration: of a local or remote folder, ``.../last/...`` among them.
+
+    Args:
+        uri: a folder; of a checkpoint its ``pretrained_model``, or the checkpoint itself.
+        scratch: where a remote one is brought.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if "://" not in uri and Path(uri).is_dir():
+        inner = Path(uri) / "pretrained_model"
+        return inner if inner.is_dir() and not any(Path(uri).glob("*.yaml")) else Path(uri)
+    if "://" not in uri and f"/{FOLDER}/" not in uri:
+        why = "it is a file" if Path(uri).is_file() else "it does not exist"
+        raise ConfigError(f"{uri} is not a folder", where="--config-dir", why=why, fix="check the path")
+    plain = named_step(uri) if f"/{FOLDER}/" in uri else uri
+    store = open_store(join(plain, "pretrained_model") if f"/{FOLDER}/" in uri else plain)
+    files = [info.key for info in store.list("") if info.key.endswith(".yaml")]
+    if not files:
+        raise ConfigError(
+            "there is no configuration",
+            where=f"--config-dir {uri}",
+            why="no .yaml file lies there",
+            fix="check the address",
+        )
+    for name in files:
+        (scratch / name).parent.mkdir(parents=True, exist_ok=True)
+        (scratch / name).write_bytes(store.read(name))
+    return scratch
 
 
 def complete(store: Store) -> list[str]:
@@ -76,8 +123,15 @@ def named_step(uri: str) -> str:
         ConfigError: there is none.
     """
     plain = uri.rstrip("/").removesuffix("/pretrained_model")
-    if has_tree(open_store(plain), ""):
+    if not plain.endswith("/last") and has_tree(open_store(plain), ""):
         return plain
+    if "://" not in plain and _is_lerobots(Path(plain)):
+        raise ConfigError(
+            "training cannot go on from a checkpoint of LeRobot",
+            where=uri,
+            why="its optimiser's state, the order of its data and its schedule are LeRobot's own",
+            fix=f"policy.init_from={uri} begins anew with its weights",
+        )
     trial = plain.removesuffix("/last").removesuffix(f"/{FOLDER}")
     names = complete(open_store(trial))
     if names:
@@ -90,6 +144,13 @@ def named_step(uri: str) -> str:
         why=f"the trial has {', '.join(others)}" if others else "no whole checkpoint lies there",
         fix=checkpoint_uri(parent, others[0]) if others else "name a trial's folder, or TRIAL/checkpoints/STEP",
     )
+
+
+def _is_lerobots(folder: Path) -> bool:
+    """A checkpoint, or a pretrained_model, that LeRobot wrote; ``last`` and the folder of all checkpoints too."""
+    inner = [folder, folder / "pretrained_model", folder / "last" / "pretrained_model"]
+    inner += [folder / FOLDER / "last" / "pretrained_model"]
+    return any((one / "config.json").is_file() and not (one / "policy.json").is_file() for one in inner)
 
 
 def _begun(store: Store) -> set[str]:

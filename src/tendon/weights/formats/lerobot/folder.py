@@ -107,6 +107,7 @@ class LeRobotFolder(WeightFormat):
         before = json.loads(kept["config"]) if kept.get("config") else {}
         config = export_config(policy, info, kind, version, before, str(path))
         tensors = {kind.theirs(name): value for name, value in policy.state_dict().items() if kind.theirs(name)}
+        tensors |= kind.constants(info.config)
         statistics = _statistics_beside(policy, info, kept)
         actions = policy.writes
         path.mkdir(parents=True, exist_ok=True)
@@ -164,6 +165,12 @@ def import_policy(
         mode = modes[type_name]
         if mode != "identity":
             _demand_statistics(statistics, named_so, mode, where)
+        only = kind.fixed_scaling.get(type_name, mode)
+        if mode != only:
+            why = f"{kind.name} has {only} here and there"
+            raise DataError(f"{type_name} is scaled by {mode}", where=where, why=why, fix="train it here")
+        if type_name in kind.fixed_scaling:
+            continue
         section[key] = image_scaling(statistics, named_so, mode) if type_name == "VISUAL" else mode
     policy_config = _composed(kind.name, section)
     with torch.random.fork_rng(devices=[]):
@@ -190,7 +197,7 @@ def export_config(
     inputs, outputs, types = their_features(info, policy)
     mapping = dict(before.get("normalization_mapping", kind.defaults))
     for type_name in set(types.values()):
-        mode = getattr(info.config, NORMALIZATIONS[type_name])
+        mode: Any = kind.fixed_scaling.get(type_name) or getattr(info.config, NORMALIZATIONS[type_name])
         mapping[type_name] = THEIR_MODES["mean_std" if mode in ("imagenet", "signed") else mode]
     own = {kind.renamed.get(key, key): value for key, value in _plain(info.config).items()}
     if own.get("drop_n_last_frames", 0) is None:
@@ -280,7 +287,11 @@ def _load(policy: Policy, kind: LeRobotKind, weights: Mapping[str, Tensor], wher
             problems.append(Problem(f"{other} has another shape", where, why, fix))
         else:
             state[name] = weights[other].clone()
-    left = sorted(set(weights) - used)
+    constants = kind.constants(policy.config)
+    for name, value in constants.items():
+        if name in weights and not torch.equal(weights[name].to(value.dtype), value):
+            problems.append(Problem(f"{name} has other numbers", where, "it follows from the configuration", fix))
+    left = sorted(set(weights) - used - set(constants))
     problems += [Problem(f"{name} is not known", where, "the policy has no such tensor", fix) for name in left]
     if problems:
         raise DataError.of(problems)
@@ -298,6 +309,14 @@ def _check_expressible(policy: Policy, info: PolicySpec, kind: LeRobotKind, wher
             where=where,
             why=f"this policy reads {', '.join(states)}",
             fix="record them as one feature observation.state",
+        )
+    ignored = sorted(present & set(kind.ignores))
+    if ignored:
+        raise DataError(
+            f"LeRobot's {kind.name} does not read {', '.join(ignored)}",
+            where=where,
+            why=f"this policy reads {', '.join(key for key, one in types.items() if one in ignored)}",
+            fix="train it without, or keep it as a bundle of tendon's",
         )
     lacks = [one for one in kind.needs if one not in present]
     if lacks or (kind.needs_one_of and not present & set(kind.needs_one_of)):

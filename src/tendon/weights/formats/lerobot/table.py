@@ -6,12 +6,18 @@ Keys of a configuration that both have are named alike; an entry says what is le
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from tendon.policies.vqbet.config import NUM_BOOKS
+
 Rules = tuple[tuple[str, str], ...]
+Constants = Callable[[Any], Mapping[str, Tensor]]  # of a policy's configuration
 OURS_ALONE = "processing."  # LeRobot keeps statistics beside the weights
 
 
@@ -30,7 +36,10 @@ class LeRobotKind:
     marks: tuple[str, ...] = ()  # keys that tell it from others where a file names no type
     needs: tuple[str, ...] = ()  # types of features that LeRobot demands
     needs_one_of: tuple[str, ...] = ()
+    ignores: tuple[str, ...] = ()  # types of features that LeRobot does not read
     renamed: Mapping[str, str] = field(default_factory=dict)  # keys: ours to theirs, where they differ
+    fixed_scaling: Mapping[str, str] = field(default_factory=dict)  # types of features that are scaled in one way only
+    constants: Constants = lambda config: {}  # tensors of theirs that say nothing of what was learnt
 
     def theirs(self, name: str) -> str:
         """LeRobot's name of a tensor of ours; empty for the processing's."""
@@ -100,4 +109,73 @@ DIFFUSION = LeRobotKind(
     needs=("STATE",),
     needs_one_of=("VISUAL", "ENV"),
 )
-KINDS: Mapping[str, LeRobotKind] = {kind.name: kind for kind in (ACT, DIFFUSION)}
+
+
+def _vqbet_constants(config: Any) -> dict[str, Tensor]:
+    """Masks, indices and marks of code books that were begun; ours are computed where they are needed."""
+    size, books = config.gpt_block_size, "vqbet.action_head.vqvae_model.vq_layer.layers"
+    mask = torch.ones(size, size).tril().view(1, 1, size, size)
+    chunks = torch.arange(config.num_queries).unsqueeze(1) + torch.arange(config.action_chunk_size)
+    made = {f"vqbet.policy.transformer.h.{i}.attn.bias": mask.clone() for i in range(config.gpt_n_layer)}
+    made |= {f"{books}.{i}._codebook.initted": torch.ones(1) for i in range(NUM_BOOKS)}
+    return made | {"vqbet.select_target_actions_indices": chunks}
+
+
+VQBET = LeRobotKind(
+    "vqbet",
+    (
+        (r"camera\.pool\.filters\.(.*)", r"vqbet.rgb_encoder.pool.nets.\1"),
+        (r"camera\.pool\.places", r"vqbet.rgb_encoder.pool.pos_grid"),
+        (r"camera\.(.*)", r"vqbet.rgb_encoder.\1"),
+        (r"embed_image\.(.*)", r"vqbet.rgb_feature_projector.0.\1"),
+        (r"embed_state\.(.*)", r"vqbet.state_projector.0.\1"),
+        (r"query", r"vqbet.action_token"),
+        (r"gpt\.embed\.(.*)", r"vqbet.policy.transformer.wte.\1"),
+        (r"gpt\.position\.(.*)", r"vqbet.policy.transformer.wpe.\1"),
+        (r"gpt\.blocks\.(\d+)\.norm([12])\.(.*)", r"vqbet.policy.transformer.h.\1.ln_\2.\3"),
+        (r"gpt\.blocks\.(\d+)\.qkv\.(.*)", r"vqbet.policy.transformer.h.\1.attn.c_attn.\2"),
+        (r"gpt\.blocks\.(\d+)\.output\.(.*)", r"vqbet.policy.transformer.h.\1.attn.c_proj.\2"),
+        (r"gpt\.blocks\.(.*)", r"vqbet.policy.transformer.h.\1"),
+        (r"gpt\.norm\.(.*)", r"vqbet.policy.transformer.ln_f.\1"),
+        (r"gpt\.head\.(.*)", r"vqbet.policy.lm_head.\1"),
+        (r"rvq\.quantizer\.books\.(\d+)\.(.*)", r"vqbet.action_head.vqvae_model.vq_layer.layers.\1._codebook.\2"),
+        (r"rvq\.quantizer\.(.*)", r"vqbet.action_head.vqvae_model.vq_layer.\1"),
+        (r"rvq\.(.*)", r"vqbet.action_head.vqvae_model.\1"),
+        (r"first_code\.(.*)", r"vqbet.action_head.map_to_cbet_preds_primary_bin.0.\1"),
+        (r"second_code\.(.*)", r"vqbet.action_head.map_to_cbet_preds_secondary_bin.0.\1"),
+        (r"both_codes\.(.*)", r"vqbet.action_head.map_to_cbet_preds_bin.0.\1"),
+        (r"offset\.(.*)", r"vqbet.action_head.map_to_cbet_preds_offset.0.\1"),
+    ),
+    {"VISUAL": "IDENTITY", "STATE": "MIN_MAX", "ACTION": "MIN_MAX"},
+    idle={
+        "optimizer_lr": 1e-4,
+        "optimizer_betas": [0.95, 0.999],
+        "optimizer_eps": 1e-8,
+        "optimizer_weight_decay": 1e-6,
+        "scheduler_warmup_steps": 500,
+    },
+    marks=("n_vqvae_training_steps",),
+    needs=("STATE", "VISUAL"),
+    ignores=("ENV",),
+    constants=_vqbet_constants,
+)
+_TDMPC_PARTS = (
+    *(("encode.image", "_encoder.image_enc_layers"), ("encode.environment", "_encoder.env_state_enc_layers")),
+    *(("encode.state", "_encoder.state_enc_layers"), ("dynamics", "_dynamics"), ("reward", "_reward")),
+    *(("policy", "_pi"), ("critics", "_Qs"), ("value", "_V")),
+)
+TDMPC = LeRobotKind(
+    "tdmpc",
+    tuple(
+        (rf"{re.escape(f'{copy}.{ours}')}\.(.*)", rf"{theirs_copy}.{theirs}.\1")
+        for copy, theirs_copy in (("online", "model"), ("target", "model_target"))
+        for ours, theirs in _TDMPC_PARTS
+    ),
+    {"VISUAL": "IDENTITY", "STATE": "IDENTITY", "ENV": "IDENTITY", "ACTION": "MIN_MAX"},
+    fixed={"n_obs_steps": 1},
+    idle={"optimizer_lr": 3e-4},
+    marks=("latent_dim", "cem_iterations"),
+    needs_one_of=("STATE", "ENV", "VISUAL"),
+    fixed_scaling={"ACTION": "min_max"},
+)
+KINDS: Mapping[str, LeRobotKind] = {kind.name: kind for kind in (ACT, DIFFUSION, VQBET, TDMPC)}
