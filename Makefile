@@ -11,7 +11,7 @@ DEMO ?= $(if $(filter docker,$(RUNNER)),reach,lift)
 VARIANT ?= $(if $(filter docker,$(RUNNER)),cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sims system demo images test-images test test-all lint format types compile bench parity faults doctor clean
+.PHONY: help setup sims system demo images test-images test test-all lint format types compile bench bench-against parity faults doctor clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ compile: $(INSTALLED) ## pipelines/compiled/*.yaml and the DAG pictures
 
 bench: $(INSTALLED) ## speed beside the peers: build/bench.json (ROWS="loader step")
 	$(BIN)/python -m tests.benchmarks bench $(ROWS)
+
+bench-against: $(INSTALLED) ## CPU time of loop and loader beside another commit: build/against.json (REF=...)
+	$(BIN)/python -m tests.benchmarks.against $(REF)
 
 parity: $(INSTALLED) ## numbers beside a peer in a scratch environment: build/parity.json (PEER=robomimic)
 	$(BIN)/python -m tests.benchmarks parity $(PEER)
