@@ -40,8 +40,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and leave."""
-        options = [option for action in self._actions for option in action.option_strings]
-        leave_for_words(message, self.prog, self.format_usage(), options)
+        leave_for_words(message, self)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -274,7 +274,7 @@ def _training(dataset_uri: str) -> str:
 
 def train(arguments: Namespace) -> int:
     """Train one policy, alone or as a trial of a run."""
-    from tendon.config.compose import compose, describe
+    from tendon.config.compose import compose
     from tendon.runs.plan import load_plan
     from tendon.runs.planner import pinned, run_key
 
@@ -295,8 +295,6 @@ def train(arguments: Namespace) -> int:
     config = replace(config, training=replace(config.training, **changes))
     if changes or not trial_uri:
         trial_uri = join(arguments.store_uri, "trials", run_key(config))
-    if not arguments.quiet:
-        sys.stderr.write(describe(config) + "\n")
     if arguments.dry_run:
         return _print_dry_run(config, trial_uri)
     result = steps.train(config=config, dataset_uri=config.data.uri, trial_uri=trial_uri)

@@ -127,23 +127,17 @@ REFUSING = {  # what a disk says of an address that the user gave
     errno.ENOSPC,
     errno.EDQUOT,
     errno.ENOTDIR,
+    errno.EEXIST,
     errno.EISDIR,
     errno.ENAMETOOLONG,
 }
 
 
-def leave_for_words(message: str, program: str, usage: str, options: Sequence[str]) -> NoReturn:
-    """Four lines for what argparse does not understand, with the nearest word that it would, and exit code 2.
-
-    Args:
-        message: argparse's own.
-        program: what was called, e.g. ``tendon train``.
-        usage: its usage.
-        options: its options, to find the nearest one.
-    """
+def leave_for_words(message: str, parser: Any) -> NoReturn:
+    """Four lines for what an argparse parser does not understand, with the nearest word that it would, and exit code 2."""
     import re
 
-    what, why, near = message, " ".join(usage.split()), None
+    what, why, near = message, " ".join(parser.format_usage().split()), None
     choice = re.match(r"argument (.+?): invalid choice: '?(.*?)'? \(choose from (.*)\)", message)
     word = message.removeprefix("unrecognized arguments: ").split(" ")[0].partition("=")[0]
     if choice:
@@ -154,11 +148,20 @@ def leave_for_words(message: str, program: str, usage: str, options: Sequence[st
         what = f"there is no verb {word}" if name.lower() == "verb" else f"{word} is no value of {name}"
         why = f"it is one of {', '.join(known)}"
     elif message.startswith("unrecognized arguments: "):
-        near = nearest(word, options) if word.startswith("-") else None
+        near = nearest(word, _options(parser)) if word.startswith("-") else None
         what = f"there is no option {word}" if word.startswith("-") else message
-    fix = f"did you mean {near}?  ({program} --help lists all)" if near else f"{program} --help"
+    fix = f"did you mean {near}?  ({parser.prog} --help lists all)" if near else f"{parser.prog} --help"
     sys.stderr.write(f"{Problem(what, 'command line', why, fix)}\n")
     raise SystemExit(ConfigError.exit_code)
+
+
+def _options(parser: Any) -> Iterator[str]:
+    """The options of a parser and of its verbs."""
+    for action in parser._actions:
+        yield from action.option_strings
+        if isinstance(action.choices, dict):
+            for verb in action.choices.values():
+                yield from _options(verb)
 
 
 @contextmanager

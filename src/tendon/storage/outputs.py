@@ -6,8 +6,11 @@ Called by commands.py and by the writer of demonstrations.
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tendon.errors import ConfigError, StorageError
 from tendon.storage.uri import local_path, open_store, scheme_of
@@ -38,20 +41,30 @@ def is_there(uri: str) -> bool:
 
 
 @contextmanager
-def writing(uri: str) -> Iterator[None]:
-    """Within: the folder of a local file is made, and what the disk refuses is a StorageError.
+def writing(path: str) -> Iterator[None]:
+    """Within: its folder is there and the path is free; what was at it is put back if the writing fails.
 
     Raises:
         StorageError: the disk refuses.
     """
+    target = local_path(path)
     try:
-        if scheme_of(uri) != "s3":
-            local_path(uri).parent.mkdir(parents=True, exist_ok=True)
-        yield
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.replaced-", dir=target.parent) as folder:
+            aside = Path(folder) / target.name
+            if target.exists():
+                target.rename(aside)
+            try:
+                yield
+            except BaseException:
+                if aside.exists():
+                    shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+                    aside.rename(target)
+                raise
     except OSError as error:
         raise StorageError(
             "a file could not be written",
-            where=str(error.filename or uri),
+            where=str(error.filename or path),
             why=f"{os.strerror(error.errno)} (errno {error.errno})" if error.errno else str(error),
             fix="name a place that has room and that this user may write, then run the same command again",
         ) from error
