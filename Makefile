@@ -18,8 +18,7 @@ help: ## this list
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[train,tracking,kubeflow,dev]' \
-	  $$($(BIN)/python -c 'import sys; print("--constraint constraints.txt" if sys.version_info >= (3, 11) else "")')
+	$(BIN)/python -m pip install --quiet --editable '.[train,tracking,kubeflow,dev]' --constraint constraints.txt
 	@touch $@
 
 setup: $(INSTALLED) ## the virtual environment with everything but simulators

@@ -40,8 +40,9 @@ def canonical(name: str) -> str:
 
 
 def constraints(text: str) -> dict[str, str]:
-    """Package to version, of constraints.txt."""
-    pins = (line.split("==") for line in text.splitlines() if "==" in line and not line.startswith("#"))
+    """Package to version, of constraints.txt; of two lines for one package that of the images' Python."""
+    lines = (line.partition(";") for line in text.splitlines() if "==" in line and not line.startswith("#"))
+    pins = (pin.split("==") for pin, _, marker in lines if '< "3.11"' not in marker)
     return {canonical(name): version.strip() for name, version in pins}
 
 

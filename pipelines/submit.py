@@ -17,6 +17,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [path for path in (str(ROOT), str(ROOT / "src")) if path not in sys.path]
@@ -27,13 +28,23 @@ from pipelines.client.cron import cron_problems  # noqa: E402
 from pipelines.client.forms import Form, prefixed_images, typed  # noqa: E402
 from pipelines.client.publishing import publish  # noqa: E402
 from pipelines.client.schedules import schedule  # noqa: E402
-from tendon.errors import ConfigError, Problem, reported  # noqa: E402
+from pipelines.client.watching import SUBMIT  # noqa: E402
+from tendon.errors import ConfigError, Problem, leave_for_words, reported  # noqa: E402
 
+STOPPED = f"{SUBMIT} list  shows whether a run was started; what was started goes on"
 MAKES_OR_LISTS = ("submit", "schedule", "list")  # in a namespace, which has to be named on a multi-user Kubeflow
 
 
+class Parser(argparse.ArgumentParser):
+    """Its mistakes are four lines with the nearest word that exists."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and leave."""
+        leave_for_words(message, self)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="submit.py" if __name__ == "__main__" else "tendon submit", description="Run the pipelines on a Kubeflow."
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -87,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(words: Sequence[str] | None = None) -> int:
     """Parse the command line and run it; exits with the codes above."""
     options = _parser().parse_args(words)
-    with reported(options.verb):
+    with reported(options.verb, again=STOPPED):
         form, arguments = _checked(options)
         target = Target(
             options.host.rstrip("/"),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pipelines.client.connection import Connection, Unreachable, state_of
@@ -14,7 +17,8 @@ from tendon.errors import Interrupted, Problem, TendonError
 
 PENDING_S = 60  # a pod takes about 11 s; this is no longer the usual delay
 MOST_MISSES = 5  # looks in a row that nobody answers, before waiting ends
-SUBMIT = "python pipelines/submit.py"
+CHECKOUT = Path(__file__).resolve().parents[2] / "pyproject.toml"
+SUBMIT = "python pipelines/submit.py" if CHECKOUT.is_file() else "tendon submit"  # of an installed wheel
 
 
 @dataclass
@@ -54,6 +58,20 @@ class Obstacles:
         return dict.fromkeys(long, f"its pod has been pending for more than {PENDING_S} s; {see}  says why")
 
 
+@contextmanager
+def _still_going(link: str, run_id: str) -> Iterator[None]:
+    """Ctrl-C ends the waiting and nothing else."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(
+            "the waiting was stopped, the run goes on",
+            where=link,
+            why="Ctrl-C",
+            fix=f"{SUBMIT} watch {run_id}  waits again; {SUBMIT} cancel {run_id}  stops the run",
+        ) from None
+
+
 def wait(connection: Connection, run_id: str, *, timeout_s: float, poll_s: float) -> Ending:
     """Wait for the end of a run; how it ended, if that is well.
 
@@ -61,6 +79,11 @@ def wait(connection: Connection, run_id: str, *, timeout_s: float, poll_s: float
         Interrupted: The run goes on, the waiting ended; or it did its part of the sweep and more parts are left.
         TendonError: The run failed, or was stopped.
     """
+    with _still_going(connection.run_link(run_id), run_id):
+        return _wait(connection, run_id, timeout_s, poll_s)
+
+
+def _wait(connection: Connection, run_id: str, timeout_s: float, poll_s: float) -> Ending:
     end, shown, misses = time.monotonic() + timeout_s, "", 0
     endings, link = Endings(connection), connection.run_link(run_id)
     obstacles = Obstacles(Kubectl(connection.namespace, connection.target.kube_context), run_id)

@@ -6,9 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from keyword import iskeyword
+from typing import NoReturn
 
 from tendon import __version__
-from tendon.errors import EXIT_CODES, reported
+from tendon.errors import CONTINUES, EXIT_CODES, leave_for_words, reported
 
 EPILOG = "exit codes:\n" + "\n".join(f"  {code:<3} {meaning}" for code, meaning in EXIT_CODES.items())
 
@@ -17,6 +18,16 @@ DAG_TOOLS = {  # scripts of pipelines/, with options of their own
     "compile": "the pipelines as YAML for one cluster: --output FOLDER --image-prefix REGISTRY/",
     "submit": "runs on a Kubeflow: submit, publish, schedule, watch, list, logs, open, cancel",
 }
+KEEPS_ITS_WORK = ("demo", "run", "convert", "train", "demo-data")  # after Ctrl-C; the others begin anew
+BEGINS_ANEW = "run the same command again: it begins anew"
+
+
+class Parser(argparse.ArgumentParser):
+    """Argparse whose mistakes are four lines with the nearest word that exists."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and leave with the code of a wrong argument."""
+        leave_for_words(message, self)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,25 +41,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.words += rest
         rest = []
     if any(word.startswith("-") or "=" not in word for word in rest) or (rest and "overrides" not in arguments):
-        root.error(f"unrecognized arguments: {' '.join(rest)}")
+        getattr(arguments, "parser", root).error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:  # overrides on both sides of an option
         arguments.overrides += rest
     if not arguments.verb:
         root.print_help()
         return 0
-    with reported(arguments.verb, debug=arguments.debug):
+    again = CONTINUES if arguments.verb in KEEPS_ITS_WORK else BEGINS_ANEW
+    with reported(arguments.verb, debug=arguments.debug, again=again):
         from tendon import commands, logs, trust
+        from tendon.runs.failures import by_hand
 
         logs.setup(arguments.verb, quiet=arguments.quiet)
         trust.allow(arguments.trust)
         name = arguments.verb.replace("-", "_")
-        return int(getattr(commands, f"{name}_" if iskeyword(name) else name)(arguments) or 0)
+        with by_hand():
+            return int(getattr(commands, f"{name}_" if iskeyword(name) else name)(arguments) or 0)
     return 1
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Every verb and flag."""
-    root = argparse.ArgumentParser(
+    root = Parser(
         prog="tendon",
         description="From robot demonstrations to a policy whose success rate can be defended.",
         epilog=EPILOG,
@@ -58,8 +72,10 @@ def parser() -> argparse.ArgumentParser:
     common = _common()
     verbs = root.add_subparsers(dest="verb", metavar="VERB")
 
-    def verb(name: str, help: str) -> argparse.ArgumentParser:
-        return verbs.add_parser(name, help=help, description=help, parents=[common])
+    def verb(name: str, help: str) -> Parser:
+        added: Parser = verbs.add_parser(name, help=help, description=help, parents=[common])
+        added.set_defaults(parser=added)
+        return added
 
     _run_verbs(verb)
     _step_verbs(verb)
@@ -77,16 +93,16 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _dag_tool(name: str, words: Sequence[str]) -> int:
-    with reported(name):
+    with reported(name, again=BEGINS_ANEW):
         from tendon.runner.dag_sources import run_tool
 
         return run_tool(name, words)
     return 1
 
 
-def _common() -> argparse.ArgumentParser:
+def _common() -> Parser:
     """Flags of every verb."""
-    common = argparse.ArgumentParser(add_help=False)
+    common = Parser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     common.add_argument("--quiet", action="store_true", help="warnings and results only")
     common.add_argument(
@@ -98,6 +114,20 @@ def _common() -> argparse.ArgumentParser:
         " installed; a FILE here says its sha256",
     )
     return common
+
+
+CHECKPOINTS = "a checkpoint (TRIAL/checkpoints/STEP or /last, or its pretrained_model)"
+
+
+def _may_replace(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--force", action="store_true", help="replace what is there; without this it is an error")
+
+
+def _count(text: str) -> int:
+    """A number of things, 0 or more."""
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text} is no number from 0 on")
+    return int(text)
 
 
 def _run_verbs(verb) -> None:  # type: ignore[no-untyped-def]
@@ -137,7 +167,9 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     step.add_argument("--store-uri", required=True)
     step.add_argument("--dataset-name", default="demos")
     step.add_argument("--skip-episodes", nargs="*", default=[], metavar="EPISODE")
-    step.add_argument("--workers", type=int, default=1, help="processes on this machine")
+    step.add_argument(
+        "--workers", type=_count, default=1, help="processes on this machine; 0: as many as it is good for"
+    )
     step.add_argument("--worker", default="0/1", metavar="K/N", help="this is machine K of N that share one conversion")
     step.add_argument("--resize", type=int, nargs=2, metavar=("H", "W"), help="size of every camera")
     step.add_argument("--codec", choices=["mjpeg", "npy"], default="", help="npy: raw frames up to 64 px")
@@ -157,6 +189,7 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
         "--images", action="store_true", help="of a source: decode every frame and look for faults of cameras too"
     )
     step.add_argument("--html", metavar="FILE", help="write a page that opens offline")
+    _may_replace(step)
 
     step = verb("diff", "two datasets: which episodes were added, removed or changed, and how")
     step.add_argument("first")
@@ -175,9 +208,7 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
 
     step = verb("train", "train one policy: `tendon train policy=bc env=lift data.uri=... training.offline_steps=...`")
     step.add_argument("overrides", nargs="*", help="configuration, e.g. policy=bc env=lift training.lr=1e-3")
-    step.add_argument(
-        "--config-dir", help="folder of a saved configuration, e.g. .../checkpoints/002000/pretrained_model"
-    )
+    step.add_argument("--config-dir", help=f"folder of a saved configuration, or {CHECKPOINTS}")
     step.add_argument("--config-name", help="its name without .yaml, e.g. config")
     step.add_argument("--config", help="a robomimic JSON (v0.1 to v0.5), taken as it is")
     step.add_argument("--dataset", help="with --config: the HDF5 file or s3://... to convert and train on")
@@ -193,7 +224,7 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     )
 
     step = verb("export", "checkpoint to policy bundle, proven equal")
-    step.add_argument("--checkpoint-uri", required=True)
+    step.add_argument("--checkpoint-uri", required=True, help=CHECKPOINTS)
     step.add_argument("--bundle-uri", help="the bundle to make")
     step.add_argument("--self-contained", action="store_true", help="base weights and adapters merged into the bundle")
     step.add_argument("--format", help=argparse.SUPPRESS)  # moved: tendon weights export
@@ -201,14 +232,14 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
 
     step = verb("evaluate", "roll a bundle out in its simulator; success rate with interval")
     step.add_argument("overrides", nargs="*", help="changes to the bundle's configuration, e.g. eval.n_episodes=100")
-    step.add_argument("--bundle-uri", required=True)
+    step.add_argument("--bundle-uri", required=True, help=f"a bundle, or {CHECKPOINTS}")
     step.add_argument("--block", choices=["selection", "confirmation"], default="selection")
     step.add_argument("--output-uri", help="default: beside the bundle")
     step.add_argument("--eval-info", metavar="FOLDER", help="LeRobot's eval_info.json and videos into this folder too")
 
     step = verb("compare", "two bundles on the same fresh seeds: which one is better, and how sure")
-    step.add_argument("challenger", help="bundle URI")
-    step.add_argument("champion", help="bundle URI")
+    step.add_argument("challenger", help=f"a bundle, or {CHECKPOINTS}")
+    step.add_argument("champion", help="the same")
     step.add_argument("overrides", nargs="*", help="e.g. eval.n_episodes=200")
 
     for name, help in (
@@ -242,6 +273,7 @@ def _tool_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     tool.add_argument(
         "-o", "--output", required=True, help="the file or folder to make; of shards the store, e.g. outputs"
     )
+    _may_replace(tool)
 
     tool = verb("export-data", "a dataset in a foreign format: `tendon export-data DATASET OUT --to lerobot-v3.0`")
     tool.add_argument("dataset_uri", metavar="DATASET", help="a converted dataset, local or s3://")
@@ -249,6 +281,7 @@ def _tool_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     tool.add_argument(
         "--to", required=True, metavar="FORMAT", help="lerobot-v3.0, lerobot-v2.1, modality, robomimic, minestudio-v1.1"
     )
+    _may_replace(tool)
 
     _weights_verbs(verb("weights", "policies in the files of other systems: import, export, inspect"))
 
@@ -280,7 +313,9 @@ def _weights_verbs(weights: argparse.ArgumentParser) -> None:
     formats = "a format of the table, e.g. robomimic-0.5; a wrong one lists them all"
 
     def action(name: str, help: str) -> argparse.ArgumentParser:
-        return actions.add_parser(name, help=help, description=help, parents=[_common()])
+        added = actions.add_parser(name, help=help, description=help, parents=[_common()])
+        added.set_defaults(parser=added)
+        return added
 
     one = action("import", "a file of another system to a bundle, proven equal")
     one.add_argument("file", help="e.g. a robomimic .pth")
@@ -289,9 +324,10 @@ def _weights_verbs(weights: argparse.ArgumentParser) -> None:
     one.add_argument("--format", default="", help=f"when it is not recognised: {formats}")
 
     one = action("export", "a checkpoint or bundle to a file of another system, proven equal")
-    one.add_argument("source_uri", metavar="SOURCE", help="a checkpoint or a bundle")
+    one.add_argument("source_uri", metavar="SOURCE", help=f"a bundle, or {CHECKPOINTS}")
     one.add_argument("--format", required=True, help=formats)
     one.add_argument("-o", "--output", required=True, help="what to write; its parity record stands beside it")
+    _may_replace(one)
 
     one = action("inspect", "what is in a checkpoint, bundle, safetensors or a file of another system; its sha256")
     one.add_argument("file")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import tempfile
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from tendon import steps
 from tendon.errors import ConfigError, GateRefused
 from tendon.logs import duration, end_card
 from tendon.storage import join, open_store
+from tendon.storage.outputs import refuse_existing, writing
+from tendon.train.state.checkpoint import policy_at
 from tendon.trust import PARAMETER, allowed
 
 if TYPE_CHECKING:
@@ -71,7 +74,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
-    from tendon.runner import Docker, default_arguments, default_images, default_yaml, run_local
+    from tendon.runner import Console, Docker, default_arguments, default_images, default_yaml, run_local
 
     yaml_path = Path(arguments.pipeline) if arguments.pipeline else default_yaml()
     given = {
@@ -97,7 +100,12 @@ def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
     if docker:
         parameters |= default_images()
     result = run_local(
-        yaml_path, parameters, store_uri=parameters["data_store_uri"], fresh=arguments.fresh, docker=docker
+        yaml_path,
+        parameters,
+        store_uri=parameters["data_store_uri"],
+        fresh=arguments.fresh,
+        docker=docker,
+        on_event=Console(sys.stdout, quiet=arguments.quiet),
     )
     selection = json.loads(open_store(result.run_uri).read("selection.json"))
     confirmation = json.loads(open_store(result.run_uri).read("confirmation.json"))
@@ -107,8 +115,21 @@ def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
         "run": result.run_uri,
         "report": result.report_path,
     }
-    print(end_card("done", list(rows.items()), f"tendon promote --run-uri {shlex.quote(result.run_uri)}"))
+    print(end_card("done", list(rows.items()), _promotion(result.run_uri)))
     return 0
+
+
+def _promotion(run_uri: str) -> str:
+    """The command that makes the winner champion; empty when the gate says no, or it is champion already."""
+    from tendon.registry.champion import read_champion
+    from tendon.registry.confirmation import load_confirmation
+    from tendon.runs.plan import load_plan
+
+    run = load_plan(run_uri)
+    champion = read_champion(open_store(run.store_uri), run.champion).champion
+    is_champion = champion is not None and champion.run_uri == run.run_uri
+    would = load_confirmation(run_uri).verdict.promotes and not is_champion
+    return f"tendon promote --run-uri {shlex.quote(run_uri)}" if would else ""
 
 
 def _robomimic_run(arguments: Namespace) -> dict[str, Any]:
@@ -177,6 +198,8 @@ def inspect(arguments: Namespace) -> int:
     from tendon.errors import DataError
     from tendon.logs import Progress
 
+    if arguments.html:
+        refuse_existing(arguments.html, force=arguments.force)
     damage = []
     if arguments.verify:
         dataset = open_dataset(arguments.uri)
@@ -192,7 +215,8 @@ def inspect(arguments: Namespace) -> int:
     if arguments.html:
         from tendon.report.dataset_page import render_dataset
 
-        Path(arguments.html).write_text(render_dataset(found), encoding="utf-8")
+        with writing(arguments.html):
+            Path(arguments.html).write_text(render_dataset(found), encoding="utf-8")
         print(f"\npage: {arguments.html}")
     return 3 if found.problems else 0
 
@@ -218,7 +242,8 @@ def gc(arguments: Namespace) -> int:
     for each in garbage.objects:
         print(f"{each.size:>12}  {each.key}")
     rows = {"objects": len(garbage.objects), "bytes": garbage.bytes}
-    following = "" if arguments.delete else f"tendon gc --delete --{option}-uri {shlex.quote(uri)}"
+    done = arguments.delete or not garbage.objects
+    following = "" if done else f"tendon gc --delete --{option}-uri {shlex.quote(uri)}"
     print(end_card("deleted" if arguments.delete else "not needed", list(rows.items()), following))
     return 0
 
@@ -235,19 +260,26 @@ def stats(arguments: Namespace) -> int:
         manifest = open_dataset(arguments.dataset_uri).manifest
         print(json.dumps(FORMATS[arguments.format](found, manifest), indent=1))
         return 0
-    print(
-        end_card(
-            "statistics",
-            list({"stats": result.stats_uri}.items()),
-            f"tendon train data.uri={shlex.quote(arguments.dataset_uri)}",
-        )
-    )
+    print(end_card("statistics", list({"stats": result.stats_uri}.items()), _training(arguments.dataset_uri)))
     return 0
+
+
+def _training(dataset_uri: str) -> str:
+    """The command that trains on a dataset; empty where it does not say which environment it is of."""
+    from tendon.data.dataset import open_dataset
+
+    described = open_dataset(dataset_uri).manifest.metadata.get("env_args")
+    task = described.get("env_name") if isinstance(described, dict) else None
+    folder = Path(__file__).parent / "conf" / "env"
+    named = [file.stem for file in folder.glob("*.yaml") if f"  task: {task}\n" in file.read_text(encoding="utf-8")]
+    if len(named) != 1:
+        return ""
+    return f"tendon train policy=bc env={named[0]} data.uri={shlex.quote(dataset_uri)} training.offline_steps=2000"
 
 
 def train(arguments: Namespace) -> int:
     """Train one policy, alone or as a trial of a run."""
-    from tendon.config.compose import describe
+    from tendon.config.compose import compose
     from tendon.runs.plan import load_plan
     from tendon.runs.planner import pinned, run_key
 
@@ -260,14 +292,14 @@ def train(arguments: Namespace) -> int:
         config = robomimic.configure(arguments.config, arguments.dataset, arguments.store_uri, arguments.overrides)
         trial_uri = join(arguments.store_uri, "trials", run_key(config))
     else:
-        config = pinned(_composed_from(arguments))
+        with steps.saved_config(arguments.config_dir, arguments.config_name) as (folder, name):
+            config = pinned(compose(arguments.overrides, config_dir=folder, config_name=name))
         trial_uri = ""
     changes: dict[str, Any] = {"overfit_batch": True} if arguments.overfit_batch else {}
     changes |= {"callbacks": (*config.training.callbacks, "Profiler")} if arguments.profile else {}
     config = replace(config, training=replace(config.training, **changes))
     if changes or not trial_uri:
         trial_uri = join(arguments.store_uri, "trials", run_key(config))
-    sys.stderr.write(describe(config) + "\n")
     if arguments.dry_run:
         return _print_dry_run(config, trial_uri)
     result = steps.train(config=config, dataset_uri=config.data.uri, trial_uri=trial_uri)
@@ -278,21 +310,6 @@ def train(arguments: Namespace) -> int:
     )
     print(end_card("trained", list(rows.items()), following))
     return 0
-
-
-def _composed_from(arguments: Namespace) -> TrainConfig:
-    """The overrides, over a saved configuration where one is named: local or remote, ``checkpoints/last`` too."""
-    from tempfile import TemporaryDirectory
-
-    from tendon.config.compose import compose
-    from tendon.train.state.checkpoint import FOLDER, config_folder
-
-    folder = arguments.config_dir
-    is_checkpoint = folder is not None and f"/{FOLDER}/" in folder and not Path(folder).is_dir()
-    with TemporaryDirectory() as scratch:
-        if is_checkpoint or (folder is not None and "://" in folder):
-            folder = str(config_folder(folder, Path(scratch)))
-        return compose(arguments.overrides, config_dir=folder, config_name=arguments.config_name)
 
 
 def lerobot(arguments: Namespace) -> int:
@@ -334,26 +351,14 @@ def export(arguments: Namespace) -> int:
         raise ConfigError(
             "no bundle is named", where="tendon export", why="--bundle-uri is missing", fix="--bundle-uri URI"
         )
-    checkpoint_uri = _newest(arguments.checkpoint_uri)
     digest = steps.export(
-        checkpoint_uri=checkpoint_uri,
+        checkpoint_uri=policy_at(arguments.checkpoint_uri),
         bundle_uri=arguments.bundle_uri,
         self_contained=arguments.self_contained,
     )
     rows = {"bundle": arguments.bundle_uri, "digest": digest}
     print(end_card("exported", list(rows.items()), f"tendon evaluate --bundle-uri {shlex.quote(arguments.bundle_uri)}"))
     return 0
-
-
-def _newest(uri: str) -> str:
-    """The step that ``.../checkpoints/last`` means; another address as it is."""
-    from tendon.train.state.checkpoint import FOLDER, named_step
-
-    plain = uri.rstrip("/").removesuffix("/pretrained_model")
-    is_last = plain.endswith(f"{FOLDER}/last")
-    if not is_last or (Path(plain).is_dir() and not (Path(plain) / "pretrained_model/policy.json").is_file()):
-        return uri  # LeRobot has a folder of that name too
-    return named_step(plain) + uri.rstrip("/").removeprefix(plain)
 
 
 def _moved(old: str, new: str) -> ConfigError:
@@ -381,7 +386,7 @@ def _import_weights(arguments: Namespace) -> int:
     from tendon.export.foreign import import_weights
 
     digest, notes = import_weights(arguments.file, arguments.bundle_uri, arguments.overrides, arguments.format)
-    for note in notes:
+    for note in () if arguments.quiet else notes:
         sys.stderr.write(f"note: {note}\n")
     rows = {"bundle": arguments.bundle_uri, "digest": digest}
     print(end_card("imported", list(rows.items()), f"tendon evaluate --bundle-uri {shlex.quote(arguments.bundle_uri)}"))
@@ -391,16 +396,23 @@ def _import_weights(arguments: Namespace) -> int:
 def _export_weights(arguments: Namespace) -> int:
     from tendon.export.foreign import export_weights
 
-    record = export_weights(arguments.source_uri, arguments.output, arguments.format)
+    refuse_existing(arguments.output, f"{arguments.output}.parity.json", force=arguments.force)
+    with writing(arguments.output):
+        record = export_weights(policy_at(arguments.source_uri), arguments.output, arguments.format)
     rows = {"file": arguments.output, "parity": f"largest difference of an action {record.max_abs_difference:g}"}
     print(end_card("exported", list(rows.items()), ""))
     return 0
 
 
 def _inspect_weights(arguments: Namespace) -> int:
+    from tendon.weights.address import bring
     from tendon.weights.inspect import draw, inspect_weights
 
-    print(draw(inspect_weights(Path(arguments.file), arguments.format)))
+    uri = policy_at(arguments.file)
+    if open_store(uri).head("pretrained_model/policy.json") is not None:
+        uri = join(uri, "pretrained_model")
+    with tempfile.TemporaryDirectory(prefix="tendon-inspect-") as scratch:
+        print(draw(inspect_weights(bring(uri, Path(scratch)), arguments.format)))
     return 0
 
 
@@ -410,7 +422,7 @@ def evaluate(arguments: Namespace) -> int:
     from tendon.evaluate.lerobot_info import in_lerobots_words, write_eval_info
     from tendon.evaluate.table import SUCCESS_RULE
 
-    bundle_uri, overrides = steps.bundle_of(_newest(arguments.bundle_uri), arguments.overrides)
+    bundle_uri, overrides = steps.bundle_of(arguments.bundle_uri, arguments.overrides)
     config = steps.bundle_config(bundle_uri, overrides)
     table = steps.evaluate(
         bundle_uri=bundle_uri,
@@ -435,12 +447,10 @@ def compare(arguments: Namespace) -> int:
     from tendon.config.digest import digest
     from tendon.registry.confirmation import compare_tables
 
-    config = steps.bundle_config(arguments.challenger, arguments.overrides)
-    run_id = digest("compare", arguments.challenger, arguments.champion)
-    tables = [
-        steps.evaluate(bundle_uri=uri, config=config, block="confirmation", run_id=run_id)
-        for uri in (arguments.challenger, arguments.champion)
-    ]
+    bundles = [policy_at(uri) for uri in (arguments.challenger, arguments.champion)]
+    config = steps.bundle_config(bundles[0], arguments.overrides)
+    run_id = digest("compare", *bundles)
+    tables = [steps.evaluate(bundle_uri=uri, config=config, block="confirmation", run_id=run_id) for uri in bundles]
     verdict = compare_tables(*tables)
     rows = {"challenger": steps.rate_of(tables[0]), "champion": steps.rate_of(tables[1]), "verdict": verdict.sentence}
     print(end_card("compared", list(rows.items()), ""))
@@ -454,7 +464,7 @@ def select(arguments: Namespace) -> int:
         end_card(
             "selected",
             list({"winner": result.winner or "none"}.items()),
-            f"tendon confirm --run-uri {shlex.quote(arguments.run_uri)}",
+            f"tendon confirm --run-uri {shlex.quote(arguments.run_uri)}" if result.winner else "",
         )
     )
     return 0
@@ -476,7 +486,8 @@ def confirm(arguments: Namespace) -> int:
 def report(arguments: Namespace) -> int:
     """The page of a run."""
     result = steps.report(run_uri=arguments.run_uri)
-    print(end_card("reported", list({"report": result.report_uri, "record": result.record_uri}.items()), ""))
+    rows = {"report": result.report_uri, "record": result.record_uri}
+    print(end_card("reported", list(rows.items()), _promotion(arguments.run_uri)))
     return 0
 
 
@@ -504,7 +515,7 @@ def demo_data(arguments: Namespace) -> int:
     env = compose([*arguments.overrides, "data.uri=unused"]).env
     settings = ExpertSettings(env, arguments.episodes, arguments.seed, arguments.noise, arguments.images)
     with Progress("demo-data", arguments.episodes, "episodes") as progress:
-        made = write_demos(settings, arguments.output, arguments.format, progress.follow)
+        made = write_demos(settings, arguments.output, arguments.format, progress.follow, force=arguments.force)
     rows = {arguments.format: made, "episodes": arguments.episodes}
     following = f"tendon run env={env.name} --source-uri {shlex.quote(made)}"
     if arguments.format == "shards":
@@ -521,7 +532,7 @@ def export_data(arguments: Namespace) -> int:
 
     dataset = open_dataset(arguments.dataset_uri)
     with Progress("export-data", None, "episodes") as progress:
-        write_dataset(dataset, arguments.output, arguments.to, progress.follow)
+        write_dataset(dataset, arguments.output, arguments.to, progress.follow, force=arguments.force)
     manifest = dataset.manifest
     rows = {arguments.to: arguments.output, "episodes": manifest.episodes, "frames": manifest.steps}
     print(end_card("exported", list(rows.items()), ""))
@@ -577,8 +588,8 @@ def sims(arguments: Namespace) -> int:
 
 def doctor(arguments: Namespace) -> int:
     """Check this machine."""
-    from tendon.doctor import render, run_checks
+    from tendon.doctor import exit_code, render, run_checks
 
     checks = run_checks(store_uri=arguments.store_uri, kfp_host=arguments.kfp_host)
     print(render(checks))
-    return 1 if any(check.status == "FAIL" for check in checks) else 0
+    return exit_code(checks)

@@ -6,13 +6,15 @@ cli.py and components/ wrap a step in ``reported``, the only place that prints a
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import tempfile
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 EXIT_CODES = {
     0: "done",
@@ -43,6 +45,7 @@ class TendonError(Exception):
     """A failure that has a name; carries one problem, or several found at once."""
 
     exit_code = 1
+    page = ""  # where more is told: the page of a run that failed
 
     def __init__(self, what: str, *, where: str, why: str, fix: str) -> None:
         self.problems: tuple[Problem, ...] = (Problem(what, where, why, fix),)
@@ -116,25 +119,86 @@ def nearest(word: str, options: Iterable[str], cutoff: float = 0.6) -> str | Non
     return spelled[matches[0]] if matches else None
 
 
+CONTINUES = "run the same command again: it continues"
+REFUSING = {  # what a disk says of an address that the user gave
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+}
+
+
+def leave_for_words(message: str, parser: Any) -> NoReturn:
+    """Four lines for what an argparse parser does not understand, with the nearest word that it would, and exit code 2."""
+    import re
+
+    what, why, near = message, " ".join(parser.format_usage().split()), None
+    choice = re.match(r"argument (.+?): invalid choice: '?(.*?)'? \(choose from (.*)\)", message)
+    word = message.removeprefix("unrecognized arguments: ").split(" ")[0].partition("=")[0]
+    if choice:
+        name, word, listed = choice.groups()
+        known = [one.strip().strip("'\"") for one in listed.split(",")]
+        known = [one for one in known if (name, one) != ("VERB", "import")]  # moved; in no list
+        near = nearest(word, known)
+        what = f"there is no verb {word}" if name.lower() == "verb" else f"{word} is no value of {name}"
+        why = f"it is one of {', '.join(known)}"
+    elif message.startswith("unrecognized arguments: "):
+        near = nearest(word, _options(parser)) if word.startswith("-") else None
+        what = f"there is no option {word}" if word.startswith("-") else message
+    fix = f"did you mean {near}?  ({parser.prog} --help lists all)" if near else f"{parser.prog} --help"
+    sys.stderr.write(f"{Problem(what, 'command line', why, fix)}\n")
+    raise SystemExit(ConfigError.exit_code)
+
+
+def _options(parser: Any) -> Iterator[str]:
+    """The options of a parser and of its verbs."""
+    for action in parser._actions:
+        yield from action.option_strings
+        if isinstance(action.choices, dict):
+            for verb in action.choices.values():
+                yield from _options(verb)
+
+
 @contextmanager
-def reported(step: str, *, debug: bool = False) -> Iterator[None]:
-    """Print a failure of ``step`` as four lines and leave with its exit code; an unknown error also leaves a traceback file."""
+def reported(step: str, *, debug: bool = False, again: str = CONTINUES) -> Iterator[None]:
+    """Print a failure of ``step`` as four lines and leave with its exit code; an unknown error also leaves a traceback file.
+
+    ``again``: what the user does after Ctrl-C; only work that is kept continues.
+    """
     try:
         yield
     except TendonError as error:
         if debug:
             traceback.print_exc()
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{error}\n" + (f"page:  {error.page}\n" if error.page else ""))
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
-        stopped = Problem(f"{step} was stopped", "this terminal", "Ctrl-C", "run the same command again: it continues")
+        stopped = Problem(f"{step} was stopped", "this terminal", "Ctrl-C", again)
         sys.stderr.write(f"{stopped}\n")
         raise SystemExit(75) from None
     except Exception as error:
         if debug:
             traceback.print_exc()
-        sys.stderr.write(f"{unexpected(step, error)}\n")
-        raise SystemExit(1) from None
+        named = with_a_name(step, error)
+        sys.stderr.write(f"{named}\n")
+        raise SystemExit(named.exit_code) from None
+
+
+def with_a_name(step: str, error: Exception) -> TendonError:
+    """An error that nobody named: a disk that will not have a file of this name is the user's to mend, all else a bug."""
+    if not isinstance(error, OSError) or error.errno not in REFUSING or not error.filename:
+        return TendonError.of([unexpected(step, error)])
+    return StorageError(
+        f"{step} cannot use a file",
+        where=str(error.filename2 or error.filename),
+        why=f"{os.strerror(error.errno or 0)} (errno {error.errno})",
+        fix="name a place that exists, has room and that this user may write, then run the same command again",
+    )
 
 
 def unexpected(step: str, error: Exception) -> Problem:

@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tendon.config.digest import running_image
 from tendon.errors import ConfigError, DataError, Interrupted, TendonError
 from tendon.logs import Progress
-from tendon.runs.failures import recording_failures
+from tendon.runs.failures import NO_TRIAL_FINISHED, recording_failures
 from tendon.runs.outcomes import TrialOutcome
 from tendon.runs.plan import PlannedTrial, RunPlan, load_plan
 from tendon.storage import join, open_store
 from tendon.storage.json_values import to_json
 from tendon.storage.stock import store_beside
+from tendon.storage.trees import has_tree
+from tendon.train.state.checkpoint import policy_at
 
 if TYPE_CHECKING:
     from tendon.config.schema import TrainConfig
@@ -255,8 +257,13 @@ class StatsResult:
     stats: dict[str, Any]
 
 
-def stats(*, dataset_uri: str, split: str = "train", skip_episodes: Sequence[str] = ()) -> StatsResult:
-    """Mean, deviation, range and quantiles per feature, and what is odd about the data."""
+def stats(
+    *, dataset_uri: str, split: str = "train", skip_episodes: Sequence[str] = (), keep: bool = True
+) -> StatsResult:
+    """Mean, deviation, range and quantiles per feature, and what is odd about the data; found in the dataset, or kept there.
+
+    Without ``keep`` nothing is written: for a step that only reads the dataset.
+    """
     from tendon.config.digest import digest
     from tendon.data.dataset import open_dataset
     from tendon.data.stats import compute_stats
@@ -264,10 +271,12 @@ def stats(*, dataset_uri: str, split: str = "train", skip_episodes: Sequence[str
     skipped = f"-without-{digest(sorted(skip_episodes))}" if skip_episodes else ""
     store, key = open_store(dataset_uri), f"stats/{split}{skipped}.json"
     if store.head(key) is None:
-        with recording_failures(dataset_uri, "stats"), _timed(dataset_uri, "stats"):
+        with recording_failures(dataset_uri if keep else "", "stats"), _timed(dataset_uri if keep else "", "stats"):
             result = compute_stats(open_dataset(dataset_uri), split, skip_episodes)
         for finding in result.findings:
             log.warning("stats: %s", finding)
+        if not keep:
+            return StatsResult("", json.loads(result.to_json()))
         store.create(key, result.to_json().encode())
     else:
         log.info("stats: found finished in %s", join(dataset_uri, key))
@@ -383,7 +392,9 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
     untrusted = untrusted_files(config)
     if untrusted:
         raise ConfigError.of(untrusted)
-    statistics = stats(dataset_uri=dataset_uri, split=config.data.split, skip_episodes=config.data.skip_episodes)
+    statistics = stats(
+        dataset_uri=dataset_uri, split=config.data.split, skip_episodes=config.data.skip_episodes, keep=False
+    )
     with _timed(trial_uri, "train"), Progress("train", config.training.offline_steps, "steps") as bar:
         made = DatasetStats.from_json(json.dumps(statistics.stats))
         if config.data.mixture:
@@ -400,7 +411,7 @@ def _mixed_stats(config: TrainConfig) -> list[DatasetStats]:
     for uri in config.data.mixture:
         ids = set(open_dataset(uri).rows.ids())
         skipped = [name for name in config.data.skip_episodes if name in ids]
-        found = stats(dataset_uri=uri, split=config.data.split, skip_episodes=skipped)
+        found = stats(dataset_uri=uri, split=config.data.split, skip_episodes=skipped, keep=False)
         made.append(DatasetStats.from_json(json.dumps(found.stats)))
     return made
 
@@ -432,7 +443,7 @@ def dry_run_training(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -
     from tendon.data.stats import DatasetStats
     from tendon.train.loop.dry_run import dry_run
 
-    statistics = stats(dataset_uri=dataset_uri, split=config.data.split)
+    statistics = stats(dataset_uri=dataset_uri, split=config.data.split, keep=False)
     return dry_run(config, dataset_uri, DatasetStats.from_json(json.dumps(statistics.stats)), trial_uri)
 
 
@@ -515,6 +526,8 @@ def _timed(uri: str, step: str) -> Iterator[None]:
     """Keep how long real work took and in which image, beside what it made; whoever finds it finished does not overwrite it."""
     started = time.monotonic()
     yield
+    if not uri:
+        return
     noted = {"step": step, "seconds": round(time.monotonic() - started, 3), "image": running_image()}
     open_store(uri).write(f"timings/{step}.json", json.dumps(noted).encode())
 
@@ -651,7 +664,7 @@ def promote(*, run_uri: str, force: bool = False) -> PromotionResult:
     confirmation = load_confirmation(run_uri)
     if not confirmation.winner:
         raise DataError(
-            "no trial finished",
+            NO_TRIAL_FINISHED,
             where=run_uri,
             why=confirmation.verdict.sentence,
             fix="read the errors of the trials in the report",
@@ -795,6 +808,7 @@ def evaluate_bundle(
     with recording_failures(folder, "evaluate_bundle"):
         for role, uri in (("winner", bundle_uri), ("champion", baseline_uri)):
             if uri:
+                uri = policy_at(uri)
                 table_uri = join(store_uri, "evaluations", digest(uri)) if store_uri else ""
                 settings = bundle_config(bundle_uri, [*overrides.split(), f"eval.n_episodes={episodes}"])
                 tables[role] = evaluate(
@@ -805,24 +819,23 @@ def evaluate_bundle(
 
 
 def bundle_of(uri: str, overrides: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """A bundle or checkpoint as it is; another system's policy on this machine as a bundle in a folder beside it.
+    """The bundle or checkpoint that an address means; another system's policy on this machine as a bundle in outputs/imported.
 
     Returns its address, and the overrides that a bundle takes: of another system's policy, ``env=...`` is in it already.
     """
     from pathlib import Path
 
-    path = Path(uri)
-    if not path.is_dir() or any((path / inner / "policy.json").is_file() for inner in ("", "pretrained_model")):
-        return uri, overrides
+    path, ours = Path(uri), policy_at(uri)
+    if ours != uri or not path.is_dir() or (path / "policy.json").is_file():
+        return ours, overrides
     from tendon.export.foreign import import_weights
-    from tendon.storage.trees import has_tree
     from tendon.weights.foreign import recognised
     from tendon.weights.spec import content_sha256
 
     found = recognised(path)
     if found is None:
         return uri, overrides
-    bundle_uri = join(str(path.resolve().parent), f"{path.name}-as-bundle", content_sha256(path)[:16], "bundle")
+    bundle_uri = join("outputs/imported", f"{path.name}-{content_sha256(path)[:16]}", "bundle")
     if not has_tree(open_store(bundle_uri), ""):
         _, notes = import_weights(str(path), bundle_uri, overrides, found.name)
         for note in notes:
@@ -835,7 +848,27 @@ def bundle_config(bundle_uri: str, overrides: Sequence[str]) -> TrainConfig:
     from pathlib import Path
 
     from tendon.config.compose import compose
+    from tendon.train.state.checkpoint import policy_file
 
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "config.yaml").write_bytes(open_store(bundle_uri).read("config.yaml"))
+        (Path(folder) / "config.yaml").write_bytes(policy_file(bundle_uri, "config.yaml"))
         return compose(overrides, config_dir=folder, config_name="config")
+
+
+@contextmanager
+def saved_config(folder: str | None, name: str | None) -> Iterator[tuple[str | None, str | None]]:
+    """Folder and name to compose from; of a checkpoint, here or in a store, the configuration that it was trained with."""
+    from pathlib import Path
+
+    from tendon.train.state.checkpoint import FOLDER, config_folder, policy_file
+
+    found = policy_at(folder) if folder else ""
+    with tempfile.TemporaryDirectory() as scratch:
+        if folder and has_tree(open_store(found), ""):
+            name = (name or "config").removesuffix(".yaml")
+            (Path(scratch) / f"{name}.yaml").write_bytes(policy_file(found, f"{name}.yaml"))
+            yield scratch, name
+        elif folder and ("://" in folder or (f"/{FOLDER}/" in folder and not Path(folder).is_dir())):
+            yield str(config_folder(folder, Path(scratch))), name
+        else:
+            yield folder, name

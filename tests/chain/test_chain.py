@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tendon.cli import main
+
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.chain
 
@@ -226,3 +228,14 @@ def test_killed_while_training_the_next_run_ends_with_the_same_weights(swept, tm
     trials = swept.read("plan.json")["trials"]
     reference = next(row["name"] for row in trials if f"training.lr={GOOD}" in row["overrides"])
     assert weights(trial) == weights(trial_of(swept, reference))
+
+
+def test_promote_is_the_next_command_while_it_would_do_something(swept, capsys):
+    run_uri = swept.result["run_uri"]
+    would = swept.read("confirmation.json")["verdict"]["decision"] in ("promote", "first")
+    assert main(["report", "--run-uri", run_uri]) == 0
+    assert (f"next    tendon promote --run-uri {run_uri}" in capsys.readouterr().out) == would
+    if would:
+        assert main(["promote", "--run-uri", run_uri]) == 0
+        assert main(["report", "--run-uri", run_uri]) == 0
+        assert "next" not in capsys.readouterr().out

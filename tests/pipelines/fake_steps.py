@@ -126,7 +126,7 @@ def _train(run_uri, trial):
         outcome |= {
             "status": "failed",
             "failed_step": "train",
-            "error": "error: the loss is not a number\nwhere: step 3",
+            "error": f"error: the loss is not a number\nwhere: step 3 of {trial}\nwhy:   it grew\nfix:   a lower lr",
             "checkpoint_uri": "",
         }
     return _save(run_uri, outcome | {"metrics": {"loss": float("nan")}})
@@ -151,6 +151,8 @@ def select(*, run_uri):
     outcomes = [path.read_text() for path in sorted(Path(run_uri, "outcomes").glob("*.json"))]
     _step(run_uri, "select", outcomes=outcomes)
     alive = [fields["trial"] for fields in map(json.loads, outcomes) if fields["status"] == "ok"]
+    if not alive:
+        raise errors.DataError("no trial finished", where=run_uri, why="there is no winner", fix="read the report")
     return SimpleNamespace(
         winner=alive[0], leaderboard=[{"trial": name} for name in alive], metrics={"success_rate": 0.5}
     )

@@ -117,6 +117,18 @@ def test_a_failing_step_ends_the_run_with_its_exit_code_and_four_lines(fake, ste
     assert "report" not in [call["step"] for call in fake.calls()]
 
 
+def test_a_run_whose_trials_all_fail_is_headed_by_the_first_ones_error_and_names_its_page(fake):
+    ran = fake.run(arguments={"policy_sweep": [{"values": 2}], "policy_config": "dead=t0 dead=t1"}, max_parallel=1)
+    assert ran.exit_code == 3
+    assert ran.err.splitlines()[-5:] == [
+        "error: the loss is not a number",
+        "where: step 3 of t0",
+        "why:   it grew",
+        "fix:   a lower lr",
+        f"page:  {fake.store}/runs/r1/report.html",
+    ]
+
+
 def test_unknown_parameters_are_named_with_the_nearest_before_anything_starts(fake):
     ran = fake.run(arguments={"evaluate_episods": 3, "champion": "x", "gate_promote": "yes"})
     assert ran.exit_code == 2

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from tendon import steps
-from tendon.errors import ConfigError, DataError, Interrupted, StorageError, TendonError
+from tendon.errors import ConfigError, DataError, Interrupted, Problem, StorageError, TendonError
 from tendon.registry.standing import champion_now
 from tendon.runs import jobs
 from tendon.runs.conclusion import load_conclusion, mark_concluded
-from tendon.runs.failures import failures_in, recording_failures
+from tendon.runs.endings import judge
+from tendon.runs.failures import NO_TRIAL_FINISHED, StepFailure, failures_in, recording_failures
 from tendon.runs.outcomes import TrialOutcome, save_outcome
 from tendon.runs.plan import load_plan
 from tendon.storage import open_store
@@ -253,3 +254,17 @@ def test_the_log_of_a_failure_is_found_by_the_name_of_its_pod(tmp_path: Path, mo
     with pytest.raises(DataError), recording_failures(run.run_uri, "confirm"):
         raise DataError("x", where="x", why="x", fix="x")
     assert f"logs {pod} -c main" in finish(tmp_path).html
+
+
+def test_the_headline_is_the_first_cause_where_all_trials_failed() -> None:
+    def failure(step: str, part: str, minute: int, what: str, *, soft: bool) -> StepFailure:
+        when = f"2026-01-01T00:0{minute}:00.000+00:00"
+        return StepFailure(step, part, when, 3, (Problem(what, "here", "so", "mend it"),), "", soft)
+
+    job = jobs.Job("runs/r1", "2026-01-01T00:00:00.000+00:00", True, "")
+    late = failure("train", "b", 2, "the loss is not a number", soft=True)
+    early = failure("train", "a", 1, "a shard is broken", soft=True)
+    ended = failure("conclude", "", 3, NO_TRIAL_FINISHED, soft=False)
+    assert judge(job, None, [ended, late, early]).headline == "the run failed at train a: a shard is broken"
+    other = failure("conclude", "", 3, "the store is full", soft=False)
+    assert judge(job, None, [other, late, early]).headline == "the run failed at conclude: the store is full"

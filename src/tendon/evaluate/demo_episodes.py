@@ -24,7 +24,8 @@ from tendon.data.features import INTEGER_KINDS, Feature, column
 from tendon.data.sources.episodes import EpisodesSource, no_exact_copy
 from tendon.data.sources.robomimic import DEFAULT_FPS
 from tendon.data.sources.robomimic_layout import json_attribute
-from tendon.evaluate.experts import Attempt, ExpertSettings, Lost, successes, validation_episodes
+from tendon.evaluate.attempt import Attempt
+from tendon.evaluate.experts import ExpertSettings, Lost, successes, validation_episodes
 
 Array = NDArray[Any]
 FIRST = ("action", "next.reward", "next.done", "next.success")  # of the columns that are no observations

@@ -20,7 +20,9 @@ import numpy as np
 from tendon.config.feature_map import FeatureMap
 from tendon.config.schema import EnvConfig
 from tendon.errors import StorageError
-from tendon.evaluate.experts import Attempt, ExpertSettings, Lost, successes, validation_episodes
+from tendon.evaluate.attempt import Attempt
+from tendon.evaluate.experts import ExpertSettings, Lost, successes, validation_episodes
+from tendon.evaluate.recording import Recording
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ def record_demos(
     images: bool = False,
     num_guests: int = 2,
     step_timeout_s: float = 20.0,
+    recording: Recording | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> DemosReport:
     """Record ``episodes`` successful episodes of the scripted expert, seeds ``seed``, ``seed + 1``, ... in order.
@@ -58,10 +61,11 @@ def record_demos(
         images: store the simulator's cameras as well.
         num_guests: how many record at once; does not change the file.
         step_timeout_s: a guest that takes longer for a step is killed, its episode left out.
+        recording: attempts are kept there, and found.
         progress: called with (episodes kept, episodes in all).
     """
     path, lost = Path(path), Lost()
-    settings = ExpertSettings(env, episodes, seed, noise, images, num_guests, step_timeout_s)
+    settings = ExpertSettings(env, episodes, seed, noise, images, num_guests, step_timeout_s, recording)
     with _new_file(path) as file, successes(settings, lost, states=True, progress=progress) as attempts:
         data = file.create_group("data")
         frames = 0

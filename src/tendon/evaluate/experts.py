@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from tendon.config.schema import EnvConfig
 from tendon.errors import ConfigError, DataError, TendonError
 from tendon.evaluate import seeds
+from tendon.evaluate.attempt import Attempt
 from tendon.evaluate.guest import Guest, GuestCrash, SimState
+from tendon.evaluate.recording import Recording
 
 logger = logging.getLogger(__name__)
 
@@ -42,21 +44,7 @@ class ExpertSettings:
     images: bool = False  # of all cameras that the simulator offers
     num_guests: int = 2  # how many record at once; does not change what is recorded
     step_timeout_s: float = 20.0
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One episode of the expert; observations have one entry more than actions."""
-
-    seed: int
-    outcome: str  # success, failure, crashed
-    why: str
-    observations: dict[str, Array]
-    actions: Array
-    rewards: Array
-    states: Array  # empty where nobody asked for them
-    first: SimState
-    instruction: str = ""
+    recording: Recording | None = None  # attempts are kept there, and found by the next one
 
 
 @dataclass
@@ -144,9 +132,7 @@ def _recording(settings: ExpertSettings, states: bool) -> Iterator[Iterator[Atte
                 if stop.is_set() or seed is None:
                     done.put((number, _exhausted(env)))
                     return
-                if not guest.alive:
-                    guest.replace()
-                done.put((number, _attempt(guest, seed, settings.noise, states)))
+                done.put((number, _found_or_made(guest, seed, settings, states)))
         except BaseException as error:  # the consumer raises it
             done.put((-1, error))
         finally:
@@ -181,6 +167,20 @@ def _recording(settings: ExpertSettings, states: bool) -> Iterator[Iterator[Atte
         for worker in workers:
             if worker.ident is not None:
                 worker.join()
+
+
+def _found_or_made(guest: Guest, seed: int, settings: ExpertSettings, states: bool) -> Attempt:
+    """The attempt of an earlier recording that was stopped, or a new one, which is kept."""
+    recording = settings.recording
+    found = recording.find(seed) if recording is not None else None
+    if found is not None:
+        return found
+    if not guest.alive:
+        guest.replace()
+    made = _attempt(guest, seed, settings.noise, states)
+    if recording is not None:
+        recording.keep(made)
+    return made
 
 
 def _attempt(guest: Guest, seed: int, noise: float, with_states: bool) -> Attempt:

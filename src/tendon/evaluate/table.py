@@ -79,8 +79,9 @@ def question_digest(
 def policy_config(bundle_uri: str) -> PolicyConfig:
     """The policy's part of the configuration that a bundle was made with."""
     from tendon.policies.spec import PolicySpec
+    from tendon.train.state.checkpoint import policy_file
 
-    text = open_store(bundle_uri).read("policy.json")
+    text = policy_file(bundle_uri, "policy.json")
     return PolicySpec.from_json(json.loads(text), join(bundle_uri, "policy.json")).config
 
 

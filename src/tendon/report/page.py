@@ -17,7 +17,7 @@ from tendon.report.figure import Figure
 from tendon.report.plots import figures
 from tendon.report.style import CSS, SCRIPT
 from tendon.report.summary import Clip, Rate, ReportInputs, Stop, decision_in_words, headline
-from tendon.report.svg import Canvas, Scale
+from tendon.report.svg import Canvas, Scale, whole
 
 MOST_BYTES = 5_000_000
 MOST_DATA_CHARS = 500_000  # of one table or of the record
@@ -202,7 +202,7 @@ def _ranked(row: LeaderboardRow) -> str:
     behind = ""
     if row.behind is not None and row.behind_95:
         near, far = -row.behind_95.high, -row.behind_95.low
-        behind = f'{-100 * row.behind:.0f} <span class="dim">({100 * near:.0f} to {100 * far:.0f})</span>'
+        behind = f'{whole(-100 * row.behind)} <span class="dim">({whole(100 * near)} to {whole(100 * far)})</span>'
     won = ' class="won"' if row.rank == 1 else ""
     bar = _bar(Interval(low, high), row.rate or 0.0, 130, 14)
     return (
@@ -230,7 +230,12 @@ def _failed(row: LeaderboardRow, *, open_: bool) -> str:
 
 def _figures(drawn: tuple[Figure, ...]) -> str:
     placed = "".join(map(_figure, drawn))
-    return f'<section id="figures"><h2>Eight questions</h2><div class="figures">{placed}</div></section>\n'
+    answered = sum(bool(figure.desk) for figure in drawn)
+    lede = (
+        f"The same eight for every run; this one answers {answered}. Each has its numbers below it, to read or to save."
+    )
+    head = f'<h2>Eight questions about the run</h2><p class="lede">{lede}</p>'
+    return f'<section id="figures">{head}<div class="figures">{placed}</div></section>\n'
 
 
 def _figure(figure: Figure) -> str:

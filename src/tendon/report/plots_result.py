@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from tendon.evaluate.confidence import LeaderboardRow
 from tendon.report.figure import MOST_ROWS, Figure, Table, count, drawn, origin
 from tendon.report.summary import Ending, ReportInputs
-from tendon.report.svg import Canvas, Scale, clip_text
+from tendon.report.svg import Canvas, Scale, clip_text, whole
 
 
 def better_than_champion(inputs: ReportInputs) -> Figure:
@@ -21,7 +21,8 @@ def better_than_champion(inputs: ReportInputs) -> Figure:
         why = "There is no champion yet to compare with." if inputs.rates else "No policy was confirmed."
         return Figure(name, question, why)
     low, high = gap.interval_95
-    points = f"{100 * gap.value:+.0f} points, 95% {100 * low:+.0f} to {100 * high:+.0f}"
+    middle, ends = whole(100 * gap.value, signed=True), [whole(100 * end, signed=True) for end in (low, high)]
+    points = f"{middle} points, 95% {ends[0]} to {ends[1]}"
     answer = f"Winner minus champion: {points}, on {gap.pairs:,} shared seeds."
 
     def draw(width: int) -> str:

@@ -31,7 +31,9 @@ def training_converged(inputs: ReportInputs) -> Figure:
     framing = [curve for curve in curves if curve.trial not in dead] or curves
     values = [loss for curve in framing for _, loss in (*curve.train, *curve.valid)]
     low, high = min(values), max(values)
-    runaway = [curve.trial for curve in curves if any(loss > high for _, loss in (*curve.train, *curve.valid))]
+    losses = {curve.trial: [loss for _, loss in (*curve.train, *curve.valid)] for curve in curves}
+    above = [trial for trial, values in losses.items() if max(values) > high]
+    below = [trial for trial, values in losses.items() if min(values) < low]
     last = max(step for curve in curves for step, _ in (*curve.train, *curve.valid))
 
     def draw(width: int) -> str:
@@ -45,7 +47,7 @@ def training_converged(inputs: ReportInputs) -> Figure:
         canvas.x_axis(x, bottom, bottom, 4, "training step")
         canvas.text(0, top - 10, "loss, logarithmic" if log else "loss", "t u")
         for curve in grey:
-            canvas.path(_dots(curve.valid or curve.train, x, y, 60), "l thin s6")
+            _draw_line(canvas, curve.valid or curve.train, x, y, 60, "l thin s6")
         for k, curve in reversed(list(enumerate(bright))):
             _draw_curve(canvas, curve, k, x, y)
         for row, names in enumerate(legend):
@@ -61,8 +63,12 @@ def training_converged(inputs: ReportInputs) -> Figure:
     )
     if grey:
         notes.append(f"{len(grey)} more trials in grey.")
-    if runaway:
-        notes.append(f"Beyond the top: {', '.join(runaway[:MOST_CURVES])}.")
+    notes += [f"Beyond the {edge}: {_some(trials)}." for edge, trials in (("top", above), ("bottom", below)) if trials]
+    broken = [
+        f"{curve.trial} from step {step:,}" for curve in inputs.curves if (step := _first_broken(curve)) is not None
+    ]
+    if broken:
+        notes.append(f"Cut where the loss is no number: {_some(broken)}.")
     each = max(20, MOST_CSV_POINTS // len(curves))
     rows = [
         (curve.trial, split, step, f"{loss:.6g}")
@@ -78,10 +84,9 @@ def training_converged(inputs: ReportInputs) -> Figure:
 
 def _draw_curve(canvas: Canvas, curve: Curve, k: int, x: Scale, y: Scale) -> None:
     faint = "faint " if curve.valid else ""
-    canvas.path(_dots(curve.train, x, y, 160), f"l {faint}s{k}", "" if curve.valid else DASHES[k])
-    points = _dots(curve.valid, x, y, 60)
-    canvas.path(points, f"l s{k}", DASHES[k])
-    marked = points or _dots(curve.train, x, y, 160)
+    _draw_line(canvas, curve.train, x, y, 160, f"l {faint}s{k}", "" if curve.valid else DASHES[k])
+    _draw_line(canvas, curve.valid, x, y, 60, f"l s{k}", DASHES[k])
+    marked = _dots(curve.valid, x, y, 60) or _dots(curve.train, x, y, 160)
     for at, value in marked[:: max(1, len(marked) // 8)]:
         canvas.marker(at, value, k, f"s{k}", 3.2)
 
@@ -110,9 +115,10 @@ def gpu_fed(inputs: ReportInputs) -> Figure:
     order = board_place(inputs)
     feeds = sorted(inputs.feeds, key=lambda feed: order.get(feed.trial, len(order)))
     worst = max(feeds, key=lambda feed: feed.wait_share)
-    where = "" if any(feed.device != "cpu" for feed in feeds) else " (trained on the CPU)"
     fed = "Yes" if worst.wait_share <= SLOW_FEED else "No"
-    answer = f"{fed}: at most {100 * worst.wait_share:.1f}% of a training step was spent waiting for data{where}."
+    if all(feed.device == "cpu" for feed in feeds):
+        fed = "There was no GPU, it was trained on the CPU"
+    answer = f"{fed}: at most {100 * worst.wait_share:.1f}% of a training step was spent waiting for data."
     shown = feeds[:MOST_ROWS]
 
     def draw(width: int) -> str:
@@ -211,9 +217,43 @@ def _legend_rows(names: Sequence[str], width: int) -> list[list[tuple[float, int
 
 
 def _dots(points: Sequence[tuple[int, float]], x: Scale, y: Scale, most: int) -> list[tuple[float, float]]:
-    """Points in px; a curve that leaves the frame ends there."""
-    inside = [point for point in points if y.low <= point[1] <= y.high]
-    return [(x(step), y(loss)) for step, loss in _thin(inside, most)]
+    """The points inside the frame, in px."""
+    return [(x(step), y(loss)) for step, loss in _thin(points, most) if y.low <= loss <= y.high]
+
+
+def _draw_line(
+    canvas: Canvas, points: Sequence[tuple[int, float]], x: Scale, y: Scale, most: int, kind: str, dash: str = ""
+) -> None:
+    """A curve; where it leaves the frame it is drawn up to the edge, and it goes on where it comes back."""
+    least = y.low / 10 if y.log else -math.inf  # a logarithm takes nothing below zero
+    placed = [(x(step), y(max(loss, least))) for step, loss in _thin(points, most)]
+    for piece in pieces_inside(placed, y.end, y.start):
+        canvas.path(piece, kind, dash)
+
+
+def pieces_inside(points: Sequence[tuple[float, float]], top: float, bottom: float) -> list[list[tuple[float, float]]]:
+    """The parts of a line through ``points`` between two heights, in px (``top`` is the smaller)."""
+    pieces: list[list[tuple[float, float]]] = [[]]
+    for number, (at, height) in enumerate(points):
+        before = points[number - 1] if number else (at, height)
+        crossed = [edge for edge in (top, bottom) if min(before[1], height) < edge < max(before[1], height)]
+        for edge in sorted(crossed, reverse=height < before[1]):
+            pieces[-1].append((before[0] + (at - before[0]) * (edge - before[1]) / (height - before[1]), edge))
+        if top <= height <= bottom:
+            pieces[-1].append((at, height))
+        elif pieces[-1]:
+            pieces.append([])
+    return [piece for piece in pieces if len(piece) > 1]
+
+
+def _first_broken(curve: Curve) -> int | None:
+    """The first step whose loss is no number."""
+    return min((step for step, loss in (*curve.train, *curve.valid) if not math.isfinite(loss)), default=None)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_CURVES} more" if len(names) > MOST_CURVES else ""
+    return ", ".join(names[:MOST_CURVES]) + more
 
 
 def _thin(points: Sequence[tuple[int, float]], most: int) -> list[tuple[int, float]]:

@@ -74,6 +74,12 @@ def short(value: float) -> str:
     return f"{value:.3g}"
 
 
+def whole(value: float, *, signed: bool = False) -> str:
+    """A number without decimals; nothing is less than zero by nothing."""
+    text = f"{value:+.0f}" if signed else f"{value:.0f}"
+    return "0" if text in ("-0", "+0") else text
+
+
 @dataclass
 class Canvas:
     """An SVG under construction."""

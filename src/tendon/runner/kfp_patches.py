@@ -88,6 +88,7 @@ class TaskMonitor:
         self.seconds: dict[str, float] = {}
         self.cached: list[str] = []
         self.failures: list[TaskFailure] = []
+        self.trial_failures: list[TaskFailure] = []  # of trials whose siblings went on
         self.outputs: dict[str, dict[str, Any]] = {}
         self.processes = processes
         self._steps = list(steps)
@@ -168,6 +169,9 @@ class TaskMonitor:
         if outcome.get("status", "ok") == "ok":
             self._tell("done", task)
         elif outcome.get("failed_step") == task.step:
+            problems = problems_in(str(outcome.get("error", "")).splitlines())
+            if problems:
+                self.trial_failures.append(TaskFailure(task.name, 1, problems))
             self._tell("trial_failed", task, str(outcome.get("error", "")).split("\n")[0].removeprefix("error: "))
         else:
             self._tell("trial_skipped", task)

@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,7 @@ from tendon.runner.dag_sources import COMPILED, dag_root
 from tendon.runner.kfp_patches import TaskFailure, TaskMonitor, check_kfp, patched_kfp
 from tendon.runner.processes import Processes, signals_stop
 from tendon.runner.progress import Console, OnEvent
+from tendon.runs.failures import NO_TRIAL_FINISHED
 
 KEPT_RUNS = 5
 STORE = "data_store_uri"  # the pipelines' parameter
@@ -124,7 +125,9 @@ def run_local(
             fix="run the same command again: it continues",
         )
     if monitor.failures:
-        raise _error_of(monitor.failures[0], home)
+        error = _error_of(monitor.failures[0], monitor.trial_failures, home)
+        error.page = _output(monitor, "report_uri")
+        raise error
     return RunResult(
         _output(monitor, "run_uri"),
         _output(monitor, "report_uri"),
@@ -304,12 +307,13 @@ def _check_arguments(arguments: dict[str, Any], parameters: Any, where: str) -> 
         raise ConfigError.of(problems)
 
 
-def _error_of(failure: TaskFailure, home: Path) -> TendonError:
-    """The error of the failed step, as if it had happened here."""
+def _error_of(failure: TaskFailure, trials: Sequence[TaskFailure], home: Path) -> TendonError:
+    """The error of the failed step, as if it had happened here; of the first trial where all trials failed."""
     kind = ERROR_OF.get(failure.exit_code, TendonError)
-    problems = failure.problems or (
-        Problem(f"{failure.step} failed", str(home), "kfp did not say why", "see kfp.log there"),
-    )
+    problems = failure.problems
+    if problems and problems[0].what == NO_TRIAL_FINISHED and trials:
+        problems = trials[0].problems
+    problems = problems or (Problem(f"{failure.step} failed", str(home), "kfp did not say why", "see kfp.log there"),)
     error = kind.of(problems)
     error.exit_code = failure.exit_code
     return error

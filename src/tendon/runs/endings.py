@@ -12,7 +12,7 @@ from typing import Any
 
 from tendon.errors import Interrupted, TendonError
 from tendon.runs.conclusion import Conclusion, load_conclusion
-from tendon.runs.failures import StepFailure, failures_in, now
+from tendon.runs.failures import NO_TRIAL_FINISHED, StepFailure, failures_in, now
 from tendon.runs.jobs import Job, find_job, job_folder, remember_trained, save_end
 from tendon.runs.plan import load_plan
 
@@ -90,7 +90,8 @@ def judge(job: Job, conclusion: Conclusion | None, failures: list[StepFailure]) 
     real = [failure for failure in hard if failure.exit_code != Interrupted.exit_code]
     if real:
         when = "" if job.run_uri else " before anything was planned"
-        headline = f"the run failed at {real[0].name}{when}: {real[0].problems[0].what}"
+        first = _first_cause(real[0], failures)
+        headline = f"the run failed at {first.name}{when}: {first.problems[0].what}"
         return replace(end, ending=FAILED, headline=headline, exit_code=real[0].exit_code)
     if job.run_uri and not job.work:
         return replace(end, ending=NOTHING_TO_DO, headline=f"there was nothing to do: {job.reason}")
@@ -99,6 +100,13 @@ def judge(job: Job, conclusion: Conclusion | None, failures: list[StepFailure]) 
         return replace(end, ending=NEVER_PLANNED, headline=headline, exit_code=Interrupted.exit_code)
     at = f" at {hard[0].name}" if hard else ""
     return replace(end, ending=STOPPED, headline=f"the run was stopped{at}", exit_code=Interrupted.exit_code)
+
+
+def _first_cause(ended: StepFailure, failures: list[StepFailure]) -> StepFailure:
+    """What ended the run, or the error of the first trial where the run ended because all of them had failed."""
+    if ended.problems[0].what != NO_TRIAL_FINISHED:
+        return ended
+    return min((failure for failure in failures if failure.soft), key=lambda failure: failure.when, default=ended)
 
 
 def remember_end(end: End, store_uri: str, job_id: str, report_uri: str, *, as_trained: bool) -> None:

@@ -9,16 +9,18 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 from tendon.config.digest import running_pod
-from tendon.errors import Interrupted, Problem, TendonError, unexpected
+from tendon.errors import Interrupted, Problem, TendonError, with_a_name
 from tendon.storage import open_store
 from tendon.storage.json_values import read_note
 
 FOLDER = "failures"
+NO_TRIAL_FINISHED = "no trial finished"  # what a run says at its end when its trials failed: their errors came before
 LOG = "TENDON_LOG"  # the log of this step, where a runner keeps it in a file
 NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -59,22 +61,35 @@ def recording_failures(uri: str, step: str, part: str = "", *, soft: bool = Fals
         _keep(uri, step, part, error, soft=soft and not isinstance(error, Interrupted))
         raise
     except Exception as error:
-        named = TendonError.of([unexpected(step, error)])
+        named = with_a_name(step, error)
         _keep(uri, step, part, named, soft=soft)
         raise named from error
+
+
+_BY_HAND = ContextVar("by_hand", default=False)
+
+
+@contextmanager
+def by_hand() -> Iterator[None]:
+    """Within: a failure is told to whoever typed the command, and nothing is written where a run keeps its failures."""
+    token = _BY_HAND.set(True)
+    try:
+        yield
+    finally:
+        _BY_HAND.reset(token)
 
 
 def _keep(uri: str, step: str, part: str, error: TendonError, *, soft: bool) -> None:
     """Write what went wrong; the latest failure of a step takes the place of an earlier one."""
     failure = StepFailure(step, part, now(), error.exit_code, error.problems, where_the_log_is(), soft)
-    if uri:
+    if uri and not _BY_HAND.get():
         with suppress(Exception):
             open_store(uri).write(_key(step, part), json.dumps(asdict(failure), indent=1).encode())
 
 
 def _forget(uri: str, step: str, part: str) -> None:
     """Take away the failure of an earlier attempt."""
-    if uri:
+    if uri and not _BY_HAND.get():
         with suppress(TendonError):
             store = open_store(uri)
             if store.head(_key(step, part)) is not None:

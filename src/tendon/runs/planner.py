@@ -151,10 +151,13 @@ def pinned(config: TrainConfig) -> TrainConfig:
     Raises:
         ConfigError: there is no such checkpoint, or nothing where ``policy.init_from`` says.
     """
-    from tendon.train.state.checkpoint import named_step
+    from tendon.train.state.checkpoint import named_step, policy_at
     from tendon.weights.address import check_address
 
-    if config.policy.init_from:
+    begins, hash_sign, format_name = config.policy.init_from.partition("#")
+    if begins:
+        begins = begins if hash_sign else policy_at(begins)
+        config = replace(config, policy=replace(config.policy, init_from=f"{begins}{hash_sign}{format_name}"))
         check_address(config.policy.init_from, "policy.init_from")
     if not config.training.resume_from:
         return config

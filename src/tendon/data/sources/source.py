@@ -16,6 +16,7 @@ from tendon.data.manifest import digest_of
 from tendon.errors import ConfigError, DataError, Problem, nearest
 from tendon.plugins import OWN, Claim, claims
 
+WEB = ("http", "https", "ftp", "hf")
 FORMATS = {
     "robomimic": "tendon.data.sources.robomimic",
     "minestudio": "tendon.data.sources.minestudio",
@@ -95,6 +96,7 @@ def open_source(uri: str, format: str | None = None) -> Source:
         ConfigError: no format has that name.
         DataError: nothing is there, or no format recognises it.
     """
+    _refuse_the_web(uri)
     known = source_claims()
     if format is not None and format not in known:
         near = nearest(format, known, 0.4)
@@ -114,4 +116,19 @@ def open_source(uri: str, format: str | None = None) -> Source:
         where=uri,
         why=f"it does not look like any of: {', '.join(sorted(known))}",
         fix="check the address: robomimic is one .hdf5 file, LeRobot a folder with meta/info.json",
+    )
+
+
+def _refuse_the_web(uri: str) -> None:
+    scheme, _, rest = uri.partition("://")
+    if scheme.lower() not in WEB or not rest:
+        return
+    fix = f"hf download {rest.removeprefix('datasets/')} --repo-type dataset --local-dir DATA"
+    if scheme.lower() != "hf":
+        fix = f"curl -LO {uri}"
+    raise ConfigError(
+        "demonstrations are not read from the web",
+        where=uri,
+        why=f"a source is a file or folder of this machine, s3:// or demo://; {scheme}:// is none",
+        fix=f"{fix}  and then name what lies here",
     )

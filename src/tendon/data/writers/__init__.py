@@ -36,10 +36,13 @@ FORMATS = {
 LAST = ("meta/info.json",)  # what a reader looks for first is uploaded last
 
 
-def write_dataset(dataset: Demonstrations | Source, uri: str, format: str, progress: Progress | None = None) -> None:
+def write_dataset(
+    dataset: Demonstrations | Source, uri: str, format: str, progress: Progress | None = None, *, force: bool = False
+) -> None:
     """Write a dataset, or the Episodes of a source, to ``uri`` (local or S3): the whole of it appears, or nothing.
 
     On S3 a killed upload leaves objects without the one that makes a reader see a dataset; a rerun replaces them.
+    With ``force`` what is at ``uri`` is replaced, once the new one is whole.
 
     Raises:
         ConfigError: no format has that name, two packages bring one name, or something is at ``uri`` already.
@@ -62,11 +65,11 @@ def write_dataset(dataset: Demonstrations | Source, uri: str, format: str, progr
         if scheme_of(uri) == "s3":
             with tempfile.TemporaryDirectory(prefix="tendon-export-") as folder:
                 target = Path(folder) / (uri.rstrip("/").rpartition("/")[2] or "dataset")
-                _refuse_existing(uri, _is_there(uri))
+                _refuse_existing(uri, _is_there(uri) and not force)
                 write(dataset, target, report)
-                _upload(target, uri)
+                _upload(target, uri, force=force)
         else:
-            _write_local(dataset, local_path(uri), uri, write, report)
+            _write_local(dataset, local_path(uri), uri, write, report, force=force)
     except OSError as error:
         raise StorageError(
             "the dataset could not be written",
@@ -83,8 +86,10 @@ def _write_local(
     uri: str,
     write: Callable[[Demonstrations, Path, Progress], None],
     report: Progress,
+    *,
+    force: bool,
 ) -> None:
-    _refuse_existing(uri, target.exists())
+    _refuse_existing(uri, target.exists() and not force)
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
     try:
@@ -92,6 +97,8 @@ def _write_local(
         for path in folder.rglob("*"):
             if path.is_file():
                 _sync(path)
+        if force and target.exists():
+            os.rename(target, folder / "replaced")
         _refuse_existing(uri, target.exists())
         os.rename(folder / target.name, target)
     finally:
@@ -104,14 +111,17 @@ def _is_there(uri: str) -> bool:
     return open_store(parent).head(name) is not None or any(open_store(uri).head(key) for key in LAST)
 
 
-def _upload(target: Path, uri: str) -> None:
+def _upload(target: Path, uri: str, *, force: bool) -> None:
     if target.is_file():
         parent, _, name = uri.rstrip("/").rpartition("/")
         open_store(parent).write(name, target.read_bytes())
         return
     store = open_store(uri)
     keys = sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
-    _refuse_existing(uri, any(info.key not in keys for info in store.list()))
+    old = [info.key for info in store.list() if info.key not in keys]
+    _refuse_existing(uri, bool(old) and not force)
+    for key in (*(key for key in LAST if force), *old):  # nobody sees a mixture of both
+        store.delete(key)
     for key in sorted(keys, key=lambda key: key in LAST):
         store.write(key, (target / key).read_bytes())
 
@@ -122,7 +132,7 @@ def _refuse_existing(uri: str, there: bool) -> None:
             "something is there already",
             where=uri,
             why="a dataset is written to a new place only",
-            fix="choose another name, or delete what is there",
+            fix="choose another name, or --force to replace it",
         )
 
 

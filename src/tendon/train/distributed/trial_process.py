@@ -30,7 +30,7 @@ def main(folder: Path) -> int:
     stop_with_parent(job["parent"])
 
     from tendon import logs
-    from tendon.errors import TendonError, unexpected
+    from tendon.errors import TendonError, with_a_name
 
     logs.setup("train")
     try:
@@ -41,7 +41,7 @@ def main(folder: Path) -> int:
     except TendonError as error:
         return _report(folder, error)
     except Exception as error:
-        return _report(folder, TendonError.of([unexpected("train", error)]))
+        return _report(folder, with_a_name("train", error))
     return 0
 
 

@@ -153,6 +153,23 @@ def _is_lerobots(folder: Path) -> bool:
     return any((one / "config.json").is_file() and not (one / "policy.json").is_file() for one in inner)
 
 
+def policy_at(uri: str) -> str:
+    """The bundle or committed checkpoint that an address means: its own, its ``pretrained_model``, ``checkpoints/last``, a trial.
+
+    Any other address comes back as it is: whoever reads it says what is wrong.
+    """
+    try:
+        return named_step(uri)
+    except ConfigError:
+        return uri
+
+
+def policy_file(uri: str, name: str) -> bytes:
+    """A file that describes the policy of a bundle or of a checkpoint."""
+    store, inner = open_store(uri), f"{WEIGHTS.partition('/')[0]}/{name}"
+    return store.read(inner if store.head(inner) is not None else name)
+
+
 def _begun(store: Store) -> set[str]:
     """Names under which any file lies; a process that was killed while saving leaves one without a marker."""
     return {match[1] for info in store.list(f"{FOLDER}/") if (match := re.match(rf"{FOLDER}/(\d+)/", info.key))}

@@ -108,8 +108,9 @@ def copy_matching(policy: Policy, tensors: Iterator[tuple[str, Tensor]], where: 
 def _source(address: str, scratch: Path) -> Iterator[tuple[str, Tensor]]:
     """Name and tensor of what an address holds."""
     uri, format_name = split_format(address)
-    if not format_name and (has_tree(open_store(uri), "") or checkpoint.complete(open_store(uri))):
-        yield from _trained(uri if has_tree(open_store(uri), "") else checkpoint.named_step(uri), scratch)
+    ours = "" if format_name else checkpoint.policy_at(uri)
+    if ours and has_tree(open_store(ours), ""):
+        yield from _trained(ours, scratch)
         return
     path = bring(uri, scratch)
     is_plain = path.suffix == ".safetensors" or any(path.rglob("*.safetensors"))
