@@ -30,7 +30,7 @@ BUTTONS = {  # Minecraft's name: ViZDoom's button; nothing corresponds to the in
     **{f"hotbar.{n}": f"SELECT_WEAPON{n}" for n in range(1, 10)},
 }  # fmt: skip
 PRESSED = [name for name in BUTTONS.values() if name]
-TURNS = ["LOOK_UP_DOWN_DELTA", "TURN_LEFT_RIGHT_DELTA"]  # pitch and yaw
+TURNS = ["LOOK_UP_DOWN_DELTA", "TURN_LEFT_RIGHT_DELTA"]  # degrees up, and to the right
 SETTLE = 19  # tics after which a player that was put somewhere can move, and its gun is ready
 TOUCH = 64  # distance at which a thing is reached
 OPTIONS = {"screen", "turn", "moving", "prompt", "scored", "masks", "record", "sam2", "whole_chunks"}
@@ -163,7 +163,8 @@ class Adapter:
 
     def _advance(self, pressed: dict[str, Any], camera: Array, tics: int) -> None:
         buttons = [float(pressed.get(name, False)) for name, button in BUTTONS.items() if button]
-        self.game.set_action([*buttons, *camera.tolist()])
+        pitch, yaw = camera.tolist()
+        self.game.set_action([*buttons, -pitch, yaw])  # ViZDoom's pitch looks up
         self.game.advance_action(1, tics == 1)  # drawn after the last tic only
         if tics > 1:
             self.game.set_action([*buttons, 0.0, 0.0])
