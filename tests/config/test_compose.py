@@ -143,7 +143,12 @@ def test_missing_value_says_what_to_write() -> None:
         ("training/lr=1", "unknown group training/lr", "dots", "training.lr=1"),
         ("policy=bcc", "unknown policy 'bcc'", "options are act", "policy=bc (the nearest)"),
         ("env=lft", "unknown env 'lft'", "aloha_state, can, lift, minecraft, pusht", "env=lift (the nearest)"),
-        ("env=zzz", "unknown env 'zzz'", "aloha_state, can, lift, minecraft, pusht", "env=aloha or env=aloha_insertion"),
+        (
+            "env=zzz",
+            "unknown env 'zzz'",
+            "aloha_state, can, lift, minecraft, pusht",
+            "env=aloha or env=aloha_insertion",
+        ),
         ("policy=null", "unknown policy 'null'", "options are act", "policy=bc"),
         ("training.batch_size=hello", "training.batch_size is hello", "a whole number", "training.batch_size=100"),
         ("training.batch_size=1.5", "training.batch_size is 1.5", "never rounded", "training.batch_size=100"),

@@ -327,7 +327,9 @@ def test_recorded_masks_of_the_same_actions_are_those_of_the_labels(tmp_path: Pa
     with Guest(env_of()) as guest:
         masks = [guest.reset(8)["target"], *(guest.step(action).observation["target"] for action in actions)]
     save_prompts(tmp_path / "masks.npz", {8: np.stack(masks)})
-    with Guest(env_of("vizdoom_hunt", "env.options.masks=recorded", f"+env.options.record={tmp_path / 'masks.npz'}")) as guest:
+    with Guest(
+        env_of("vizdoom_hunt", "env.options.masks=recorded", f"+env.options.record={tmp_path / 'masks.npz'}")
+    ) as guest:
         again = [guest.reset(8)["target"], *(guest.step(action).observation["target"] for action in actions)]
     assert (np.stack(masks) == np.stack(again)).all()
 

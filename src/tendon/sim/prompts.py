@@ -52,7 +52,9 @@ class RecordedPrompts:
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
-            raise Refused(f"there are no recorded masks in {path}", "env.options.record=FILE.npz, as save_prompts makes it")
+            raise Refused(
+                f"there are no recorded masks in {path}", "env.options.record=FILE.npz, as save_prompts makes it"
+            )
         self._path = path
 
     def start(self, frame: Array, prompt: Prompt) -> Array:
@@ -62,7 +64,9 @@ class RecordedPrompts:
                 raise Refused(f"{self._path} holds no masks of seed {prompt.seed}", "choose a seed that was recorded")
             size, packed = tuple(file["size"].tolist()), file[str(prompt.seed)]
         if size != prompt.size:
-            why = f"{self._path} holds masks of {size[0]} x {size[1]}, the frames are {prompt.size[0]} x {prompt.size[1]}"
+            why = (
+                f"{self._path} holds masks of {size[0]} x {size[1]}, the frames are {prompt.size[0]} x {prompt.size[1]}"
+            )
             raise Refused(why, "record them anew in this size")
         self._masks = np.unpackbits(packed, axis=1, count=size[0] * size[1]).reshape(-1, *size)
         self._step = -1
@@ -85,7 +89,9 @@ def save_prompts(path: Path, masks_by_seed: Mapping[int, Array]) -> None:
     sizes = {np.shape(masks)[1:] for masks in masks_by_seed.values()}
     if len(sizes) != 1:
         raise ValueError(f"masks of one file have one size, these have {sorted(sizes)}")
-    packed = {str(seed): np.packbits(masks.reshape(len(masks), -1) != 0, axis=1) for seed, masks in masks_by_seed.items()}
+    packed: dict[str, Any] = {
+        str(seed): np.packbits(masks.reshape(len(masks), -1) != 0, axis=1) for seed, masks in masks_by_seed.items()
+    }
     np.savez_compressed(path, size=np.array(sizes.pop()), **packed)
 
 
@@ -106,7 +112,9 @@ class Sam2Prompts:
                 "install MineStudio's sam2 into the simulator's interpreter, or env.options.masks=labels",
             ) from error
         if not (config and checkpoint):
-            raise Refused("SAM-2 needs its configuration and its weights", "env.options.sam2={config: ..., checkpoint: ...}")
+            raise Refused(
+                "SAM-2 needs its configuration and its weights", "env.options.sam2={config: ..., checkpoint: ...}"
+            )
         self._predictor: Any = build_sam2_camera_predictor(config, checkpoint)
 
     def start(self, frame: Array, prompt: Prompt) -> Array:
@@ -128,7 +136,10 @@ class Sam2Prompts:
         self._predictor.load_first_frame(frame)
         row, column = point
         _, _, logits = self._predictor.add_new_prompt(
-            frame_idx=0, obj_id=self.OBJECT, points=np.array([[column, row]], np.float32), labels=np.array([1], np.int32)
+            frame_idx=0,
+            obj_id=self.OBJECT,
+            points=np.array([[column, row]], np.float32),
+            labels=np.array([1], np.int32),
         )
         return self._mask(logits)
 

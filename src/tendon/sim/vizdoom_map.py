@@ -76,7 +76,8 @@ def scene(seed: int, kinds: tuple[str, ...], turn: float) -> Scene:
         bearings = (bearing, bearing + rng.choice([-1, 1]) * rng.uniform(*APART))
         angle = float(bearing + rng.uniform(-turn, turn)) % 360
         placed = [
-            _placed(kind, start, at, rng.uniform(NEAR, FAR)) for kind, at in zip(chosen, bearings)  # noqa: B905
+            _placed(kind, start, at, rng.uniform(NEAR, FAR))
+            for kind, at in zip(chosen, bearings)  # noqa: B905
         ]
         if _is_free(placed[1].summoned_from, placed[0]):
             return Scene(placed[0], placed[1], (int(start[0]), int(start[1])), angle)

@@ -23,7 +23,19 @@ BUTTONS = (
     "attack", "back", "forward", "jump", "left", "right", "sneak", "sprint", "use", "drop", "inventory",
     *(f"hotbar.{n}" for n in range(1, 10)),
 )  # fmt: skip
-OPTIONS = {"counter", "match", "count", "interaction", "point", "commands", "biome", "inventory", "masks", "record", "sam2"}
+OPTIONS = {
+    "counter",
+    "match",
+    "count",
+    "interaction",
+    "point",
+    "commands",
+    "biome",
+    "inventory",
+    "masks",
+    "record",
+    "sam2",
+}
 
 
 class Adapter:
@@ -96,11 +108,15 @@ class Adapter:
             raise Refused(f"Minecraft runs at {FPS} steps a second, asked for {fps:g}", f"env.fps={FPS}")
         for camera in cameras:
             if camera != CAMERA:
-                raise Refused(f"minecraft has no camera {camera!r}", f"use the camera {CAMERA} (observation {CAMERA}_image)")
+                raise Refused(
+                    f"minecraft has no camera {camera!r}", f"use the camera {CAMERA} (observation {CAMERA}_image)"
+                )
         if unknown := sorted(set(options) - OPTIONS):
             raise Refused(f"minecraft has no option {unknown[0]!r}", f"its options are {', '.join(sorted(OPTIONS))}")
         if options.get("interaction") not in (None, *INTERACTIONS):
-            raise Refused(f"there is no interaction {options['interaction']!r}", f"it is one of {', '.join(INTERACTIONS)}")
+            raise Refused(
+                f"there is no interaction {options['interaction']!r}", f"it is one of {', '.join(INTERACTIONS)}"
+            )
 
     def _count(self, info: dict[str, Any]) -> float:
         """How often the game has counted what the options name, since it started."""

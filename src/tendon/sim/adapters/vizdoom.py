@@ -55,7 +55,9 @@ class Adapter:
         self.tics = round(TICS / fps)
         if abs(TICS / fps - self.tics) > 1e-6:
             fix = f"env.fps={TICS / max(1, self.tics):g}"
-            raise Refused(f"ViZDoom runs at {TICS} tics a second, a step of 1/{fps:g} s is no whole number of them", fix)
+            raise Refused(
+                f"ViZDoom runs at {TICS} tics a second, a step of 1/{fps:g} s is no whole number of them", fix
+            )
         self.kinds = tuple(HUNTED if task == "Hunt" else APPROACHED)
         self.turn = float(options.get("turn", 60))
         self.prompted, self.scored = str(options.get("prompt", "target")), str(options.get("scored", "target"))
@@ -124,7 +126,9 @@ class Adapter:
             raise Refused(f"vizdoom has no task {task!r}", "env.task=Hunt, or Approach")
         for camera in cameras:
             if camera != CAMERA:
-                raise Refused(f"vizdoom has no camera {camera!r}", f"use the camera {CAMERA} (observation {CAMERA}_image)")
+                raise Refused(
+                    f"vizdoom has no camera {camera!r}", f"use the camera {CAMERA} (observation {CAMERA}_image)"
+                )
         if unknown := sorted(set(options) - OPTIONS):
             raise Refused(f"vizdoom has no option {unknown[0]!r}", f"its options are {', '.join(sorted(OPTIONS))}")
         for option, values in (("prompt", (*WHO, "none")), ("scored", WHO)):
