@@ -140,6 +140,12 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
         "--exact", action="store_true", help="keep dtypes, raw frames and all else: it can leave byte for byte"
     )
     step.add_argument("--strict", action="store_true", help="findings are errors")
+    step.add_argument(
+        "--split-ratio", type=float, default=1.0, help="share of the episodes in train, the others in valid"
+    )
+    step.add_argument(
+        "--shuffle-episodes", action="store_true", help="hold out as MineStudio shuffles, not the last by name"
+    )
 
     step = verb("inspect", "a dataset or a source: schema, sizes, splits, findings, plots")
     step.add_argument("uri")

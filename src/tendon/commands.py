@@ -170,6 +170,8 @@ def convert(arguments: Namespace) -> int:
         jpeg_quality=arguments.jpeg_quality,
         exact=arguments.exact,
         strict=arguments.strict,
+        split_ratio=arguments.split_ratio,
+        shuffle_episodes=arguments.shuffle_episodes,
     )
     rows = {"dataset": result.dataset_uri, "episodes": result.num_episodes, "frames": result.num_frames}
     print(end_card("converted", list(rows.items()), f"tendon stats --dataset-uri {shlex.quote(result.dataset_uri)}"))

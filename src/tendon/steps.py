@@ -200,6 +200,8 @@ def convert(
     jpeg_quality: int = 90,
     exact: bool = False,
     strict: bool = False,
+    split_ratio: float = 1.0,
+    shuffle_episodes: bool = False,
 ) -> DatasetResult:
     """Convert demonstrations to shards under a prefix that is known from the digests alone; resumable, manifest last.
 
@@ -214,7 +216,15 @@ def convert(
     from tendon.evaluate.demo_uri import identified, opened
 
     size = tuple(int(each) for each in resize) if resize else None  # an engine may hand numbers over as floats
-    options = ConversionOptions(tuple(skip_episodes), int(jpeg_quality), size, codec, exact)  # type: ignore[arg-type]
+    options = ConversionOptions(
+        tuple(skip_episodes),
+        int(jpeg_quality),
+        size,  # type: ignore[arg-type]
+        codec,
+        exact,
+        split_ratio=float(split_ratio),
+        shuffle_episodes=shuffle_episodes,
+    )
     number, of = parse_share(worker)
     described = None
     if not source_digest:

@@ -121,6 +121,41 @@ def policy(name: str, *, sees: bool = False) -> Numbers:
     return [*numbers, *map(float, action["action"].reshape(4, -1)[0])]
 
 
+def rocket1() -> Numbers:
+    """Three losses with a memory under plain gradient descent, and what the policy draws then."""
+    import torch
+
+    from tendon.policies.rocket1.config import Rocket1Config
+    from tendon.policies.rocket1.features import AIM, BUTTONS, CAMERA, INTERACTION, TARGET, features_of_world
+    from tendon.policies.rocket1.model import Rocket1
+
+    size = {"image_size": (32, 32), "hiddim": 16, "num_heads": 2, "num_layers": 2, "timesteps": 6, "mem_len": 8}
+    torch.manual_seed(0)
+    made = Rocket1(Rocket1Config("rocket1", backbone="tiny", **size), features_of_world((32, 32)), {})
+    rng = np.random.default_rng(1)
+    batch = {
+        CAMERA: torch.from_numpy(rng.integers(0, 256, (3, 6, 32, 32, 3)).astype(np.uint8)),
+        TARGET: torch.from_numpy((rng.random((3, 6, 32, 32)) < 0.2).astype(np.uint8)),
+        INTERACTION: torch.from_numpy(rng.integers(-1, 7, (3, 6, 1))),
+        BUTTONS: torch.from_numpy((rng.random((3, 6, 20)) < 0.2).astype(np.float32)),
+        AIM: torch.from_numpy(rng.normal(0, 3, (3, 6, 2)).astype(np.float32)),
+        f"{BUTTONS}_is_pad": torch.zeros(3, 6, dtype=torch.bool),
+    }
+    optimizer = torch.optim.SGD(made.parameters(), 1e-3)
+    numbers, memory = [], None
+    for step in range(3):
+        torch.manual_seed(step)
+        output = made.loss(batch, memory, step)
+        optimizer.zero_grad()
+        output.loss.backward()
+        optimizer.step()
+        memory = {key: value.detach() for key, value in output.memory.items()}
+        numbers.append(float(output.loss.detach()))
+    made.eval()
+    actions, _ = made.act({key: batch[key][:, :1] for key in made.reads}, made.start(1, 2, 3))
+    return [*numbers, *map(float, torch.cat([actions[BUTTONS], actions[AIM]], -1)[0, 0])]
+
+
 def processing() -> Numbers:
     """Every pair between a dataset and a network: what goes in, and what comes back of the actions."""
     import torch
@@ -242,6 +277,7 @@ def entries() -> Mapping[str, tuple[Sequence[str], Callable[[], Numbers]]]:
     """What is held, by name: the statements it belongs to (the likeliest first), and how it is made."""
     bc = _statements("bc")
     made: dict[str, tuple[Sequence[str], Callable[[], Numbers]]] = {
+        "rocket1": (_statements("rocket1"), rocket1),
         "processing": ([f"tendon.policies.processing.{one}" for one in PAIRS], processing),
         "statistics": (["tendon.data"], statistics),
         "batches": (["tendon.loader", "tendon.data"], batches),

@@ -32,11 +32,13 @@ numbers = {"observation.state": Feature("observation.state", "state", (3,), "flo
 one = numbers | {"action": Feature("action", "action", (2,), "float32")}
 several = {key: Feature(key, "action", (2,), "float32") for key in ("action.buttons", "action.camera")}
 features = numbers | several | {"task": Feature("task", "text", (), "int64")}
+from tendon.policies.rocket1.features import features_of_world
+
 names = search_path(None).groups()["policy"]
 assert set(policy_configs()) <= set(names), names
 for name in names:
-    config = compose([f"policy={name}", "data.uri=x", "training.offline_steps=1000"]).policy
-    given = features if name == "everything" else one
+    config = compose([f"policy={name}", "data.uri=x", "training.offline_steps=2000"]).policy
+    given = features if name == "everything" else features_of_world() if name.startswith("rocket1") else one
     reads, writes, windows = config.reads(given), config.writes(given), config.windows(given)
     assert set(reads) | set(writes) == set(given), name
     assert set(windows.acting) <= set(reads), name

@@ -88,6 +88,8 @@ class DataConfig(Section):
     jpeg_quality: Annotated[int, Must("from 1 to 100", lambda value: 1 <= value <= 100, "90")] = 90
     exact: bool = False
     strict: bool = False
+    split_ratio: Annotated[float, Must("more than 0, at most 1", lambda value: 0 < value <= 1, "0.95")] = 1.0
+    shuffle_episodes: bool = False
     fetches: Count = 16
     tier: Literal["auto", "resident", "block", "window"] = "auto"
     mixture: tuple[Text, ...] = ()
@@ -116,6 +118,13 @@ class DataConfig(Section):
                 f"data.mixture_weights has {len(weights)} numbers for {num} datasets",
                 "one belongs to data.uri, then one to each address of data.mixture",
                 f"data.mixture_weights={[*weights, *[1.0] * num][:num]}, or data.mixture_weights=[]",
+            )
+        if self.shuffle_episodes and self.split_ratio == 1:
+            yield Conflict(
+                "shuffle_episodes",
+                "data.shuffle_episodes is true and data.split_ratio 1",
+                "it decides which episodes are held out, and none are",
+                "data.split_ratio=0.95, or data.shuffle_episodes=false",
             )
         if self.mixture_temperature != 1.0 and (weights or num == 1):
             yield Conflict(
@@ -187,7 +196,15 @@ DATA_LATER: Mapping[str, Any] = {
     "on_bad_sample": "fail",
 }
 DATA_DEFAULTS: Mapping[str, Any] = {**DATA_LATER, "fetches": 16, "tier": "auto"}
-CONVERSION = ("resize", "codec", "jpeg_quality", "exact", "strict")  # what they make, the dataset's address says
+CONVERSION = (
+    "resize",
+    "codec",
+    "jpeg_quality",
+    "exact",
+    "strict",
+    "split_ratio",
+    "shuffle_episodes",
+)  # what they make, the dataset's address says
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Beta = Annotated[float, Must("at least 0 and less than 1", lambda value: 0 <= value < 1, "0.9")]

@@ -6,6 +6,7 @@ A pure function of the source's description and the options; shard n is a pure f
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -31,6 +32,7 @@ SMALL_SHARD = 16 * MB  # smaller datasets still give several processes something
 MAX_SHARD = 1024 * MB
 MAX_EPISODES_PER_SHARD = 4096
 MAX_PROBLEMS = 20
+SHUFFLE_SEED = 0  # MineStudio's
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class ConversionOptions:
     resize: tuple[int, int] | None = None  # height and width of every camera and mask
     codec: str = ""  # mjpeg, or npy (raw frames up to 64 px); as in the source when empty
     exact: bool = False  # keep the source's dtypes, raw frames and all else, so that it can leave again byte for byte
+    split_ratio: float = 1.0  # share of the episodes in the split train; the others are in valid
+    shuffle_episodes: bool = False  # which those are: the last by name, or as MineStudio shuffles the names
     shard_bytes: int = 128 * MB  # target; a dataset above 256 MB has at least 64 shards, none is above 1 GB
 
 
@@ -113,8 +117,43 @@ def plan_conversion(info: SourceInfo, options: ConversionOptions | None = None) 
             why=f"all {len(info.episodes)} demonstrations are in data.skip_episodes",
             fix="skip fewer of them",
         )
+    episodes = _divided(episodes, info, options)
     shards = deal([_key(each.episode_id) for each in episodes], _estimated_bytes(schema, episodes), options.shard_bytes)
     return ConversionPlan(plan_digest(info.digest, options), info, schema, options, episodes, shards)
+
+
+def _divided(
+    episodes: tuple[EpisodeInfo, ...], info: SourceInfo, options: ConversionOptions
+) -> tuple[EpisodeInfo, ...]:
+    """The episodes with the splits train and valid, as MineStudio divides them.
+
+    Raises:
+        ConfigError: the source has splits of its own.
+    """
+    if options.split_ratio == 1:
+        return episodes
+    divided_already = sorted({split for episode in episodes for split in episode.splits} - {"train"})
+    if divided_already:
+        raise ConfigError(
+            f"data.split_ratio is {options.split_ratio}, and the demonstrations are divided already",
+            where=info.uri,
+            why=f"it has the split {', '.join(divided_already)}",
+            fix="data.split_ratio=1.0",
+        )
+    names = sorted(episode.episode_id for episode in episodes)
+    if options.shuffle_episodes:
+        random.Random(SHUFFLE_SEED).shuffle(names)
+    trained_on = set(names[: int(len(names) * options.split_ratio)])
+    if not trained_on:
+        raise ConfigError(
+            "no episode is left to train on",
+            where=info.uri,
+            why=f"data.split_ratio is {options.split_ratio}, and there are {len(names)} episodes",
+            fix="a larger data.split_ratio",
+        )
+    return tuple(
+        replace(episode, splits=("train",) if episode.episode_id in trained_on else ("valid",)) for episode in episodes
+    )
 
 
 def deal(keys: Sequence[bytes], sizes: Sequence[int], shard_bytes: int) -> tuple[tuple[int, ...], ...]:

@@ -117,6 +117,8 @@ def conversion_options(data: DataConfig) -> ConversionOptions:
         resize=(data.resize[0], data.resize[1]) if data.resize else None,
         codec=data.codec,
         exact=data.exact,
+        split_ratio=data.split_ratio,
+        shuffle_episodes=data.shuffle_episodes,
     )
 
 
