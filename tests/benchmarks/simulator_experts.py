@@ -1,4 +1,4 @@
-"""``make bench`` rows of the scripted experts of LeRobot's simulators: how often they succeed, and how long an episode takes.
+"""``make bench`` rows of the scripted experts of LeRobot's simulators and ViZDoom: how often they succeed, and how long an episode takes.
 
 Seeds are the first ones of the block of demonstrations, so these are the episodes that ``tendon demo-data`` tries.
 """
@@ -49,7 +49,7 @@ def success_rate(name: str) -> float:
     return successes / EPISODES
 
 
-for env_name in WITHOUT_PICTURES:
+for env_name in (*WITHOUT_PICTURES, "vizdoom_hunt", "vizdoom_approach"):
     row("bench", f"expert-{env_name}", f"share of {EPISODES} seeds in which the expert succeeds", ">= 0.9 of episodes")(
         partial(success_rate, env_name)
     )

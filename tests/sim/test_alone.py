@@ -9,7 +9,10 @@ import pytest
 import tendon.sim
 
 ROOT = Path(tendon.sim.__file__).parent
-ALLOWED = {"numpy", "robosuite", "mujoco", "gym_pusht", "gym_aloha", "gym_xarm", "pymunk", "dm_control"}
+ALLOWED = {
+    "numpy", "robosuite", "mujoco", "gym_pusht", "gym_aloha", "gym_xarm", "pymunk", "dm_control",
+    "vizdoom", "PIL", "minestudio", "sam2",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -104,14 +104,16 @@ class Guest:
         step_timeout_s: float = 20.0,
         draws: bool = False,
         python: Path | None = None,
+        any_action: bool = False,
     ) -> None:
-        """``cameras`` None: those that ``env`` reads; ``draws``: render will be called."""
+        """``cameras`` None: those that ``env`` reads; ``draws``: render will be called; ``any_action``: ``env`` need not name its parts."""
         self.env = env
         self.features = FeatureMap.of(env)
         self.cameras = self.features.read_cameras if cameras is None else self.features.named_cameras(cameras)
         self.start_timeout_s, self.step_timeout_s = start_timeout_s, step_timeout_s
         self.draws = draws or bool(self.cameras)
         self.python = python
+        self.any_action = any_action
         self.action_dim = 0
         self.offered_cameras: tuple[str, ...] = ()
         self.instruction = ""  # what the robot is told in the episode that was reset last
@@ -263,7 +265,9 @@ class Guest:
     def _action_dim(self, fields: dict[str, Any]) -> int:
         """How many numbers an action has; the parts of ``env.action`` must be those of the simulator."""
         said = {str(part): int(width) for part, width in fields.get("action", {}).items()}
-        if said != dict(self.features.action):
+        if self.any_action:
+            self.features = replace(self.features, action=said)
+        elif said != dict(self.features.action):
             described = ", ".join(f"{part}: {width}" for part, width in said.items())
             raise ConfigError(
                 f"env.action is {dict(self.features.action)}, and the simulator's action is {said or 'one vector'}",
@@ -370,6 +374,6 @@ def _as_argument(adapter: AdapterFile) -> str:
 def check(name: str, task: str, python: Path, fps: float = 20) -> None:
     """Build a task and run one step: the proof of an installation, which also fills the simulator's own caches."""
     env = EnvConfig(name=name, simulator=name, task=task, fps=fps, episode_length=1, observation=(), options={})
-    with Guest(env, start_timeout_s=300, step_timeout_s=120, python=python) as guest:
+    with Guest(env, start_timeout_s=300, step_timeout_s=120, python=python, any_action=True) as guest:
         guest.reset(1)
         guest.step(np.zeros(guest.action_dim))

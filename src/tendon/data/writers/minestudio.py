@@ -172,6 +172,9 @@ def _camera(dataset: Demonstrations) -> Camera:
 def _segmentation(dataset: Demonstrations, row: EpisodeRow, size: int) -> dict[str, bytes]:
     """Chunks of what is aimed at, from the mask and the kind of interaction; steps in a row are one interaction."""
     kinds, masks = dataset.lowdim(row)[INTERACTION], dataset.run_lengths(row, TARGET)
+    drawn = next((mask.height, mask.width) for mask in dataset.schema.masks if mask.name == TARGET)
+    if drawn != MASK_SIZE:
+        masks = masks.resized(drawn, MASK_SIZE)
     borders = np.flatnonzero(np.diff(kinds.astype(np.int64), prepend=kinds[0], append=kinds[-1] + 1))
     frames: list[dict[Any, Any]] = []
     for step, kind in enumerate(kinds.tolist()):
@@ -198,7 +201,7 @@ def _known(dataset: Demonstrations) -> dict[str, Any]:
     others = [each for each in dataset.schema.columns if is_action_part(each.key) and each.key != BUTTONS]
     action: dict[str, Any] = {key: ["<i8", []] for key in buttons}
     action |= {each.key.removeprefix("action."): [np.dtype(each.dtype).str, list(each.shape)] for each in others}
-    targets = any(each.name == TARGET and (each.height, each.width) == MASK_SIZE for each in dataset.schema.masks)
+    targets = any(each.name == TARGET for each in dataset.schema.masks)
     modalities = ["segmentation"] if targets and INTERACTION in columns else []
     return {"buttons": list(buttons), "action": action, "modalities": modalities}
 
