@@ -26,12 +26,12 @@ class EagleBackbone(nn.Module):
 
     def forward(self, seen: Seen) -> Tensor:
         """The language model's last norm of every token ``[B, L, W]``."""
-        embedded_BLW = self.language.get_input_embeddings()(seen.tokens_BL)
-        pictures = [self.picture_tokens(image) for image in seen.images_VBCHW]
-        is_picture_BL1 = (seen.tokens_BL == self.image_token_id).unsqueeze(-1)
+        embedded_BLW = self.language.get_input_embeddings()(seen.tokens)
+        pictures = [self.picture_tokens(image) for image in seen.images]
+        is_picture_BL1 = (seen.tokens == self.image_token_id).unsqueeze(-1)
         joined_BPW = torch.cat(pictures, 1).to(embedded_BLW.dtype)
         embedded_BLW = embedded_BLW.masked_scatter(is_picture_BL1, joined_BPW)
-        output = self.language(inputs_embeds=embedded_BLW, attention_mask=seen.real_BL, use_cache=False)
+        output = self.language(inputs_embeds=embedded_BLW, attention_mask=seen.real, use_cache=False)
         features: Tensor = output.last_hidden_state
         return features
 

@@ -42,10 +42,10 @@ class HeadSizes:
 class HeadInput:
     """What stays the same for all steps of denoising."""
 
-    features_BLW: Tensor
-    real_BL: Tensor | None  # features that are attended to; None: all
-    state_BD: Tensor
-    embodiment_B: Tensor
+    features: Tensor  # [B, L, W]
+    real: Tensor | None  # [B, L], features that are attended to; None: all
+    state: Tensor  # [B, D]
+    embodiment: Tensor  # [B]
 
 
 class EmbodimentLinear(nn.Module):
@@ -131,13 +131,13 @@ class ActionHead(nn.Module):
         """From noise to actions, as one of ``adapted`` features sees it."""
         bucket_B = (time_B * self.sizes.num_buckets).long()
         T = sample_BTA.shape[1]
-        actions_BTW = self.action_encoder(sample_BTA, bucket_B, given.embodiment_B)
+        actions_BTW = self.action_encoder(sample_BTA, bucket_B, given.embodiment)
         actions_BTW = actions_BTW + self.position_embedding.weight[:T]
-        tokens = [self.state_encoder(given.state_BD[:, None], given.embodiment_B), actions_BTW]
+        tokens = [self.state_encoder(given.state[:, None], given.embodiment), actions_BTW]
         if self.sizes.num_future_tokens:
             tokens.insert(1, self.future_tokens.weight.expand(len(sample_BTA), -1, -1))
-        hidden_BSW = self.model(torch.cat(tokens, 1), given.features_BLW, bucket_B, given.real_BL)
-        predicted: Tensor = self.action_decoder(hidden_BSW[:, -T:], given.embodiment_B)
+        hidden_BSW = self.model(torch.cat(tokens, 1), given.features, bucket_B, given.real)
+        predicted: Tensor = self.action_decoder(hidden_BSW[:, -T:], given.embodiment)
         return predicted.float()
 
     def velocity_errors(self, given: HeadInput, actions_BTA: Tensor, noise_BTA: Tensor, time_B: Tensor) -> Tensor:

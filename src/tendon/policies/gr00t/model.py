@@ -27,10 +27,10 @@ class Gr00tNetwork(nn.Module):
 
     def given(self, seen: Seen, *, masks: bool) -> HeadInput:
         """What the head sees of an observation; ``masks``: without the prompt's padding."""
-        assert seen.embodiment_B is not None
-        real_BL = seen.real_BL if masks else None
+        assert seen.embodiment is not None
+        real_BL = seen.real if masks else None
         features_BLW = self.head.adapted(self.linear(self.backbone(seen)), real_BL)
-        return HeadInput(features_BLW, real_BL, seen.state_BD, seen.embodiment_B)
+        return HeadInput(features_BLW, real_BL, seen.state, seen.embodiment)
 
 
 class Gr00t(VlaPolicy):
@@ -53,8 +53,8 @@ class Gr00t(VlaPolicy):
     def seen(self, batch: dict[str, Tensor]) -> Seen:
         """With the number of the embodiment."""
         seen = super().seen(batch)
-        embodiment = torch.full_like(seen.tokens_BL[:, 0], EMBODIMENTS[self.config.embodiment_tag])
-        return Seen(seen.images_VBCHW, seen.tokens_BL, seen.real_BL, seen.state_BD, embodiment)
+        embodiment = torch.full_like(seen.tokens[:, 0], EMBODIMENTS[self.config.embodiment_tag])
+        return Seen(seen.images, seen.tokens, seen.real, seen.state, embodiment)
 
     def errors(self, seen: Seen, actions_BTA: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """At a time of a Beta distribution, more of them near the noise."""

@@ -58,7 +58,7 @@ class Pi0Config(VlaConfig):
 
 
 def prompt_with_state(end: str, common: Mapping[str, object], *, lower: bool = False) -> tuple[Transform, ...]:
-    """openpi's prompt for a state in 256 bins of [-1, 1]."""
+    """The prompt of openpi for a state in 256 bins of [-1, 1]."""
     pieces = (BEGIN, "Task: {text}, State:", STATE, f";\n{end}")
     bins = Bins(into={JOINED: BINS})
     return bins, Prompt(pieces=pieces, state=BINS, spaces=True, lower=lower, **common)  # type: ignore[arg-type]

@@ -52,7 +52,7 @@ class Pi0(VlaPolicy):
         return self.net.sample(seen, noise_BTA, self.config.num_inference_steps)
 
     def base_tensor(self, name: str) -> str:
-        """openpi's and LeRobot's names, and ours."""
+        """Names of openpi and LeRobot, and ours."""
         return our_name(name)
 
 

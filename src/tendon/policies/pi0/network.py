@@ -38,7 +38,7 @@ class Pi0Sizes:
 class Prefix:
     """Pictures and text: computed once for all steps of denoising."""
 
-    real_BS: Tensor
+    real: Tensor  # [B, S]
     kept: list[KeyValues]
 
 
@@ -63,7 +63,7 @@ class Pi0Network(nn.Module):
         """Squared error of each number: prefix and suffix in one pass."""
         noisy_BTA = between(actions_BTA, noise_BTA, time_B)
         prefix_BSW, real_BS = self.prefix_tokens(seen)
-        suffix_BSW, condition_BW = self.suffix_tokens(seen.state_BD, noisy_BTA, time_B)
+        suffix_BSW, condition_BW = self.suffix_tokens(seen.state, noisy_BTA, time_B)
         real_BS = functional.pad(real_BS, (0, suffix_BSW.shape[1]), value=True)
         mask_BSS = blocks_mask(real_BS, self._begins(prefix_BSW.shape[1], suffix_BSW.shape[1], real_BS.device))
         places_BS = real_BS.long().cumsum(1) - 1
@@ -76,7 +76,7 @@ class Pi0Network(nn.Module):
         times = [1.0 - step / num_steps for step in range(num_steps)]
 
         def velocity(sample_BTA: Tensor, time_B: Tensor) -> Tensor:
-            return self.velocity(prefix, seen.state_BD, sample_BTA, time_B)
+            return self.velocity(prefix, seen.state, sample_BTA, time_B)
 
         return euler(velocity, noise_BTA, times, -1.0 / num_steps)
 
@@ -91,8 +91,8 @@ class Pi0Network(nn.Module):
     def velocity(self, prefix: Prefix, state_BD: Tensor, sample_BTA: Tensor, time_B: Tensor) -> Tensor:
         """Of noisy actions, with the prefix's keys and values."""
         suffix_BSW, condition_BW = self.suffix_tokens(state_BD, sample_BTA, time_B)
-        num_prefix, num_suffix = prefix.real_BS.shape[1], suffix_BSW.shape[1]
-        real_BS = functional.pad(prefix.real_BS, (0, num_suffix), value=True)
+        num_prefix, num_suffix = prefix.real.shape[1], suffix_BSW.shape[1]
+        real_BS = functional.pad(prefix.real, (0, num_suffix), value=True)
         begins_S = self._begins(num_prefix, num_suffix, real_BS.device)
         mask_BSS = blocks_mask(real_BS, begins_S)[:, num_prefix:]
         places_BS = (real_BS.long().cumsum(1) - 1)[:, num_prefix:]
@@ -102,11 +102,11 @@ class Pi0Network(nn.Module):
     def prefix_tokens(self, seen: Seen) -> tuple[Tensor, Tensor]:
         """Tokens of all cameras, then of the text, and which are real. A camera slot that is empty has none: nothing sees it."""
         tokens, real = [], []
-        for image_BCHW in seen.images_VBCHW:
+        for image_BCHW in seen.images:
             tokens.append(self.connector(self.vision(image_BCHW).last_hidden_state))
             real.append(torch.ones(tokens[-1].shape[:2], dtype=torch.bool, device=image_BCHW.device))
-        tokens.append(self.gemma.embed_tokens(seen.tokens_BL).to(tokens[0].dtype if tokens else torch.float32))
-        return torch.cat(tokens, 1), torch.cat([*real, seen.real_BL], 1)
+        tokens.append(self.gemma.embed_tokens(seen.tokens).to(tokens[0].dtype if tokens else torch.float32))
+        return torch.cat(tokens, 1), torch.cat([*real, seen.real], 1)
 
     def suffix_tokens(self, state_BD: Tensor, noisy_BTA: Tensor, time_B: Tensor) -> tuple[Tensor, Tensor | None]:
         """A token of the state (pi0) and one for each action; of pi0.5 the condition of its norms."""

@@ -37,7 +37,7 @@ UNREAD = re.compile(r"gemma_expert\.(lm_head|embed_tokens)\.|normalize_|unnormal
 
 
 def openpi_name(ours: str) -> str:
-    """openpi's name of a tensor below ``net``.
+    """The name in openpi of a tensor below ``net``.
 
     Raises:
         KeyError: it has none.

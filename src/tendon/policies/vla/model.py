@@ -35,11 +35,11 @@ PROJECTOR = "projector"  # learns whole beside adapters
 class Seen:
     """What a network reads of one observation."""
 
-    images_VBCHW: tuple[Tensor, ...]
-    tokens_BL: Tensor
-    real_BL: Tensor
-    state_BD: Tensor
-    embodiment_B: Tensor | None = None
+    images: tuple[Tensor, ...]  # [B, C, H, W] each
+    tokens: Tensor  # [B, L]
+    real: Tensor  # [B, L]
+    state: Tensor  # [B, D]
+    embodiment: Tensor | None = None  # [B]
 
 
 @dataclass(frozen=True)
