@@ -49,7 +49,11 @@ def pi0_of(name: str) -> tuple[Pi0Network, Any]:
         assert shape == tuple(tensor.shape), ours
         name_there = openpi_name(ours)
         assert name_there.replace("vision_model.", "") == theirs.replace("vision_model.", "") or "lm_head" in theirs
-        tensor.copy_(torch.from_numpy(seeded.gemma_weights(name_there.replace("vision_tower.vision_model.", "vision_tower."), shape)))
+        tensor.copy_(
+            torch.from_numpy(
+                seeded.gemma_weights(name_there.replace("vision_tower.vision_model.", "vision_tower."), shape)
+            )
+        )
     return net, values
 
 

@@ -100,7 +100,9 @@ def make(name: str) -> torch.nn.Module:
     s = SIZES
     tiny = {
         "big": code.GemmaConfig(s["text_width"], s["text_layers"], s["text_feedforward"], 8, 1, s["text_head_dim"]),
-        "small": code.GemmaConfig(s["expert_width"], s["text_layers"], s["expert_feedforward"], 8, 1, s["text_head_dim"]),
+        "small": code.GemmaConfig(
+            s["expert_width"], s["text_layers"], s["expert_feedforward"], 8, 1, s["text_head_dim"]
+        ),
     }
     code.get_gemma_config = tiny.get
     config = types.SimpleNamespace(
@@ -149,7 +151,10 @@ def main() -> None:
         versions = {"torch": torch.__version__, "transformers": transformers.__version__, "lerobot": "0.6.1"}
         meta = json.dumps({"versions": versions, "shapes": model.shapes, "sizes": SIZES})
         np.savez(
-            HERE / f"{name}.npz", losses=losses.numpy(), actions=chunk.numpy(), meta=np.frombuffer(meta.encode(), np.uint8)
+            HERE / f"{name}.npz",
+            losses=losses.numpy(),
+            actions=chunk.numpy(),
+            meta=np.frombuffer(meta.encode(), np.uint8),
         )
         print(name, float(losses.mean()), float(chunk.abs().mean()))
 

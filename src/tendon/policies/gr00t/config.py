@@ -10,7 +10,7 @@ from tendon.config.schema import Conflict, Count, Positive, Share
 from tendon.data.features import Feature
 from tendon.policies.processing.prompt import CAMERA, DEFAULT_TEXT, Prompt
 from tendon.policies.processing.transform import Transform
-from tendon.policies.vla.config import TOKENS, VlaConfig
+from tendon.policies.vla.config import TOKENS, FlowConfig
 
 EMBODIMENTS: Mapping[str, int] = {
     "gr1": 24,
@@ -23,7 +23,7 @@ Embodiment = Literal["gr1", "oxe_droid", "agibot_genie1", "genie1_gripper", "new
 
 
 @dataclass(frozen=True)
-class Gr00tConfig(VlaConfig):
+class Gr00tConfig(FlowConfig):
     """Keys of both; those of the public config.json where it has one."""
 
     shuffle: ClassVar[int] = 1  # so many by so many patches become one token
@@ -38,13 +38,9 @@ class Gr00tConfig(VlaConfig):
     diffusion_layers: Count
     dropout: Share
     max_seq_len: Count
-    noise_beta_alpha: Positive
-    noise_beta_beta: Positive
     noise_s: Share
     num_timestep_buckets: Count
     mask_text_padding: bool
-    tune_projector: bool
-    tune_diffusion_model: bool
 
     @property
     def camera_tokens(self) -> int:

@@ -13,7 +13,8 @@ from tendon.policies.gr00t.config import EMBODIMENTS, Gr00tConfig
 from tendon.policies.gr00t.head import ActionHead, HeadInput, HeadSizes
 from tendon.policies.gr00t.weights import our_name
 from tendon.policies.parts.flow_matching import beta_times
-from tendon.policies.vla.model import PROJECTOR, Seen, VlaPolicy
+from tendon.policies.vla.flow import FlowPolicy
+from tendon.policies.vla.model import PROJECTOR, Seen
 
 NUMERICS = 1
 
@@ -33,7 +34,7 @@ class Gr00tNetwork(nn.Module):
         return HeadInput(features_BLW, real_BL, seen.state, seen.embodiment)
 
 
-class Gr00t(VlaPolicy):
+class Gr00t(FlowPolicy):
     """A subclass builds the network."""
 
     config: Gr00tConfig
@@ -56,14 +57,14 @@ class Gr00t(VlaPolicy):
         embodiment = torch.full_like(seen.tokens[:, 0], EMBODIMENTS[self.config.embodiment_tag])
         return Seen(seen.images, seen.tokens, seen.real, seen.state, embodiment)
 
-    def errors(self, seen: Seen, actions_BTA: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def errors(self, seen: Seen, actions_BTA: Tensor) -> Tensor:
         """At a time of a Beta distribution, more of them near the noise."""
         config = self.config
         given = self.net.given(seen, masks=config.mask_text_padding)
         noise_BTA = torch.randn_like(actions_BTA)
         beta_B = beta_times(len(actions_BTA), config.noise_beta_alpha, config.noise_beta_beta, actions_BTA.device)
         time_B = ((config.noise_s - beta_B) / config.noise_s).clamp(min=0)
-        return self.net.head.velocity_errors(given, actions_BTA, noise_BTA, time_B), {}
+        return self.net.head.velocity_errors(given, actions_BTA, noise_BTA, time_B)
 
     def sample(self, seen: Seen, noise_BTA: Tensor) -> Tensor:
         """The backbone once, then steps from noise."""

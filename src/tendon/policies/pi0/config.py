@@ -13,26 +13,23 @@ from tendon.policies.processing.normalize import Rules
 from tendon.policies.processing.prompt import BEGIN, STATE, Prompt
 from tendon.policies.processing.transform import Transform
 from tendon.policies.vla.config import STATE as JOINED
-from tendon.policies.vla.config import TOKENS, VlaConfig
+from tendon.policies.vla.config import TOKENS, FlowConfig
 
 BINS = "state_bins"
 
 
 @dataclass(frozen=True)
-class Pi0Config(VlaConfig):
+class Pi0Config(FlowConfig):
     """PaliGemma, and a Gemma beside it that denoises actions."""
 
     model: ClassVar[str] = "tendon.policies.pi0.model:Pi0"
     rules: ClassVar[Rules] = "openpi"
     letterbox: ClassVar[bool] = True
+    decides: ClassVar[tuple[str, ...]] = ("lora_rank", "pi05")
 
     pi05: bool
     expert_width: Count
     expert_feedforward: Count
-    tune_projector: bool
-    tune_diffusion_model: bool
-    noise_beta_alpha: Positive
-    noise_beta_beta: Positive
     min_period: Positive
     max_period: Positive
 
@@ -45,6 +42,15 @@ class Pi0Config(VlaConfig):
         if self.text_head_dim % 2:
             what, why = f"policy.text_head_dim is {self.text_head_dim}", "places turn pairs of numbers"
             yield Conflict("text_head_dim", what, why, f"policy.text_head_dim={self.text_head_dim + 1}")
+
+    def without_effect(self) -> dict[str, str]:
+        """The state of pi0.5 is text, as long as it is."""
+        return super().without_effect() | ({"max_state_dim": "policy.pi05=false"} if self.pi05 else {})
+
+    @property
+    def state_width(self) -> int:
+        """Of pi0.5 as wide as it is."""
+        return 0 if self.pi05 else self.max_state_dim
 
     def prompt(self, features: Mapping[str, Feature]) -> tuple[Transform, ...]:
         """The instruction and a line break; of pi0.5 the state as numbers too."""

@@ -12,7 +12,8 @@ from tendon.policies.parts.flow_matching import beta_times
 from tendon.policies.pi0.config import Pi0Config
 from tendon.policies.pi0.network import Pi0Network, Pi0Sizes
 from tendon.policies.pi0.weights import our_name
-from tendon.policies.vla.model import PROJECTOR, Seen, VlaPolicy
+from tendon.policies.vla.flow import FlowPolicy
+from tendon.policies.vla.model import PROJECTOR, Seen
 from tendon.policies.vla.sizes import language_of, vision_of
 
 NUMERICS = 1
@@ -20,7 +21,7 @@ NUMERICS = 1
 TIME_SCALE, TIME_OFFSET = 0.999, 0.001  # no time is 0
 
 
-class Pi0(VlaPolicy):
+class Pi0(FlowPolicy):
     """One module for both: ``pi05`` changes the suffix and the prompt."""
 
     config: Pi0Config
@@ -39,13 +40,13 @@ class Pi0(VlaPolicy):
         """What stands behind the keys and values of the prefix's last layer."""
         return self.net.gemma.unused()
 
-    def errors(self, seen: Seen, actions_BTA: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def errors(self, seen: Seen, actions_BTA: Tensor) -> Tensor:
         """At a time of a Beta distribution."""
         noise_BTA = torch.randn_like(actions_BTA)
         beta = beta_times(
             len(actions_BTA), self.config.noise_beta_alpha, self.config.noise_beta_beta, actions_BTA.device
         )
-        return self.net.velocity_errors(seen, actions_BTA, noise_BTA, beta * TIME_SCALE + TIME_OFFSET), {}
+        return self.net.velocity_errors(seen, actions_BTA, noise_BTA, beta * TIME_SCALE + TIME_OFFSET)
 
     def sample(self, seen: Seen, noise_BTA: Tensor) -> Tensor:
         """The prefix once, then steps from noise."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
-from tendon.config.schema import Conflict, Count, CountOrNone, PolicyConfig, Share, Text
+from tendon.config.schema import Conflict, Count, CountOrNone, PolicyConfig, Positive, Share, Text
 from tendon.data.features import Feature
 from tendon.policies.processing.images import Colour, Crop, Letterbox, Resize, ToFloat
 from tendon.policies.processing.join import Join
@@ -35,9 +35,6 @@ class VlaConfig(PolicyConfig):
 
     chunk_size: Count
     n_action_steps: Count
-    max_state_dim: Count
-    max_action_dim: Count
-    num_inference_steps: Count
     tokenizer: Text
     tokenizer_max_length: Count
     image_size: Count
@@ -50,7 +47,6 @@ class VlaConfig(PolicyConfig):
     action_normalization: Scaling
     normalization: dict[str, Any]
     statistics: dict[str, Any]
-    mask_padded_steps: bool
     tune_llm: bool
     tune_visual: bool
     lora_rank: CountOrNone
@@ -74,6 +70,16 @@ class VlaConfig(PolicyConfig):
     text_head_dim: Count
     text_feedforward: Count
     vocab_size: Count
+
+    @property
+    def state_width(self) -> int:
+        """What a joined state is filled up to; 0: as wide as it is."""
+        return 0
+
+    @property
+    def action_width(self) -> int:
+        """Likewise of an action."""
+        return 0
 
     def tuned(self) -> Mapping[str, bool]:
         """Each part and whether it learns."""
@@ -168,8 +174,8 @@ class VlaConfig(PolicyConfig):
             made += self._camera_transforms(cameras)
         made.append(self._normalize(features, cameras))
         if states:
-            made.append(Join(into=STATE, keys=states, width=self.max_state_dim))
-        made.append(Join(into=ACTIONS, keys=self.writes(features), width=self.max_action_dim))
+            made.append(Join(into=STATE, keys=states, width=self.state_width))
+        made.append(Join(into=ACTIONS, keys=self.writes(features), width=self.action_width))
         return (*made, *self.prompt(features))
 
     def prompt(self, features: Mapping[str, Feature]) -> tuple[Transform, ...]:
@@ -199,3 +205,27 @@ class VlaConfig(PolicyConfig):
         modes |= dict.fromkeys(cameras, "mean_std")
         halves = {key: dict.fromkeys(("mean", "std"), (0.5,) * features[key].shape[-1]) for key in cameras}
         return Normalize(modes=modes, rules=self.rules, statistics={**halves, **self.statistics})
+
+
+@dataclass(frozen=True)
+class FlowConfig(VlaConfig):
+    """Of those that turn noise into actions of one width for all robots."""
+
+    max_state_dim: Count
+    max_action_dim: Count
+    num_inference_steps: Count
+    mask_padded_steps: bool
+    noise_beta_alpha: Positive
+    noise_beta_beta: Positive
+    tune_projector: bool
+    tune_diffusion_model: bool
+
+    @property
+    def state_width(self) -> int:
+        """As it is for every robot."""
+        return self.max_state_dim
+
+    @property
+    def action_width(self) -> int:
+        """As it is for every robot."""
+        return self.max_action_dim

@@ -1,7 +1,6 @@
-"""The base of the vision-language-action policies: parts that learn or do not, adapters, precision, and the way of a batch.
+"""The base of the vision-language-action policies: parts that learn or do not, adapters, precision, what a network sees.
 
-A subclass builds ``self.net``, names its parts, and gives ``errors`` (training) and ``sample`` (acting) of what was processed.
-Legend: B batch, T chunk, A width of the joined action, D width of the joined state, V cameras, L tokens.
+A subclass builds ``self.net`` and names its parts. Legend: B batch, D width of the joined state, L tokens.
 """
 
 from __future__ import annotations
@@ -16,14 +15,12 @@ from torch import Tensor, nn
 from tendon.data.features import Feature
 from tendon.data.stats import FeatureStats
 from tendon.errors import ConfigError, Problem
-from tendon.policies.base import Batch, LossOutput, Memory, Policy
+from tendon.policies.base import Batch, Policy
 from tendon.policies.parts.lora import Lora, add_lora, wrapped_layers
-from tendon.policies.parts.noise import draw_normal, start_noise
 from tendon.policies.parts.towers import without_values
-from tendon.policies.processing.actions import WIDTH_MASK
 from tendon.policies.processing.processing import Processing
 from tendon.policies.processing.text import MASK
-from tendon.policies.vla.config import ACTIONS, STATE, TOKENS, VlaConfig
+from tendon.policies.vla.config import STATE, TOKENS, VlaConfig
 from tendon.policies.windows import bare
 
 NUMERICS = 1
@@ -87,40 +84,7 @@ class VlaPolicy(Policy):
         """Modules on which no number depends, held because published files do."""
         return ()
 
-    def errors(self, seen: Seen, actions_BTA: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Error of each number ``[B, T, A]``, and scalars for the log."""
-        raise NotImplementedError
-
-    def sample(self, seen: Seen, noise_BTA: Tensor) -> Tensor:
-        """A chunk ``[B, T, A]`` from noise."""
-        raise NotImplementedError
-
     # ------------------------------------------------------------------------------------------------------------ a batch
-
-    def loss(self, batch: Batch, memory: Memory = None, step: int = 0) -> LossOutput:
-        """Mean error of real numbers; steps behind the end of an episode count unless they are masked."""
-        seen = self.processing(batch)
-        with self.precision():
-            errors_BTA, metrics = self.errors(self.seen(seen), seen[ACTIONS])
-        mask_BTA = seen[ACTIONS + WIDTH_MASK].to(errors_BTA.dtype)
-        if self.config.mask_padded_steps:
-            mask_BTA = mask_BTA * ~batch[f"{self.writes[0]}_is_pad"][..., None]
-        return LossOutput((errors_BTA * mask_BTA).sum() / mask_BTA.sum().clamp(min=1), metrics)
-
-    def start(self, *seeds: int) -> Memory:
-        """The noise of each episode."""
-        return start_noise(*seeds)
-
-    @torch.no_grad()
-    def act(self, observation: Batch, memory: Memory = None) -> tuple[Batch, Memory]:
-        """A chunk from now on."""
-        seen = self.processing(observation, "acting")
-        B, device = len(seen[self.reads[0]]), self.processing.numbers_device()
-        shape = (self.config.chunk_size, self.config.max_action_dim)
-        drawn, memory = draw_normal(start_noise(*[0] * B) if memory is None else memory, shape[0] * shape[1])
-        with self.precision():
-            actions_BTA = self.sample(self.seen(seen), drawn.view(B, *shape).to(device))
-        return self.processing.inverse({ACTIONS: actions_BTA.float()}, seen), memory
 
     def seen(self, batch: Batch) -> Seen:
         """What the network reads of a processed batch."""
@@ -129,7 +93,7 @@ class VlaPolicy(Policy):
         if STATE in batch:
             state_BD = batch[STATE][:, -1]
         else:
-            state_BD = torch.zeros(len(tokens_BL), self.config.max_state_dim, device=tokens_BL.device)
+            state_BD = torch.zeros(len(tokens_BL), self.config.state_width, device=tokens_BL.device)
         return Seen(images, tokens_BL, real_BL, state_BD)
 
     def precision(self) -> AbstractContextManager[object]:
