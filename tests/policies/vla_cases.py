@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ STATS = {
     key: feature_stats(0.1, 0.8, -2.0, 2.0, feature.dim)
     for key, feature in FEATURES.items()
     if feature.kind in ("state", "action")
-}
+} | {"action": feature_stats(0.1, 0.8, -2.0, 2.0, 4)}
 
 
 def config_of(name: str, *overrides: str) -> Any:
@@ -45,7 +46,7 @@ def policy_of(name: str, *overrides: str, features: dict[str, Feature] = FEATURE
     torch.manual_seed(0)
     policy = make_policy(config_of(name, *overrides), features, STATS)
     policy.set_texts(TEXTS)
-    policy.prepare(iter([batch_of(policy, seed) for seed in range(70)]))
+    policy.prepare(batch_of(policy, seed) for seed in count())
     return policy
 
 

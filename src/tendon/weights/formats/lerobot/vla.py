@@ -85,7 +85,7 @@ def write(policy: Policy, info: PolicySpec, path: Path) -> None:
     """A pretrained_model folder."""
     config: Any = info.config
     name = _type_of(info.name, config)
-    inputs, outputs, types = their_features(info, policy)
+    inputs, outputs, _ = their_features(info, policy)
     inputs.pop("task", None)
     mapping = {"VISUAL": "IDENTITY"}
     for type_name, key in (("STATE", "state_normalization"), ("ACTION", "action_normalization")):
