@@ -6,7 +6,7 @@ A module that is filled from base weights is built under ``torch.device("meta")`
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -22,13 +22,14 @@ SHARD_BYTES = 4 << 30
 
 
 def read_tensors(
-    path: Path, device: torch.device | str = "cpu", *, one_by_one: bool = False
+    path: Path, device: torch.device | str = "cpu", *, one_by_one: bool = False, skip: Sequence[str] = ()
 ) -> Iterator[tuple[str, Tensor]]:
     """Name and tensor of a safetensors file or of a folder of shards; on the CPU they are the file's own pages.
 
     Args:
         path: the file or folder.
         device: where the tensors go.
+        skip: names, or beginnings of names, that are not read.
         one_by_one: let go of a tensor's pages with the tensor, not with the last one of its file: for who converts them.
 
     Raises:
@@ -36,7 +37,7 @@ def read_tensors(
     """
     for file in tensor_files(path):
         with opened(file, "pt", str(device)) as content:
-            names = list(content.keys())
+            names = [name for name in content.keys() if not under(name, skip)]  # noqa: SIM118
             if not one_by_one:
                 yield from ((name, content.get_tensor(name)) for name in names)
         for name in names if one_by_one else ():

@@ -27,6 +27,7 @@ from tendon.errors import ConfigError, DataError
 from tendon.policies.processing.actions import Bins, PadWidth, RelativeActions
 from tendon.policies.processing.images import Colour, Crop, Letterbox, Resize, ToFloat
 from tendon.policies.processing.normalize import Normalize
+from tendon.policies.processing.parts import NormalizeParts
 from tendon.policies.processing.rotations import Rotation
 from tendon.policies.processing.text import BYTES, Tokenize, make_tokenizer
 from tendon.policies.processing.transform import NONE, Features, Phase, Stats, Transform, frozen
@@ -41,6 +42,7 @@ KINDS: Mapping[str, type[Transform]] = {
     kind.kind: kind
     for kind in (
         Normalize,
+        NormalizeParts,
         ToFloat,
         Resize,
         Letterbox,
