@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -21,7 +22,7 @@ class ActClip(LanguagePolicy, Act):
 
     config: ActClipConfig
     num_other_tokens = 1
-    modules_of_group = {
+    modules_of_group: ClassVar[Mapping[str, Sequence[str]]] = {
         "llm": ("text_encoder",),
         "visual": ("backbone",),
         "projector": (

@@ -8,8 +8,7 @@ from typing import ClassVar
 from tendon.config.schema import Count, ImageSize
 from tendon.policies.diffusion.config import DiffusionConfig
 from tendon.policies.language.config import LanguageConfig
-from tendon.policies.lerobot.config import ImageScaling, Scaling
-from tendon.policies.lerobot.config import DeepBackbone
+from tendon.policies.lerobot.config import DeepBackbone, ImageScaling, Scaling
 
 
 @dataclass(frozen=True)

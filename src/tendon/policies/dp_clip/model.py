@@ -6,6 +6,7 @@ Legend: B batch, K numbers of the condition.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -23,7 +24,7 @@ class DpClip(LanguagePolicy, Diffusion):
     """Chance as in Diffusion."""
 
     config: DpClipConfig
-    modules_of_group = {
+    modules_of_group: ClassVar[Mapping[str, Sequence[str]]] = {
         "llm": ("text_encoder",),
         "visual": ("rgb_encoder",),
         "projector": ("text_projection",),

@@ -7,6 +7,7 @@ N texts, W numbers of a text.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ class LanguagePolicy(LeRobotPolicy):
     """Listed before the policy that it adds language to. ``modules_of_group`` says what each ``tune_*`` key stands for."""
 
     readable = (*READABLE, "text")
-    modules_of_group: Mapping[str, Sequence[str]] = {}
+    modules_of_group: ClassVar[Mapping[str, Sequence[str]]] = {}
 
     def add_language(self, text_dim: int) -> None:
         """Build the encoder and the layer behind it; called at the end of ``__init__``."""

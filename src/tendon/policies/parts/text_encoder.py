@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -17,6 +16,8 @@ from tendon.policies.parts.text_sources import TextSource
 from tendon.policies.processing.text import ByteTokenizer
 
 NUMERICS = 1
+
+MAX_PLACES = 512  # of bytes
 
 
 class TextEncoder(nn.Module):
@@ -28,7 +29,7 @@ class TextEncoder(nn.Module):
         Args:
             source: which one.
             sizes: instead of those of the source.
-            empty: on the meta device; base weights fill it.
+            empty: without values; base weights fill it.
 
         Raises:
             MissingDependency: transformers is not installed.
@@ -37,8 +38,9 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.architecture = source.architecture
         make = {"bert": _bert, "clip": _clip, "bytes": ByteNet}[source.architecture]
-        with torch.device("meta" if empty else "cpu"):
-            self.net: Any = make({**source.sizes, **sizes})
+        self.net: Any = make({**source.sizes, **sizes})
+        if empty:
+            _empty(self.net)
         self.output_dim = int(
             {**source.sizes, **sizes}["projection_dim" if self.architecture == "clip" else "hidden_size"]
         )
@@ -62,7 +64,7 @@ class ByteNet(nn.Module):
         super().__init__()
         width = _known(sizes, {"hidden_size": 0, "num_attention_heads": 0, "intermediate_size": 0})["hidden_size"]
         self.tokens = nn.Embedding(ByteTokenizer.num_ids, width)
-        self.places = nn.Embedding(int(MAX_PLACES), width)
+        self.places = nn.Embedding(MAX_PLACES, width)
         self.layer = nn.TransformerEncoderLayer(
             width,
             sizes["num_attention_heads"],
@@ -80,9 +82,6 @@ class ByteNet(nn.Module):
         seen_NLW = self.layer(tokens_NLW, src_key_padding_mask=~real_NL)
         vectors_NW: Tensor = self.norm(mean_of(seen_NLW, real_NL))
         return vectors_NW
-
-
-MAX_PLACES = 512
 
 
 def mean_of(values_NLW: Tensor, real_NL: Tensor) -> Tensor:
@@ -104,6 +103,13 @@ def _clip(sizes: Mapping[str, Any]) -> nn.Module:
     config = transformers.CLIPTextConfig(**_known(sizes, transformers.CLIPTextConfig().to_dict()))
     net: nn.Module = transformers.CLIPTextModelWithProjection(config)
     return net
+
+
+def _empty(net: nn.Module) -> None:
+    """Parameters on the meta device. Buffers that no file holds, such as the numbers of places, keep their values."""
+    for module in net.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            setattr(module, name, nn.Parameter(parameter.detach().to("meta")))
 
 
 def _known(sizes: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Texts to token ids: each text of a dataset's table once, then every step looks its row up on the device.
 
 Tokenizers are named: ``bytes`` (our own, for tests and small policies), or a folder of transformers' files (a path, or
-``package://NAME/FOLDER`` of an installed package), which is read without the network; ``tendon.policies.processing.processing`` saves its files beside the rest.
+``package://NAME/FOLDER`` of an installed package), which is read without the network;
+``tendon.policies.processing.processing`` saves its files beside the rest.
 """
 
 from __future__ import annotations
