@@ -150,6 +150,14 @@ class Policy(nn.Module):
                 still |= {f"{name}.{inner}" for inner, _ in module.named_buffers()}
         return {name: value for name, value in state.items() if not (name in still and under(name, prefixes))}
 
+    def base_tensor(self, name: str) -> str:
+        """Our name, inside its module, of a tensor of base weights as they are published; empty: nothing needs it."""
+        return name
+
+    def describe(self) -> str:
+        """What a run should say of its parts before it begins; empty: nothing."""
+        return ""
+
     base_prefixes: tuple[str, ...] = ()  # modules filled from base weights; set by make_policy
 
 

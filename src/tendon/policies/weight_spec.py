@@ -24,7 +24,6 @@ class WeightSpec:
     revision: str = ""  # of hf://, a commit
     format: Literal["safetensors", "torch"] = "safetensors"  # torch: a file with one mapping of names to tensors
     dtype: Literal["float32", "bfloat16", "float16", ""] = ""  # as which it is held; empty: as it is stored
-    skip: tuple[str, ...] = ()  # names, or beginnings of names, in the file that are not for the module
 
     def conflicts(self, key: str) -> Iterator[Conflict]:
         """What is wrong with it, for ``conflicts`` of a policy's configuration; ``key`` names where it was written."""

@@ -6,7 +6,7 @@ A module that is filled from base weights is built under ``torch.device("meta")`
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -22,14 +22,13 @@ SHARD_BYTES = 4 << 30
 
 
 def read_tensors(
-    path: Path, device: torch.device | str = "cpu", *, one_by_one: bool = False, skip: Sequence[str] = ()
+    path: Path, device: torch.device | str = "cpu", *, one_by_one: bool = False
 ) -> Iterator[tuple[str, Tensor]]:
     """Name and tensor of a safetensors file or of a folder of shards; on the CPU they are the file's own pages.
 
     Args:
         path: the file or folder.
         device: where the tensors go.
-        skip: names, or beginnings of names, that are not read.
         one_by_one: let go of a tensor's pages with the tensor, not with the last one of its file: for who converts them.
 
     Raises:
@@ -37,7 +36,7 @@ def read_tensors(
     """
     for file in tensor_files(path):
         with opened(file, "pt", str(device)) as content:
-            names = [name for name in content.keys() if not under(name, skip)]  # noqa: SIM118
+            names = list(content.keys())
             if not one_by_one:
                 yield from ((name, content.get_tensor(name)) for name in names)
         for name in names if one_by_one else ():
@@ -80,7 +79,7 @@ def fill(module: nn.Module, tensors: Iterable[tuple[str, Tensor]], dtype: str, w
     Args:
         module: may be on the meta device, and wrapped by adapters, which are left alone.
         tensors: by the module's plain names.
-        dtype: as which numbers with a fraction are held; empty: as they come.
+        dtype: as which numbers with a fraction are held that do not learn (those that do: float32); empty: as they come.
         where: what an error names.
         named: what an error calls the module.
 
@@ -104,7 +103,8 @@ def fill(module: nn.Module, tensors: Iterable[tuple[str, Tensor]], dtype: str, w
             why = f"the file has {list(tensor.shape)}, {what} {list(current.shape)}"
             problems.append(Problem(f"{name} has another shape", where, why, fix))
             continue
-        converted = tensor.to(getattr(torch, dtype)) if dtype and tensor.is_floating_point() else tensor
+        kept_as = "float32" if dtype and current.requires_grad else dtype  # what learns has masters in full precision
+        converted = tensor.to(getattr(torch, kept_as)) if dtype and tensor.is_floating_point() else tensor
         _put(module, tied[id(current)], converted, current)
         filled |= set(tied[id(current)])
     missing = [] if problems else [name for name, place in places.items() if place not in filled]

@@ -51,10 +51,7 @@ class SavedWeights:
         if not file.is_file():
             return None
         content = json.loads(file.read_text())
-        base = {
-            prefix: WeightSpec(**{**spec, "skip": tuple(spec.get("skip", ()))})
-            for prefix, spec in content["base"].items()
-        }
+        base = {prefix: WeightSpec(**spec) for prefix, spec in content["base"].items()}
         return SavedWeights(base, content["merged"])
 
 

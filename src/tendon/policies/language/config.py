@@ -75,7 +75,7 @@ class LanguageConfig(PolicyConfig):
         source = self.source
         if source.begins_at_random or not source.uri:
             return {}
-        return {NET: WeightSpec(source.uri, source.sha256, self.text_weights_revision, skip=source.skip)}
+        return {NET: WeightSpec(source.uri, source.sha256, self.text_weights_revision)}
 
     def conflicts(self) -> Iterator[Conflict]:
         """Weights and tokenizer are named, something learns, and parts of a vector have modes."""
@@ -97,12 +97,15 @@ class LanguageConfig(PolicyConfig):
                 f"text_encoder={self.text_encoder} has no weights to adapt",
             )
             yield Conflict("lora_rank", what, why, "policy.lora_rank=0")
-        if self.lora_rank and self.tune_llm:
-            what, why = "policy.tune_llm is true with policy.lora_rank", "adapters learn in place of the text encoder"
-            yield Conflict("tune_llm", what, why, "policy.tune_llm=false, or policy.lora_rank=0")
-        tuned = (self.tune_llm, self.tune_visual, self.tune_projector, self.tune_diffusion_model, bool(self.lora_rank))
+        if self.lora_rank and not self.tune_llm:
+            what, why = (
+                f"policy.lora_rank is {self.lora_rank} with policy.tune_llm=false",
+                "adapters lie in the text encoder",
+            )
+            yield Conflict("lora_rank", what, why, "policy.tune_llm=true, or policy.lora_rank=0")
+        tuned = (self.tune_llm, self.tune_visual, self.tune_projector, self.tune_diffusion_model)
         if not any(tuned):
-            what, why = "every policy.tune_* is false and policy.lora_rank is 0", "nothing would learn"
+            what, why = "every policy.tune_* is false", "nothing would learn"
             yield Conflict("tune_projector", what, why, "policy.tune_projector=true")
         yield from self._part_conflicts()
 

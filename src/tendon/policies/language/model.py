@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tendon.data.features import TASK
 from tendon.errors import ConfigError
-from tendon.policies.base import Batch
+from tendon.policies.base import Batch, under
 from tendon.policies.language.config import TOKENS, LanguageConfig
 from tendon.policies.lerobot.model import READABLE, LeRobotPolicy
 from tendon.policies.parts.lora import Lora, add_lora
@@ -62,12 +62,27 @@ class LanguagePolicy(LeRobotPolicy):
         super().set_texts(texts)
         self._vectors = None
 
+    def base_tensor(self, name: str) -> str:
+        """CLIP's file holds its vision side too, MiniLM's a layer that no number here depends on."""
+        return "" if under(name, self.language_config.source.skip) else name
+
+    def describe(self) -> str:
+        """A line for each group of ``tune_*``, and for all that no key switches off."""
+        group_of = {name: group for group, names in self.modules_of_group.items() for name in names}
+        counts = {group: [0, 0] for group in (*GROUPS, "always")}
+        for name, parameter in self.named_parameters():
+            count = counts[group_of.get(name.partition(".")[0], "always")]
+            count[0] += parameter.numel()
+            count[1] += parameter.numel() * parameter.requires_grad
+        rows = [(group, *count) for group, count in counts.items() if count[0]]
+        rows.append(("together", sum(row[1] for row in rows), sum(row[2] for row in rows)))
+        head = f"{'part':<16} {'parameters':>15} {'learn':>15}"
+        return "\n".join([head, *(f"{group:<16} {num:>15,} {learning:>15,}" for group, num, learning in rows)])
+
     def frozen(self) -> tuple[str, ...]:
-        """What the ``tune_*`` keys switch off; adapters learn where they are asked for."""
+        """What the ``tune_*`` keys switch off; the rest is frozen where adapters learn."""
         config, present = self.language_config, dict(self.named_children())
         off = [group for group in GROUPS if not getattr(config, f"tune_{group}")]
-        if config.lora_rank:
-            off.remove("llm")
         names = [name for group in off for name in self.modules_of_group.get(group, ())]
         return tuple(name for name in names if name in present and any(True for _ in present[name].parameters()))
 
