@@ -85,6 +85,15 @@ def _materialise(module: nn.Module) -> None:
             setattr(owner, name, nn.Parameter(values))
 
 
+def wrapped_layers(module: nn.Module, targets: Sequence[str]) -> list[str]:
+    """Names of the linear layers that would get an adapter."""
+    return [
+        name
+        for name, part in module.named_modules()
+        if isinstance(part, nn.Linear) and any(f".{name}".endswith(f".{target}") for target in targets)
+    ]
+
+
 @contextmanager
 def without_adapters() -> Iterator[None]:
     """Inside, policies are built with plain layers: for weights into which the adapters are merged. Needs no peft."""
