@@ -28,6 +28,7 @@ from tendon.policies.processing.actions import Bins, PadWidth, RelativeActions
 from tendon.policies.processing.images import Colour, Crop, Letterbox, Resize, ToFloat
 from tendon.policies.processing.join import Join, SinCos
 from tendon.policies.processing.normalize import Normalize
+from tendon.policies.processing.parts import NormalizeParts
 from tendon.policies.processing.prompt import Prompt
 from tendon.policies.processing.rotations import Rotation
 from tendon.policies.processing.text import BYTES, Tokenize, make_tokenizer
@@ -43,6 +44,7 @@ KINDS: Mapping[str, type[Transform]] = {
     kind.kind: kind
     for kind in (
         Normalize,
+        NormalizeParts,
         ToFloat,
         Resize,
         Letterbox,

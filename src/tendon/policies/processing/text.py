@@ -1,7 +1,8 @@
 """Texts to token ids: each text of a dataset's table once, then every step looks its row up on the device.
 
-Tokenizers are named: ``bytes`` (our own, for tests and small policies), or a folder of transformers' files, which is read
-without the network; ``tendon.policies.processing.processing`` saves its files beside the rest.
+Tokenizers are named: ``bytes`` (our own, for tests and small policies), or a folder of transformers' files (a path, or
+``package://NAME/FOLDER`` of an installed package), which is read without the network;
+``tendon.policies.processing.processing`` saves its files beside the rest.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 
 from tendon.data.features import TASK, Feature
 from tendon.errors import DataError, MissingDependency
+from tendon.plugins import PACKAGE, package_path
 from tendon.policies.processing.transform import Features, Numbers, Phase, Transform, misfit, needed
 
 if TYPE_CHECKING:
@@ -110,6 +112,8 @@ def make_tokenizer(name: str) -> Tokenizer:
         MissingDependency: transformers is not installed.
         DataError: the folder holds none.
     """
+    if name.startswith(PACKAGE):
+        name = str(package_path(name))
     return ByteTokenizer() if name == BYTES else FolderTokenizer(name)
 
 
