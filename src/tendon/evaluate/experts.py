@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tendon.config.feature_map import TASK
 from tendon.config.schema import EnvConfig
 from tendon.errors import ConfigError, DataError, TendonError
 from tendon.evaluate import seeds
@@ -232,6 +233,8 @@ def _first_state(guest: Guest, needed: bool) -> SimState:
 def _stored_keys(guest: Guest, observation: dict[str, Array]) -> list[str]:
     wanted = {*guest.env.observation, *(camera.observation for camera in guest.cameras)}
     wanted |= {name for name in (*guest.features.keys, *guest.features.kinds) if name in observation}
+    if guest.instruction:  # an episode has it as its task
+        wanted -= {name for name in wanted - set(observation) if guest.features.key_of(name) == TASK}
     missing = sorted(wanted - set(observation))
     if missing:
         raise DataError(

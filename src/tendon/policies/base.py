@@ -7,7 +7,7 @@ at once, and a checkpoint of the loop can hold the carry.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -149,6 +149,17 @@ class Policy(nn.Module):
             if parameters and not any(parameter.requires_grad for parameter in parameters):
                 still |= {f"{name}.{inner}" for inner, _ in module.named_buffers()}
         return {name: value for name, value in state.items() if not (name in still and under(name, prefixes))}
+
+    def prepare(self, batches: Iterator[Batch]) -> None:
+        """Before the first update of a run that begins: what is fitted to data, from batches without end; into buffers."""
+
+    def base_tensor(self, name: str) -> str:
+        """Our name, inside its module, of a tensor of base weights as they are published; empty: nothing needs it."""
+        return name
+
+    def describe(self) -> str:
+        """What a run should say of its parts before it begins; empty: nothing."""
+        return ""
 
     base_prefixes: tuple[str, ...] = ()  # modules filled from base weights; set by make_policy
 

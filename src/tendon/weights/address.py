@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tendon.errors import ConfigError, DataError
+from tendon.plugins import PACKAGE, package_path
 from tendon.storage import open_store
 from tendon.storage.local import LocalStore
 from tendon.storage.store import Store
@@ -63,5 +64,6 @@ def bring(uri: str, scratch: Path) -> Path:
 
 def _place(uri: str) -> tuple[Store, str]:
     """The store above an address, and the name below it."""
+    uri = str(package_path(uri)) if uri.startswith(PACKAGE) else uri
     parent, slash, name = uri.rstrip("/").rpartition("/")
     return open_store(parent or ("/" if slash else ".")), name

@@ -41,7 +41,8 @@ def build_policy(
     specs = config.base_weights() if base is None else base
     for prefix, spec in specs.items():
         folder = fetch_weights(spec, kept_uri or "outputs/weights")
-        tensors = read_tensors(folder, device, one_by_one=bool(spec.dtype))
+        published = read_tensors(folder, device, one_by_one=bool(spec.dtype))
+        tensors = ((ours, tensor) for name, tensor in published if (ours := policy.base_tensor(name)))
         fill(policy.get_submodule(prefix), tensors, spec.dtype, spec.uri, prefix)
     policy.base_prefixes = tuple(specs)
     demand_filled(policy)

@@ -79,7 +79,7 @@ def fill(module: nn.Module, tensors: Iterable[tuple[str, Tensor]], dtype: str, w
     Args:
         module: may be on the meta device, and wrapped by adapters, which are left alone.
         tensors: by the module's plain names.
-        dtype: as which numbers with a fraction are held; empty: as they come.
+        dtype: as which numbers with a fraction are held that do not learn (those that do: float32); empty: as they come.
         where: what an error names.
         named: what an error calls the module.
 
@@ -103,7 +103,8 @@ def fill(module: nn.Module, tensors: Iterable[tuple[str, Tensor]], dtype: str, w
             why = f"the file has {list(tensor.shape)}, {what} {list(current.shape)}"
             problems.append(Problem(f"{name} has another shape", where, why, fix))
             continue
-        converted = tensor.to(getattr(torch, dtype)) if dtype and tensor.is_floating_point() else tensor
+        kept_as = "float32" if dtype and current.requires_grad else dtype  # what learns has masters in full precision
+        converted = tensor.to(getattr(torch, kept_as)) if dtype and tensor.is_floating_point() else tensor
         _put(module, tied[id(current)], converted, current)
         filled |= set(tied[id(current)])
     missing = [] if problems else [name for name, place in places.items() if place not in filled]

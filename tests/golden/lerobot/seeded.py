@@ -35,3 +35,10 @@ def uniform(name: str, *shape: int) -> np.ndarray:
 def picture(name: str, *shape: int) -> np.ndarray:
     """Bytes."""
     return np.random.default_rng(zlib.crc32(name.encode())).integers(0, 256, shape, np.uint8)
+
+
+def gemma_weights(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The same with Gemma's norms, whose weight is what is added to 1, so that no layer makes numbers large."""
+    values = weights(name, shape)
+    is_gemma_norm = "norm" in name and name.endswith(".weight") and len(shape) == 1 and "vision" not in name
+    return values - np.float32(1) if is_gemma_norm else values

@@ -7,7 +7,7 @@ Legend: B batch, T chunk, A numbers of an action, D width, S tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,7 +20,7 @@ from tendon.policies.act.config import ActConfig
 from tendon.policies.act.transformer import Decoder, Encoder, LayerSizes, image_places, sequence_places
 from tendon.policies.base import Batch, LossOutput, Memory
 from tendon.policies.lerobot.model import LeRobotPolicy
-from tendon.policies.parts.vision import RESNET_CHANNELS, RESNET_STRIDE, FrozenBatchNorm, make_resnet
+from tendon.policies.parts.vision import RESNET_STRIDE, FrozenBatchNorm, make_resnet, resnet_channels
 from tendon.policies.windows import ACTION
 
 NUMERICS = 1
@@ -53,6 +53,7 @@ class Act(LeRobotPolicy):
     """Chance in training comes from torch's global generator; there is none in acting."""
 
     config: ActConfig
+    num_other_tokens = 0  # those that a policy built on this one adds
 
     def __init__(
         self, config: ActConfig, features: Mapping[str, Feature], stats: Mapping[str, FeatureStats] | None
@@ -80,7 +81,7 @@ class Act(LeRobotPolicy):
         if self.cameras:
             channels, _, _ = self.camera_shape(self.cameras[0])
             self.backbone = make_resnet(config.vision_backbone, channels, pretrained=self.fetches, norm=FrozenBatchNorm)
-            self.encoder_img_feat_input_proj = nn.Conv2d(RESNET_CHANNELS, width, 1)
+            self.encoder_img_feat_input_proj = nn.Conv2d(resnet_channels(config.vision_backbone), width, 1)
         for index, key in enumerate(self.cameras):
             _, height, breadth = (-(-side // RESNET_STRIDE) for side in self.camera_shape(key))
             self.register_buffer(f"places_{index}", image_places(height, breadth, width), persistent=False)
@@ -91,7 +92,7 @@ class Act(LeRobotPolicy):
         if self.environment:
             self.encoder_env_state_input_proj = nn.Linear(self.environment_dim, width)
         self.encoder_latent_input_proj = nn.Linear(config.latent_dim, width)
-        self.encoder_1d_feature_pos_embed = nn.Embedding(1 + len(self.number_dims), width)
+        self.encoder_1d_feature_pos_embed = nn.Embedding(1 + len(self.number_dims) + self.num_other_tokens, width)
         self.decoder_pos_embed = nn.Embedding(config.chunk_size, width)
         self.action_head = nn.Linear(width, self.action_dim)
         for part in (self.encoder, self.decoder):
@@ -164,7 +165,7 @@ class Act(LeRobotPolicy):
         projections += [self.encoder_robot_state_input_proj] if self.states else []
         projections += [self.encoder_env_state_input_proj] if self.environment else []
         pairs = zip(projections, [latent_BL, *numbers], strict=True)
-        tokens = [torch.stack([project(values) for project, values in pairs])]
+        tokens = [torch.stack([*(project(values) for project, values in pairs), *self.other_tokens(seen)])]
         places = [self.encoder_1d_feature_pos_embed.weight.unsqueeze(1)]
         for index, key in enumerate(self.cameras):
             maps_BDHW = self.encoder_img_feat_input_proj(self.backbone(seen[key][:, -1]))
@@ -175,6 +176,10 @@ class Act(LeRobotPolicy):
         decoded_TBD = self.decoder(self.decoder_pos_embed.weight.unsqueeze(1), encoded_SBD, places_S1D)
         actions_BTA: Tensor = self.action_head(decoded_TBD.transpose(0, 1))
         return actions_BTA
+
+    def other_tokens(self, seen: Batch) -> Sequence[Tensor]:
+        """Tokens ``[B, D]`` that the encoder reads beside latent, states and cameras: ``num_other_tokens`` of them."""
+        return ()
 
 
 def averaged(actions_BTA: Tensor, before: Ensemble, coefficient: float) -> tuple[Tensor, Ensemble]:

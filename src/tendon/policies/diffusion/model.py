@@ -49,7 +49,8 @@ class Diffusion(LeRobotPolicy):
             config.diffusion_step_embed_dim,
             config.use_film_scale_modulation,
         )
-        self.unet = ConditionedUnet(self.action_dim, condition_dim * config.n_obs_steps, sizes)
+        num_conditions = condition_dim * config.n_obs_steps + self.num_other_conditions
+        self.unet = ConditionedUnet(self.action_dim, num_conditions, sizes)
         schedule = NoiseSchedule(config.num_train_timesteps, config.beta_schedule, config.beta_start, config.beta_end)
         self.register_buffer("kept", schedule.kept(), persistent=False)
         num_steps = config.num_inference_steps or config.num_train_timesteps
@@ -124,7 +125,16 @@ class Diffusion(LeRobotPolicy):
             encoder = self.rgb_encoder if shares else self.rgb_encoder[index]  # type: ignore[index]
             parts.append(encoder(images_BTCHW.flatten(0, 1)).view(B, T, -1))
         parts += numbers[bool(self.states) :]
-        return torch.cat(parts, -1).flatten(1)
+        return torch.cat([torch.cat(parts, -1).flatten(1), *self.other_conditions(seen)], -1)
+
+    @property
+    def num_other_conditions(self) -> int:
+        """Numbers that a policy built on this one adds to the condition, once for a window."""
+        return 0
+
+    def other_conditions(self, seen: Batch) -> Sequence[Tensor]:
+        """Those numbers ``[B, K]``."""
+        return ()
 
     def _encoder(self) -> RgbEncoder:
         config, shapes = self.config, {key: self.camera_shape(key) for key in self.cameras}

@@ -20,6 +20,7 @@ ENVIRONMENT = "observation.environment_state"
 Scaling = Literal["mean_std", "min_max", "q99", "identity"]
 ImageScaling = Literal["imagenet", "signed", "mean_std", "min_max", "identity"]  # signed: from -1 to 1
 Backbone = Literal["resnet18", "resnet34"]
+DeepBackbone = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ class LeRobotPolicy(Policy):
 
     config: LeRobotConfig
     processing: Processing
+    readable: tuple[str, ...] = READABLE  # kinds of features
 
     def __init__(
         self, config: LeRobotConfig, features: Mapping[str, Feature], stats: Mapping[str, FeatureStats] | None
@@ -63,7 +64,7 @@ class LeRobotPolicy(Policy):
 def _problems(policy: LeRobotPolicy, features: Mapping[str, Feature]) -> Iterator[Problem]:
     name = policy.config.name
     for key, feature in features.items():
-        if feature.kind not in READABLE:
+        if feature.kind not in policy.readable:
             why = f"its network takes numbers and cameras, {key} is a {feature.kind}"
             fix = "leave it out of env.observation"
             yield Problem(f"{name} cannot read {bare(key)}", "env.observation", why, fix)

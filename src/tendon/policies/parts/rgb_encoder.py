@@ -10,12 +10,12 @@ import math
 from torch import Tensor, nn
 
 from tendon.policies.parts.vision import (
-    RESNET_CHANNELS,
     RESNET_STRIDE,
-    Backbone,
+    DeepBackbone,
     SpatialSoftmax,
     group_norm,
     make_resnet,
+    resnet_channels,
 )
 
 NUMERICS = 1
@@ -25,7 +25,7 @@ class RgbEncoder(nn.Module):
     """One camera, or several that share it."""
 
     def __init__(
-        self, shape: tuple[int, int, int], backbone: Backbone, num_keypoints: int, *, pretrained: bool, groups: bool
+        self, shape: tuple[int, int, int], backbone: DeepBackbone, num_keypoints: int, *, pretrained: bool, groups: bool
     ) -> None:
         """Build it.
 
@@ -41,7 +41,7 @@ class RgbEncoder(nn.Module):
         norm = group_norm if groups else nn.BatchNorm2d
         self.backbone = make_resnet(backbone, channels, pretrained=pretrained, norm=norm)
         height, width = math.ceil(height / RESNET_STRIDE), math.ceil(width / RESNET_STRIDE)
-        self.pool = SpatialSoftmax(RESNET_CHANNELS, height, width, num_keypoints, saved="places")
+        self.pool = SpatialSoftmax(resnet_channels(backbone), height, width, num_keypoints, saved="places")
         self.output_dim = 2 * num_keypoints
         self.out = nn.Linear(self.output_dim, self.output_dim)
 

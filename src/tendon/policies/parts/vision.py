@@ -19,8 +19,16 @@ from tendon.errors import MissingDependency
 NUMERICS = 1
 
 Backbone = Literal["resnet18", "resnet34"]
+DeepBackbone = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
 RESNET_STRIDE, RESNET_CHANNELS = 32, 512
-RESNET_BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
+RESNET_BLOCKS = {
+    "resnet18": (2, 2, 2, 2),
+    "resnet34": (3, 4, 6, 3),
+    "resnet50": (3, 4, 6, 3),
+    "resnet101": (3, 4, 23, 3),
+}
+BOTTLENECKS = ("resnet50", "resnet101")
+EXPANSION = 4  # of a bottleneck's channels
 SCAN_CHANNELS, SCAN_KERNELS, SCAN_STRIDES = (32, 64, 64), (8, 4, 2), (4, 2, 1)
 
 
@@ -125,6 +133,29 @@ class ResidualBlock(nn.Module):
         return result
 
 
+class Bottleneck(nn.Module):
+    """A 3 x 3 convolution between two of one pixel, beside a shortcut: the block of deep ResNets."""
+
+    def __init__(self, channels: int, width: int, stride: int, norm: Callable[[int], nn.Module]) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
+        self.bn1 = norm(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
+        self.bn2 = norm(width)
+        self.conv3 = nn.Conv2d(width, EXPANSION * width, 1, bias=False)
+        self.bn3 = norm(EXPANSION * width)
+        self.downsample: nn.Module = nn.Identity()
+        if channels != EXPANSION * width:
+            shortcut = nn.Conv2d(channels, EXPANSION * width, 1, stride, bias=False)
+            self.downsample = nn.Sequential(shortcut, norm(EXPANSION * width))
+
+    def forward(self, maps_NCHW: Tensor) -> Tensor:
+        """Maps of ``EXPANSION * width`` channels, smaller by the stride."""
+        inner = self.bn2(self.conv2(self.bn1(self.conv1(maps_NCHW)).relu())).relu()
+        result: Tensor = (self.bn3(self.conv3(inner)) + self.downsample(maps_NCHW)).relu()
+        return result
+
+
 class FrozenBatchNorm(nn.Module):
     """A batch norm whose numbers are constants: it neither learns nor looks at its batch; torchvision's FrozenBatchNorm2d."""
 
@@ -150,18 +181,25 @@ def group_norm(width: int) -> nn.Module:
     return nn.GroupNorm(max(1, width // 16), width)
 
 
+def resnet_channels(name: DeepBackbone) -> int:
+    """Channels of the last feature map."""
+    return RESNET_CHANNELS * (EXPANSION if name in BOTTLENECKS else 1)
+
+
 def make_resnet(
-    name: Backbone, channels: int, *, pretrained: bool, norm: Callable[[int], nn.Module] = nn.BatchNorm2d
+    name: DeepBackbone, channels: int, *, pretrained: bool, norm: Callable[[int], nn.Module] = nn.BatchNorm2d
 ) -> nn.Sequential:
     """The network up to the last feature map, members named and started as torchvision's."""
     layers: list[nn.Module] = [nn.Conv2d(channels, 64, 7, 2, 3, bias=False), norm(64), nn.ReLU(inplace=True)]
     layers.append(nn.MaxPool2d(3, 2, 1))
-    width = 64
+    block, expansion = (Bottleneck, EXPANSION) if name in BOTTLENECKS else (ResidualBlock, 1)
+    before = 64
     for stage, count in enumerate(RESNET_BLOCKS[name]):
-        before, width = width, 64 << stage
+        width = 64 << stage
         strides = [2 if stage and not i else 1 for i in range(count)]
-        blocks = [ResidualBlock(width if i else before, width, strides[i], norm) for i in range(count)]
+        blocks = [block(expansion * width if i else before, width, strides[i], norm) for i in range(count)]
         layers.append(nn.Sequential(*blocks))
+        before = expansion * width
     net = nn.Sequential(*layers)
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
@@ -171,7 +209,7 @@ def make_resnet(
     return net
 
 
-def _load_pretrained(net: nn.Sequential, name: Backbone) -> None:
+def _load_pretrained(net: nn.Sequential, name: DeepBackbone) -> None:
     """ImageNet's weights; another number of channels keeps its own first layer."""
     try:
         import torchvision.models as models

@@ -26,7 +26,10 @@ from tendon.data.features import Feature
 from tendon.errors import ConfigError, DataError
 from tendon.policies.processing.actions import Bins, PadWidth, RelativeActions
 from tendon.policies.processing.images import Colour, Crop, Letterbox, Resize, ToFloat
+from tendon.policies.processing.join import Join, SinCos
 from tendon.policies.processing.normalize import Normalize
+from tendon.policies.processing.parts import NormalizeParts
+from tendon.policies.processing.prompt import Prompt
 from tendon.policies.processing.rotations import Rotation
 from tendon.policies.processing.text import BYTES, Tokenize, make_tokenizer
 from tendon.policies.processing.transform import NONE, Features, Phase, Stats, Transform, frozen
@@ -41,6 +44,7 @@ KINDS: Mapping[str, type[Transform]] = {
     kind.kind: kind
     for kind in (
         Normalize,
+        NormalizeParts,
         ToFloat,
         Resize,
         Letterbox,
@@ -51,6 +55,9 @@ KINDS: Mapping[str, type[Transform]] = {
         PadWidth,
         Bins,
         Tokenize,
+        Prompt,
+        Join,
+        SinCos,
     )
 }
 
@@ -140,7 +147,7 @@ class Processing(nn.Module):
         """Write processing.json and processing.safetensors, and the files of a tokenizer that came from a folder."""
         transforms = [transform.to_json() for transform in self.transforms]
         for index, transform in enumerate(self.transforms):
-            if isinstance(transform, Tokenize) and transform.tokenizer != BYTES:
+            if isinstance(transform, (Tokenize, Prompt)) and transform.tokenizer != BYTES:
                 place = f"{TOKENIZER}-{index}"
                 make_tokenizer(transform.tokenizer).save(folder / place)
                 transforms[index]["tokenizer"] = place
@@ -158,11 +165,15 @@ class Processing(nn.Module):
 
     def _tabulate(self) -> None:
         """The tables of the texts, on the device; not among the weights, which no text belongs to."""
-        device = next((buffer.device for buffer in self.buffers()), torch.device("cpu"))
+        device = self.numbers_device()
         for index, transform in enumerate(self.transforms):
             for name, values in transform.tables(self.texts).items():
                 self._names[index][name] = _buffer(index, name)
                 self.register_buffer(_buffer(index, name), torch.from_numpy(values).to(device), persistent=False)
+
+    def numbers_device(self) -> torch.device:
+        """Where its numbers are, which is where its policy is."""
+        return next((buffer.device for buffer in self.buffers()), torch.device("cpu"))
 
     def numbers(self, index: int) -> dict[str, Tensor]:
         """What statistics gave a transform, by name."""
@@ -217,7 +228,7 @@ def batch_shape(feature: Feature, *, floats: bool = False) -> tuple[int, ...]:
 
 def _transform(values: Mapping[str, Any], folder: Path) -> Transform:
     fields = {key: frozen(value) for key, value in values.items() if key != "kind"}
-    if values["kind"] == Tokenize.kind and fields["tokenizer"] != BYTES:
+    if values["kind"] in (Tokenize.kind, Prompt.kind) and fields["tokenizer"] != BYTES:
         fields["tokenizer"] = str(folder / fields["tokenizer"])
     return KINDS[values["kind"]](**fields)
 

@@ -1,7 +1,8 @@
 """Texts to token ids: each text of a dataset's table once, then every step looks its row up on the device.
 
-Tokenizers are named: ``bytes`` (our own, for tests and small policies), or a folder of transformers' files, which is read
-without the network; ``tendon.policies.processing.processing`` saves its files beside the rest.
+Tokenizers are named: ``bytes`` (our own, for tests and small policies), or a folder of transformers' files (a path, or
+``package://NAME/FOLDER`` of an installed package), which is read without the network;
+``tendon.policies.processing.processing`` saves its files beside the rest.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 
 from tendon.data.features import TASK, Feature
 from tendon.errors import DataError, MissingDependency
+from tendon.plugins import PACKAGE, package_path
 from tendon.policies.processing.transform import Features, Numbers, Phase, Transform, misfit, needed
 
 if TYPE_CHECKING:
@@ -30,11 +32,14 @@ MASK = "_mask"
 
 
 class Tokenizer(Protocol):
-    """A text to ids, special ones included."""
+    """A text to ids, special ones included or (``plain``) only those that the text spells out."""
 
     pad_id: int
+    begin_id: int
+    end_id: int
 
     def encode(self, text: str) -> list[int]: ...  # noqa: D102
+    def plain(self, text: str) -> list[int]: ...  # noqa: D102
     def save(self, folder: Path) -> None: ...  # noqa: D102
 
 
@@ -46,7 +51,11 @@ class ByteTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The ids."""
-        return [self.begin_id, *(self.num_special + byte for byte in text.encode()), self.end_id]
+        return [self.begin_id, *self.plain(text), self.end_id]
+
+    def plain(self, text: str) -> list[int]:
+        """Those of its bytes alone."""
+        return [self.num_special + byte for byte in text.encode()]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text."""
@@ -79,10 +88,16 @@ class FolderTokenizer:
                 fix="name a folder that holds the files of one (tokenizer.json, tokenizer_config.json)",
             ) from error
         self.pad_id = int(self.tokenizer.pad_token_id or 0)
+        self.begin_id = int(self.tokenizer.bos_token_id or 0)
+        self.end_id = int(self.tokenizer.eos_token_id or 0)
 
     def encode(self, text: str) -> list[int]:
         """The ids, with the special ones that its files ask for."""
         return [int(one) for one in self.tokenizer(text)["input_ids"]]
+
+    def plain(self, text: str) -> list[int]:
+        """Those that the text spells out: of `<|im_end|>` the special one, none is put around it."""
+        return [int(one) for one in self.tokenizer(text, add_special_tokens=False)["input_ids"]]
 
     def save(self, folder: Path) -> None:
         """Its files."""
@@ -97,6 +112,8 @@ def make_tokenizer(name: str) -> Tokenizer:
         MissingDependency: transformers is not installed.
         DataError: the folder holds none.
     """
+    if name.startswith(PACKAGE):
+        name = str(package_path(name))
     return ByteTokenizer() if name == BYTES else FolderTokenizer(name)
 
 

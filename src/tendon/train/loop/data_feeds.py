@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import count
 from typing import Any, Protocol
 
 import numpy as np
@@ -89,6 +90,11 @@ class DataFeeds:
             )
             batch[AUGMENT_NOISE] = _placed(drawn_BN[own_B], device)
         return batch
+
+    def batches_from_start(self, policy: Policy, device: torch.device) -> Iterator[Batch]:
+        """Training batches from the first on, this process's share; the position of training stays where it is."""
+        for k in count():
+            yield to_tensors(self.train.batch(k), policy.windows, device)
 
     def valid_batches(self, policy: Policy, device: torch.device) -> Iterator[Batch]:
         """This process's share of the same few validation batches each time."""

@@ -59,6 +59,7 @@ def dry_run(
         engine.set_texts(feeds.texts)
         announce(engine, feeds.epoch_size, trial_uri)
         need = check_resources(engine, open_store(trial_uri))
+        engine.prepare(feeds.batches_from_start(engine.policy, engine.device))
         seconds, numbers = [], dict[str, float]()
         for step in range(NUM_STEPS):
             began = perf_counter()

@@ -105,6 +105,20 @@ class Engine:
             self.policy.set_texts(texts)
             self.info = replace(self.info, texts=tuple(texts))
 
+    def prepare(self, batches: Iterator[Batch]) -> None:
+        """What the policy fits to data before its first update: in the first process, whose buffers the others take."""
+        if type(self.policy).prepare is Policy.prepare:
+            return
+        if self.world.is_first:
+            with torch.no_grad():
+                self.policy.prepare(batches)
+        buffers = dict(self.policy.named_buffers())
+        sent: dict[str, Tensor] = self.world.from_first(
+            {name: buffer.cpu() for name, buffer in buffers.items()} if self.world.is_first else None
+        )
+        for name, buffer in buffers.items():
+            buffer.copy_(sent[name])
+
     def update(self, batch: Batch, step: int, *, measure: bool) -> Update:
         """Loss, backward, clip, step; the gradient's norm is computed once, and only to clip, to skip or to ``measure``."""
         training = self.config.training

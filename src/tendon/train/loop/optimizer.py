@@ -48,13 +48,16 @@ def training_mode(policy: nn.Module) -> None:
 
 
 def recompute(units: Sequence[nn.Module]) -> None:
-    """Keep no activations of these modules: the backward pass computes them again, with the same random numbers."""
+    """Keep no activations of these modules: the backward pass computes them again, with the same random numbers.
+
+    Those that do not learn too: a gradient that passes through them to others needs as many.
+    """
     for unit in units:
         unit.forward = partial(_checkpointed, unit, unit.forward)  # type: ignore[method-assign]
 
 
 def _checkpointed(unit: nn.Module, forward: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    if not (unit.training and torch.is_grad_enabled()):
+    if not torch.is_grad_enabled():
         return forward(*arguments, **named)
     return checkpoint(forward, *arguments, use_reentrant=False, **named)
 

@@ -103,6 +103,8 @@ def _run(session: TrainingSession, signals: Interrupts, progress: Progress) -> T
     num_steps = training.offline_steps
     engine.at = heartbeat.at
     uri = session.saver.uri(start.step)
+    if start.step == 0:
+        engine.prepare(feeds.batches_from_start(engine.policy, engine.device))
     for step in range(start.step, num_steps):
         heartbeat.at(step, "data")
         asked = perf_counter()

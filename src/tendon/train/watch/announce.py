@@ -30,4 +30,6 @@ def announce(engine: Engine, epoch_size: EpochSize, trial_uri: str) -> None:
     logger.info("offline_dataset.num_episodes=%d", epoch_size.num_episodes)
     logger.info("num_learnable_params=%d (%s)", num_learnable, short_number(num_learnable))
     logger.info("num_total_params=%d (%s)", num_total, short_number(num_total))
+    if parts := engine.policy.describe():
+        logger.info("parts of the policy:\n%s", parts)
     logger.info("Start offline training on a fixed dataset")
