@@ -153,6 +153,31 @@ TABLE = (
         "Let the winner become the champion when the gate agrees.",
         pipelines=("policy_pipeline",),
     ),
+    Parameter(
+        "gate_floor",
+        float,
+        0.5,
+        "Without a champion: the winner becomes one when its 95% interval begins here or above.",
+    ),
+    Parameter(
+        "gate_margin",
+        float,
+        0.0,
+        "By how much of the success rate, such as 0.05, a challenger must be better than the champion.",
+    ),
+    Parameter(
+        "gate_alpha",
+        float,
+        0.05,
+        "The chance that any challenger that is not better ever replaces one champion, however many there are.",
+    ),
+    Parameter(
+        "gate_test",
+        str,
+        "fixed",
+        "fixed: one look after all evaluate_confirm_episodes. anytime: a look after every pair; it stops when it can "
+        "tell, and at evaluate_confirm_episodes at the latest.",
+    ),
     _size("data", "cpu", "convert and stats"),
     _size("train", "cpu", "train and export, and of each node of a TrainJob"),
     _size("sim", "cpu", "evaluate and conclude", "1"),

@@ -19,6 +19,10 @@ def plan(
     promote: bool,
     trials_per_pod: int,
     trial_retries: int,
+    gate_floor: float,
+    gate_margin: float,
+    gate_alpha: float,
+    gate_test: str,
     nodes: int,
     only_new: bool,
     force: bool,
@@ -68,6 +72,10 @@ def plan(
         promote: Whether the winner may become the champion.
         trials_per_pod: Trials that one pod works through.
         trial_retries: How often a trial whose process was killed is started again.
+        gate_floor: What the interval of a first champion begins at, at least.
+        gate_margin: By how much a challenger must be better than the champion.
+        gate_alpha: Chance that any challenger that is not better ever replaces one champion.
+        gate_test: fixed or anytime.
         nodes: On how many nodes a trial trains; with more than 1 the pod of train only waits.
         only_new: Nothing to do when the demonstrations are those that were trained on last.
         force: Work in any case.
@@ -129,6 +137,10 @@ def plan(
             promote=promote,
             trials_per_pod=trials_per_pod,
             trial_retries=trial_retries,
+            gate_floor=gate_floor,
+            gate_margin=gate_margin,
+            gate_alpha=gate_alpha,
+            gate_test=gate_test,
             only_new=only_new,
             force=force,
             artifact_uri=trial_table.uri,

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from tendon.errors import ConfigError, Problem, TendonError
+from tendon.runs.gate_rule import GateRule
 from tendon.runs.webhook import CHOICES as NOTICES
 
 LEAST = {
@@ -25,6 +26,7 @@ MOST = {"data_convert_workers": 64, "policy_trials_per_pod": 150, "policy_trial_
 COUNTS = ("cluster_gpu_count", "cluster_trainjob_gpus")  # whole numbers as text
 NAMES = ("data_name", "gate_champion")  # they become folders
 CHOICES = {"cluster_notify_when": NOTICES}
+GATE = ("floor", "margin", "alpha", "test")
 QUANTITY = {
     "cpu": (re.compile(r"\d+(\.\d+)?|\d+m"), "500m or 2"),
     "memory": (re.compile(r"\d+(\.\d+)?(Ki|Mi|Gi|Ti|k|M|G|T)"), "1Gi or 512Mi"),
@@ -52,6 +54,9 @@ def _numbers(values: Mapping[str, Any]) -> Iterator[Problem]:
         if value is not None and (value < least or (most and value > most)):
             allowed = f"{least} to {most}" if most else f"{least} or more"
             yield _problem(f"{name} is {value:g}", f"it is {allowed}", f"{name}={max(least, min(50, most or 50))}")
+    rule = GateRule(**{name: values.get(f"gate_{name}", getattr(GateRule(), name)) for name in GATE})
+    for problem in rule.problems():
+        yield replace(problem, where="arguments")
     for name in COUNTS:
         if name in values and not str(values[name]).isdigit():
             yield _problem(f"{name} is {values[name]!r}", "it is a whole number, as text", f"{name}=1")

@@ -151,6 +151,10 @@ def _run_verbs(verb) -> None:  # type: ignore[no-untyped-def]
         run.add_argument("--confirm-episodes", type=int, help="rollouts of the winner on fresh seeds")
         run.add_argument("--champion", help="name of the champion to compare with")
         run.add_argument("--promote", action="store_true", default=None, help="let the gate move the champion pointer")
+        run.add_argument("--gate-floor", type=float, help="a first champion's interval begins at least here (0.5)")
+        run.add_argument("--gate-margin", type=float, help="by how much a challenger must be better (0)")
+        run.add_argument("--gate-alpha", type=float, help="chance of ever replacing a champion wrongly (0.05)")
+        run.add_argument("--gate-test", choices=["fixed", "anytime"], help="anytime: stop when it can tell")
         run.add_argument(
             "--fresh", action="store_true", help="forget cached steps (finished work in the store is still found)"
         )

@@ -7,7 +7,7 @@ import shlex
 import sys
 import tempfile
 from argparse import Namespace
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,10 @@ PARAMETERS = {  # option of the command line: parameter of the pipeline
     "confirm_episodes": "evaluate_confirm_episodes",
     "champion": "gate_champion",
     "promote": "gate_promote",
+    "gate_floor": "gate_floor",
+    "gate_margin": "gate_margin",
+    "gate_alpha": "gate_alpha",
+    "gate_test": "gate_test",
 }
 PLANNED = PARAMETERS | {  # argument of make_plan: parameter of the pipeline
     "config": "policy_config",
@@ -149,15 +153,17 @@ def _robomimic_run(arguments: Namespace) -> dict[str, Any]:
 
 
 def _print_plan(parameters: dict[str, Any]) -> int:
+    from tendon.registry.outlook import gate_outlook
+    from tendon.runs.gate_rule import GateRule
     from tendon.runs.planner import make_plan
 
-    plan = make_plan(**{argument: parameters[name] for argument, name in PLANNED.items()})
+    named = {argument: parameters[name] for argument, name in PLANNED.items() if not argument.startswith("gate_")}
+    plan = make_plan(**named, gate=GateRule(*(parameters[f"gate_{field.name}"] for field in fields(GateRule))))
     print(f"run      {plan.run_uri}\nsource   {plan.source_uri} ({plan.source_digest})\ndataset  {plan.dataset_uri}")
     for trial in plan.trials:
         print(f"trial    {trial.name:<40} {trial.run_key}  {' '.join(trial.overrides)}")
-    print(
-        f"rollouts {len(plan.trials)} x {plan.episodes} to select, {plan.confirm_episodes} to confirm. Nothing was created."
-    )
+    print(f"rollouts {len(plan.trials)} x {plan.episodes} to select, {plan.confirm_episodes} to confirm")
+    print(f"gate     {gate_outlook(plan)}\nNothing was created.")
     return 0
 
 
@@ -420,7 +426,6 @@ def _inspect_weights(arguments: Namespace) -> int:
 
 def evaluate(arguments: Namespace) -> int:
     """Roll a bundle out."""
-    from tendon.config.digest import digest
     from tendon.evaluate.lerobot_info import in_lerobots_words, write_eval_info
     from tendon.evaluate.table import SUCCESS_RULE
 
@@ -430,7 +435,7 @@ def evaluate(arguments: Namespace) -> int:
         bundle_uri=bundle_uri,
         config=config,
         block=arguments.block,
-        run_id=digest("evaluate", bundle_uri),
+        run_id=steps.compared_seeds(bundle_uri, overrides=overrides) if arguments.block == "confirmation" else "",
         evaluations_uri=arguments.output_uri or "",
     )
     rows = {
@@ -446,12 +451,11 @@ def evaluate(arguments: Namespace) -> int:
 
 def compare(arguments: Namespace) -> int:
     """Two bundles on the same fresh seeds."""
-    from tendon.config.digest import digest
     from tendon.registry.confirmation import compare_tables
 
     bundles = [policy_at(uri) for uri in (arguments.challenger, arguments.champion)]
     config = steps.bundle_config(bundles[0], arguments.overrides)
-    run_id = digest("compare", *bundles)
+    run_id = steps.compared_seeds(bundles[0], bundles[1], arguments.overrides)
     tables = [steps.evaluate(bundle_uri=uri, config=config, block="confirmation", run_id=run_id) for uri in bundles]
     verdict = compare_tables(*tables)
     rows = {"challenger": steps.rate_of(tables[0]), "champion": steps.rate_of(tables[1]), "verdict": verdict.sentence}

@@ -74,6 +74,7 @@ class PlanResult:
     reason: str  # why there is work, or none
     resources: dict[str, str]  # cpu_data, memory_data, cpu_train, ...: Kubernetes quantities
     trials: list[dict[str, str]]
+    outlook: str = ""  # what the gate asks of the winner, and about how many episodes that needs
 
 
 def plan(
@@ -94,6 +95,10 @@ def plan(
     trial_retries: int = 2,
     only_new: bool = False,
     force: bool = False,
+    gate_floor: float = 0.5,
+    gate_margin: float = 0.0,
+    gate_alpha: float = 0.05,
+    gate_test: str = "fixed",
 ) -> PlanResult:
     """Turn parameters into trials and say which are left to do; every configuration error is found here, before anything costs.
 
@@ -114,10 +119,16 @@ def plan(
         trial_retries: How often a training that died is tried again.
         only_new: There is work only when the demonstrations changed since they were trained on last.
         force: There is work even when nothing changed and everything is finished.
+        gate_floor: What the interval of a first champion begins at, at least.
+        gate_margin: By how much a challenger must be better than the champion.
+        gate_alpha: The chance that any challenger that is not better ever replaces one champion.
+        gate_test: fixed, one look after all episodes; or anytime, which stops when it can tell.
     """
+    from tendon.registry.outlook import gate_outlook
     from tendon.registry.standing import conclusion_stands
     from tendon.runs import jobs
     from tendon.runs.failures import now
+    from tendon.runs.gate_rule import GateRule
     from tendon.runs.limits import most_groups
     from tendon.runs.plan import save_plan
     from tendon.runs.planner import make_sized_plan, shares_of
@@ -140,6 +151,7 @@ def plan(
             convert_workers=convert_workers,
             trials_per_pod=trials_per_pod,
             trial_retries=trial_retries,
+            gate=GateRule(gate_floor, gate_margin, gate_alpha, gate_test),  # type: ignore[arg-type]
         )
         save_plan(run)
         remaining = find_remaining(
@@ -151,12 +163,14 @@ def plan(
             conclusion_stands=conclusion_stands,
         )
         resources = size_steps([trial.config for trial in run.trials], source_bytes)
+        outlook = gate_outlook(run)
         unfinished = jobs.notice_unfinished(store_uri, job_id) if job_id else ()
         note = jobs.Job(run.run_uri, began, remaining.work, remaining.reason, remaining.is_complete, unfinished)
         jobs.note_job(store_uri, job_id, note)
     log.info("plan: %d trial(s) on %s, run %s", len(run.trials), run.source_uri, run.run_uri)
     for trial in run.trials:
         log.info("plan: trial %s (%s) %s", trial.name, trial.run_key, " ".join(trial.overrides))
+    log.info("plan: %s", outlook)
     for sentence in unfinished:
         log.warning("plan: %s", sentence)
     log.info("plan: %s: %s", "to do" if remaining.work else "nothing to do", remaining.reason)
@@ -172,6 +186,7 @@ def plan(
         reason=remaining.reason,
         resources=resources,
         trials=[{"name": trial.name, "overrides": " ".join(trial.overrides)} for trial in run.trials],
+        outlook=outlook,
     )
 
 
@@ -812,20 +827,30 @@ def evaluate_bundle(
     from tendon.report.failure_page import describe_measurement
     from tendon.runs.jobs import job_folder
 
-    run_id = digest("measure", bundle_uri, baseline_uri)  # decides the seeds
     tables = {}
     folder = job_folder(store_uri or store_beside(artifact_uri), job_id) if job_id else ""
     with recording_failures(folder, "evaluate_bundle"):
+        seeds_id = compared_seeds(bundle_uri, baseline_uri, overrides.split())
         for role, uri in (("winner", bundle_uri), ("champion", baseline_uri)):
             if uri:
                 uri = policy_at(uri)
                 table_uri = join(store_uri, "evaluations", digest(uri)) if store_uri else ""
                 settings = bundle_config(bundle_uri, [*overrides.split(), f"eval.n_episodes={episodes}"])
                 tables[role] = evaluate(
-                    bundle_uri=uri, config=settings, block="confirmation", run_id=run_id, evaluations_uri=table_uri
+                    bundle_uri=uri, config=settings, block="confirmation", run_id=seeds_id, evaluations_uri=table_uri
                 )
     shown = describe_measurement(bundle_uri, baseline_uri, tables)
     return BundleEvaluation(shown.metrics, shown.headline, shown.html)
+
+
+def compared_seeds(bundle_uri: str, other_uri: str = "", overrides: Sequence[str] = ()) -> str:
+    """What the confirmation seeds of one bundle, or of two, are drawn by: what they do and their task, not where they are."""
+    from tendon.export.bundle import bundle_digest
+    from tendon.registry.confirmation import compared
+    from tendon.registry.protocol import protocol_of
+
+    digests = [bundle_digest(uri) if uri else "" for uri in (bundle_uri, other_uri)]
+    return compared(digests[0], digests[1], protocol_of(bundle_config(bundle_uri, overrides).env))
 
 
 def bundle_of(uri: str, overrides: Sequence[str]) -> tuple[str, Sequence[str]]:

@@ -15,6 +15,7 @@ from tendon.evaluate.table import Evaluation
 from tendon.registry import confirmation, promotion
 from tendon.registry.champion import read_champion
 from tendon.registry.gate import Contender, decide
+from tendon.registry.protocol import protocol_of_run
 from tendon.runs.plan import load_plan
 from tendon.runs.planner import MOST_PER_POD
 from tendon.runs.webhook import WEBHOOK
@@ -182,7 +183,7 @@ def challenge(monkeypatch, run, store, digest, successes, champion=None):
         winner_uri=own.uri,
         champion_uri=other.uri if other else "",
         champion_bundle_uri="",
-        champion_etag=read_champion(open_store(str(store)), plan.champion).etag or "",
+        champion_etag=read_champion(open_store(str(store)), plan.champion, protocol_of_run(plan)).etag or "",
         champion_error="",
         verdict=decide(contender(own), contender(other) if other else None),
     )
@@ -199,11 +200,12 @@ def test_a_worse_challenger_is_not_promoted_and_a_better_one_is(tmp_path, monkey
     challenge(monkeypatch, worse, store, "bbbb", 20, ("aaaa", 40))
     refused = steps.promote(run_uri=worse.run_uri)
     assert not refused.promoted
-    assert read_champion(open_store(str(store)), "best").champion.policy_digest == "aaaa"
+    task = protocol_of_run(load_plan(first.run_uri))
+    assert read_champion(open_store(str(store)), "best", task).champion.policy_digest == "aaaa"
     better = planned("demo://reach?episodes=6&seed=1", store, "j3")
     challenge(monkeypatch, better, store, "cccc", 50, ("aaaa", 40))
     assert steps.promote(run_uri=better.run_uri).promoted
-    now = read_champion(open_store(str(store)), "best").champion
+    now = read_champion(open_store(str(store)), "best", task).champion
     assert (now.policy_digest, now.history[0].policy_digest) == ("cccc", "aaaa")
 
 
@@ -229,7 +231,7 @@ def test_of_two_promotions_at_once_one_wins_and_nothing_is_lost(tmp_path, monkey
     assert sorted(result.promoted for result in results.values()) == [False, True]
     (lost,) = [result for result in results.values() if not result.promoted]
     assert "no longer the one it was compared with" in lost.reason
-    champion = read_champion(open_store(str(store)), "best").champion
+    champion = read_champion(open_store(str(store)), "best", protocol_of_run(load_plan(runs[0].run_uri))).champion
     assert results[champion.run_uri].promoted
     for run in runs:
         assert load_plan(run.run_uri)

@@ -18,7 +18,7 @@ from pipelines.parameters import PIPELINES, Parameter, parameters_of
 from pipelines.resources import STEPS
 
 GPUS = ("cluster_gpu_count", "cluster_gpu_type", "cluster_trainjob_gpus")
-TYPES = {str: "STRING", int: "NUMBER_INTEGER", bool: "BOOLEAN", list: "LIST", dict: "STRUCT"}
+TYPES = {str: "STRING", int: "NUMBER_INTEGER", float: "NUMBER_DOUBLE", bool: "BOOLEAN", list: "LIST", dict: "STRUCT"}
 TEXTS = {name: compiling.COMPILED.with_name(f"{name}.yaml").read_text(encoding="utf-8") for name in PIPELINES}
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, faster
 DOCUMENTS = {name: list(yaml.load_all(text, LOADER)) for name, text in TEXTS.items()}

@@ -3,7 +3,8 @@ import json
 import pytest
 
 from tendon.evaluate.confidence import Outcomes
-from tendon.registry.gate import Contender, Verdict, decide
+from tendon.registry.alpha import Allowance
+from tendon.registry.gate import Contender, Looks, Verdict, decide
 
 
 def contender(digest: str, successes: range, n: int, crashed: int = 0) -> Contender:
@@ -16,8 +17,8 @@ def test_a_clear_win_is_promoted_in_plain_words():
     assert verdict.promotes
     assert verdict.sentence == "challenger beats champion by 12 points (95% 9 to 16, paired, 300 seeds): promote"
     assert verdict.rule == (
-        "promote when the paired 95% interval of (challenger - champion) lies above 0, "
-        "keep the champion when it lies below, otherwise cannot tell"
+        "promote when the paired 95% interval of (challenger - champion) lies above 0 and the exact test says "
+        "so too, keep the champion when it lies below, otherwise cannot tell"
     )
     assert verdict.numbers["difference"] == pytest.approx(0.12)
     assert verdict.numbers["only_challenger"] == 36
@@ -145,8 +146,8 @@ def test_crashes_that_could_turn_a_win_promote_nothing():
     assert decide(new, old).decision == "cannot_tell"
     verdict = decide(without(new, range(70, 90)), old)
     assert verdict.decision == "cannot_tell"
-    assert "crashed episodes could turn the verdict" in verdict.sentence
-    assert verdict.numbers["low"] > 0 >= verdict.numbers["worst_low"]
+    assert "not if the 20 crashed were failures of the challenger" in verdict.sentence
+    assert verdict.numbers["low"] > 0
 
 
 def test_a_few_crashes_do_not_hold_up_a_clear_verdict():
@@ -159,3 +160,57 @@ def test_crashes_that_could_turn_a_first_champion_promote_nothing():
     verdict = decide(without(contender("new", range(70), 100), range(70, 95)), None, floor=0.7)
     assert verdict.decision == "cannot_tell"
     assert "crashed episodes could turn it" in verdict.sentence
+
+
+def test_promotion_needs_the_exact_test_too():
+    """Tango's interval of 5 against 0 in 30 is clear of 0, McNemar's exact test is not: p = 0.06."""
+    verdict = decide(contender("new", range(30), 30), contender("old", range(5, 30), 30))
+    assert verdict.numbers["low"] > 0
+    assert verdict.numbers["mcnemar_exact_p"] == pytest.approx(0.0625)
+    assert verdict.decision == "cannot_tell"
+    assert "the interval is clear, the exact test is not: p 0.031, needed 0.025" in verdict.sentence
+
+
+def test_a_challenged_champion_asks_for_more_and_says_so():
+    new, old = contender("new", range(270), 300), contender("old", range(60, 295), 300)
+    assert decide(new, old).decision == "promote"
+    verdict = decide(new, old, allowance=Allowance(30, 1e-6, 0.05, 0.03))
+    assert verdict.decision == "cannot_tell"
+    assert "a champion that is challenged often asks for more: exact p" in verdict.sentence
+    assert "needed 1e-06 of challenger 30" in verdict.sentence
+    assert "0.03 of 0.05 are left" in verdict.rule
+    assert verdict.numbers["alpha_left"] == 0.03
+    assert "lifetime is spent" in decide(new, old, allowance=Allowance(3, 0.0, 0.05, 0.0)).sentence
+
+
+def of_rows(digest, letters):
+    names = {"+": "success", "-": "failure", "x": "crashed"}
+    rows = [{"seed": seed, "status": names[letter]} for seed, letter in enumerate(letters)]
+    return Contender(digest, Outcomes.of(rows))
+
+
+def test_a_crash_must_not_decide_either_way():
+    old = of_rows("old", "-" * 9 + "+" * 41)
+    assert decide(of_rows("new", "+" * 50), old).decision == "promote"
+    assert decide(of_rows("new", "+" * 49 + "x"), old).decision == "promote"  # 9 : 1 would still do
+    verdict = decide(of_rows("new", "+" * 46 + "xxxx"), old)
+    assert verdict.decision == "cannot_tell"
+    assert "not if the 4 crashed were failures of the challenger and successes of the champion" in verdict.sentence
+    verdict = decide(of_rows("new", "-" * 9 + "+" * 41), of_rows("old", "+" * 46 + "xxxx"))
+    assert verdict.decision == "cannot_tell"
+    assert "successes of the challenger and failures of the champion" in verdict.sentence
+
+
+def test_looks_after_every_pair_stop_early_and_show_their_path():
+    new, old = of_rows("new", "+" * 60), of_rows("old", "-" * 30 + "+" * 30)
+    verdict = decide(new, old, looks=Looks(range(60), 60))
+    assert verdict.decision == "promote"
+    assert verdict.path["decision"] == "better"
+    assert len(verdict.path["looks"]) < 15
+    assert "look after every pair" in verdict.rule
+    assert decide(old, new, looks=Looks(range(60), 60)).decision == "keep"
+    verdict = decide(of_rows("new", "+-" * 30), of_rows("old", "-+" * 30), looks=Looks(range(60), 60))
+    assert verdict.decision == "cannot_tell"
+    assert "stopped after" in verdict.sentence
+    assert "of at most 60 pairs" in verdict.sentence
+    assert Verdict.from_dict(json.loads(json.dumps(verdict.to_dict(), allow_nan=False))) == verdict

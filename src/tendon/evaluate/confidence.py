@@ -28,22 +28,23 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What one policy did on a block of seeds: success or failure per finished seed, and how many seeds crashed."""
+    """What one policy did on a block of seeds: success or failure per finished seed, and the seeds that crashed."""
 
     by_seed: Mapping[int, bool]
     crashed: int = 0
+    crashed_seeds: frozenset[int] = frozenset()
 
     @classmethod
     def of(cls, rows: Iterable[Mapping[str, Any]]) -> Outcomes:
         """From the rows of episodes.jsonl; a crash is neither a success nor a failure."""
         by_seed: dict[int, bool] = {}
-        crashed = 0
+        crashed = set()
         for row in rows:
             if row["status"] == "crashed":
-                crashed += 1
+                crashed.add(int(row["seed"]))
             else:
                 by_seed[int(row["seed"])] = row["status"] == "success"
-        return cls(by_seed, crashed)
+        return cls(by_seed, len(crashed), frozenset(crashed))
 
     @property
     def n(self) -> int:
@@ -72,6 +73,19 @@ class Pairs:
         for seed in first.keys() & second.keys():
             counts[first[seed], second[seed]] += 1
         return cls(counts[True, True], counts[True, False], counts[False, True], counts[False, False])
+
+    @classmethod
+    def with_crashes(cls, first: Outcomes, second: Outcomes, *, for_first: bool) -> Pairs:
+        """Every seed that one of the two finished or crashed on, a crash counted for the first of them, or against it."""
+        seeds = (first.by_seed.keys() | first.crashed_seeds) & (second.by_seed.keys() | second.crashed_seeds)
+        pairs = cls.of(
+            {seed: first.by_seed.get(seed, for_first) for seed in seeds},
+            {seed: second.by_seed.get(seed, not for_first) for seed in seeds},
+        )
+        nameless = sum(one.crashed - len(one.crashed_seeds) for one in (first, second))  # of tables without their seeds
+        if for_first:
+            return cls(pairs.both, pairs.only_first + nameless, pairs.only_second, pairs.neither)
+        return cls(pairs.both, pairs.only_first, pairs.only_second + nameless, pairs.neither)
 
     @property
     def n(self) -> int:
@@ -131,6 +145,29 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
         ways = ways * (discordant - k + 1) // k
         tail += ways
     return 1.0 if 2 * tail >= 1 << discordant else 2 * tail / (1 << discordant)
+
+
+def better_exact(only_first: int, only_second: int) -> float:
+    """One-sided p value of "the first is not better", from the seeds on which just one of the two succeeded."""
+    discordant = only_first + only_second
+    ways = tail = 1  # of C(discordant, k), exact integers
+    for k in range(1, only_second + 1):
+        ways = ways * (discordant - k + 1) // k
+        tail += ways
+    return min(1.0, tail / (1 << discordant))
+
+
+def attained_alpha(discordant: int, alpha: float) -> float:
+    """The largest p value up to ``alpha`` that ``better_exact`` can give for so many: what a test at alpha errs at most."""
+    ways, tail, fits, whole = 1, 1, 0, 1 << discordant
+    for k in range(discordant + 1):
+        if k:
+            ways = ways * (discordant - k + 1) // k
+            tail += ways
+        if tail / whole > alpha:
+            break
+        fits = tail
+    return fits / whole
 
 
 def episodes_to_tell(

@@ -45,6 +45,11 @@ def windows_of(
     return Windows(training | targets_of, {key: NOW if key.startswith(GOAL) else shown for key in reads}, **other)
 
 
+def seen_now(reads: Sequence[str], writes: Sequence[str], chunk: int, execute: int) -> Windows:
+    """What is seen now, and ``chunk`` actions from now on, of which ``execute`` are carried out."""
+    return windows_of(reads, writes, (0,), range(chunk), chunk=chunk, execute=execute)
+
+
 def bare(key: str) -> str:
     """The name the simulator has for a feature."""
     return key.removeprefix(GOAL).removeprefix(IMAGES).removeprefix(OBSERVATION)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from tendon.errors import ConfigError, DataError
+from tendon.registry.protocol import champion_key, protocol_of_champion
 from tendon.storage.json_values import to_json
 from tendon.storage.store import Store
 
@@ -31,6 +32,8 @@ class Champion:
     n: int
     when: str  # ISO 8601, UTC
     history: tuple[Champion, ...] = ()
+    protocol: str = ""  # the task and how it is confirmed; empty: of a store from before there were protocols
+    evidence_uri: str = ""  # the selection, confirmation, record and report that it was promoted with
 
     @property
     def rate(self) -> float:
@@ -55,13 +58,22 @@ class Swap:
     champion: Champion | None  # who is champion now
 
 
-def read_champion(store: Store, name: str) -> Pointer:
-    """The champion called ``name`` and the tag of the object it was read from."""
-    key = _key(name)
+def read_champion(store: Store, name: str, protocol: str = "") -> Pointer:
+    """The champion called ``name`` of a protocol, and the tag of the object it was read from.
+
+    A store from before there were protocols has one champion per name. It is the champion of the protocol that its own
+    run had, until another is promoted; the tag is None then, as the protocol has no object yet.
+    """
+    key = _key(name, protocol)
     info = store.head(key)  # first: bytes that are newer than the tag make the swap fail, never succeed wrongly
-    if info is None:
+    if info is not None:
+        return Pointer(_parse(store.read(key), f"{store.uri}/{key}"), info.etag)
+    if not protocol:
         return Pointer(None, None)
-    return Pointer(_parse(store.read(key), f"{store.uri}/{key}"), info.etag)
+    old = read_champion(store, name).champion
+    if old is None or protocol_of_champion(old.run_uri, old.bundle_uri) not in ("", protocol):
+        return Pointer(None, None)
+    return Pointer(replace(old, protocol=protocol), None)
 
 
 def swap_champion(store: Store, new: Champion, etag: str | None) -> Swap:
@@ -69,15 +81,15 @@ def swap_champion(store: Store, new: Champion, etag: str | None) -> Swap:
 
     The replaced champion moves into the history of ``new``. Nothing is written when another run was faster.
     """
-    key = _key(new.name)
-    current = read_champion(store, new.name)
+    key = _key(new.name, new.protocol)
+    current = read_champion(store, new.name, new.protocol)
     if _same(current.champion, new):
         return Swap("already", f"{new.policy_digest} of this run is champion {new.name!r} already", current.champion)
     if current.etag != etag:
         return _lost(new, current.champion)
     promoted = replace(new, history=_history(current.champion))
     if not store.replace(key, _format(promoted), etag):
-        now = read_champion(store, new.name).champion
+        now = read_champion(store, new.name, new.protocol).champion
         return Swap("swapped", _swapped(promoted), now) if _same(now, new) else _lost(new, now)
     return Swap("swapped", _swapped(promoted), promoted)
 
@@ -106,7 +118,7 @@ def _history(replaced: Champion | None) -> tuple[Champion, ...]:
     return (replace(replaced, history=()), *replaced.history)[:KEPT_PREDECESSORS]
 
 
-def _key(name: str) -> str:
+def _key(name: str, protocol: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ConfigError(
             f"{name!r} is not a champion's name",
@@ -114,7 +126,7 @@ def _key(name: str) -> str:
             why="the name becomes a file name: letters, digits, dot, dash and underscore only",
             fix="champion=lift-bc, for example",
         )
-    return f"champions/{name}.json"
+    return champion_key(name, protocol)
 
 
 def _format(champion: Champion) -> bytes:
@@ -139,4 +151,5 @@ def _parse(data: bytes, where: str) -> Champion:
 
 def _champion(values: dict[str, Any]) -> Champion:
     fields = ("name", "policy_digest", "bundle_uri", "run_uri", "successes", "n", "when")
-    return Champion(**{field: values[field] for field in fields})
+    later = {field: values.get(field, "") for field in ("protocol", "evidence_uri")}
+    return Champion(**{field: values[field] for field in fields}, **later)

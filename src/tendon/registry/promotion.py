@@ -8,6 +8,8 @@ from datetime import datetime, timezone
 from tendon.evaluate.table import load_evaluation
 from tendon.registry.champion import Champion, swap_champion
 from tendon.registry.confirmation import Confirmation
+from tendon.registry.evidence import keep_evidence
+from tendon.registry.protocol import protocol_of_run
 from tendon.runs.plan import RunPlan
 from tendon.storage import join, open_store
 
@@ -33,6 +35,8 @@ def promote_winner(run: RunPlan, confirmation: Confirmation) -> Promotion:
         successes=summary["successes"],
         n=summary["n"],
         when=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        protocol=protocol_of_run(run),
+        evidence_uri=keep_evidence(run, summary["policy_digest"]),
     )
     swap = swap_champion(open_store(run.store_uri), challenger, confirmation.champion_etag or None)
     return Promotion(swap.outcome != "lost", swap.sentence)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tendon.registry.champion import read_champion
+from tendon.registry.protocol import protocol_of_run
 from tendon.runs.conclusion import load_conclusion
 from tendon.runs.plan import RunPlan
 from tendon.storage import open_store
@@ -18,11 +19,11 @@ def conclusion_stands(run: RunPlan) -> bool:
         return False
     if open_store(run.run_uri).head("report.html") is None:
         return False
-    champion = read_champion(open_store(run.store_uri), run.champion).champion
+    champion = read_champion(open_store(run.store_uri), run.champion, protocol_of_run(run)).champion
     return champion_now(run) == mark.champion or (champion is not None and champion.run_uri == run.run_uri)
 
 
 def champion_now(run: RunPlan) -> str:
     """Who is champion, as one text; empty when nobody is."""
-    champion = read_champion(open_store(run.store_uri), run.champion).champion
+    champion = read_champion(open_store(run.store_uri), run.champion, protocol_of_run(run)).champion
     return f"{champion.policy_digest} of {champion.run_uri} since {champion.when}" if champion is not None else ""

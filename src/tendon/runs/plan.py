@@ -7,12 +7,13 @@ argument.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tendon.config.compose import from_dict
 from tendon.config.schema import TrainConfig
 from tendon.errors import DataError
+from tendon.runs.gate_rule import GateRule
 from tendon.storage import join, open_store
 
 
@@ -45,6 +46,7 @@ class RunPlan:
     code_version: str  # of the sources, when the run was planned; for people, no part of the run's identity
     trials: tuple[PlannedTrial, ...]
     trial_retries: int = 2  # further tries of a training that died; no part of the run's identity
+    gate: GateRule = field(default_factory=GateRule)
 
     @property
     def run_uri(self) -> str:
@@ -83,6 +85,7 @@ class RunPlan:
         fields["trials"] = tuple(
             PlannedTrial(t["name"], tuple(t["overrides"]), t["config"], t["run_key"]) for t in fields["trials"]
         )
+        fields["gate"] = GateRule(**fields.get("gate", {}))
         return cls(**fields)
 
 

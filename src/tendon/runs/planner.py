@@ -28,6 +28,7 @@ from tendon.errors import ConfigError, Problem, TendonError
 from tendon.evaluate.adapters import is_known, sim_numerics
 from tendon.evaluate.demo_uri import identified, is_demo
 from tendon.evaluate.feature_table import feature_table
+from tendon.runs.gate_rule import GateRule
 from tendon.runs.plan import PlannedTrial, RunPlan
 from tendon.storage import open_store
 
@@ -57,10 +58,11 @@ def make_sized_plan(
     convert_workers: int = 1,
     trials_per_pod: int = 1,
     trial_retries: int = 2,
+    gate: GateRule = GateRule(),  # noqa: B008 - frozen
 ) -> tuple[RunPlan, int]:
     """The plan of a run and the bytes of its demonstrations; a ConfigError with every problem of every trial, or the source's own."""
     problems = _check_parameters(dataset_name, champion, episodes, confirm_episodes)
-    problems += _check_pods(convert_workers, trials_per_pod, trial_retries)
+    problems += [*_check_pods(convert_workers, trials_per_pod, trial_retries), *gate.problems()]
     overrides = split_overrides(config)
     base = _composed([*overrides, "data.uri=pending", f"eval.n_episodes={max(episodes, 1)}"], "config", problems)
     trials = _expanded(sweep, problems)
@@ -94,6 +96,7 @@ def make_sized_plan(
         code_version=code,
         trials=tuple(trial for trial in planned if trial is not None),
         trial_retries=trial_retries,
+        gate=gate,
     )
     return replace(run, run_id=_run_id(run)), source_bytes
 
@@ -106,6 +109,8 @@ def _run_id(run: RunPlan) -> str:
         here = sim_numerics(config.env) if is_known(config.env.simulator) else {}  # it may be in another image only
         rollouts[trial.name] = {**rollout_numerics(config.policy), **here}
     decisive = {field.name: getattr(run, field.name) for field in fields(run) if field.name not in UNDECISIVE}
+    if run.gate == GateRule():  # runs from before there was a choice are found again
+        del decisive["gate"]
     return digest(decisive, rollouts)
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from tendon.config.schema import Conflict, Count, NotNegative, Share
 from tendon.data.features import Feature
 from tendon.policies.lerobot.config import Backbone, LeRobotConfig
-from tendon.policies.windows import Windows, windows_of
+from tendon.policies.windows import Windows, seen_now
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,4 @@ class ActConfig(LeRobotConfig):
 
     def windows(self, features: Mapping[str, Feature]) -> Windows:
         """What is seen now; a chunk of actions from now on."""
-        return windows_of(
-            self.reads(features),
-            self.writes(features),
-            (0,),
-            range(self.chunk_size),
-            chunk=self.chunk_size,
-            execute=self.n_action_steps,
-        )
+        return seen_now(self.reads(features), self.writes(features), self.chunk_size, self.n_action_steps)

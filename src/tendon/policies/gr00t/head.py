@@ -123,7 +123,7 @@ class ActionHead(nn.Module):
             return features_BLW
         features_BLW = self.vlln(features_BLW)
         mask = None if real_BL is None else real_BL[:, None]
-        for block in self.vl_self_attention["transformer_blocks"]:  # type: ignore[union-attr]
+        for block in self.vl_self_attention["transformer_blocks"]:  # type: ignore[union-attr,attr-defined]
             features_BLW = block(features_BLW, mask_B1S=mask)
         return features_BLW
 

@@ -66,8 +66,13 @@ class PairedLayer(nn.Module):
             kept: keys and values of the prefix.
         """
         ways = [(self.prefix, prefix_BSD, None), (self.expert, expert_BSD, condition_BD)]
-        present = [(layer, hidden, condition) for layer, hidden, condition in ways if hidden is not None]
-        queries, keys, values, gates = [], [], [], []
+        present: list[tuple[Any, Tensor, Tensor | None]] = [
+            (layer, hidden, condition) for layer, hidden, condition in ways if hidden is not None
+        ]
+        queries: list[Tensor] = []
+        keys: list[Tensor] = []
+        values: list[Tensor] = []
+        gates: list[Tensor | None] = []
         for layer, hidden, condition in present:
             normed, gate = _normed(layer.input_layernorm, hidden, condition)
             gates.append(gate)
@@ -176,7 +181,7 @@ def _beside(hidden: Tensor, change: Tensor, gate: Tensor | None) -> Tensor:
 
 
 def _heads(values_BSD: Tensor, head_dim: int) -> Tensor:
-    return values_BSD.unflatten(-1, (-1, head_dim)).transpose(1, 2)
+    return values_BSD.reshape(*values_BSD.shape[:-1], -1, head_dim).transpose(1, 2)
 
 
 def _turned(values_BHSK: Tensor, waves: tuple[Tensor, Tensor]) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tendon.config.schema import Conflict, Count, Positive
 from tendon.data.features import Feature
@@ -55,7 +55,12 @@ class Pi0Config(FlowConfig):
     def prompt(self, features: Mapping[str, Feature]) -> tuple[Transform, ...]:
         """The instruction and a line break; of pi0.5 the state as numbers too."""
         key = next(iter(self.texts(features)), "")
-        common = {"key": key, "into": TOKENS, "length": self.tokenizer_max_length, "tokenizer": self.tokenizer}
+        common: dict[str, Any] = {
+            "key": key,
+            "into": TOKENS,
+            "length": self.tokenizer_max_length,
+            "tokenizer": self.tokenizer,
+        }
         if not self.pi05:
             return (Prompt(pieces=(BEGIN, "{text}", "\n"), spaces=True, **common),)
         if not self.states(features):

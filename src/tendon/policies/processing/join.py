@@ -72,8 +72,10 @@ class Join(Transform):
         """Each part by its key."""
         if self.into not in actions:
             return {}
+        import torch
+
         dims = [int(dim) for dim in numbers["dims"].tolist()]
-        parts = actions[self.into][..., : sum(dims)].split(dims, -1)
+        parts = torch.split(actions[self.into][..., : sum(dims)], dims, -1)
         return dict(zip(self.keys, parts, strict=True))
 
     def _dims(self, features: Features) -> np.ndarray:

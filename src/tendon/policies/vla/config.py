@@ -18,7 +18,7 @@ from tendon.policies.processing.join import Join
 from tendon.policies.processing.normalize import Mode, Normalize, Rules
 from tendon.policies.processing.transform import Transform
 from tendon.policies.weight_spec import WeightSpec
-from tendon.policies.windows import Windows, windows_of
+from tendon.policies.windows import Windows, seen_now
 
 STATE, ACTIONS, TOKENS = "joined.state", "joined.action", "tokens"  # what a network reads beside its cameras
 Scaling = Literal["mean_std", "min_max", "q99", "scale", "binary", "identity"]
@@ -157,14 +157,7 @@ class VlaConfig(PolicyConfig):
 
     def windows(self, features: Mapping[str, Feature]) -> Windows:
         """What is seen now; a chunk of actions from now on."""
-        return windows_of(
-            self.reads(features),
-            self.writes(features),
-            (0,),
-            range(self.chunk_size),
-            chunk=self.chunk_size,
-            execute=self.n_action_steps,
-        )
+        return seen_now(self.reads(features), self.writes(features), self.chunk_size, self.n_action_steps)
 
     def processing(self, features: Mapping[str, Feature]) -> tuple[Transform, ...]:
         """Cameras in [-1, 1] of the network's size, numbers scaled and joined, the prompt."""
