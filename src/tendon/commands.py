@@ -127,10 +127,11 @@ def _promotion(run_uri: str) -> str:
     """The command that makes the winner champion; empty when the gate says no, or it is champion already."""
     from tendon.registry.champion import read_champion
     from tendon.registry.confirmation import load_confirmation
+    from tendon.registry.protocol import protocol_of_run
     from tendon.runs.plan import load_plan
 
     run = load_plan(run_uri)
-    champion = read_champion(open_store(run.store_uri), run.champion).champion
+    champion = read_champion(open_store(run.store_uri), run.champion, protocol_of_run(run)).champion
     is_champion = champion is not None and champion.run_uri == run.run_uri
     would = load_confirmation(run_uri).verdict.promotes and not is_champion
     return f"tendon promote --run-uri {shlex.quote(run_uri)}" if would else ""

@@ -37,6 +37,7 @@ ORDER = (
     "lerobot",  # likewise
     "doctor",
     "runner",  # executes the compiled DAG on one machine
+    "api",  # the way in from Python
     "commands",
     "cli",
     "__main__",

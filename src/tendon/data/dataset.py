@@ -148,6 +148,20 @@ class Dataset:
                 for number in some.tolist():
                     yield npy_rows(contents[number])
 
+    def values(self, row: EpisodeRow, kinds: Mapping[str, str]) -> dict[str, np.ndarray]:
+        """The steps of an episode by key, ``[T, ...]``: numbers, decoded frames, masks, indexes of texts; ``kinds`` by key."""
+        numbers = self.lowdim(row)
+        columns = numbers.dtype.names or ()
+
+        def of_key(key: str, kind: str) -> np.ndarray:
+            if kind == "mask":
+                return self.masks(row, key)
+            if key in columns:
+                return np.asarray(numbers[key])
+            return np.full(len(numbers), self.task_numbers[row.index]) if kind == "text" else self.frames(row, key)
+
+        return {key: of_key(key, kind) for key, kind in kinds.items()}
+
     def jpegs(self, row: EpisodeRow, camera: str, frames: Sequence[int] | None = None) -> list[bytes]:
         """Encoded frames of one camera (by its feature name); all of them unless ``frames`` are given."""
         member = f"{self.camera(camera).member}.mjpeg"

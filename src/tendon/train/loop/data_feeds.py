@@ -161,7 +161,7 @@ def open_data_feeds(dataset_uri: str, config: TrainConfig, windows: Windows, wor
 
     def episodes() -> list[Episode]:
         chosen = rows[: training.valid_episodes]
-        return [_renumbered(_whole(dataset, row, kinds), of_dataset) for row in chosen]
+        return [_renumbered(dataset.values(row, kinds), of_dataset) for row in chosen]
 
     return DataFeeds(train, valid, training.batch_size, num_batches, ids, episodes, world, texts, of_valid)
 
@@ -222,18 +222,3 @@ def _placed(array: np.ndarray, device: torch.device) -> Tensor:
     """Through pinned memory, so that a GPU takes it while it still computes."""
     tensor = torch.from_numpy(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
-
-
-def _whole(dataset: Any, row: Any, kinds: Mapping[str, str]) -> Episode:
-    numbers = dataset.lowdim(row)
-
-    def values(key: str, kind: str) -> np.ndarray:
-        if kind == "image":
-            return np.asarray(dataset.frames(row, key))
-        if kind == "mask":
-            return np.asarray(dataset.masks(row, key))
-        if kind == "text" and key not in (numbers.dtype.names or ()):
-            return np.full(len(numbers), dataset.task_numbers[row.index])
-        return np.asarray(numbers[key])
-
-    return {key: values(key, kind) for key, kind in kinds.items()}
