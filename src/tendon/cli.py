@@ -131,6 +131,9 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     step.add_argument("--store-uri", required=True)
     step.add_argument("--dataset-name", default="demos")
     step.add_argument("--skip-episodes", nargs="*", default=[], metavar="EPISODE")
+    step.add_argument(
+        "--recipe", metavar="FILE", help="edits: skip, cut, split, merge, relabel, weights; as ?recipe=FILE"
+    )
     step.add_argument("--workers", type=int, default=1, help="processes on this machine")
     step.add_argument("--worker", default="0/1", metavar="K/N", help="this is machine K of N that share one conversion")
     step.add_argument("--resize", type=int, nargs=2, metavar=("H", "W"), help="size of every camera")

@@ -153,7 +153,7 @@ def convert(arguments: Namespace) -> int:
     """Demonstrations to shards."""
     try:
         result = steps.convert(
-            source_uri=arguments.source_uri,
+            source_uri=_with_recipe(arguments.source_uri, arguments.recipe),
             store_uri=arguments.store_uri,
             dataset_name=arguments.dataset_name,
             skip_episodes=tuple(arguments.skip_episodes),
@@ -170,6 +170,10 @@ def convert(arguments: Namespace) -> int:
     rows = {"dataset": result.dataset_uri, "episodes": result.num_episodes, "frames": result.num_frames}
     print(end_card("converted", list(rows.items()), f"tendon stats --dataset-uri {shlex.quote(result.dataset_uri)}"))
     return 0
+
+
+def _with_recipe(uri: str, recipe: str | None) -> str:
+    return f"{uri}{'&' if '?' in uri else '?'}recipe={recipe}" if recipe else uri
 
 
 def _in_options(error: TendonError) -> TendonError:

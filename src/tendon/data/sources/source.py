@@ -89,12 +89,18 @@ class Source(Protocol):
 
 
 def open_source(uri: str, format: str | None = None) -> Source:
-    """The reader for ``uri``, by the name of its format or by looking at it.
+    """The reader for ``uri``, by the name of its format or by looking at it; ``?recipe=FILE`` edits what it reads.
 
     Raises:
         ConfigError: no format has that name.
         DataError: nothing is there, or no format recognises it.
     """
+    address, recipe = _without_recipe(uri)
+    if recipe:
+        from tendon.data.recipe import read_recipe
+        from tendon.data.sources.edited import EditedSource
+
+        return EditedSource(uri, open_source(address, format), read_recipe(recipe))
     known = source_claims()
     if format is not None and format not in known:
         near = nearest(format, known, 0.4)
@@ -115,3 +121,12 @@ def open_source(uri: str, format: str | None = None) -> Source:
         why=f"it does not look like any of: {', '.join(sorted(known))}",
         fix="check the address: robomimic is one .hdf5 file, LeRobot a folder with meta/info.json",
     )
+
+
+def _without_recipe(uri: str) -> tuple[str, str]:
+    """An address and the recipe that its question names."""
+    address, _, question = uri.partition("?")
+    parts = [part for part in question.split("&") if part]
+    recipes = [part.removeprefix("recipe=") for part in parts if part.startswith("recipe=")]
+    others = "&".join(part for part in parts if not part.startswith("recipe="))
+    return (f"{address}?{others}" if others else address) if recipes else uri, recipes[-1] if recipes else ""
