@@ -172,6 +172,9 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     step.add_argument("--dataset-name", default="demos")
     step.add_argument("--skip-episodes", nargs="*", default=[], metavar="EPISODE")
     step.add_argument(
+        "--recipe", metavar="FILE", help="edits: skip, cut, split, merge, relabel, weights; as ?recipe=FILE"
+    )
+    step.add_argument(
         "--workers", type=_count, default=1, help="processes on this machine; 0: as many as it is good for"
     )
     step.add_argument("--worker", default="0/1", metavar="K/N", help="this is machine K of N that share one conversion")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 import tempfile
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tendon import steps
-from tendon.errors import ConfigError, GateRefused
+from tendon.errors import ConfigError, GateRefused, Problem, TendonError
 from tendon.logs import duration, end_card
 from tendon.storage import join, open_store
 from tendon.storage.outputs import refuse_existing, writing
@@ -178,24 +179,44 @@ def load_sweep(path: str) -> list[dict[str, Any]]:
 
 def convert(arguments: Namespace) -> int:
     """Demonstrations to shards."""
-    result = steps.convert(
-        source_uri=arguments.source_uri,
-        store_uri=arguments.store_uri,
-        dataset_name=arguments.dataset_name,
-        skip_episodes=tuple(arguments.skip_episodes),
-        workers=arguments.workers,
-        worker=arguments.worker,
-        resize=tuple(arguments.resize) if arguments.resize else None,
-        codec=arguments.codec,
-        jpeg_quality=arguments.jpeg_quality,
-        exact=arguments.exact,
-        strict=arguments.strict,
-        split_ratio=arguments.split_ratio,
-        shuffle_episodes=arguments.shuffle_episodes,
-    )
+    try:
+        result = steps.convert(
+            source_uri=_with_recipe(arguments.source_uri, arguments.recipe),
+            store_uri=arguments.store_uri,
+            dataset_name=arguments.dataset_name,
+            skip_episodes=tuple(arguments.skip_episodes),
+            workers=arguments.workers,
+            worker=arguments.worker,
+            resize=tuple(arguments.resize) if arguments.resize else None,
+            codec=arguments.codec,
+            jpeg_quality=arguments.jpeg_quality,
+            exact=arguments.exact,
+            strict=arguments.strict,
+            split_ratio=arguments.split_ratio,
+            shuffle_episodes=arguments.shuffle_episodes,
+        )
+    except TendonError as error:
+        raise _in_options(error) from error
     rows = {"dataset": result.dataset_uri, "episodes": result.num_episodes, "frames": result.num_frames}
     print(end_card("converted", list(rows.items()), f"tendon stats --dataset-uri {shlex.quote(result.dataset_uri)}"))
     return 0
+
+
+def _with_recipe(uri: str, recipe: str | None) -> str:
+    return f"{uri}{'&' if '?' in uri else '?'}recipe={recipe}" if recipe else uri
+
+
+def _in_options(error: TendonError) -> TendonError:
+    """The same error, whose advice names options of this command where a run has keys of its configuration."""
+
+    def translated(fix: str) -> str:
+        listed = re.sub(
+            r"data\.skip_episodes=\[([^\]]*)\]", lambda ids: f"--skip-episodes {ids[1].replace(',', ' ')}".rstrip(), fix
+        )
+        return listed.replace("data.skip_episodes", "--skip-episodes")
+
+    problems = [Problem(each.what, each.where, each.why, translated(each.fix)) for each in error.problems]
+    return type(error).of(problems)
 
 
 def inspect(arguments: Namespace) -> int:

@@ -56,3 +56,98 @@ def test_an_episode_of_many_frames_counts_by_them_in_a_camera_s_statistics() -> 
     whole = merged_all([episode(0.0), episode(1.0)], [100, 300])["camera"]
     assert whole["mean"].item() == pytest.approx(0.75)
     assert whole["std"].item() == pytest.approx(np.sqrt(0.75 * 0.25))
+
+
+def test_videos_of_v21_show_every_frame_equally_long(tmp_path: Path) -> None:
+    """A file of many episodes is cut where one ends: whatever the muxer said of that frame, no other is doubled."""
+    import struct
+
+    from tendon.data import mp4
+    from tests.data import lerobot_sets
+
+    root = lerobot_sets.make(tmp_path / "set", "v2.1", g=2)
+    for path in sorted(root.rglob("*.mp4")):  # the last frame of every file twice as long, as some muxers write it
+        content = path.read_bytes()
+        durations = mp4.read_track(content).durations
+        at = content.index(b"stts") + 8
+        num, step = len(durations), int(durations[0])
+        if struct.unpack_from(">I", content, at)[0] == 1:
+            longer = mp4.read_track(content)
+            longer.durations[-1] = 2 * step
+            path.write_bytes(mp4.join([mp4.Piece(content, longer, 0, num)]))
+    manifest = convert(open_source(str(root)), str(tmp_path / "store"), "videos")
+    dataset = open_dataset(dataset_uri(str(tmp_path / "store"), "videos", manifest.plan))
+    write_dataset(dataset, str(tmp_path / "out"), "lerobot-v2.1")
+    paths = sorted((tmp_path / "out").rglob("*.mp4"))
+    assert len(paths) == 3
+    for path in paths:
+        assert len(set(mp4.read_track(path.read_bytes()).durations.tolist())) == 1
+
+
+def test_statistics_for_openpi_are_in_the_order_of_modality(tmp_path: Path) -> None:
+    from tendon.data.stats import compute_stats
+    from tendon.data.stats_files import openpi_norm_stats
+
+    dataset = modality_set(tmp_path)
+    told = openpi_norm_stats(compute_stats(dataset, "train"), dataset.manifest)["norm_stats"]
+    parts = {"state": ["z", "pose"], "action": ["wrist", "arm"]}
+    for kind, name, prefix in (("state", "state", "observation."), ("action", "actions", "action.")):
+        joined = [
+            np.concatenate([np.asarray(dataset.lowdim(row)[f"{prefix}{key}"]) for row in dataset.episodes("train")])
+            for key in parts[kind]
+        ]
+        assert told[name]["mean"] == pytest.approx(np.concatenate(joined, 1).mean(0).tolist())
+
+
+def modality_set(tmp_path: Path) -> Dataset:
+    """Parts whose order is not that of their names, and what only modality.json says of them."""
+    from tests.data import lerobot_sets
+
+    root = lerobot_sets.make(tmp_path / "set", "v2.1", video=False)
+    state = {
+        "z": {"start": 2, "end": 3},
+        "pose": {"start": 0, "end": 2, "absolute": False, "rotation_type": "euler_angles_rpy"},
+    }
+    action = {"wrist": {"start": 1, "end": 2, "range": [-1, 1]}, "arm": {"start": 0, "end": 1, "absolute": False}}
+    (root / "meta/modality.json").write_text(json.dumps({"state": state, "action": action, "video": {}}))
+    manifest = convert(open_source(str(root)), str(tmp_path / "store"), "modality")
+    return open_dataset(dataset_uri(str(tmp_path / "store"), "modality", manifest.plan))
+
+
+def test_what_modality_json_says_of_parts_and_the_numbers_of_tasks_are_kept(tmp_path: Path) -> None:
+    write_dataset(modality_set(tmp_path), str(tmp_path / "out"), "modality")
+    entries = json.loads((tmp_path / "out/meta/modality.json").read_text())
+    assert list(entries["state"]) == ["z", "pose"]
+    assert entries["state"]["pose"]["rotation_type"] == "euler_angles_rpy"
+    assert entries["state"]["pose"]["absolute"] is entries["action"]["arm"]["absolute"] is False
+    assert entries["action"]["wrist"]["range"] == [-1, 1]
+    theirs, ours = (
+        [json.loads(line) for line in (tmp_path / folder / "meta/tasks.jsonl").read_text().splitlines()]
+        for folder in ("set", "out")
+    )
+    assert ours == theirs
+
+
+def test_an_empty_mask_is_no_mask(tmp_path: Path) -> None:
+    path = make_lift_like_hdf5(tmp_path / "lift.hdf5")
+    with h5py.File(path, "a") as file:
+        del file["mask"]
+        file["mask/train"], file["mask/valid"] = np.array([], "S8"), np.array([b"demo_0"])
+    manifest = convert(open_source(str(path)), str(tmp_path / "store"), "lift")
+    assert manifest.splits["train"].episodes == manifest.episodes - 1
+    assert manifest.splits["valid"].episodes == 1
+
+
+def test_the_advice_of_convert_is_an_option_of_convert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tendon import cli
+
+    path = make_lift_like_hdf5(tmp_path / "lift.hdf5")
+    with h5py.File(path, "a") as file:
+        file["data/demo_1/actions"][3, 0] = np.nan
+    command = ["convert", "--source-uri", str(path), "--store-uri", str(tmp_path / "store")]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(command)
+    assert ended.value.code == 3
+    fix = capsys.readouterr().err.rpartition("fix:   ")[2].strip()
+    assert fix == "--skip-episodes demo_1, or record it again"
+    assert cli.main([*command, *fix.partition(",")[0].split()]) == 0

@@ -19,7 +19,7 @@ from tendon.data.sources import open_source, safe_pickle
 from tendon.data.sources.lmdb_folder import close_all
 from tendon.data.video import decode_mp4, encode_mp4
 from tendon.data.writers import write_dataset
-from tendon.errors import DataError
+from tendon.errors import ConfigError, DataError
 from tendon.loader import Loader
 
 lmdb = pytest.importorskip("lmdb")
@@ -313,3 +313,35 @@ def test_overlapping_interactions_follow_the_one_that_ends_last(tmp_path: Path) 
     masks = dataset.masks(row, "observation.masks.target").reshape(SIZE, -1)
     assert [int(mask.argmax()) for mask in masks] == [0, 0, 0, 10, 10, 10, 10, 10]
     assert masks.sum(1).tolist() == [2, 2, 2, 3, 3, 3, 3, 3]
+
+
+def test_segments_of_1_0_leave_as_1_1_reads_them(tmp_path: Path) -> None:
+    path = make_folder(tmp_path / "data", "1.0")
+    dataset = converted(path, tmp_path)
+    write_dataset(dataset, str(tmp_path / "out"), "minestudio-v1.1")
+    values = values_of(tmp_path / "out/segmentation/part-0")
+    infos = pickle.loads(values["__chunk_infos__"])
+    for info in infos:
+        for start in range(0, info["num_frames"], SIZE):
+            for frame in pickle.loads(values[str((info["episode_idx"], start))]):
+                ((key, entry),) = frame.items()
+                assert key == ((0, info["num_frames"] - 1), "mine")
+                assert (entry["obj_id"], entry["rle_mask"], entry["frame_range"]) == (2, "1 5 9 9", key[0])
+    again = converted(tmp_path / "out", tmp_path / "again")
+    for ours, theirs in zip(dataset.rows, again.rows, strict=True):
+        assert (
+            dataset.lowdim(ours)["observation.interaction"] == again.lowdim(theirs)["observation.interaction"]
+        ).all()
+
+
+def test_kinds_may_be_chosen_and_an_episode_that_lacks_another_is_kept(tmp_path: Path) -> None:
+    path = make_folder(tmp_path / "data", segmentation=False)
+    first = next(iter(EPISODES))
+    chunks = [pickle.dumps(segmentation_chunk(k)) for k in range(0, EPISODES[first], SIZE)]
+    write_lmdb(path / "segmentation" / "part-1", {first: chunks})
+    assert converted(path, tmp_path).manifest.episodes == 1
+    chosen = converted(f"{path}?kinds=image,action,meta_info", tmp_path)  # type: ignore[arg-type]
+    assert chosen.manifest.episodes == len(EPISODES)
+    assert "not chosen" in chosen.manifest.left_out["segmentation"]
+    with pytest.raises(ConfigError, match="none of action"):
+        open_source(f"{path}?kinds=image,action,sound", "minestudio")

@@ -256,7 +256,7 @@ def _commit(store: Store, name: str, plan: ConversionPlan, receipts: list[Receip
     manifest = Manifest(
         format_version=plan.schema.format_version,
         name=name,
-        digest=dataset_digest(plan.schema, shards),
+        digest=dataset_digest(plan.schema, shards, info.metadata.get("recipe", {}).get("digest", "")),
         plan=plan.digest,
         schema=plan.schema,
         episodes=len(plan.episodes),

@@ -122,9 +122,10 @@ def load_manifest(store: Store) -> Manifest | None:
     )
 
 
-def dataset_digest(schema: Schema, shards: Sequence[Shard]) -> str:
-    """What a dataset holds: sha256 over its schema and the hashes of its shards in order."""
-    return digest_of({"schema": schema.to_json(), "shards": [shard.sha256 for shard in shards]})
+def dataset_digest(schema: Schema, shards: Sequence[Shard], recipe: str = "") -> str:
+    """What a dataset holds: sha256 over its schema, the hashes of its shards in order, and the recipe that edited it."""
+    values: dict[str, Any] = {"schema": schema.to_json(), "shards": [shard.sha256 for shard in shards]}
+    return digest_of(values | ({"recipe": recipe} if recipe else {}))
 
 
 def digest_of(values: object) -> str:

@@ -52,9 +52,10 @@ def openpi_norm_stats(stats: DatasetStats, manifest: Manifest) -> dict[str, Any]
 
     openpi divides by std and by q99 - q01: both are kept from being so small that noise around a constant explodes.
     """
-    states = _states(stats.features)
+    features = _in_order(stats, manifest)
+    states = _states(features)
     state = [states["state"]] if "state" in states else list(states.values())
-    return {"norm_stats": {"state": _floored(state), "actions": _floored(list(_actions(stats.features).values()))}}
+    return {"norm_stats": {"state": _floored(state), "actions": _floored(list(_actions(features).values()))}}
 
 
 FORMATS: Mapping[str, Callable[[DatasetStats, Manifest], dict[str, Any]]] = {
@@ -62,6 +63,12 @@ FORMATS: Mapping[str, Callable[[DatasetStats, Manifest], dict[str, Any]]] = {
     "groot": groot_metadata,
     "openpi": openpi_norm_stats,
 }
+
+
+def _in_order(stats: DatasetStats, manifest: Manifest) -> dict[str, FeatureStats]:
+    """Statistics in the order of the dataset's columns, which is that of modality.json where there is one."""
+    order = dict.fromkeys([*(each.key for each in manifest.schema.columns), *stats.features])
+    return {key: stats.features[key] for key in order if key in stats.features}
 
 
 def _moments(each: FeatureStats) -> dict[str, list[float]]:

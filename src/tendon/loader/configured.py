@@ -145,7 +145,8 @@ def ordering_of(data: DataConfig, windows: Windows, datasets: Sequence[Dataset],
         lanes=data.order_lanes,
         block=data.order_block,
         unit_bytes=data.order_unit_mib * MIB,
-        weights={name: float(weight) for name, weight in data.episode_weights.items()},
+        weights=_recipe_weights(datasets, split, data)
+        | {name: float(weight) for name, weight in data.episode_weights.items()},
         times=data.repeat_times,
     )
     if not data.repeat_changes:
@@ -154,6 +155,16 @@ def ordering_of(data: DataConfig, windows: Windows, datasets: Sequence[Dataset],
     for dataset in datasets:
         repeated |= _changes(dataset, split, data)
     return replace(order, repeated=repeated)
+
+
+def _recipe_weights(datasets: Sequence[Dataset], split: str, data: DataConfig) -> dict[str, float]:
+    """What the recipes of the datasets say of the episodes that are drawn."""
+    weights: dict[str, float] = {}
+    for dataset in datasets:
+        of_recipe = dataset.manifest.metadata.get("recipe", {}).get("weights", {})
+        drawn = {row.episode_id for row in dataset.episodes(split)} if of_recipe else set()
+        weights |= {i: float(w) for i, w in of_recipe.items() if i in drawn and i not in data.skip_episodes}
+    return weights
 
 
 def _changes(dataset: Dataset, split: str, data: DataConfig) -> dict[str, Sequence[int]]:

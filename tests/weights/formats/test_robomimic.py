@@ -215,3 +215,15 @@ def test_statistics_come_back_to_the_last_bit(tmp_path: Path) -> None:
     imported = import_pth(tmp_path / "file.pth")
     export_pth(imported.policy, imported.info, tmp_path / "again.pth", "0.3", foreign=imported.foreign)
     assert read_file(tmp_path / "again.pth")["obs_normalization_stats"] == given["obs_normalization_stats"]
+
+
+def test_observations_that_are_not_sorted_are_refused(tmp_path: Path) -> None:
+    """They were imported, and each weight met another number than it was trained with."""
+    from collections import OrderedDict
+
+    made = content("bc_rnn_gmm")
+    shapes = made["shape_metadata"]["all_shapes"]
+    made["shape_metadata"]["all_shapes"] = OrderedDict(reversed(list(shapes.items())))
+    torch.save(made, tmp_path / "model.pth")
+    with pytest.raises(DataError, match="not sorted"):
+        import_pth(tmp_path / "model.pth")

@@ -20,11 +20,12 @@ import numpy as np
 from tendon.data import tagged_json
 from tendon.data.episode import Camera, Episode, Mask, Schema, VideoChunk
 from tendon.data.features import Feature, column
+from tendon.data.manifest import digest_of
 from tendon.data.masks import RunLengths
 from tendon.data.sources import lmdb_folder as lmdb
 from tendon.data.sources.hashes import folder_digest
 from tendon.data.sources.source import EpisodeInfo, SourceInfo, digest_with_features
-from tendon.errors import DataError
+from tendon.errors import ConfigError, DataError
 from tendon.storage.trees import download
 from tendon.storage.uri import local_path, open_store, scheme_of
 
@@ -46,6 +47,7 @@ MAX_LISTED = 200
 
 def sniff(uri: str) -> bool:
     """Whether ``uri`` is a folder with LMDB folders of actions or images below it."""
+    uri = uri.partition("?")[0]
     if scheme_of(uri) == "s3":
         pattern = re.compile(rf"(^|/)({'|'.join(lmdb.MODALITIES)})/[^/]+/data\.mdb$")
         return any(pattern.search(info.key) for info in open_store(uri).list())
@@ -54,18 +56,47 @@ def sniff(uri: str) -> bool:
 
 
 def open_uri(uri: str) -> MineStudioSource:
-    """The reader of a local or S3 folder; files on S3 are copied to a temporary folder, which lives as long as the reader."""
+    """The reader of a local or S3 folder; files on S3 are copied to a temporary folder, which lives as long as the reader.
+
+    ``?kinds=image,action`` chooses kinds: an episode that lacks another one is kept.
+
+    Raises:
+        ConfigError: there is no such kind.
+    """
+    whole, (uri, _, question) = uri, uri.partition("?")
+    kinds = _kinds_of(question, whole)
     if scheme_of(uri) != "s3":
-        return MineStudioSource(uri, local_path(uri))
+        return MineStudioSource(whole, local_path(uri), kinds=kinds)
     folder = tempfile.TemporaryDirectory(prefix="tendon-source-")
     store = open_store(uri)
     for info in list(store.list()):
         if info.key.endswith(f"/{lmdb.DATA}"):
+            names = {part.partition(".")[0] for part in info.key.split("/")[:-1]}
+            if kinds and not {lmdb.MODALITIES.get(name, name) for name in names} & {*kinds}:
+                continue
             log.info("convert: downloading %s/%s", uri, info.key)
             target = Path(folder.name) / info.key
             target.parent.mkdir(parents=True, exist_ok=True)
             download(store, info.key, target)
-    return MineStudioSource(uri, Path(folder.name), folder)
+    return MineStudioSource(whole, Path(folder.name), folder, kinds)
+
+
+def _kinds_of(question: str, uri: str) -> tuple[str, ...]:
+    """The kinds that an address chooses; none: all."""
+    text = dict(part.partition("=")[::2] for part in question.split("&")).get("kinds", "")
+    kinds = tuple(sorted({lmdb.MODALITIES.get(name, name) for name in text.split(",") if name}))
+    known = sorted({*lmdb.MODALITIES.values(), lmdb.EVENT})
+    unknown = [kind for kind in kinds if kind not in known]
+    if unknown or (kinds and not {"action", "image"} <= {*kinds}):
+        raise ConfigError(
+            "these kinds cannot be chosen",
+            where=uri,
+            why=f"{', '.join(unknown)} is none of {', '.join(known)}"
+            if unknown
+            else "image and action are always needed",
+            fix="?kinds=image,action or more of them",
+        )
+    return kinds
 
 
 @dataclass(frozen=True)
@@ -82,17 +113,17 @@ class MineStudioSource:
 
     parser = "LMDB"
 
-    def __init__(self, uri: str, root: Path, keep_alive: object = None) -> None:
-        self.uri, self.root = uri, root
+    def __init__(self, uri: str, root: Path, keep_alive: object = None, kinds: tuple[str, ...] = ()) -> None:
+        self.uri, self.root, self.kinds = uri, root, kinds
         self._keep_alive = keep_alive
         self._info: SourceInfo | None = None
         self._versions: dict[str, tuple[int, ...]] = {}  # inode, size and time of every file before it was hashed
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"uri": self.uri, "root": self.root, "info": self._info, "versions": self._versions}
+        return {"uri": self.uri, "root": self.root, "kinds": self.kinds, "info": self._info, "versions": self._versions}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["uri"], state["root"])  # type: ignore[misc]
+        self.__init__(state["uri"], state["root"], None, state["kinds"])  # type: ignore[misc]
         self._info, self._versions = state["info"], state["versions"]
 
     def num_bytes_on_disk(self) -> int:
@@ -157,7 +188,12 @@ class MineStudioSource:
 
     @cached_property
     def _found(self) -> tuple[dict[str, list[str]], list[str], dict[str, str]]:
-        return lmdb.find_folders(self.root)
+        folders, events, left_out = lmdb.find_folders(self.root)
+        if self.kinds:
+            left_out |= {name: "not chosen" for name in folders if name not in self.kinds}
+            folders = {name: each for name, each in folders.items() if name in self.kinds}
+            events = events if lmdb.EVENT in self.kinds else []
+        return folders, events, left_out
 
     @cached_property
     def _modalities(self) -> dict[str, lmdb.Modality]:
@@ -255,6 +291,7 @@ class MineStudioSource:
         ]
         self._versions = {name: lmdb.version(self.root / name) for name in files}
         digest, num_bytes = folder_digest(self.root, files)
+        digest = digest_of({"minestudio": digest, "kinds": self.kinds}) if self.kinds else digest
         chunk_size = self._modalities["action"].chunk_size
         schema = self._schema(chunk_size)
         metadata = {

@@ -145,6 +145,8 @@ class ModalitySource:
             "video": {each.name.rpartition(".")[2]: self._cameras[each.name] for each in cameras},
             "annotation": modality.get("annotation") or {},
         }
+        if tasks := info.metadata.get("lerobot", {}).get("tasks"):
+            described["tasks"] = list(tasks)
         if self.config:
             described["normalization"] = dict(self.data_config.normalization)
             described["order"] = {kind: [each.key for each in parts] for kind, parts in self._joined().items()}

@@ -122,6 +122,9 @@ def episode_infos(
 ) -> tuple[EpisodeInfo, ...]:
     """Length, splits and problems of every demonstration; without a train mask, what is not in valid is train."""
     names = {demo.name for demo in demos}
+    for mask in (mask for mask, members in masks.items() if not len(members)):
+        log.warning("convert: mask %s of %s is empty, and ignored", mask, uri)
+    masks = {mask: members for mask, members in masks.items() if len(members)}
     for mask, members in masks.items():
         unknown = [name for name in members if name not in names]
         if unknown:

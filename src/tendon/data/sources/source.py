@@ -90,13 +90,19 @@ class Source(Protocol):
 
 
 def open_source(uri: str, format: str | None = None) -> Source:
-    """The reader for ``uri``, by the name of its format or by looking at it.
+    """The reader for ``uri``, by the name of its format or by looking at it; ``?recipe=FILE`` edits what it reads.
 
     Raises:
         ConfigError: no format has that name.
         DataError: nothing is there, or no format recognises it.
     """
     _refuse_the_web(uri)
+    address, recipe = _without_recipe(uri)
+    if recipe:
+        from tendon.data.recipe import read_recipe
+        from tendon.data.sources.edited import EditedSource
+
+        return EditedSource(uri, open_source(address, format), read_recipe(recipe))
     known = source_claims()
     if format is not None and format not in known:
         near = nearest(format, known, 0.4)
@@ -132,3 +138,12 @@ def _refuse_the_web(uri: str) -> None:
         why=f"a source is a file or folder of this machine, s3:// or demo://; {scheme}:// is none",
         fix=f"{fix}  and then name what lies here",
     )
+
+
+def _without_recipe(uri: str) -> tuple[str, str]:
+    """An address and the recipe that its question names."""
+    address, _, question = uri.partition("?")
+    parts = [part for part in question.split("&") if part]
+    recipes = [part.removeprefix("recipe=") for part in parts if part.startswith("recipe=")]
+    others = "&".join(part for part in parts if not part.startswith("recipe="))
+    return (f"{address}?{others}" if others else address) if recipes else uri, recipes[-1] if recipes else ""

@@ -76,7 +76,8 @@ class Outgoing:
         """The text of every task, its place is its number."""
         if self.schema.texts:
             return list(self.dataset.texts)  # columns of texts are indexes into it
-        known: list[str] = list(self.source_metadata.get("tasks", ()))
+        of_modality = self.dataset.metadata.get("modality", {}).get("tasks", ())
+        known: list[str] = list(self.source_metadata.get("tasks", of_modality))
         return list(dict.fromkeys([*known, *(row.task for row in self.dataset.rows)]))
 
     @cached_property

@@ -12,6 +12,7 @@ from typing import Any
 
 from tendon.data import mp4
 from tendon.data.demonstrations import Demonstrations
+from tendon.data.episode import VideoChunk
 from tendon.data.sources.lerobot_layout import DATA_V2, VIDEO_V2
 from tendon.data.writers.lerobot_stats import camera_stats, mask_stats, stats_of
 from tendon.data.writers.lerobot_table import Outgoing, hugging_face_features, nested
@@ -40,7 +41,7 @@ def write(dataset: Demonstrations, target: Path, progress: Callable[[int, int, s
             path = target / VIDEO_V2.format(video_key=camera.name, **place)
             path.parent.mkdir(parents=True, exist_ok=True)
             pieces, _, chunks = pieces_of(dataset, row, camera, may_skip=False)
-            path.write_bytes(chunks[0].content if len(chunks) == 1 else mp4.join(pieces))
+            path.write_bytes(_content(pieces, chunks))
         lines.append({"episode_index": row.index, "tasks": out.tasks_of(row, arrays), "length": row.length})
         of_episode = {name: stats_of(values, quantiles=False) for name, values in arrays.items()}
         of_episode |= {each.name: camera_stats(dataset, row, each, quantiles=False) for each in out.schema.cameras}
@@ -49,6 +50,15 @@ def write(dataset: Demonstrations, target: Path, progress: Callable[[int, int, s
         steps += row.length
         progress(row.index + 1, len(dataset.rows), "episodes written")
     _write_meta(out, target, lines, stats, steps)
+
+
+def _content(pieces: list[mp4.Piece], chunks: list[VideoChunk]) -> bytes:
+    """The video of an episode: byte for byte where it is one chunk whose frames are all shown equally long."""
+    piece = pieces[0]
+    is_whole = len(chunks) == 1 and piece.content is chunks[0].content
+    if is_whole and (mp4.read_track(piece.content).durations == piece.track.durations).all():
+        return chunks[0].content
+    return mp4.join(pieces)
 
 
 def _write_meta(

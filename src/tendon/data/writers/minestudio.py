@@ -66,7 +66,8 @@ def write(dataset: Demonstrations, target: Path, progress: Progress) -> None:
             writers["image"].add(row.episode_id, _videos(dataset, row, size))
             writers["action"].add(row.episode_id, _actions(dataset, row, size))
             for name in modalities[2:]:
-                chunks = (tagged_json.loads(extras[f"{name}.{k:04d}.json"]) for k in range(num))
+                chunks = [tagged_json.loads(extras[f"{name}.{k:04d}.json"]) for k in range(num)]
+                chunks = _as_version_11(chunks) if name == "segmentation" else chunks
                 writers[name].add(row.episode_id, map(_pickled, chunks))
             events += [(event, n, row.episode_id, frame, value) for event, n, frame, value in _events(extras)]
         progress(done, len(dataset.rows), "episodes written")
@@ -187,6 +188,36 @@ def _segmentation(dataset: Demonstrations, row: EpisodeRow, size: int) -> dict[s
     return {
         f"segmentation.{k:04d}.json": tagged_json.dumps(frames[start : start + size]) for k, start in enumerate(starts)
     }
+
+
+def _as_version_11(chunks: list[list[dict[Any, Any]]]) -> list[list[dict[Any, Any]]]:
+    """Segments of MineStudio 1.0, ``{number: mask}`` in every frame, as 1.1 reads them; those of 1.1 as they are.
+
+    1.0 knows no events: a stretch of frames with one number is one interaction, named by its kind.
+    """
+    frames = [frame for chunk in chunks for frame in chunk]
+    if not any(isinstance(mask, str) for frame in frames for mask in frame.values()):
+        return chunks
+    begins: dict[Any, int] = {}
+    ranges: list[dict[Any, list[int]]] = []
+    for t, frame in enumerate(frames):
+        begins = {number: begins.get(number, t) for number in frame}
+        ranges.append({number: [begins[number], t] for number in frame})
+    for t in reversed(range(len(frames) - 1)):  # a stretch ends where its number is missing next
+        for number, ends in ranges[t].items():
+            if number in ranges[t + 1]:
+                ends[1] = ranges[t + 1][number][1]
+    made = []
+    for t, frame in enumerate(frames):
+        entries = {}
+        for number, mask in frame.items():
+            event = INTERACTIONS[number] if 0 <= int(number) < len(INTERACTIONS) else str(number)
+            span = (ranges[t][number][0], ranges[t][number][1])
+            entry = {"obj_id": int(number), "rle_mask": mask, "event": event, "point": None, "frame_id": t}
+            entries[(span, event)] = entry | {"frame_range": span}
+        made.append(entries)
+    size = len(chunks[0])
+    return [made[at : at + size] for at in range(0, len(made), size)]
 
 
 def _known(dataset: Demonstrations) -> dict[str, Any]:

@@ -144,7 +144,9 @@ def _features(config: Mapping[str, Any], shape_metadata: Mapping[str, Any], wher
     """Our features, observations and goals."""
     shapes, features = shape_metadata["all_shapes"], dict[str, Feature]()
     for group, prefix in (("obs", ""), ("goal", GOAL)):
-        for kind, keys in config["observation"]["modalities"].get(group, {}).items():
+        modalities = config["observation"]["modalities"].get(group, {})
+        _check_order(shapes, {key for keys in modalities.values() for key in keys or ()}, where)
+        for kind, keys in modalities.items():
             for key in keys or ():
                 if key not in shapes:
                     why = "shape_metadata does not name it"
@@ -155,6 +157,18 @@ def _features(config: Mapping[str, Any], shape_metadata: Mapping[str, Any], wher
                 name = prefix + {"low_dim": OBSERVATION, "scan": SCANS}.get(kind, IMAGES) + key
                 features[name] = _feature(name, kind, shape)
     return features | {ACTION: Feature(ACTION, "action", (int(shape_metadata["ac_dim"]),), "float32")}
+
+
+def _check_order(shapes: Mapping[str, Any], keys: set[str], where: str) -> None:
+    """Robomimic joins observations in the order of ``all_shapes``, which its own datasets sort; ours are always sorted."""
+    order = [key for key in shapes if key in keys]
+    if order != sorted(order):
+        raise DataError(
+            "the observations of a checkpoint are not sorted",
+            where=where,
+            why=f"it joins them as {', '.join(order)}; here they are joined by name, so its weights would meet other numbers",
+            fix="train it again on a file whose shape_metadata is sorted, as robomimic writes it",
+        )
 
 
 def _feature(name: str, kind: str, shape: tuple[int, ...]) -> Feature:
