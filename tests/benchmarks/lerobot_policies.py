@@ -20,7 +20,11 @@ CASES: dict[str, tuple[str, bool, tuple[str, ...]]] = {  # policy, whether it se
     "act-camera": ("act", True, ()),
     "diffusion": ("diffusion", False, (DDIM, "policy.crop_shape=[]")),
     "diffusion-camera": ("diffusion", True, (DDIM, "policy.crop_shape=[36,36]")),
-    "vqbet": ("vqbet", True, ("policy.crop_shape=[36,37]", "policy.bet_softmax_temperature=1e-6")),  # the likeliest codes
+    "vqbet": (
+        "vqbet",
+        True,
+        ("policy.crop_shape=[36,37]", "policy.bet_softmax_temperature=1e-6"),
+    ),  # the likeliest codes
     "tdmpc": ("tdmpc", False, ("policy.use_mpc=false", "policy.state_normalization=min_max")),  # nothing is drawn
 }
 

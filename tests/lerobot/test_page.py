@@ -178,6 +178,23 @@ def test_xarm_and_real_robots_are_answered_with_the_reason(here: Path) -> None:
     for words in ("policy=act_koch_real", "policy=act env=koch_real", "policy=act env=dora_aloha_real"):
         assert "a robot" in problems(words)[0]
     assert "unknown" not in problems("policy=pi0 env=pusht")[0]
+    (missing,) = problems("policy=tdmpc env=xarm_corrected")  # our own name of it
+    assert "demo-data env=xarm_corrected" in missing
+
+
+def test_the_other_policies_on_pusht(here: Path) -> None:
+    vqbet = planned("policy=vqbet env=pusht eval.batch_size=1")
+    assert (vqbet.config.training.offline_steps, vqbet.config.eval.batch_size) == (250_000, 1)
+    assert vars(vqbet.config.policy)["statistics"]["action"]["max"] == [511.0, 511.0]
+    (table,) = problems(f"policy=tdmpc env=pusht dataset_repo_id={PUSHT}")
+    assert re.search(r"observation.state +reads 4 +2, MISSING 4", table)
+    (keypoints,) = problems(f"policy=diffusion_pusht_keypoints dataset_repo_id={PUSHT}")
+    assert re.search(r"observation.environment_state +reads 16 +MISSING +environment_state", keypoints)
+
+
+def test_help_says_how(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["lerobot", "train", "--help"]) == 0
+    assert "docs/from-lerobot.md" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
