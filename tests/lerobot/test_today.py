@@ -61,6 +61,8 @@ def test_it_is_trained_on_chosen_episodes(data: Path, tmp_path: Path, monkeypatc
     assert run.result.step == 1
     config = (tmp_path / "out/checkpoints/last/pretrained_model/config.yaml").read_text()
     assert "skip_episodes:" in config
+    resumed = planned("--resume=true --output_dir=out")
+    assert (resumed.config.training.offline_steps, resumed.run_dir) == (1, "out")
     folder = tmp_path / "out/checkpoints/last/pretrained_model"
     assert json.loads((folder / "policy.json").read_text())["policy"]["dim_model"] == 16
 

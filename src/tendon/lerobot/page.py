@@ -190,6 +190,7 @@ class _Reader:
             ("env.task", lambda _, value: setattr(self, "task", str(value))),
             ("env.gym.obs_type", lambda _, value: setattr(self, "obs_type", str(value))),
             ("use_amp", lambda _, value: setattr(self, "use_amp", truth(value))),
+            ("hydra.sweep", lambda _, value: None),  # command.py has read it
             ("hydra.run.dir", lambda _, value: setattr(self.request, "run_dir", str(value))),
             ("wandb.entity", lambda rest, value: self._text("wandb.entity", value)),
             ("wandb.notes", lambda rest, value: self._text("wandb.notes", value)),
