@@ -38,9 +38,9 @@ DEMOS: dict[str, dict[str, Any]] = {  # task: parameters of the pipeline
         "evaluate_episodes": 50,
         "evaluate_confirm_episodes": 50,
     },
-    "pusht": {  # its corners, plain behaviour cloning
+    "pusht": {  # its corners, a small Diffusion Policy
         "data_source_uri": "demo://pusht_keypoints?episodes=150&seed=1",
-        "policy_config": "experiment=pusht_bc",
+        "policy_config": "experiment=pusht_diffusion",
         "evaluate_episodes": 50,
         "evaluate_confirm_episodes": 50,
     },
@@ -65,6 +65,19 @@ PLANNED = PARAMETERS | {  # argument of make_plan: parameter of the pipeline
     "trials_per_pod": "policy_trials_per_pod",
     "trial_retries": "policy_trial_retries",
 }
+
+
+LEROBOT_HELP = """tendon lerobot train WORDS: as python lerobot/scripts/train.py (2024, Hydra) or lerobot-train takes them
+
+  policy=act env=aloha KEY=VALUE ...    the page's words; none at all: Diffusion Policy on PushT
+  --config-dir FOLDER --config-name config   a saved configuration, of tendon's or LeRobot's; s3://.../checkpoints/last/pretrained_model too
+  -m KEY=1,2                            one run for each value
+  --policy.type=act --dataset.root=FOLDER ...   today's flags; --config_path=train_config.json
+  --root FOLDER                         where datasets lie by their names (else DATA_DIR, data/, the store, the hub's caches)
+  --store-uri URI                       where converted datasets are kept (default outputs/train)
+  --plan                                check, make nothing
+
+docs/from-lerobot.md has the page and tendon side by side."""
 
 
 def demo(arguments: Namespace) -> int:
@@ -346,6 +359,9 @@ def lerobot(arguments: Namespace) -> int:
     """A LeRobot command line, as it is."""
     from tendon.lerobot import train as train_as_lerobot
 
+    if {"--help", "-h"} & set(arguments.words):
+        print(LEROBOT_HELP)
+        return 0
     runs = train_as_lerobot(arguments.words)
     if not runs:
         print("checked; nothing was made. Leave --plan out to train.")

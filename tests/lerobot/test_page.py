@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ from tendon import cli
 from tendon.config.compose import compose, to_dict
 from tendon.errors import ConfigError
 from tendon.lerobot.command import Prepared, parse_line, prepare, train
+from tendon.logs import Format
+from tendon.train.loop.epoch_size import EpochSize
+from tendon.train.watch.metrics_log import eval_line, train_line
 from tests.lerobot.small_sets import INSERTION, PUSHT, TRANSFER, write_set, write_sets
 
 pytestmark = pytest.mark.chain
@@ -71,6 +75,32 @@ def test_without_a_word_it_is_diffusion_on_pusht(here: Path) -> None:
     assert (config.seed, config.eval.n_episodes) == (100_000, 50)
     assert vars(config.policy)["statistics"]["observation.state"]["min"] == [13.456424, 32.938293]
     assert alone.run_dir == "outputs/train/2024-08-14/13-35-12_pusht_diffusion_default"
+
+
+def test_the_pages_own_log_lines_are_made_from_their_numbers() -> None:
+    """Level, time, last 15 letters of the place, then the numbers; of the page's runs on 25,650 frames of 206 episodes."""
+    pusht = EpochSize(num_frames=25_650, num_episodes=206, batch_size=64)
+    trained = {"loss": 1.112, "grad_norm": 15.387, "lr": 2e-7, "update_s": 1.738, "dataloading_s": 4.774}
+    played = {"avg_sum_reward": 20.693, "pc_success": 0.0, "eval_s": 120.266}
+    for when, line, text, expected in (
+        (
+            NOW,
+            192,
+            train_line(0, pusht, trained),
+            "INFO 2024-08-14 13:35:12 ts/train.py:192 step:0 smpl:64 ep:1 epch:0.00 loss:1.112 grdn:15.387 lr:2.0e-07 updt_s:1.738 "
+            "data_s:4.774",
+        ),
+        (
+            datetime(2024, 8, 14, 13, 38, 45).astimezone(),
+            226,
+            eval_line(100, pusht, played),
+            "INFO 2024-08-14 13:38:45 ts/train.py:226 step:100 smpl:6K ep:52 epch:0.25 "
+            "\N{N-ARY SUMMATION}rwrd:20.693 success:0.0% eval_s:120.266",
+        ),
+    ):
+        record = logging.LogRecord("train", logging.INFO, "/home/me/lerobot/scripts/train.py", line, text, (), None)
+        record.created = when.timestamp()
+        assert Format().format(record) == expected
 
 
 def test_act_on_alohas_two_tasks(here: Path) -> None:
@@ -178,6 +208,23 @@ def test_xarm_and_real_robots_are_answered_with_the_reason(here: Path) -> None:
     for words in ("policy=act_koch_real", "policy=act env=koch_real", "policy=act env=dora_aloha_real"):
         assert "a robot" in problems(words)[0]
     assert "unknown" not in problems("policy=pi0 env=pusht")[0]
+    (missing,) = problems("policy=tdmpc env=xarm_corrected")  # our own name of it
+    assert "demo-data env=xarm_corrected" in missing
+
+
+def test_the_other_policies_on_pusht(here: Path) -> None:
+    vqbet = planned("policy=vqbet env=pusht eval.batch_size=1")
+    assert (vqbet.config.training.offline_steps, vqbet.config.eval.batch_size) == (250_000, 1)
+    assert vars(vqbet.config.policy)["statistics"]["action"]["max"] == [511.0, 511.0]
+    (table,) = problems(f"policy=tdmpc env=pusht dataset_repo_id={PUSHT}")
+    assert re.search(r"observation.state +reads 4 +2, MISSING 4", table)
+    (keypoints,) = problems(f"policy=diffusion_pusht_keypoints dataset_repo_id={PUSHT}")
+    assert re.search(r"observation.environment_state +reads 16 +MISSING +environment_state", keypoints)
+
+
+def test_help_says_how(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["lerobot", "train", "--help"]) == 0
+    assert "docs/from-lerobot.md" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

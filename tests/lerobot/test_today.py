@@ -61,8 +61,24 @@ def test_it_is_trained_on_chosen_episodes(data: Path, tmp_path: Path, monkeypatc
     assert run.result.step == 1
     config = (tmp_path / "out/checkpoints/last/pretrained_model/config.yaml").read_text()
     assert "skip_episodes:" in config
+    resumed = planned("--resume=true --output_dir=out")
+    assert (resumed.config.training.offline_steps, resumed.run_dir) == (1, "out")
     folder = tmp_path / "out/checkpoints/last/pretrained_model"
     assert json.loads((folder / "policy.json").read_text())["policy"]["dim_model"] == 16
+
+
+def test_a_run_on_s3_and_its_configuration_again(
+    data: Path, s3_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sizes = {"mlp_dim": 8, "latent_dim": 4, "state_encoder_hidden_dim": 8, "image_encoder_hidden_dim": 4, "horizon": 2}
+    words = [f"--policy.{key}={value}" for key, value in sizes.items()] + ["--policy.type=tdmpc", "--policy.device=cpu"]
+    words += ["--dataset.repo_id=me/set", f"--dataset.root={data}", "--steps=1", "--batch_size=2"]
+    run = train([*words, f"--output_dir={s3_uri}/run"])[0]
+    assert run.result.checkpoint_uri == f"{s3_uri}/run/checkpoints/000001"
+    again = f"--config-dir {s3_uri}/run/checkpoints/last/pretrained_model --config-name config training.offline_steps=5"
+    made = planned(again)
+    assert (made.config.training.offline_steps, vars(made.config.policy)["mlp_dim"]) == (5, 8)
 
 
 @pytest.mark.parametrize("policy", ["act", "diffusion", "vqbet", "tdmpc"])

@@ -370,6 +370,8 @@ def _other_windows(request: Request, config: TrainConfig, recorded: Mapping[str,
     spans = config.policy.windows(chosen).training if chosen else {}
     problems = []
     for key, given in request.deltas.items():
+        if given is None:
+            continue
         where = f"training.delta_timestamps.{key}"
         seconds = evaluate(given, values, where) if isinstance(given, str) else [float(one) for one in given]
         steps_given = tuple(round(one * config.env.fps) for one in seconds)

@@ -12,6 +12,7 @@ from typing import Any
 from tendon.config.aliases import RESUME
 from tendon.config.keys import hint_of
 from tendon.config.override_text import shown
+from tendon.config.tree import search_path
 from tendon.data.cpus import usable_cpus
 from tendon.errors import Problem, nearest
 from tendon.lerobot.presets import (
@@ -138,7 +139,8 @@ class _Reader:
 
     def __init__(self, request: Request, policy: str, env: str, has_files: bool) -> None:
         self.request, self.policy, self.env, self.has_files = request, policy, env, has_files
-        self.task, self.obs_type, self.num_guests, self.num_episodes = "", "", 50, 50
+        self.task, self.obs_type, self.num_episodes = "", "", 50
+        self.num_guests: int | None = None
         self.modes: dict[str, str] = {}
         self.shapes: dict[str, Shape] = {}
         self.use_amp = False
@@ -188,6 +190,7 @@ class _Reader:
             ("env.task", lambda _, value: setattr(self, "task", str(value))),
             ("env.gym.obs_type", lambda _, value: setattr(self, "obs_type", str(value))),
             ("use_amp", lambda _, value: setattr(self, "use_amp", truth(value))),
+            ("hydra.sweep", lambda _, value: None),  # command.py has read it
             ("hydra.run.dir", lambda _, value: setattr(self.request, "run_dir", str(value))),
             ("wandb.entity", lambda rest, value: self._text("wandb.entity", value)),
             ("wandb.notes", lambda rest, value: self._text("wandb.notes", value)),
@@ -212,12 +215,12 @@ class _Reader:
             ours = MODES.get(key, "policy.image_normalization" if key.startswith("observation.image") else "")
             if ours and not (ours == "policy.image_normalization" and mode == "mean_std"):
                 self.request.set(ours, mode)
-        if not is_saved and self.num_guests > self.num_episodes:
+        num_guests = self.num_guests or (0 if is_saved else 50)
+        if not is_saved and num_guests > self.num_episodes:
             why = "LeRobot makes as many environments as a batch has rows, and would use fewer"
-            fix = f"eval.batch_size={self.num_episodes}"
-            self.request.refuse("eval.batch_size", self.num_guests, why, fix)
-        elif not is_saved:
-            set_guests(self.request, self.num_guests)
+            self.request.refuse("eval.batch_size", num_guests, why, f"eval.batch_size={self.num_episodes}")
+        elif num_guests:
+            set_guests(self.request, num_guests)
 
     # ------------------------------------------------------------------------------------------------------ single keys
 
@@ -296,11 +299,13 @@ def chosen_env(request: Request, env: str, task: str, obs_type: str) -> str:
     if "real" in env.split("_") or env in ("real_world", "gym_manipulator"):
         request.refuse("env", env, REAL_WHY, "leave evaluation out: training.eval_freq=-1, and env of a simulator")
         return ""
+    own = search_path(None).groups()["env"]
+    if env not in TASKS and env in own:
+        request.note(f"env={env} is an environment of tendon's")
+        return env
     if env not in TASKS:
-        if hint := nearest(env, [*TASKS, *ENVS.values()], 0.6):
-            request.refuse("env", env, f"LeRobot's that tendon has are {', '.join(TASKS)}", f"env={hint}")
-            return ""
-        request.refuse("env", env, f"LeRobot's that tendon has are {', '.join(TASKS)}", f"env={ENV}")
+        near = nearest(env, [*TASKS, *own], 0.6) or ENV
+        request.refuse("env", env, f"LeRobot's that tendon has are {', '.join(TASKS)}", f"env={near}")
         return ""
     task = task.rsplit("/", 1)[-1] or TASKS[env][0]
     if task not in TASKS[env]:

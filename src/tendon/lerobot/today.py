@@ -15,6 +15,7 @@ from tendon.errors import ConfigError, nearest
 from tendon.lerobot.page import chosen_env, flat, set_guests, take_policy_key
 from tendon.lerobot.presets import ALL_CHECKPOINTS
 from tendon.lerobot.request import Request, truth, unknown_key
+from tendon.weights.formats.lerobot.folder import STRUCTURE
 from tendon.weights.formats.lerobot.table import COMMON, KINDS
 
 SAME = {
@@ -152,6 +153,9 @@ def read_today(given: Sequence[tuple[str, Any]]) -> Request:
         request.set("policy.init_from", folder)
     values = dict(pairs)  # the last one counts
     policy = str(values.pop("policy.type", "") or "")
+    if policy not in KINDS and truth(values.get("resume")) and values.get("output_dir"):
+        request.resume, request.run_dir = True, str(values["output_dir"])
+        return request  # a run of tendon's: its checkpoint says the rest
     if policy not in KINDS:
         near = nearest(policy, list(KINDS), 0.5) or "act"
         why = f"LeRobot's that tendon has are {', '.join(KINDS)}"
@@ -195,8 +199,10 @@ def _policy_file(folder: str) -> list[tuple[str, Any]]:
             why=f"{type(error).__name__}: {error}",
             fix="name a pretrained_model folder of LeRobot's",
         ) from None
-    skipped = ("input_features", "output_features", *COMMON)
-    return [(f"policy.{key}", value) for key, value in tree.items() if key not in skipped]
+    skipped = (*STRUCTURE, *COMMON)
+    named = tree.get("type") or next((k.name for k in KINDS.values() if all(mark in tree for mark in k.marks)), "")
+    pairs = [("policy.type", named), ("policy.normalization_mapping", tree.get("normalization_mapping"))]
+    return [*pairs, *((f"policy.{key}", value) for key, value in tree.items() if key not in skipped)]
 
 
 def _refuse_resume(request: Request, path: str) -> None:
