@@ -75,7 +75,11 @@ def lerobot_folder(folder: Path, name: str, *, old: bool) -> None:
         "normalization_mapping": {"VISUAL": "IDENTITY", "STATE": "MEAN_STD", "ACTION": "MEAN_STD"},
     }
     (folder / "config.json").write_text(json.dumps(config))
-    step = {"registry_name": "normalizer_processor", "config": {}, "state_file": "policy_preprocessor_step_3.safetensors"}
+    step = {
+        "registry_name": "normalizer_processor",
+        "config": {},
+        "state_file": "policy_preprocessor_step_3.safetensors",
+    }
     (folder / "policy_preprocessor.json").write_text(json.dumps({"name": "policy_preprocessor", "steps": [step]}))
     flat = {}
     for key, dim in (("observation.state", state), ("action", action)):
