@@ -64,7 +64,7 @@ def test_a_bundle_acts_alike_and_merged_too(trained: Path, tmp_path: Path) -> No
     bundle = export_bundle(checkpoint, str(trained.parent / "bundle"))
     assert bundle.parity["max_abs_difference"] == 0
     policy, info = load_policy(bundle.uri)
-    assert info.texts[:2] == policy.processing.texts[:2]  # type: ignore[union-attr]
+    assert list(info.texts[:2]) == policy.processing.texts[:2]  # type: ignore[union-attr]
     merged = export_bundle(checkpoint, str(tmp_path / "merged"), self_contained=True)
     assert merged.parity["max_abs_difference"] <= 5e-2  # the base is held in bfloat16
 

@@ -134,3 +134,5 @@ def _rank(rank: int, num_ranks: int, port: int, dataset: str, trials: list[tuple
     for number, (folder, name, overrides) in enumerate(trials):
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port + number)}
         run(dataset, folder, name, *overrides, f"training.num_gpus={num_ranks}")
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
