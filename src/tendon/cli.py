@@ -164,7 +164,7 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
         "--config-dir", help="folder of a saved configuration, e.g. .../checkpoints/002000/pretrained_model"
     )
     step.add_argument("--config-name", help="its name without .yaml, e.g. config")
-    step.add_argument("--config", help="a robomimic JSON (v0.1 to v0.5), taken as it is")
+    step.add_argument("--config", help="a robomimic JSON (v0.1 to v0.5) or an InternManip YAML, taken as it is")
     step.add_argument("--dataset", help="with --config: the HDF5 file or s3://... to convert and train on")
     step.add_argument("--store-uri", default="outputs/train", help="the trial is kept in STORE/trials/RUN_KEY")
     step.add_argument("--run-uri", help="repeat a trial of a run: its folder ...")

@@ -249,6 +249,12 @@ def train(arguments: Namespace) -> int:
     if arguments.run_uri:
         run = load_plan(arguments.run_uri)
         config, trial_uri = run.config_of(arguments.trial), run.trial_uri(arguments.trial)
+    elif arguments.config and arguments.config.endswith((".yaml", ".yml")):
+        from tendon import internmanip
+
+        made = internmanip.configure(arguments.config, arguments.dataset, arguments.store_uri, arguments.overrides)
+        config, trial_uri = made.config, made.trial_uri
+        internmanip.write_statistics(config, trial_uri, made.embodiment)
     elif arguments.config:
         from tendon import robomimic
 

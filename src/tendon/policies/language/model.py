@@ -84,7 +84,11 @@ class LanguagePolicy(LeRobotPolicy):
         config, present = self.language_config, dict(self.named_children())
         off = [group for group in GROUPS if not getattr(config, f"tune_{group}")]
         names = [name for group in off for name in self.modules_of_group.get(group, ())]
-        return tuple(name for name in names if name in present and any(True for _ in present[name].parameters()))
+        return tuple(name for name in names if name in present and list(present[name].parameters()))
+
+    def checkpointed_units(self) -> Sequence[nn.Module]:
+        """Each block."""
+        return self.shard_units() if self.language_config.gradient_checkpointing else ()
 
     def told(self, seen: Batch) -> Tensor:
         """The projected vector of each row's text ``[B, K]``, that of the newest step."""
