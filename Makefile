@@ -11,7 +11,7 @@ DEMO ?= $(if $(filter docker,$(RUNNER)),reach,lift)
 VARIANT ?= $(if $(filter docker,$(RUNNER)),cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sims system demo images test-images test test-all lint format types compile bench parity faults doctor clean
+.PHONY: help setup sims system demo images test-images test test-all lint format types compile bench parity faults results doctor clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ parity: $(INSTALLED) ## numbers beside a peer in a scratch environment: build/pa
 
 faults: $(INSTALLED) ## kill, cut and resume: build/faults.json
 	$(BIN)/python -m tests.benchmarks faults $(ROWS)
+
+results: $(INSTALLED) ## policies trained and rolled out from nothing: build/results.json (ROWS=internmanip-act_clip)
+	$(BIN)/python -m tests.benchmarks results $(ROWS)
 
 doctor: $(INSTALLED) ## what this machine has and what it lacks
 	@$(BIN)/tendon doctor

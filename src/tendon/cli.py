@@ -190,6 +190,7 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     step.add_argument("--block", choices=["selection", "confirmation"], default="selection")
     step.add_argument("--output-uri", help="default: beside the bundle")
     step.add_argument("--eval-info", metavar="FOLDER", help="LeRobot's eval_info.json and videos into this folder too")
+    step.add_argument("--results", metavar="FOLDER", help="the benchmark's own file too: of calvin, simpler, genmanip")
 
     step = verb("compare", "two bundles on the same fresh seeds: which one is better, and how sure")
     step.add_argument("challenger", help="bundle URI")

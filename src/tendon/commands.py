@@ -384,6 +384,10 @@ def evaluate(arguments: Namespace) -> int:
     }
     if arguments.eval_info:
         rows |= {"lerobot": in_lerobots_words(table), "eval_info": str(write_eval_info(table, arguments.eval_info))}
+    if arguments.results:
+        from tendon.evaluate.benchmark_results import write_results
+
+        rows["results"] = str(write_results(table.rows, config.env.simulator, config.env.task, arguments.results))
     print(end_card("evaluated", list(rows.items()), ""))
     return 0
 

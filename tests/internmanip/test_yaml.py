@@ -270,13 +270,21 @@ def test_the_page_configures_every_policy(policy: str, demo: Path, tmp_path: Pat
     config: Any = made.config
     assert (config.policy.name, config.training.offline_steps, config.training.precision) == (policy, 10_000, "bf16")
     assert made.trial_uri.startswith(str(tmp_path / "out"))
-    observed = config.env.observation
-    assert observed[-1] == "task"
+    from tendon.train.loop.data_feeds import find_features
+    from tendon.train.loop.engine import select_features
+
+    assert (config.env.name, config.env.observation[-1]) == ("genmanip", "task")
+    reads = config.policy.reads(select_features(config, {}, find_features(config.data.uri)))
+    cameras = [f"observation.images.{view}" for view in ("ego_view", "base_view", "base_2_view")]
+    assert [key for key in reads if "images" in key] == cameras
     if policy == "dp_clip":
+        assert [key for key in reads if "images" not in key] == ["observation.state", "task"]
         return
-    assert [key for key in observed if not key.startswith("observation.images")][:6] == [
-        f"observation.{key}" for key in ("joints", "gripper", "joints_vel", "gripper_vel", "ee_pos", "ee_rot")
+    assert [key for key in reads if "images" not in key] == [
+        *(f"observation.{key}" for key in ("joints", "gripper", "joints_vel", "gripper_vel", "ee_pos", "ee_rot")),
+        "task",
     ]
+    assert config.env.action == {"gripper": 1, "delta_ee_pos": 3, "delta_ee_rot": 3}
     schema = open_dataset(config.data.uri).schema
     assert [each.key for each in schema.columns if each.kind == "action"] == [
         f"action.{key}" for key in ("gripper", "delta_ee_pos", "delta_ee_rot")

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from tendon import steps
 from tendon.config.compose import compose, from_dict, to_dict
+from tendon.config.feature_map import FeatureMap
 from tendon.config.foreign.internmanip import JOINED, ManipRun, read_manip, translate
 from tendon.config.override_text import quote
-from tendon.config.tree import CONF
 from tendon.data.dataset import Dataset, open_dataset
 from tendon.data.features import TASK
 from tendon.data.sources.modality import MODALITY
@@ -253,13 +253,18 @@ def _env(run: ManipRun, dataset: Dataset) -> list[str]:
     if run.policy not in JOINED and MODALITY_CONFIG in dataset.manifest.metadata.get("modality", {}):
         wanted = find_data_config(run.data_config, "data_config")[1].state
         states = [f"observation.{key}" for key in wanted if f"observation.{key}" in states]
-    cameras = [each.name for each in dataset.manifest.schema.cameras]
-    seen = quote([*states, *cameras, TASK])
+    keys = [*states, *(each.name for each in dataset.manifest.schema.cameras), TASK]
+    parts = {each.key.partition(".")[2]: each.dim for each in features if each.key.startswith("action.")}
     name = SIMULATORS.get(run.data_config, "")
-    if name and (CONF / "env" / f"{name}.yaml").is_file():
-        return [f"env={name}", f"env.observation={seen}"]
+    if name:
+        names = FeatureMap.of(compose([f"env={name}", "data.uri=x"]).env)
+        told = [f"env.action={quote(parts)}", "++env.options.parts=true"] if parts else []
+        return [f"env={name}", f"env.observation={quote([names.observation_of(key) for key in keys])}", *told]
     fps = dataset.manifest.schema.fps or 10
-    return ["env=reach", "env.name=unknown", "env.task=unknown", f"env.fps={fps}", f"env.observation={seen}"]
+    return [
+        *("env=reach", "env.name=unknown", "env.task=unknown", f"env.fps={fps}", f"env.observation={quote(keys)}"),
+        *([f"env.action={quote(parts)}"] if parts else []),
+    ]
 
 
 MODALITY_CONFIG = "normalization"  # of manifest.json: a data configuration was used

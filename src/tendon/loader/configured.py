@@ -162,7 +162,7 @@ def _changes(dataset: Dataset, split: str, data: DataConfig) -> dict[str, Sequen
         return {}
     watched = [_watched(one.strip(), dataset) for one in data.repeat_changes.split("+")]
     rows = dataset.episodes(split, _known(data.skip_episodes, dataset))
-    repeated = {}
+    repeated: dict[str, Sequence[int]] = {}
     for row, steps in zip(rows, dataset.lowdims(rows), strict=True):
         values = [steps[key].reshape(len(steps), -1)[:, dims].sum(1) for key, dims in watched]
         repeated[row.episode_id] = sorted({int(at) for one in values for at in changing_frames(one)})

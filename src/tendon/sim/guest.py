@@ -165,8 +165,9 @@ class Server:
     def op_step(self, request: Message) -> Message:
         """Execute one action: an array, or a dict where it has several parts."""
         parts = {name.removeprefix(PART): values for name, values in request.arrays.items() if name != "action"}
-        observation, reward, success, done = self.adapter.step(parts or request.arrays["action"])
-        return self._observed({"reward": float(reward), "success": bool(success), "done": bool(done)}, observation)
+        observation, reward, success, done, *told = self.adapter.step(parts or request.arrays["action"])
+        fields = {"reward": float(reward), "success": bool(success), "done": bool(done)}
+        return self._observed(fields | ({"instruction": str(told[0])} if told else {}), observation)
 
     def op_render(self, request: Message) -> Message:
         """One frame for people."""

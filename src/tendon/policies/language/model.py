@@ -74,8 +74,8 @@ class LanguagePolicy(LeRobotPolicy):
             count = counts[group_of.get(name.partition(".")[0], "always")]
             count[0] += parameter.numel()
             count[1] += parameter.numel() * parameter.requires_grad
-        rows = [(group, *count) for group, count in counts.items() if count[0]]
-        rows.append(("together", sum(row[1] for row in rows), sum(row[2] for row in rows)))
+        rows = [(group, num, learning) for group, (num, learning) in counts.items() if num]
+        rows.append(("together", sum(num for _, num, _ in rows), sum(learning for _, _, learning in rows)))
         head = f"{'part':<16} {'parameters':>15} {'learn':>15}"
         return "\n".join([head, *(f"{group:<16} {num:>15,} {learning:>15,}" for group, num, learning in rows)])
 
