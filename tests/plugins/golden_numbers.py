@@ -142,6 +142,34 @@ def policy(name: str, *, sees: bool = False) -> Numbers:
     return [*numbers, *map(float, action["action"].reshape(4, -1)[0])]
 
 
+def vla(name: str) -> Numbers:
+    """The same of a tiny vision-language-action policy, whose weights do not come from transformers' start."""
+    import torch
+
+    from tests.golden.lerobot.seeded import gemma_weights
+    from tests.policies.vla_cases import batch_of, policy_of, seen_of
+
+    made = policy_of(name, "policy.tune_visual=true")
+    with torch.no_grad():
+        for inner, parameter in made.net.named_parameters():
+            parameter.copy_(torch.from_numpy(gemma_weights(inner, tuple(parameter.shape))))
+    made.eval()  # no dropout
+    batch, numbers = batch_of(made, size=2), []
+    for step in range(2):
+        torch.manual_seed(step)
+        made.zero_grad()
+        loss = made.loss(batch).loss
+        loss.backward()
+        numbers.append(float(loss.detach()))
+        with torch.no_grad():
+            for parameter in made.parameters():
+                if parameter.grad is not None:
+                    parameter -= 1e-3 * parameter.grad
+    with torch.no_grad():
+        actions, _ = made.act(seen_of(made, size=1), made.start(3))
+    return [*numbers, *map(float, actions["action.arm"].flatten())]
+
+
 def processing() -> Numbers:
     """Every pair between a dataset and a network: what goes in, and what comes back of the actions."""
     import torch
@@ -290,6 +318,8 @@ def entries() -> Mapping[str, tuple[Sequence[str], Callable[[], Numbers]]]:
         made[name] = (_statements(name), partial(policy, name))
         if name in SMALL:
             made[f"{name} that sees"] = (_statements(name), partial(policy, name, sees=True))
+    for name in ("pi0", "pi0fast", "gr00t_n1", "gr00t_n1_5"):
+        made[name] = (_statements(f"{name}_tiny"), partial(vla, name))
     return made
 
 

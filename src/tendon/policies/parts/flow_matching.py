@@ -19,9 +19,8 @@ Velocity = Callable[[Tensor, Tensor], Tensor]  # sample [B, T, A] and time [B] t
 
 def beta_times(num: int, alpha: float, beta: float, device: torch.device) -> Tensor:
     """``[B]`` from a Beta distribution, by torch's global generator."""
-    made: Tensor = torch.distributions.Beta(
-        torch.tensor(alpha, device=device), torch.tensor(beta, device=device)
-    ).sample((num,))
+    numbers = torch.tensor(alpha, device=device), torch.tensor(beta, device=device)
+    made: Tensor = torch.distributions.Beta(*numbers, validate_args=False).sample((num,))
     return made
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 from tendon.config.schema import Conflict, Count, CountOrNone, PolicyConfig, Positive, Share, Text
 from tendon.data.features import Feature
 from tendon.policies.processing.images import Colour, Crop, Letterbox, Resize, ToFloat
 from tendon.policies.processing.join import Join
 from tendon.policies.processing.normalize import Mode, Normalize, Rules
+from tendon.policies.processing.parts import MODES, NormalizeParts
 from tendon.policies.processing.transform import Transform
 from tendon.policies.weight_spec import WeightSpec
 from tendon.policies.windows import Windows, windows_of
@@ -103,9 +104,10 @@ class VlaConfig(PolicyConfig):
             fix = f"policy.image_size={-(-self.image_size // self.patch_size) * self.patch_size}"
             yield Conflict("image_size", what, "a picture is cut into whole patches", fix)
         for key, mode in self.normalization.items():
-            if mode not in get_args(Scaling):
+            parts = mode if isinstance(mode, (list, tuple)) else [(0, 1, mode)]
+            if not all(isinstance(part, (list, tuple)) and len(part) == 3 and part[2] in MODES for part in parts):
                 what = f"policy.normalization scales {key} by {mode}"
-                why = f"the modes are {', '.join(get_args(Scaling))}"
+                why = f"it is one of {', '.join(MODES)}, or a list of [from, to, mode]"
                 yield Conflict("normalization", what, why, f"policy.normalization={{{key}: binary}}")
         if not any(self.tuned().values()) and not self.always_learns:
             names = [f"policy.tune_{part}" for part in self.tuned()]
@@ -172,7 +174,7 @@ class VlaConfig(PolicyConfig):
         made: list[Transform] = []
         if cameras:
             made += self._camera_transforms(cameras)
-        made.append(self._normalize(features, cameras))
+        made += self._scaling(features, cameras)
         if states:
             made.append(Join(into=STATE, keys=states, width=self.state_width))
         made.append(Join(into=ACTIONS, keys=self.writes(features), width=self.action_width))
@@ -198,13 +200,18 @@ class VlaConfig(PolicyConfig):
                 hue=self.hue,
             )
 
-    def _normalize(self, features: Mapping[str, Feature], cameras: tuple[str, ...]) -> Normalize:
+    def _scaling(self, features: Mapping[str, Feature], cameras: tuple[str, ...]) -> Iterator[Transform]:
+        """A mode for each feature, or for each part of it."""
         modes: dict[str, Mode] = dict.fromkeys(self.states(features), self.state_normalization)
         modes |= dict.fromkeys(self.writes(features), self.action_normalization)
-        modes |= {key: mode for key, mode in self.normalization.items() if key in modes}
+        own = {key: mode for key, mode in self.normalization.items() if key in modes}
+        parts = {key: tuple(map(tuple, mode)) for key, mode in own.items() if isinstance(mode, (list, tuple))}
+        modes = {key: own.get(key, mode) for key, mode in modes.items() if key not in parts}
         modes |= dict.fromkeys(cameras, "mean_std")
         halves = {key: dict.fromkeys(("mean", "std"), (0.5,) * features[key].shape[-1]) for key in cameras}
-        return Normalize(modes=modes, rules=self.rules, statistics={**halves, **self.statistics})
+        yield Normalize(modes=modes, rules=self.rules, statistics={**halves, **self.statistics})
+        if parts:
+            yield NormalizeParts(parts=parts, rules=self.rules)
 
 
 @dataclass(frozen=True)

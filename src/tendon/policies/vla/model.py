@@ -90,11 +90,8 @@ class VlaPolicy(Policy):
         """What the network reads of a processed batch."""
         images = tuple(batch[key][:, -1] for key in self.cameras)
         tokens_BL, real_BL = batch[TOKENS][:, -1], batch[TOKENS + MASK][:, -1]
-        if STATE in batch:
-            state_BD = batch[STATE][:, -1]
-        else:
-            state_BD = torch.zeros(len(tokens_BL), self.config.state_width, device=tokens_BL.device)
-        return Seen(images, tokens_BL, real_BL, state_BD)
+        nothing_BD = torch.zeros(len(tokens_BL), self.config.state_width, device=tokens_BL.device)
+        return Seen(images, tokens_BL, real_BL, batch[STATE][:, -1] if STATE in batch else nothing_BD)
 
     def precision(self) -> AbstractContextManager[object]:
         """Mixed, where what does not learn is held in low precision."""

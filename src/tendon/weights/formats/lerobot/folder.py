@@ -25,7 +25,9 @@ from tendon.errors import DataError, Problem
 from tendon.policies.base import Policy
 from tendon.policies.registry import make_policy
 from tendon.policies.spec import PolicySpec
+from tendon.policies.vla.config import VlaConfig
 from tendon.weights.foreign import ForeignPolicy, WeightFormat
+from tendon.weights.formats.lerobot import vla
 from tendon.weights.formats.lerobot.layout import Layout, features_of, processor_texts, their_features
 from tendon.weights.formats.lerobot.statistics import (
     INPUTS,
@@ -76,6 +78,8 @@ class LeRobotFolder(WeightFormat):
         where = str(folder)
         try:
             config = json.loads((folder / CONFIG).read_text())
+            if vla.is_vla(config):
+                return vla.read(folder, config)
             tensors = load_file(folder / WEIGHTS)
             texts = {file.name: file.read_text() for file in sorted(folder.glob("*.json")) if file.name != CONFIG}
             states = {file.name: load_file(file) for file in folder.glob("policy_p*processor_step_*.safetensors")}
@@ -101,6 +105,9 @@ class LeRobotFolder(WeightFormat):
 
     def write(self, policy: Policy, info: PolicySpec, path: Path, version: str, kept: Mapping[str, Any]) -> None:
         """A pretrained_model folder; without a version that of the folder it came from, or 0.4."""
+        if isinstance(info.config, VlaConfig):
+            vla.write(policy, info, path)
+            return
         kind = _kind_of(info.name, str(path))
         _check_expressible(policy, info, kind, str(path))
         version = version or kept.get("version", self.versions[0])
