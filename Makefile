@@ -11,7 +11,7 @@ DEMO ?= $(if $(filter docker,$(RUNNER)),reach,lift)
 VARIANT ?= $(if $(filter docker,$(RUNNER)),cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sims system demo images test-images test test-all lint format types compile bench bench-against parity faults works keep-results doctor clean
+.PHONY: help setup sims system demo images test-images test test-all lint format types compile bench bench-against parity faults results works keep-results doctor clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ works: $(INSTALLED) ## the README's table of what works, of the rows that were m
 
 keep-results: $(INSTALLED) ## take what bench, parity and faults left in build/ into that table
 	$(BIN)/python -m tests.benchmarks.works keep
+
+results: $(INSTALLED) ## policies trained and rolled out from nothing: build/results.json (ROWS=internmanip-act_clip)
+	$(BIN)/python -m tests.benchmarks results $(ROWS)
 
 doctor: $(INSTALLED) ## what this machine has and what it lacks
 	@$(BIN)/tendon doctor

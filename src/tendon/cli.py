@@ -223,7 +223,7 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     step.add_argument("overrides", nargs="*", help="configuration, e.g. policy=bc env=lift training.lr=1e-3")
     step.add_argument("--config-dir", help=f"folder of a saved configuration, or {CHECKPOINTS}")
     step.add_argument("--config-name", help="its name without .yaml, e.g. config")
-    step.add_argument("--config", help="a robomimic JSON (v0.1 to v0.5), taken as it is")
+    step.add_argument("--config", help="a robomimic JSON (v0.1 to v0.5) or an InternManip YAML, taken as it is")
     step.add_argument("--dataset", help="with --config: the HDF5 file or s3://... to convert and train on")
     step.add_argument("--store-uri", default="outputs/train", help="the trial is kept in STORE/trials/RUN_KEY")
     step.add_argument("--run-uri", help="repeat a trial of a run: its folder ...")
@@ -249,6 +249,7 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     step.add_argument("--block", choices=["selection", "confirmation"], default="selection")
     step.add_argument("--output-uri", help="default: beside the bundle")
     step.add_argument("--eval-info", metavar="FOLDER", help="LeRobot's eval_info.json and videos into this folder too")
+    step.add_argument("--results", metavar="FOLDER", help="the benchmark's own file too: of calvin, simpler, genmanip")
 
     step = verb("compare", "two bundles on the same fresh seeds: which one is better, and how sure")
     step.add_argument("challenger", help=f"a bundle, or {CHECKPOINTS}")

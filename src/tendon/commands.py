@@ -329,6 +329,12 @@ def train(arguments: Namespace) -> int:
     if arguments.run_uri:
         run = load_plan(arguments.run_uri)
         config, trial_uri = run.config_of(arguments.trial), run.trial_uri(arguments.trial)
+    elif arguments.config and arguments.config.endswith((".yaml", ".yml")):
+        from tendon import internmanip
+
+        made = internmanip.configure(arguments.config, arguments.dataset, arguments.store_uri, arguments.overrides)
+        config, trial_uri = made.config, made.trial_uri
+        internmanip.write_statistics(config, trial_uri, made.embodiment)
     elif arguments.config:
         from tendon import robomimic
 
@@ -483,6 +489,10 @@ def evaluate(arguments: Namespace) -> int:
     }
     if arguments.eval_info:
         rows |= {"lerobot": in_lerobots_words(table), "eval_info": str(write_eval_info(table, arguments.eval_info))}
+    if arguments.results:
+        from tendon.evaluate.benchmark_results import write_results
+
+        rows["results"] = str(write_results(table.rows, config.env.simulator, config.env.task, arguments.results))
     print(end_card("evaluated", list(rows.items()), ""))
     return 0
 

@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks bench|parity|faults [row ...]``."""
+"""``python -m tests.benchmarks bench|parity|faults|results [row ...]``."""
 
 from tests.benchmarks.rows import main
 

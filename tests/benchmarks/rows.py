@@ -1,7 +1,7 @@
 """One form for every long check: a row measures one thing, says its bound, and whether it holds.
 
 A row is a function registered with ``@row``; it returns the value, or raises Skip with the reason.
-``python -m tests.benchmarks bench|parity|faults [id ...]`` prints the table and writes build/<suite>.json,
+``python -m tests.benchmarks bench|parity|faults|results [id ...]`` prints the table and writes build/<suite>.json,
 a list of {id, what, value, bound, holds}.
 """
 
@@ -39,7 +39,7 @@ class Row:
         return {"<=": value <= float(limit), ">=": value >= float(limit), "==": value == float(limit)}[relation]
 
 
-SUITES: dict[str, list[Row]] = {"bench": [], "parity": [], "faults": []}
+SUITES: dict[str, list[Row]] = {"bench": [], "parity": [], "faults": [], "results": []}
 
 
 def row(suite: str, id: str, what: str, bound: str) -> Callable[[Callable[[], float]], Callable[[], float]]:

@@ -347,6 +347,9 @@ def entries() -> Mapping[str, tuple[Sequence[str], Callable[[], Numbers]]]:
         expert = f"tendon.sim.adapters.{task}"
         made[env] = ([expert.partition(":")[0], "tendon.sim"], partial(simulator, env, expert=False))
         made[f"{env} expert"] = ([expert], partial(simulator, env, expert=True))
+    for env in ("calvin", "simpler_widowx", "genmanip"):  # nobody can make these here
+        adapter = f"tendon.sim.adapters.{env.partition('_')[0]}"
+        made[env] = ([adapter, "tendon.sim"], partial(simulator, env, expert=False))
     for name in POLICIES:
         made[name] = (_statements(name), partial(policy, name))
         if name in SMALL:
@@ -425,7 +428,7 @@ def renewed(kept: Mapping[str, dict]) -> dict[str, dict]:
             made[name] = {"numerics": {one: version(one) for one in statements}, "numbers": make()}
         except MissingDependency as error:
             print(f"{name} stays as it is: {error.problems[0].what}")
-            made[name] = kept[name]
+            made[name] = kept.get(name, {"numerics": {one: version(one) for one in statements}, "numbers": []})
     return made
 
 

@@ -35,6 +35,7 @@ ORDER = (
     "steps",
     "robomimic",  # its users' way in
     "lerobot",  # likewise
+    "internmanip",
     "doctor",
     "runner",  # executes the compiled DAG on one machine
     "api",  # the way in from Python

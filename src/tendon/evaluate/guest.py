@@ -169,6 +169,8 @@ class Guest:
         """Execute one action; the parts of one with several stand one after another, as ``env.action`` names them."""
         reply = self._ask("step", arrays=self._parts(action))
         fields = reply.fields
+        if fields.get("instruction") and self.features.instruction is None:
+            self.instruction = str(fields["instruction"])
         return Stepped(
             {**reply.arrays, **reply.images}, float(fields["reward"]), bool(fields["success"]), bool(fields["done"])
         )

@@ -52,11 +52,13 @@ class EpisodeResult:
     actions: Actions = field(default_factory=lambda: np.zeros((0, 0)), compare=False, repr=False)
     rewards: tuple[float, ...] = field(default=(), compare=False, repr=False)
     start: str = field(default="", compare=False, repr=False)  # fingerprint of the first observation
+    instructions: tuple[str, ...] = ()  # what the robot was told, one after another
 
     def row(self) -> dict[str, Any]:
         """The evaluation row, ready for JSON."""
         names = ("seed", "status", "steps", "sum_reward", "max_reward", "wall_s", "error", "attempt", "video")
-        return {name: getattr(self, name) for name in names}
+        told = {"instructions": list(self.instructions)} if self.instructions else {}
+        return {name: getattr(self, name) for name in names} | told
 
 
 @dataclass(frozen=True)
@@ -340,12 +342,14 @@ def run_episode(
     started = time.monotonic()
     actions: list[Actions] = []
     rewards: list[float] = []
+    instructions: list[str] = []
     status: Status = "failure"
     error = start = ""
     try:
         observation = guest.reset(episode.seed)
         start = fingerprint(observation)
         episode.instruction = guest.instruction
+        instructions += [guest.instruction] if guest.instruction else []
         if wants_goal:
             episode.goal = guest.goal()
         for _ in range(guest.env.episode_length):
@@ -361,6 +365,10 @@ def run_episode(
                 status = "success"
             if stepped.success or stepped.done:
                 break
+            if guest.instruction != episode.instruction:  # actions that were planned obey the words before
+                episode.instruction = guest.instruction
+                episode.planned.clear()
+                instructions.append(guest.instruction)
     except GuestCrash as crash:
         status, error = "crashed", f"step {len(rewards)}: {crash.why}" + (f"\n{crash.tail}" if crash.tail else "")
     return EpisodeResult(
@@ -374,6 +382,7 @@ def run_episode(
         actions=np.array(actions, np.float64).reshape(len(actions), guest.action_dim),
         rewards=tuple(rewards),
         start=start,
+        instructions=tuple(instructions),
     )
 
 

@@ -168,23 +168,34 @@ def _recipe_weights(datasets: Sequence[Dataset], split: str, data: DataConfig) -
 
 
 def _changes(dataset: Dataset, split: str, data: DataConfig) -> dict[str, Sequence[int]]:
-    """Per episode the steps around which the feature ``data.repeat_changes`` changes."""
-    key = data.repeat_changes
-    if key not in dataset.schema.dims:
-        near = nearest(key, dataset.schema.dims, 0.4)
-        raise ConfigError(
-            f"the dataset has no numbers named {key}",
-            where=f"data.repeat_changes, {dataset.uri}",
-            why=f"it has {', '.join(dataset.schema.dims)}",
-            fix=f"data.repeat_changes={near}" if near else "data.repeat_changes=''",
-        )
+    """Per episode the steps around which a feature of ``data.repeat_changes`` changes."""
     if split not in dataset.splits:
         return {}
+    watched = [_watched(one.strip(), dataset) for one in data.repeat_changes.split("+")]
     rows = dataset.episodes(split, _known(data.skip_episodes, dataset))
-    values = zip(rows, dataset.lowdims(rows), strict=True)
-    return {
-        row.episode_id: changing_frames(steps[key].reshape(len(steps), -1).sum(1)).tolist() for row, steps in values
-    }
+    repeated: dict[str, Sequence[int]] = {}
+    for row, steps in zip(rows, dataset.lowdims(rows), strict=True):
+        values = [steps[key].reshape(len(steps), -1)[:, dims].sum(1) for key, dims in watched]
+        repeated[row.episode_id] = sorted({int(at) for one in values for at in changing_frames(one)})
+    return repeated
+
+
+def _watched(text: str, dataset: Dataset) -> tuple[str, slice]:
+    """``action.gripper``, or some numbers of a feature: ``action[6:7]``."""
+    key, bracket, range_text = text.partition("[")
+    first, _, end = range_text.removesuffix("]").partition(":")
+    dim = dataset.schema.dims.get(key)
+    whole = not bracket or (range_text.endswith("]") and first.isdigit() and end.isdigit())
+    dims = slice(int(first), int(end)) if bracket and whole else slice(0, dim)
+    if dim is None or not whole or not 0 <= dims.start < (dims.stop or 0) <= dim:
+        near = key if dim is not None else nearest(key, dataset.schema.dims, 0.4)
+        raise ConfigError(
+            f"the dataset has no numbers named {text}",
+            where=f"data.repeat_changes, {dataset.uri}",
+            why=f"it has {', '.join(f'{name} ({size})' for name, size in dataset.schema.dims.items())}",
+            fix=f"data.repeat_changes={near}" if near else "data.repeat_changes=''",
+        )
+    return key, dims
 
 
 def _loader(

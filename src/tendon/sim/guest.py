@@ -182,9 +182,13 @@ class Server:
     def op_step(self, request: Message) -> Message:
         """Execute one action: an array, or a dict where it has several parts."""
         parts = {name.removeprefix(PART): values for name, values in request.arrays.items() if name != "action"}
-        observation, reward, success, done = self.adapter.step(parts or request.arrays["action"])
-        told = {"reward": number("reward", reward), "success": truth("success", success), "done": truth("done", done)}
-        return self._observed(told, observation)
+        observation, reward, success, done, *said = self.adapter.step(parts or request.arrays["action"])
+        fields: dict[str, Any] = {
+            "reward": number("reward", reward),
+            "success": truth("success", success),
+            "done": truth("done", done),
+        }
+        return self._observed(fields | ({"instruction": str(said[0])} if said else {}), observation)
 
     def op_render(self, request: Message) -> Message:
         """One frame for people."""

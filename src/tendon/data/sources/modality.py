@@ -1,8 +1,9 @@
 """LeRobot datasets with meta/modality.json (InternManip, GR00T) in: the same episodes with named parts of state and action.
 
 Three variants are read: ``start`` and ``end`` given, columns of their own (``state.<key>``), or both optional. With
-``?data_config=<name>`` behind the address, ``observation.state`` and ``action`` are joined in that configuration's order;
-the name is tendon's, of an installed package (entry points ``tendon.data_configs``), or a trusted Python file.
+``?data_config=<name>`` behind the address, ``observation.state`` and ``action`` are joined in that configuration's order
+(with ``&joined=0`` its parts stay features of their own, in its order, and no others). The name is tendon's, of an
+installed package (entry points ``tendon.data_configs``), or a trusted Python file.
 """
 
 from __future__ import annotations
@@ -49,8 +50,9 @@ def open_uri(uri: str) -> ModalitySource:
         ConfigError: there is no such configuration, or it is a file that is not trusted.
     """
     folder, _, question = uri.partition("?")
-    name = dict(part.partition("=")[::2] for part in question.split("&")).get("data_config", "")
-    return ModalitySource(uri, LeRobotSource(folder), *(find_data_config(name, uri) if name else ()))
+    asked = dict(part.partition("=")[::2] for part in question.split("&"))
+    name, joined = asked.get("data_config", ""), asked.get("joined", "1") != "0"
+    return ModalitySource(uri, LeRobotSource(folder), *(find_data_config(name, uri) if name else ()), joined=joined)
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,17 @@ class ModalitySource:
 
     parser = LeRobotSource.parser
 
-    def __init__(self, uri: str, inner: LeRobotSource, config: str = "", data_config: DataConfig | None = None) -> None:
+    def __init__(
+        self,
+        uri: str,
+        inner: LeRobotSource,
+        config: str = "",
+        data_config: DataConfig | None = None,
+        *,
+        joined: bool = True,
+    ) -> None:
         self.uri, self.inner, self.config, self._data_config = uri, inner, config, data_config
+        self.joins = joined and bool(config)
         self._info: SourceInfo | None = None
         self._parts: tuple[ModalityKey, ...] = ()
         self._cameras: dict[str, str] = {}  # our name -> that of the LeRobot dataset
@@ -104,7 +115,7 @@ class ModalitySource:
         episode = self.inner.read(episode_id, images)
         values = dict(episode.features)
         parts = {each.name: _part_of(values[each.column], each) for each in self._parts}
-        if self.config:
+        if self.joins:
             parts = {
                 WHOLE[kind]: np.concatenate([parts[p.name] for p in chosen], 1)
                 for kind, chosen in self._joined().items()
@@ -149,11 +160,16 @@ class ModalitySource:
             described["tasks"] = list(tasks)
         if self.config:
             described["normalization"] = dict(self.data_config.normalization)
+        if self.joins:
             described["order"] = {kind: [each.key for each in parts] for kind, parts in self._joined().items()}
         metadata = {key: each for key, each in info.metadata.items() if key != "lerobot"} | {"modality": described}
         # other features than of plain LeRobot
-        digest = digest_with_features(digest_of({"modality": self.config, "lerobot": info.digest}), schema)
+        digest = digest_with_features(digest_of({"modality": self._known_as, "lerobot": info.digest}), schema)
         return replace(info, format="modality", uri=self.uri, digest=digest, schema=schema, metadata=metadata)
+
+    @property
+    def _known_as(self) -> str:
+        return self.config if self.joins or not self.config else f"{self.config} in parts"
 
     def _part(self, kind: str, key: str, entry: Mapping[str, Any], features: Mapping[str, Feature]) -> ModalityKey:
         same_name = f"{kind}.{key}"
@@ -177,14 +193,17 @@ class ModalitySource:
         """What is kept of the columns (those that no part is cut from), then the parts, or the joined vectors."""
         cut = {each.column for each in self._parts} | set(self._texts.values())
         kept = [each for each in columns if each.key not in cut and each.key not in self._texts]
+        if self.config and not self.joins:  # the configuration names all states and actions that there are
+            kept = [each for each in kept if each.kind not in ("state", "action")]
         made = []
-        if self.config:
+        if self.joins:
             for kind, parts in self._joined().items():
                 dtype = np.result_type(*(by_name[each.column].dtype for each in parts)).name
                 dim = sum(each.end - each.start for each in parts)
                 made.append(column(WHOLE[kind], dtype, (dim,)))
         else:
-            for each in self._parts:
+            chosen = [part for parts in self._joined().values() for part in parts] if self.config else self._parts
+            for each in chosen:
                 of = by_name[each.column]
                 whole = each.end - each.start == of.dim
                 names = of.names if whole else of.names[each.start : each.end]

@@ -5,9 +5,10 @@ The order is that of a policy's vectors: a checkpoint means something only toget
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tendon.errors import ConfigError, nearest
 from tendon.plugins import OWN, Claim, claims
@@ -35,6 +36,29 @@ class DataConfig:
         """The mode of every key."""
         names = [*(f"state.{key}" for key in self.state), *(f"action.{key}" for key in self.action)]
         return {name: self.other.get(name, self.default) for name in names}
+
+    @staticmethod
+    def of(described: Any) -> DataConfig:
+        """From an object like InternManip's: ``modality_config()`` says the keys, ``transform()`` their order and scaling.
+
+        The order is that of its last transform with ``state_concat_order``; keys that no transform scales stay as they are.
+        """
+        configs = described.modality_config()
+        listed = described.transform()
+        transforms = list(getattr(listed, "transforms", listed))
+        modes: dict[str, str] = {}
+        orders: dict[str, Sequence[str]] = {}
+        for transform in transforms:
+            modes |= dict(getattr(transform, "normalization_modes", None) or {})
+            for kind in ("video", "state", "action"):
+                orders[kind] = getattr(transform, f"{kind}_concat_order", None) or orders.get(kind, ())
+
+        def keys(kind: str) -> tuple[str, ...]:
+            named = orders.get(kind) or (configs[kind].modality_keys if kind in configs else ())
+            return tuple(str(key).removeprefix(f"{kind}.") for key in named)
+
+        language = configs["language"].modality_keys[0] if "language" in configs else TASK
+        return DataConfig(keys("video"), keys("state"), keys("action"), "identity", modes, language)
 
 
 def _binary(*names: str) -> dict[str, str]:
@@ -73,7 +97,8 @@ CONFIGS = {
 def find_data_config(name: str, where: str) -> tuple[str, DataConfig]:
     """A configuration, and what it is known by: its name, or the name and the content of the file that holds it.
 
-    ``name`` is one of CONFIGS, one that an installed package brings, or a Python file with ``CONFIG = DataConfig(...)``.
+    ``name`` is one of CONFIGS, one that an installed package brings, or a Python file with ``CONFIG = DataConfig(...)`` or
+    one class like InternManip's (``tendon.internmanip.BaseDataConfig``).
 
     Raises:
         ConfigError: there is none of that name, or the file is not trusted or holds none.
@@ -99,8 +124,20 @@ def _from_file(path: Path, where: str) -> tuple[str, DataConfig]:
         raise ConfigError(
             f"there is no data configuration {path}", where=where, why="no such file", fix="give its right path"
         )
-    config = _checked(getattr(run_file(path, where, f"tendon_data_config_{path.stem}"), "CONFIG", None), str(path))
+    config = _checked(_found(run_file(path, where, f"tendon_data_config_{path.stem}")), str(path))
     return f"{path.stem}-{sha256_of(path)[:16]}", config
+
+
+def _found(module: Any) -> object:
+    """``CONFIG``, or the one class of the file that describes itself as InternManip's do."""
+    found = getattr(module, "CONFIG", None)
+    if found is None:
+        own = [one for one in vars(module).values() if isinstance(one, type) and one.__module__ == module.__name__]
+        kinds = [
+            kind for kind in own if callable(getattr(kind, "modality_config", None)) and hasattr(kind, "transform")
+        ]
+        found = kinds[0]() if len(kinds) == 1 else None
+    return DataConfig.of(found) if callable(getattr(found, "modality_config", None)) else found
 
 
 def _checked(config: object, where: str) -> DataConfig:
@@ -110,5 +147,6 @@ def _checked(config: object, where: str) -> DataConfig:
         "this is no data configuration",
         where=where,
         why=f"it is a {type(config).__name__}",
-        fix="CONFIG = tendon.data.sources.modality_configs.DataConfig(video, state, action, default)",
+        fix="CONFIG = tendon.data.sources.modality_configs.DataConfig(video, state, action, default), or one class like"
+        " InternManip's",
     )

@@ -53,6 +53,7 @@ class LanguageConfig(PolicyConfig):
     lora_rank: CountOrNone = 0
     lora_alpha: Positive = 16
     lora_dropout: Share = 0.1
+    gradient_checkpointing: bool = False
 
     @property
     def source(self) -> TextSource:

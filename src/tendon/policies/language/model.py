@@ -75,7 +75,7 @@ class LanguagePolicy(LeRobotPolicy):
             count[0] += parameter.numel()
             count[1] += parameter.numel() * parameter.requires_grad
         rows = [(group, num, learning) for group, (num, learning) in counts.items() if num]
-        rows.append(("together", sum(row[1] for row in rows), sum(row[2] for row in rows)))
+        rows.append(("together", sum(num for _, num, _ in rows), sum(learning for _, _, learning in rows)))
         head = f"{'part':<16} {'parameters':>15} {'learn':>15}"
         return "\n".join([head, *(f"{group:<16} {num:>15,} {learning:>15,}" for group, num, learning in rows)])
 
@@ -84,7 +84,11 @@ class LanguagePolicy(LeRobotPolicy):
         config, present = self.language_config, dict(self.named_children())
         off = [group for group in GROUPS if not getattr(config, f"tune_{group}")]
         names = [name for group in off for name in self.modules_of_group.get(group, ())]
-        return tuple(name for name in names if name in present and any(True for _ in present[name].parameters()))
+        return tuple(name for name in names if name in present and list(present[name].parameters()))
+
+    def checkpointed_units(self) -> Sequence[nn.Module]:
+        """Each block."""
+        return self.shard_units() if self.language_config.gradient_checkpointing else ()
 
     def told(self, seen: Batch) -> Tensor:
         """The projected vector of each row's text ``[B, K]``, that of the newest step."""
