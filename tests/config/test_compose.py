@@ -142,11 +142,11 @@ def test_missing_value_says_what_to_write() -> None:
         ("seed.x=1", "unknown key seed.x", "a value, not a section", "seed=1"),
         ("training/lr=1", "unknown group training/lr", "dots", "training.lr=1"),
         ("policy=bcc", "unknown policy 'bcc'", "options are act", "policy=bc (the nearest)"),
-        ("env=lft", "unknown env 'lft'", "aloha_state, can, lift, minecraft, pusht", "env=lift (the nearest)"),
+        ("env=lft", "unknown env 'lft'", "the options are aloha, aloha_insertion", "env=lift (the nearest)"),
         (
             "env=zzz",
             "unknown env 'zzz'",
-            "aloha_state, can, lift, minecraft, pusht",
+            "the options are aloha, aloha_insertion",
             "env=aloha or env=aloha_insertion",
         ),
         ("policy=null", "unknown policy 'null'", "options are act", "policy=bc"),

@@ -37,7 +37,7 @@ TREE = sorted(ROOT.glob("src/tendon/conf/**/*.yaml"))
 SECTIONS = [one.name for one in fields(TrainConfig) if is_section(hint_of(one.name))]
 GROUPS = search_path(None).groups()
 HOLE = "\0"  # what a braced expression of an f-string puts there
-VALUE = r"\[[^\]]*\]|\{[^}]*\}|'[^']*'|[^\s`'\",;:()|]*"
+VALUE = r"\[[^\]]*\]|\{(?:[^{}]|\{[^{}]*\})*\}|'[^']*'|[^\s`'\",;:()|]*"
 DOTTED = re.compile(rf"(?<![\w./-])((?:{'|'.join(SECTIONS)})(?:\.\w+)+)=({VALUE})")
 CHOICE = re.compile(rf"(?<![\w./-])({'|'.join(GROUPS)})=([a-z]\w*)(?![\w.(\[])")
 WRONG_ON_PURPOSE = {("training.offline_stepz", "5")}  # the README shows what the answer to a mistake looks like

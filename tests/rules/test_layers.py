@@ -64,6 +64,7 @@ CIRCLES = {
     "tendon.storage.s3 tendon.storage.s3_claims tendon.storage.s3_client tendon.storage.s3_parts tendon.storage.stock "
     "tendon.storage.uri": "open_store makes stores of every kind, and the parts of the S3 store name its type",
     "tendon.export.bundle tendon.export.fresh": "the fresh process opens the bundle that is being proven",
+    "tendon.data.recipe tendon.data.sources.edited tendon.data.sources.source": "an edited source opens the source that it edits",
     "tendon.evaluate.guest tendon.evaluate.sims": "what is installed is asked of a guest",
 }
 THIN = {"tendon.steps", "tendon.errors", "tendon.logs", "tendon.__version__"}

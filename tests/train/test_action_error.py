@@ -11,6 +11,7 @@ import torch
 
 from tendon.config.compose import compose
 from tendon.config.schema import PolicyConfig
+from tendon.config.tree import search_path
 from tendon.data.features import Feature
 from tendon.policies.base import Batch, Memory, Policy
 from tendon.policies.registry import make_policy
@@ -177,6 +178,22 @@ def cut(episode: Episode, other: Episode, t: int) -> Episode:
 
 
 def test_every_policy_of_the_tree_is_looked_at() -> None:
-    from tendon.config.tree import search_path
+    elsewhere = ("pi0", "gr00t", "rocket1", "act_clip", "dp_clip")  # of pictures and texts: the test below
+    names = [name for name in search_path(None).groups()["policy"] if not name.startswith(elsewhere)]
+    assert set(names) <= set(FAMILIES)
 
-    assert set(search_path(None).groups()["policy"]) <= set(FAMILIES)
+
+@pytest.mark.parametrize("name", sorted(search_path(None).groups()["policy"]))
+def test_no_window_of_acting_reaches_into_the_future(name: str) -> None:
+    seen = {
+        "observation.images.front": Feature("observation.images.front", "image", (32, 32, 3), "uint8"),
+        "observation.state": Feature("observation.state", "state", (3,), "float32"),
+        "task": Feature("task", "text", (), "int64"),
+    }
+    features = {**seen, "action": FEATURES["action"], "next.reward": Feature("next.reward", "reward", (), "float32")}
+    if name.startswith("rocket1"):
+        from tendon.policies.rocket1.features import features_of_world
+
+        features = dict(features_of_world((224, 224)))
+    windows = compose([f"policy={name}", "data.uri=x"]).policy.windows(features)
+    assert max(max(span.deltas) for span in windows.acting.values()) == 0

@@ -26,6 +26,7 @@ __all__ = [
     "tensor_files",
 ]
 INDEX = "model.safetensors.index.json"
+BESIDE = "tendon"  # the subfolder with what we say of weights in another layout
 SPEC_FILE = "weights.json"  # beside model.safetensors, where that holds only what learnt
 
 
@@ -68,13 +69,16 @@ def content_sha256(path: Path) -> str:
 def tensor_files(path: Path) -> list[Path]:
     """The safetensors files of a folder (those that its index names, where it has one), or the file itself.
 
+    What lies in a subfolder ``tendon`` describes the weights and is none of them.
+
     Raises:
         DataError: the index cannot be read, or names a file that is not there; or there is no file at all.
     """
     if path.is_file():
         return [path]
     index = path / INDEX
-    files = [path / name for name in _indexed(index)] if index.is_file() else sorted(path.rglob("*.safetensors"))
+    found = [file for file in sorted(path.rglob("*.safetensors")) if BESIDE not in file.relative_to(path).parts[:-1]]
+    files = [path / name for name in _indexed(index)] if index.is_file() else found
     missing = [file.name for file in files if not file.is_file()]
     if missing or not files:
         raise DataError(

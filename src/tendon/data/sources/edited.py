@@ -137,7 +137,7 @@ class _Frames:
         chunks: list[VideoChunk] = []
         at = 0
         for part, span in zip(parts, self._spans, strict=True):
-            chunks += [replace(each, first_frame=each.first_frame + at) for each in part]  # type: ignore[type-var]
+            chunks += [replace(each, first_frame=each.first_frame + at) for each in part]  # type: ignore[type-var,union-attr,misc]
             at += span.end - span.begin
         return tuple(chunks)
 

@@ -81,7 +81,8 @@ class Normalize(Transform):
             if mode in ("binary", "identity"):
                 continue
             width = _width(features[key])
-            if mode != "imagenet" and stats is None:
+            own = mode == "imagenet" or set(STATISTICS[mode]) <= set(self.statistics.get(key, {}))
+            if stats is None and not own:
                 made[key] = np.zeros((len(ROWS), width), np.float32)
                 continue
             made[key] = affine(mode, self.rules, self._statistics(key, mode, width, stats or {})).astype(np.float32)

@@ -35,9 +35,8 @@ from tendon.policies.spec import PolicySpec
 from tendon.weights.foreign import ForeignPolicy
 from tendon.weights.load import fill, read_tensors
 from tendon.weights.lora import merged_state, without_adapters
-from tendon.weights.spec import opened, tensor_files
+from tendon.weights.spec import BESIDE, opened, tensor_files
 
-BESIDE = "tendon"
 NET = "net."
 SLOTS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 BASE_KEYS = (
