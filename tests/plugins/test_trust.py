@@ -59,7 +59,15 @@ def command(kind: str, folder: Path) -> tuple[Path, list[str]]:
     plan = ["run", "--plan", "--source-uri", source, "--store-uri", str(folder / "store"), "experiment=lift_bc"]
     if kind == "simulator":
         write(file, SIMULATOR)
-        return file, ["demo-data", f"env.simulator={file}", "--episodes", "2", "-o", str(folder / "demos.hdf5")]
+        return file, [
+            "demo-data",
+            f"env.simulator={file}",
+            "--episodes",
+            "2",
+            "-o",
+            str(folder / "demos.hdf5"),
+            "--force",
+        ]
     if kind == "callback":
         write(file, CALLBACK)
         return file, [*plan, f"training.callbacks=[{file}]"]

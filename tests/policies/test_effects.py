@@ -190,7 +190,8 @@ def test_every_key_without_effect_is_refused_by_name_even_at_its_default(name: s
 
 
 def _needed(useful: str) -> list[str]:
-    return ["policy.supervise_all_steps=true"] if "pred_future" in useful else []
+    needed = ["policy.supervise_all_steps=true"] if "pred_future" in useful else []
+    return [*needed, "policy.tune_llm=true"] if "lora" in useful else needed
 
 
 def test_the_issues_example_and_what_a_vae_inherits() -> None:

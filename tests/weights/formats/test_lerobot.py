@@ -181,7 +181,7 @@ def copied(tmp_path: Path, folder: str = "act_folder", **changes: Any) -> Path:
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
-        ({"type": "pi0"}, DataError, "pi0 cannot be exchanged with LeRobot"),
+        ({"type": "smolvla"}, DataError, "smolvla cannot be exchanged with LeRobot"),
         ({"vision_backbone": "resnet50"}, ConfigError, "policy.vision_backbone is resnet50"),
         ({"replace_final_stride_with_dilation": True}, DataError, "replace_final_stride_with_dilation is True"),
         ({"dim_feedforward": 32}, DataError, "linear1.bias has another shape"),
