@@ -39,8 +39,10 @@ def build_policy(
     """
     policy = make_policy(config, features, stats)
     specs = config.base_weights() if base is None else base
+    still = policy.frozen() if specs else ()
     for name, parameter in policy.named_parameters():  # what learns is held in full precision, so that must be known
-        parameter.requires_grad_(parameter.requires_grad and not under(name, policy.frozen()))
+        if under(name, still):
+            parameter.requires_grad_(False)
     for prefix, spec in specs.items():
         folder = fetch_weights(spec, kept_uri or "outputs/weights")
         published = read_tensors(folder, device, one_by_one=bool(spec.dtype))
