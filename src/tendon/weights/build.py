@@ -10,7 +10,7 @@ import torch
 from tendon.config.schema import PolicyConfig
 from tendon.data.features import Feature
 from tendon.data.stats import FeatureStats
-from tendon.policies.base import Policy
+from tendon.policies.base import Policy, under
 from tendon.policies.registry import make_policy
 from tendon.weights.kept import fetch_weights
 from tendon.weights.load import demand_filled, fill, read_tensors
@@ -39,6 +39,10 @@ def build_policy(
     """
     policy = make_policy(config, features, stats)
     specs = config.base_weights() if base is None else base
+    still = policy.frozen() if specs else ()
+    for name, parameter in policy.named_parameters():  # what learns is held in full precision, so that must be known
+        if under(name, still):
+            parameter.requires_grad_(False)
     for prefix, spec in specs.items():
         folder = fetch_weights(spec, kept_uri or "outputs/weights")
         published = read_tensors(folder, device, one_by_one=bool(spec.dtype))
