@@ -326,6 +326,7 @@ def train(arguments: Namespace) -> int:
     from tendon.runs.plan import load_plan
     from tendon.runs.planner import pinned, run_key
 
+    store_uri = arguments.store_uri
     if arguments.run_uri:
         run = load_plan(arguments.run_uri)
         config, trial_uri = run.config_of(arguments.trial), run.trial_uri(arguments.trial)
@@ -333,8 +334,9 @@ def train(arguments: Namespace) -> int:
         from tendon import internmanip
 
         made = internmanip.configure(arguments.config, arguments.dataset, arguments.store_uri, arguments.overrides)
-        config, trial_uri = made.config, made.trial_uri
-        internmanip.write_statistics(config, trial_uri, made.embodiment)
+        config, trial_uri, store_uri = made.config, made.trial_uri, made.store_uri
+        if not arguments.dry_run:
+            internmanip.write_statistics(config, trial_uri, made.embodiment)
     elif arguments.config:
         from tendon import robomimic
 
@@ -348,7 +350,7 @@ def train(arguments: Namespace) -> int:
     changes |= {"callbacks": (*config.training.callbacks, "Profiler")} if arguments.profile else {}
     config = replace(config, training=replace(config.training, **changes))
     if changes or not trial_uri:
-        trial_uri = join(arguments.store_uri, "trials", run_key(config))
+        trial_uri = join(store_uri, "trials", run_key(config))
     if arguments.dry_run:
         return _print_dry_run(config, trial_uri)
     result = steps.train(config=config, dataset_uri=config.data.uri, trial_uri=trial_uri)

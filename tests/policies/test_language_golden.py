@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +108,10 @@ def test_with_the_text_encoders_of_transformers(case: str, tmp_path: Path, monke
     )
     built.set_texts(SIZES["texts"])
     check(built.eval(), golden, monkeypatch)
-    names = built.trainable_state_dict()  # nothing is frozen yet: all of it learns
-    assert any(name.startswith("text_encoder.") for name in names)
-    built.text_encoder.requires_grad_(False)
     assert not any(name.startswith("text_encoder.net") for name in built.trainable_state_dict())
+    learning = replace(made.config, tune_llm=True)  # type: ignore[type-var]
+    tuned = build_policy(learning, made.features, {}, kept_uri=str(tmp_path / "kept"))
+    assert any(name.startswith("text_encoder.net") for name in tuned.trainable_state_dict())
 
 
 def save_encoder(path: Path, encoder: str, sizes: dict[str, Any]) -> Path:

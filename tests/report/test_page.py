@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from tendon.evaluate.confidence import Interval, TrialScore, rank_trials
+from tendon.report.clips import make_clip
 from tendon.report.page import MOST_BYTES, render
 from tendon.report.summary import (
     Clip,
@@ -154,6 +155,15 @@ def test_every_command_can_be_copied(page, inputs):
 
 def test_the_same_run_gives_the_same_page(inputs, page):
     assert render(inputs) == page
+
+
+def test_what_the_robot_was_told_stands_under_its_clip(inputs):
+    row = {"status": "success", "seed": 7, "steps": 3, "instructions": ["open <it>", "close it"]}
+    clip = make_clip(row, inputs.clips[0].mp4)
+    text = Reader(render(replace(inputs, clips=(clip, *inputs.clips[1:])))).text
+    assert "told: open <it>, then close it" in text
+    assert text.count("told:") == 1
+    assert make_clip({**row, "instructions": []}, b"").told == make_clip({**row, "instructions": ()}, b"").told == ""
 
 
 def test_clips_that_do_not_fit_are_left_out_and_the_page_says_so(inputs):

@@ -39,6 +39,7 @@ class ManipTraining:
     """A run of ours, made of a YAML of theirs."""
 
     config: TrainConfig
+    store_uri: str
     trial_uri: str
     embodiment: str
 
@@ -76,7 +77,7 @@ def configure(
             section, _, name = key.partition(".")
             tree[section][name] = dict(value)
     made = pinned(from_dict(tree, "the configuration"))
-    return ManipTraining(made, join(store, "trials", run_key(made)), run.embodiment)
+    return ManipTraining(made, store, join(store, "trials", run_key(made)), run.embodiment)
 
 
 def train(

@@ -66,6 +66,7 @@ class Policy(nn.Module):
     and ``act`` stand the hooks; each does nothing, or what is usual, until it is written anew.
     """
 
+    traceable = False  # whether the loss asks for no value of a tensor, so that its memory can be known without any
     num_draws = (
         0  # how many numbers of chance loss takes for each window; a batch without them is not changed at random
     )

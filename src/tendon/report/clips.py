@@ -26,7 +26,8 @@ def pick_clips(rows: Iterable[Mapping[str, Any]], per_status: int = 3) -> list[M
 
 def make_clip(row: Mapping[str, Any], mp4: bytes) -> Clip:
     """A Clip of an episode row and its recording."""
-    return Clip(row["status"], int(row["seed"]), int(row["steps"]), mp4, last_frame_jpeg(mp4))
+    told = ", then ".join(row.get("instructions", ()))
+    return Clip(row["status"], int(row["seed"]), int(row["steps"]), mp4, last_frame_jpeg(mp4), told)
 
 
 def last_frame_jpeg(mp4: bytes) -> bytes:

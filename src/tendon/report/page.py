@@ -167,10 +167,11 @@ def _clip(clip: Clip) -> str:
     still = base64.b64encode(clip.poster_jpeg).decode()
     poster = f' poster="data:image/jpeg;base64,{still}"' if still else ""
     label = f"{clip.status}, seed {clip.seed}, {clip.steps} steps"
+    told = f"<br>told: {escape(clip.told)}" if clip.told else ""
     return (
         f'<figure><video muted loop playsinline controls preload="metadata" aria-label="{escape(label)}"{poster} '
         f'src="data:video/mp4;base64,{data}"></video>'
-        f"<figcaption>{_unbroken(f'seed {clip.seed}, {clip.steps} steps')}</figcaption></figure>"
+        f"<figcaption>{_unbroken(f'seed {clip.seed}, {clip.steps} steps')}{told}</figcaption></figure>"
     )
 
 

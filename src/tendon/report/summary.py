@@ -115,6 +115,7 @@ class Clip:
     steps: int
     mp4: bytes
     poster_jpeg: bytes = b""  # a still shown before it plays
+    told: str = ""  # what the robot was told, where it was told anything
 
 
 @dataclass(frozen=True)

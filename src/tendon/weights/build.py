@@ -39,9 +39,10 @@ def build_policy(
     """
     policy = make_policy(config, features, stats)
     specs = config.base_weights() if base is None else base
-    for name, parameter in policy.named_parameters():
-        if under(name, policy.frozen()):
-            parameter.requires_grad_(False)  # before they are filled: what learns is held in full precision
+    still = policy.frozen() if specs else ()
+    for name, parameter in policy.named_parameters():  # what learns is held in full precision, so that must be known
+        if under(name, still):
+            parameter.requires_grad_(False)
     for prefix, spec in specs.items():
         folder = fetch_weights(spec, kept_uri or "outputs/weights")
         published = read_tensors(folder, device, one_by_one=bool(spec.dtype))

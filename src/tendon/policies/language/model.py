@@ -40,7 +40,7 @@ class LanguagePolicy(LeRobotPolicy):
                 f"{config.name} is not told what to do",
                 where="env.observation",
                 why=f"it reads a text, and there is no {TASK} among the observations",
-                fix="name task in env.observation, with env.features={task: {key: task, kind: text}}",
+                fix="name task in env.observation, with env.features.task={key: task, kind: text}",
             )
         self.text_encoder = TextEncoder(config.source, config.text_sizes, empty=bool(config.base_weights()))
         if config.lora_rank:

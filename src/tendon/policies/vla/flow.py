@@ -21,6 +21,7 @@ class FlowPolicy(VlaPolicy):
     """Chance in training comes from torch's global generator, in acting from the episode's seed."""
 
     config: FlowConfig
+    traceable = True
 
     def errors(self, seen: Seen, actions_BTA: Tensor) -> Tensor:
         """Of each number ``[B, T, A]``, at a time and with noise that are drawn here."""

@@ -43,7 +43,9 @@ class Adapter:
         self.tasks = _tasks(task)
         unknown = sorted(set(options) - {"instructions"})
         if unknown:
-            raise Refused(f"metaworld has no option {unknown[0]!r}", "env.options={instructions: {TASK: TEXT}}")
+            raise Refused(
+                f"metaworld has no option {unknown[0]!r}", "env.options.instructions={reach-v3: touch the dot}"
+            )
         said = dict(options.get("instructions") or {})
         strangers = sorted(set(said) - set(self.tasks))
         if strangers:

@@ -1,9 +1,9 @@
 """SimplerEnv: Google robot and WidowX in SAPIEN, which needs a GPU; ``simpler_env`` is not on the package index.
 
 ``task`` is one of its environments, such as ``widowx_carrot_on_plate``; the seed chooses the episode id, ``seed`` modulo
-``options.episodes`` (24). Reward 1 where the object was grasped, which is the benchmark's partial success. ``options``: ``episodes``,
-``parts`` (the action is told as delta_ee_pos, delta_ee_rot, gripper), ``sticky_gripper`` (steps that a gripper command is
-repeated: Google robot 10, WidowX 1).
+``options.episodes`` (24). Reward 1 where the object was grasped, which is the benchmark's partial success. ``options``:
+``episodes``, ``parts`` (the action is told as delta_ee_pos, delta_ee_rot, gripper), ``sticky_gripper`` (steps that a gripper
+command is repeated: Google robot 10, WidowX 1).
 Observations: ``state`` (hand and gripper, 7), ``ee_pos``, ``ee_rot``, ``gripper``, ``<camera>_image``: ``image`` or ``image_0``.
 """
 

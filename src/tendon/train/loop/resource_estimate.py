@@ -1,7 +1,8 @@
 """Is there room: memory of the device and disk for checkpoints, estimated before the first step.
 
 The estimate counts weights, gradients, optimiser and average, which are known; activations depend on the policy and are
-not in it, so too little is certain and enough is not: the words say so.
+not in it, so too little is certain and enough is not: the words say so. Of a policy whose loss can be computed on tensors without
+values (``traceable``) they are counted too (memory_estimate.py), and printed part by part.
 """
 
 from __future__ import annotations
@@ -74,8 +75,27 @@ def check_resources(engine: Engine, store: Store) -> ResourceNeed:
             fix="training.sharding=fsdp with more training.num_gpus, a smaller policy, training.freeze, or another device",
         )
     if engine.world.is_first:
+        _check_activations(engine, memory)
         _check_disk(need, store)
     return need
+
+
+def _check_activations(engine: Engine, memory: int) -> None:
+    """With activations, where they can be known; sharing out among processes is not counted, so that only warns."""
+    if not engine.policy.traceable:
+        return
+    from tendon.train.loop.memory_estimate import estimate_memory
+
+    parts = estimate_memory(engine.config, engine.info.features)
+    logger.info("train: memory of an update by the estimate:\n%s", parts.describe())
+    if parts.total > memory:
+        logger.warning(
+            "train: an update takes about %d MiB, %s has %d: policy.gradient_checkpointing=true, policy.lora_rank=16, "
+            "a smaller training.batch_size or more gradient_accumulation_steps",
+            parts.total // MIB,
+            engine.device,
+            memory // MIB,
+        )
 
 
 def device_memory(device: torch.device) -> int:
