@@ -11,7 +11,10 @@ from tendon.data.quality.robust import TINY, center_and_spread, longest_run, spa
 from tendon.data.quality.trajectory import Trajectory
 
 SCALE_FACTOR = 4.0  # an episode's numbers are so many times larger than those of any usual one
-SPIKE_FACTOR = 5.0  # a bend is so many times sharper than the sharpest of a usual episode
+SPIKE_FACTOR = {
+    "state": 5.5,
+    "action": 8.0,
+}  # so many times sharper than what is usual, and than all else in the episode
 STUCK_SHARE = 0.3  # of an episode without the least change
 IDLE_STEPS = 10
 SLOW = 0.05  # of the usual speed
@@ -61,11 +64,10 @@ def spike_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:
         )
         logs = np.log(np.maximum(sharpest, TINY))
         center, spread = center_and_spread(logs)
-        odd = (logs - center > np.maximum(np.log(SPIKE_FACTOR), 5 * spread)) & ~switches
-        # a whole episode in another unit bends more everywhere: a spike stands alone
-        typical = np.stack([np.median(each, 0) for each in bends])
-        alone = sharpest > 8 * np.maximum(typical, TINY)
-        for e, d in _first_by_episode(odd & alone):
+        # a whole episode in another unit bends more everywhere, and so does a hasty operator: a spike stands alone
+        beside = np.log(np.maximum(sharpest, TINY)) - np.log(np.maximum(_sharpest_elsewhere(bends), TINY))
+        least = np.maximum(np.log(SPIKE_FACTOR[part]), 3 * spread)
+        for e, d in _first_by_episode((logs - center > least) & (beside > np.log(SPIKE_FACTOR[part])) & ~switches):
             step = int(bends[e][:, d].argmax()) + 1
             message = f"{names[d]} jumps at step {step} and comes back, {np.exp(logs[e, d] - center[0, d]):.3g} times the usual"
             findings.append(_finding("spike", trajectories[e], message, (step, step + 1), arrays[e][:, d]))
@@ -77,6 +79,15 @@ def _bends(values: np.ndarray) -> np.ndarray:
     steps = np.diff(values, axis=0)
     there, back = steps[:-1], steps[1:]
     return np.asarray(np.where(there * back < 0, np.minimum(np.abs(there), np.abs(back)), 0.0))
+
+
+def _sharpest_elsewhere(bends: Sequence[np.ndarray]) -> np.ndarray:
+    """Per episode and number the sharpest bend that is not within two steps of the sharpest, ``[E, D]``."""
+    rows = []
+    for each in bends:
+        steps = np.arange(len(each))[:, None]
+        rows.append(np.where(np.abs(steps - each.argmax(0)) > 2, each, 0.0).max(0))
+    return np.stack(rows)
 
 
 def stuck_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:
