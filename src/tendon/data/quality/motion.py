@@ -11,6 +11,7 @@ from tendon.data.quality.robust import TINY, center_and_spread, longest_run, spa
 from tendon.data.quality.trajectory import Trajectory
 
 SCALE_FACTOR = 4.0  # an episode's numbers are so many times larger than those of any usual one
+SMALL_FACTOR = 20.0  # ... or so many times smaller
 SPIKE_FACTOR = {
     "state": 5.5,
     "action": 8.0,
@@ -31,7 +32,7 @@ def scale_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:
         spans = np.stack([np.quantile(each, 0.95, axis=0) - np.quantile(each, 0.05, axis=0) for each in arrays])
         sizes = np.stack([np.abs(each).mean(0) for each in arrays])
         moving = np.median(spans, 0) > 1e-6
-        odd = _far_in_log(spans) & _far_in_log(sizes) & moving
+        odd = ((_far_in_log(spans) & _far_in_log(sizes)) | _far_below(spans, sizes)) & moving
         for e, d in _first_by_episode(odd):
             factor = spans[e, d] / np.median(spans[:, d])
             if factor < TINY or spans[e, d] < 1e-7:
@@ -47,6 +48,17 @@ def _far_in_log(values: np.ndarray) -> np.ndarray:
     _, spread = center_and_spread(np.log(np.maximum(values, TINY)))
     above = np.maximum(SCALE_FACTOR, np.exp(3 * spread))
     return np.asarray((values > above * high) | (values < low / np.square(above)))
+
+
+def _far_below(spans: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Both a twentieth of what is usual or less, and one of them by far more than it ever varies."""
+    small, rare = np.ones(spans.shape, bool), np.zeros(spans.shape, bool)
+    for values in (spans, sizes):
+        logs = np.log(np.maximum(values, TINY))
+        center, spread = center_and_spread(logs)
+        small &= logs < center - np.log(SMALL_FACTOR)
+        rare |= logs < center - 4 * spread
+    return small & rare
 
 
 def spike_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:

@@ -17,8 +17,8 @@ FROZEN_FRAMES = 5
 STILL = 0.02  # of the usual change from frame to frame
 LAGS = (-4, -3, -2, -1, 0, 1, 2, 3, 4)
 PARTS = 24  # principal parts of a thumbnail
-OFF = 0.85  # steps between the usual lag of a camera and that of an episode
-APART = 0.55  # ... and between what two cameras say of one episode
+OFF = 0.9  # steps between the usual lag of a camera and that of an episode
+APART = 0.7  # ... and between what two cameras say of one episode
 SPREADS = 5.0
 
 
@@ -133,13 +133,22 @@ def _lag_table(trajectories: Sequence[Trajectory], camera: str, inputs: Sequence
     shown = [(each - middle) @ parts[:PARTS].T for each in thumbs]
     levels = np.concatenate(thumbs).mean(1)
     level, width = (each.item() for each in center_and_spread(levels))
-    usable = np.abs(levels - level) <= 6 * width + 1.0  # black frames would lead the model
-    X, Y = (np.concatenate(each)[usable] for each in (inputs, shown))
-    gram = X.T @ X
-    gram[np.diag_indices_from(gram)] += 1e-3 * len(X)
-    weights = np.linalg.solve(gram, X.T @ Y)
+    usable = [np.abs(each.mean(1) - level) <= 6 * width + 1.0 for each in thumbs]  # black frames would lead the model
+    weights = _fitted(inputs, shown, usable)
+    left = np.array([np.square(y - x @ weights).mean() for x, y in zip(inputs, shown, strict=True)])
+    center, spread = center_and_spread(np.log(left + TINY))
+    odd = np.log(left + TINY) > center + np.maximum(0.5, 4 * spread)  # and so would swapped cameras
+    weights = _fitted(inputs, shown, [flags & ~bad for flags, bad in zip(usable, odd, strict=True)])
     # changes only: a scene that differs from the others as a whole says nothing about time
     return np.array([_errors_by_lag(x @ weights, y) for x, y in zip(inputs, shown, strict=True)])
+
+
+def _fitted(inputs: Sequence[np.ndarray], shown: Sequence[np.ndarray], usable: Sequence[np.ndarray]) -> np.ndarray:
+    """Least squares from states to pictures over the usable frames."""
+    X, Y = (np.concatenate([part[flags] for part, flags in zip(each, usable, strict=True)]) for each in (inputs, shown))
+    gram = X.T @ X
+    gram[np.diag_indices_from(gram)] += 1e-3 * max(len(X), 1)
+    return np.asarray(np.linalg.solve(gram, X.T @ Y))
 
 
 def _best_lag(errors: np.ndarray) -> float:
