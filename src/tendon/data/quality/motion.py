@@ -11,7 +11,7 @@ from tendon.data.quality.robust import TINY, center_and_spread, longest_run, spa
 from tendon.data.quality.trajectory import Trajectory
 
 SCALE_FACTOR = 4.0  # an episode's numbers are so many times larger than those of any usual one
-SMALL_FACTOR = 20.0  # ... or so many times smaller
+SMALL_FACTOR = 100.0  # ... or so many times smaller
 SPIKE_FACTOR = {
     "state": 5.5,
     "action": 8.0,
@@ -51,7 +51,7 @@ def _far_in_log(values: np.ndarray) -> np.ndarray:
 
 
 def _far_below(spans: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Both a twentieth of what is usual or less, and one of them by far more than it ever varies."""
+    """Both a hundredth of what is usual or less, and one of them by far more than it ever varies."""
     small, rare = np.ones(spans.shape, bool), np.zeros(spans.shape, bool)
     for values in (spans, sizes):
         logs = np.log(np.maximum(values, TINY))

@@ -112,7 +112,7 @@ def camera_shift_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:
         others = np.median([off[other] for other in off if other != camera], axis=0)
         apart = off[camera] - others
         spread = center_and_spread(apart)[1].item()
-        farther = np.abs(off[camera]) >= np.abs(others)
+        farther = np.abs(off[camera]) >= np.maximum(np.abs(others), APART - 0.2)
         odd[camera] |= (np.abs(apart) > max(APART, SPREADS * spread)) & farther
     for camera, flags in odd.items():
         for e in np.flatnonzero(flags).tolist():
