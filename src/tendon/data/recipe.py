@@ -277,5 +277,5 @@ def _without_doubles(before: Episodes, made: Episodes, where: str) -> Episodes:
 
 def _wrong(what: str, where: str, why: str) -> ConfigError:
     return ConfigError(
-        what, where=where, why=why, fix=f"an edit is one of {', '.join(OPERATIONS)}: see docs/data.md, Recipes"
+        what, where=where, why=why, fix=f"an edit is one of {', '.join(OPERATIONS)}: see docs/recipes.md"
     )

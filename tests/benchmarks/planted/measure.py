@@ -41,7 +41,11 @@ def plant(defect: Defect, strong: bool, seed: int, episodes: int = EPISODES) -> 
     rng = np.random.default_rng([seed, int(strong), sum(map(ord, defect.name))])
     tasks = 3 if defect.name == "wrong_text" else int(rng.integers(1, 4))
     recordings = record_many(int(rng.integers(1 << 30)), episodes, tasks, defect.images)
-    chosen = range(episodes) if defect.whole else rng.choice(episodes, episodes // SHARE, replace=False).tolist()
+    first = (
+        episodes // 4 if "duplicate" in defect.name else 0
+    )  # the later of two is named: there must be an earlier one
+    some = first + rng.choice(episodes - first, episodes // SHARE, replace=False)
+    chosen = range(episodes) if defect.whole else some.tolist()
     clean = [each for i, each in enumerate(recordings) if i not in set(chosen)]
     for i in chosen:
         recordings[i] = defect.change(rng, recordings[i], strong, clean)

@@ -11,7 +11,11 @@ from tendon.data.quality.robust import TINY, center_and_spread, longest_run, spa
 from tendon.data.quality.trajectory import Trajectory
 
 SCALE_FACTOR = 4.0  # an episode's numbers are so many times larger than those of any usual one
-SPIKE_FACTOR = 5.0  # a bend is so many times sharper than the sharpest of a usual episode
+SMALL_FACTOR = 100.0  # ... or so many times smaller
+SPIKE_FACTOR = {
+    "state": 5.5,
+    "action": 8.0,
+}  # so many times sharper than what is usual, and than all else in the episode
 STUCK_SHARE = 0.3  # of an episode without the least change
 IDLE_STEPS = 10
 SLOW = 0.05  # of the usual speed
@@ -28,7 +32,7 @@ def scale_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:
         spans = np.stack([np.quantile(each, 0.95, axis=0) - np.quantile(each, 0.05, axis=0) for each in arrays])
         sizes = np.stack([np.abs(each).mean(0) for each in arrays])
         moving = np.median(spans, 0) > 1e-6
-        odd = _far_in_log(spans) & _far_in_log(sizes) & moving
+        odd = ((_far_in_log(spans) & _far_in_log(sizes)) | _far_below(spans, sizes)) & moving
         for e, d in _first_by_episode(odd):
             factor = spans[e, d] / np.median(spans[:, d])
             if factor < TINY or spans[e, d] < 1e-7:
@@ -46,6 +50,17 @@ def _far_in_log(values: np.ndarray) -> np.ndarray:
     return np.asarray((values > above * high) | (values < low / np.square(above)))
 
 
+def _far_below(spans: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Both a hundredth of what is usual or less, and one of them by far more than it ever varies."""
+    small, rare = np.ones(spans.shape, bool), np.zeros(spans.shape, bool)
+    for values in (spans, sizes):
+        logs = np.log(np.maximum(values, TINY))
+        center, spread = center_and_spread(logs)
+        small &= logs < center - np.log(SMALL_FACTOR)
+        rare |= logs < center - 4 * spread
+    return small & rare
+
+
 def spike_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:
     """One step that leaves the line between its neighbours as nothing else does."""
     findings = []
@@ -61,11 +76,10 @@ def spike_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:
         )
         logs = np.log(np.maximum(sharpest, TINY))
         center, spread = center_and_spread(logs)
-        odd = (logs - center > np.maximum(np.log(SPIKE_FACTOR), 5 * spread)) & ~switches
-        # a whole episode in another unit bends more everywhere: a spike stands alone
-        typical = np.stack([np.median(each, 0) for each in bends])
-        alone = sharpest > 8 * np.maximum(typical, TINY)
-        for e, d in _first_by_episode(odd & alone):
+        # a whole episode in another unit bends more everywhere, and so does a hasty operator: a spike stands alone
+        beside = np.log(np.maximum(sharpest, TINY)) - np.log(np.maximum(_sharpest_elsewhere(bends), TINY))
+        least = np.maximum(np.log(SPIKE_FACTOR[part]), 3 * spread)
+        for e, d in _first_by_episode((logs - center > least) & (beside > np.log(SPIKE_FACTOR[part])) & ~switches):
             step = int(bends[e][:, d].argmax()) + 1
             message = f"{names[d]} jumps at step {step} and comes back, {np.exp(logs[e, d] - center[0, d]):.3g} times the usual"
             findings.append(_finding("spike", trajectories[e], message, (step, step + 1), arrays[e][:, d]))
@@ -77,6 +91,15 @@ def _bends(values: np.ndarray) -> np.ndarray:
     steps = np.diff(values, axis=0)
     there, back = steps[:-1], steps[1:]
     return np.asarray(np.where(there * back < 0, np.minimum(np.abs(there), np.abs(back)), 0.0))
+
+
+def _sharpest_elsewhere(bends: Sequence[np.ndarray]) -> np.ndarray:
+    """Per episode and number the sharpest bend that is not within two steps of the sharpest, ``[E, D]``."""
+    rows = []
+    for each in bends:
+        steps = np.arange(len(each))[:, None]
+        rows.append(np.where(np.abs(steps - each.argmax(0)) > 2, each, 0.0).max(0))
+    return np.stack(rows)
 
 
 def stuck_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:

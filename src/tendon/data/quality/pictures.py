@@ -17,7 +17,8 @@ FROZEN_FRAMES = 5
 STILL = 0.02  # of the usual change from frame to frame
 LAGS = (-4, -3, -2, -1, 0, 1, 2, 3, 4)
 PARTS = 24  # principal parts of a thumbnail
-OFF = 0.65  # steps between the usual lag and that of an episode
+OFF = 0.9  # steps between the usual lag of a camera and that of an episode
+APART = 0.7  # ... and between what two cameras say of one episode
 SPREADS = 5.0
 
 
@@ -101,30 +102,53 @@ def camera_shift_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:
     center = np.median(np.stack([np.median(each.state, 0) for each in trajectories]), 0)
     states = [np.clip((each.state - center) / unit, -5, 5) for each in trajectories]
     inputs = [np.concatenate([each, np.square(each), np.ones((len(each), 1))], 1) for each in states]
-    for camera in _cameras(trajectories):
-        thumbs = [each.thumbs[camera].astype(np.float64) for each in trajectories]
-        middle = np.median(np.concatenate(thumbs), 0)
-        sample = np.concatenate([each[::4] - each.mean(0) for each in thumbs])
-        _, _, parts = np.linalg.svd(sample[:20_000], full_matrices=False)
-        shown = [(each - middle) @ parts[:PARTS].T for each in thumbs]
-        levels = np.concatenate(thumbs).mean(1)
-        level, width = (each.item() for each in center_and_spread(levels))
-        usable = np.abs(levels - level) <= 6 * width + 1.0  # black frames would lead the model
-        X, Y = (np.concatenate(each)[usable] for each in (inputs, shown))
-        gram = X.T @ X
-        gram[np.diag_indices_from(gram)] += 1e-3 * len(X)
-        weights = np.linalg.solve(gram, X.T @ Y)
-        # changes only: a scene that differs from the others as a whole says nothing about time
-        table = np.array([_errors_by_lag(x @ weights, y) for x, y in zip(inputs, shown, strict=True)])
-        lags = np.array([_best_lag(errors) for errors in table])
-        usual, spread = (each.item() for each in center_and_spread(lags))
-        for e in np.flatnonzero(np.abs(lags - usual) > max(OFF, SPREADS * spread)).tolist():
-            each, off = trajectories[e], lags[e] - usual
-            message = f"the pictures of {camera} fit the states {abs(off):.1f} steps {'later' if off > 0 else 'before'}"
-            findings.append(
-                Finding("camera_shift", each.episode_id, message, 1, (0, each.length), sparkline(-table[e]))
-            )
+    tables = {camera: _lag_table(trajectories, camera, inputs) for camera in _cameras(trajectories)}
+    lags = {camera: np.array([_best_lag(errors) for errors in table]) for camera, table in tables.items()}
+    off = {camera: each - np.median(each) for camera, each in lags.items()}
+    odd = {camera: np.abs(each) > max(OFF, SPREADS * center_and_spread(each)[1].item()) for camera, each in off.items()}
+    for camera in (
+        off if len(off) > 1 else ()
+    ):  # what one camera says of an episode, the others say too: they share the state
+        others = np.median([off[other] for other in off if other != camera], axis=0)
+        apart = off[camera] - others
+        spread = center_and_spread(apart)[1].item()
+        farther = np.abs(off[camera]) >= np.maximum(np.abs(others), APART - 0.2)
+        odd[camera] |= (np.abs(apart) > max(APART, SPREADS * spread)) & farther
+    for camera, flags in odd.items():
+        for e in np.flatnonzero(flags).tolist():
+            each, steps = trajectories[e], off[camera][e]
+            when = "later" if steps > 0 else "before"
+            message = f"the pictures of {camera} fit the states {abs(steps):.1f} steps {when}"
+            picture = sparkline(-tables[camera][e])
+            findings.append(Finding("camera_shift", each.episode_id, message, 1, (0, each.length), picture))
     return findings
+
+
+def _lag_table(trajectories: Sequence[Trajectory], camera: str, inputs: Sequence[np.ndarray]) -> np.ndarray:
+    """Per episode and lag, how badly the states of so many steps later explain what changes in the pictures."""
+    thumbs = [each.thumbs[camera].astype(np.float64) for each in trajectories]
+    middle = np.median(np.concatenate(thumbs), 0)
+    sample = np.concatenate([each[::4] - each.mean(0) for each in thumbs])
+    _, _, parts = np.linalg.svd(sample[:20_000], full_matrices=False)
+    shown = [(each - middle) @ parts[:PARTS].T for each in thumbs]
+    levels = np.concatenate(thumbs).mean(1)
+    level, width = (each.item() for each in center_and_spread(levels))
+    usable = [np.abs(each.mean(1) - level) <= 6 * width + 1.0 for each in thumbs]  # black frames would lead the model
+    weights = _fitted(inputs, shown, usable)
+    left = np.array([np.square(y - x @ weights).mean() for x, y in zip(inputs, shown, strict=True)])
+    center, spread = center_and_spread(np.log(left + TINY))
+    odd = np.log(left + TINY) > center + np.maximum(0.5, 4 * spread)  # and so would swapped cameras
+    weights = _fitted(inputs, shown, [flags & ~bad for flags, bad in zip(usable, odd, strict=True)])
+    # changes only: a scene that differs from the others as a whole says nothing about time
+    return np.array([_errors_by_lag(x @ weights, y) for x, y in zip(inputs, shown, strict=True)])
+
+
+def _fitted(inputs: Sequence[np.ndarray], shown: Sequence[np.ndarray], usable: Sequence[np.ndarray]) -> np.ndarray:
+    """Least squares from states to pictures over the usable frames."""
+    X, Y = (np.concatenate([part[flags] for part, flags in zip(each, usable, strict=True)]) for each in (inputs, shown))
+    gram = X.T @ X
+    gram[np.diag_indices_from(gram)] += 1e-3 * max(len(X), 1)
+    return np.asarray(np.linalg.solve(gram, X.T @ Y))
 
 
 def _best_lag(errors: np.ndarray) -> float:

@@ -21,6 +21,8 @@ EXPLAINED = 0.15  # of the variance of a number of the state, to be judged by
 CLIP = 8.0
 BETTER = 0.85  # the error must shrink to this share of itself
 BETTER_ALONE = 0.75  # of one number of the action: many are tried
+LEAST_GAIN = 0.25  # of signs turned together, as a logarithm
+TURNED = 3  # numbers of the action
 SPREADS = 5.0
 MAX_FITTED = 400_000  # steps
 
@@ -86,8 +88,9 @@ def response_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:
     if model is None:
         return []
     findings = _shifted(trajectories, model)
-    shifted = {each.where for each in findings}
-    findings += [each for each in _one_number(trajectories, model) if each.where not in shifted]
+    for look in (_turned, _one_number):
+        known = {each.where for each in findings}
+        findings += [each for each in look(trajectories, model) if each.where not in known]
     return findings + _missing_steps(trajectories, model)
 
 
@@ -122,6 +125,33 @@ def _moved(action: np.ndarray, lag: int) -> np.ndarray:
     """The action of ``lag`` steps later; its end is repeated."""
     at = np.clip(np.arange(len(action)) + lag, 0, len(action) - 1)
     return np.asarray(action[at])
+
+
+def _turned(trajectories: Sequence[Trajectory], model: Model) -> list[Finding]:
+    """Episodes that the model explains far better with the signs of up to TURNED numbers of the action turned."""
+    names = trajectories[0].action_names
+    turned: list[list[int]] = []
+    gains = np.zeros(len(trajectories))
+    for e, each in enumerate(trajectories):
+        action, dims = each.action, list[int]()
+        first = least = _error(model.errors(each))
+        while len(dims) < min(TURNED, len(names)):
+            tries = [_error(model.errors(each, _with(action, d, -action[:, d]))) for d in range(len(names))]
+            best = int(np.argmin(tries))
+            if tries[best] >= least or best in dims:
+                break
+            least, action = tries[best], _with(action, best, -action[:, best])
+            dims.append(best)
+        turned.append(dims)
+        gains[e] = np.log(first / least)
+    center, spread = (each.item() for each in center_and_spread(gains))
+    findings = []
+    for e in np.flatnonzero(gains > center + max(LEAST_GAIN, (SPREADS + 1) * spread)).tolist():
+        each, dims = trajectories[e], turned[e]
+        what = ", ".join(names[d] for d in dims)
+        message = f"{what} {'are' if len(dims) > 1 else 'is'} turned: what they do not explain shrinks to {np.exp(-gains[e]):.2f} of itself"
+        findings.append(_finding("action_sign", each, message, (0, each.length), each.action[:, dims[0]]))
+    return findings
 
 
 def _one_number(trajectories: Sequence[Trajectory], model: Model) -> list[Finding]:

@@ -137,7 +137,8 @@ class _Frames:
         chunks: list[VideoChunk] = []
         at = 0
         for part, span in zip(parts, self._spans, strict=True):
-            chunks += [replace(each, first_frame=each.first_frame + at) for each in part]  # type: ignore[type-var,union-attr,misc]
+            videos = [each for each in part if isinstance(each, VideoChunk)]
+            chunks += [replace(each, first_frame=each.first_frame + at) for each in videos]
             at += span.end - span.begin
         return tuple(chunks)
 
