@@ -216,6 +216,9 @@ def test_the_other_policies_on_pusht(here: Path) -> None:
     vqbet = planned("policy=vqbet env=pusht eval.batch_size=1")
     assert (vqbet.config.training.offline_steps, vqbet.config.eval.batch_size) == (250_000, 1)
     assert vars(vqbet.config.policy)["statistics"]["action"]["max"] == [511.0, 511.0]
+    assert (
+        vars(planned("policy=vqbet policy.bet_softmax_temperature=0.5").config.policy)["bet_softmax_temperature"] == 0.5
+    )
     (table,) = problems(f"policy=tdmpc env=pusht dataset_repo_id={PUSHT}")
     assert re.search(r"observation.state +reads 4 +2, MISSING 4", table)
     (keypoints,) = problems(f"policy=diffusion_pusht_keypoints dataset_repo_id={PUSHT}")
@@ -242,6 +245,8 @@ def test_help_says_how(capsys: pytest.CaptureFixture[str]) -> None:
         ("training.delta_timestamps.action='[i / ${fps} for i in range(99)]'", "change policy.horizon"),
         ("training.delta_timestamps.action=\"[print(1)]\"", "print is not called here"),
         ("policy.use_group_norm", "is no override"),
+        ("eval.batch_size=many", "invalid literal"),
+        ("dataset_repo_id=[]", "there is nothing to learn from"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_before_anything_is_made(here: Path, words: str, told: str) -> None:

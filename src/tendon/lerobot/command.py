@@ -149,6 +149,9 @@ def prepare(line: CommandLine, now: datetime, run_dir: str = "") -> Prepared:
         saved = _saved_folder(line, Path(scratch))
         request, base = _read(line, saved)
         request.root = line.root or request.root
+        if not request.repo_ids and not base and not request.resume:
+            why, fix = "there is nothing to learn from", "dataset_repo_id=lerobot/pusht"
+            request.refuse("dataset_repo_id", list(request.repo_ids), why, fix)
         _raise(request.problems)
         if request.resume:
             return _resumed(request, base)

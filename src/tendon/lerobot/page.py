@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tendon.config.aliases import RESUME
 from tendon.config.keys import hint_of
 from tendon.config.override_text import shown
 from tendon.config.tree import search_path
@@ -17,9 +16,9 @@ from tendon.data.cpus import usable_cpus
 from tendon.errors import Problem, nearest
 from tendon.lerobot.presets import (
     ENV,
+    ENVIRONMENT,
     ENVS,
     KEYPOINTS,
-    NUMBERS,
     PIXELS,
     POLICY,
     PRESETS,
@@ -67,7 +66,7 @@ WITHOUT_MEANING = {
 }
 MODES = {
     STATE: "policy.state_normalization",
-    "observation.environment_state": "policy.environment_normalization",
+    ENVIRONMENT: "policy.environment_normalization",
     "action": "policy.action_normalization",
 }
 LISTED = (
@@ -106,11 +105,15 @@ def read_page(pairs: Pairs, *, saved_policy: str = "") -> Request:
             request.set(key, value)
         request.statistics = {key: dict(values) for key, values in preset.statistics.items()}
         _say_online(request, preset, pairs)
-        if KEYPOINTS.split("_agent")[0] in str(sorted(preset.declared)):
+        if ENVIRONMENT in preset.declared:  # a preset on key points needs an environment that shows them
             reader.obs_type = KEYPOINTS
     for key, value in pairs:
-        if key not in ("policy", "env"):
+        if key in ("policy", "env"):
+            continue
+        try:
             reader.take(key, value)
+        except (TypeError, ValueError) as error:
+            request.refuse(key, value, f"{error}", f"{key}=<value>")
     reader.finish(is_saved=bool(saved_policy))
     return request
 
@@ -164,12 +167,12 @@ class _Reader:
             request.set(OTHER_NAME[key], value)
         elif key in WITHOUT_MEANING:
             request.note(f"{key}={shown(value)} has no effect: {WITHOUT_MEANING[key]}")
-        elif key in RESUME:
+        elif key == "resume":
             request.resume = truth(value)
-        elif key.startswith(("env.gym.", "hydra.")) or ".bet_" in key or key.startswith("training.online_"):
-            request.note(f"{key}={shown(value)} has no effect here")
         elif key.startswith("policy."):
-            self._policy(key.removeprefix("policy."), value)
+            take_policy_key(request, self.policy, key.removeprefix("policy."), value)
+        elif key.startswith(("env.gym.", "hydra.", "training.online_", "training.bet_")):
+            request.note(f"{key}={shown(value)} has no effect here")
         elif hint_of(key, self.policy or None) is not None:
             request.note(f"{key} is a key of tendon's")
             request.set(key, value)
@@ -205,13 +208,15 @@ class _Reader:
         if self.has_files or self.env != ENV or self.task or (is_saved and self.obs_type):
             self._choose_env()
         if self.use_amp:
-            on_gpu = self.device.startswith("cuda")
+            on_gpu = self.device.startswith("cuda") or (self.device in ("", "auto") and has_gpu())
             precision = "fp16" if on_gpu else "bf16"
             self.request.set("training.precision", precision)
             self.request.note(f"use_amp=true is training.precision={precision} on {self.device or 'this machine'}")
         if self.shapes:
             self.request.declared = self.shapes
         for key, mode in self.modes.items():
+            if key == "action" and self._is_fixed("ACTION", mode):
+                continue
             ours = MODES.get(key, "policy.image_normalization" if key.startswith("observation.image") else "")
             if ours and not (ours == "policy.image_normalization" and mode == "mean_std"):
                 self.request.set(ours, mode)
@@ -282,13 +287,27 @@ class _Reader:
     def _policy_keys(self) -> list[str]:
         return [f"policy.{key}" for key in policy_keys(self.policy)] if self.policy else []
 
-    def _policy(self, key: str, value: Any) -> None:
-        take_policy_key(self.request, self.policy, key, value)
+    def _is_fixed(self, type_name: str, mode: str) -> bool:
+        """Whether the policy scales such features in one way only; another is refused."""
+        from tendon.weights.formats.lerobot.table import KINDS
+
+        only = KINDS[self.policy].fixed_scaling.get(type_name) if self.policy else None
+        if only and mode != only:
+            why, fix = f"{self.policy} has nothing else", f"policy.output_normalization_modes.action={only}"
+            self.request.refuse("policy.output_normalization_modes.action", mode, why, fix)
+        return bool(only)
 
     def _choose_env(self) -> None:
-        self.request.choices |= (
-            {"env": chosen} if (chosen := chosen_env(self.request, self.env, self.task, self.obs_type)) else {}
-        )
+        chosen = chosen_env(self.request, self.env, self.task, self.obs_type)
+        if chosen:
+            self.request.choices["env"] = chosen
+
+
+def has_gpu() -> bool:
+    """Whether torch sees one here."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def chosen_env(request: Request, env: str, task: str, obs_type: str) -> str:
@@ -335,6 +354,8 @@ def take_policy_key(request: Request, policy: str, key: str, value: Any) -> None
         if value != kind.fixed[key]:
             why = f"tendon has {policy} with {shown(kind.fixed[key])} only"
             request.refuse(f"policy.{key}", value, why, f"policy.{key}={shown(kind.fixed[key])}")
+    elif key.startswith("bet_") and key not in known:
+        request.note(f"policy.{key} has no effect, in LeRobot neither")
     elif ours in known:
         request.set(f"policy.{ours}", [] if value is None and ours in ("crop_shape", "resize_shape") else value)
     else:
@@ -379,6 +400,3 @@ def set_guests(request: Request, num_rows: int) -> None:
             f"eval.batch_size={num_rows}: environments are processes here, {cpus} work at once; no rate changes"
         )
     request.set("eval.batch_size", min(num_rows, cpus))
-
-
-__all__ = ["NUMBERS", "flat", "read_page"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from tendon.config.override_text import shown
 from tendon.errors import ConfigError, nearest
-from tendon.lerobot.page import chosen_env, flat, set_guests, take_policy_key
+from tendon.lerobot.page import chosen_env, flat, has_gpu, set_guests, take_policy_key
 from tendon.lerobot.presets import ALL_CHECKPOINTS
 from tendon.lerobot.request import Request, truth, unknown_key
 from tendon.weights.formats.lerobot.folder import STRUCTURE
@@ -264,7 +264,7 @@ class _Reader:
         eval_freq = values.pop("eval_freq", 20_000) if eval_freq is None else eval_freq
         guests = int(values.pop("eval.batch_size", 50))
         for key, value in values.items():
-            self._take(key, value)
+            self._judge(key, value)
         chosen = chosen_env(request, str(env), task, shows) if env else ""
         if chosen:
             request.choices["env"], request.observations = chosen, None
@@ -273,6 +273,12 @@ class _Reader:
         if request.imagenet is False and self.policy in ("act", "diffusion"):
             why = "pictures would be scaled by the dataset's mean and deviation, which conversion does not keep for cameras"
             request.refuse("dataset.use_imagenet_stats", False, why, "--dataset.use_imagenet_stats=true")
+
+    def _judge(self, key: str, value: Any) -> None:
+        try:
+            self._take(key, value)
+        except (TypeError, ValueError) as error:
+            self.request.refuse(key, value, f"{error}", f"--{key}=<value>")
 
     def _take(self, key: str, value: Any) -> None:
         request = self.request
@@ -317,7 +323,8 @@ class _Reader:
 
     def _amp(self, value: Any) -> None:
         if truth(value):
-            on_gpu = str(self.values.get("policy.device", "")).startswith("cuda")
+            device = str(self.values.get("policy.device") or "")
+            on_gpu = device.startswith("cuda") or (not device and has_gpu())
             precision = "fp16" if on_gpu else "bf16"
             self.request.set("training.precision", precision)
             self.request.note(f"policy.use_amp=true is training.precision={precision}")

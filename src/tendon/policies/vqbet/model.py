@@ -103,9 +103,9 @@ class Vqbet(Policy):
         action_dim, width = features[ACTION].dim, config.gpt_input_dim
         self.camera: RgbEncoder | None = None
         for key in self.cameras:
-            height, width_of_image, channels = self.processing.after[key].shape
+            height, breadth, channels = self.processing.after[key].shape
             self.camera = RgbEncoder(
-                (channels, height, width_of_image),
+                (channels, height, breadth),
                 config.vision_backbone,
                 config.spatial_softmax_num_keypoints,
                 pretrained=config.pretrained_backbone_weights is not None
