@@ -79,7 +79,6 @@ def test_a_place_that_cannot_be_written_is_four_lines(
         ("run", "experiment=reach_bc", "--source-uri", "demo://reach?episodes=2", "--store-uri"),
         ("convert", "--source-uri", "demo://reach?episodes=2", "--store-uri"),
         ("train", "experiment=reach_bc", "training.offline_steps=2", "DATASET", "--store-uri"),
-        ("export", "--checkpoint-uri", "CHECKPOINT", "--bundle-uri"),
         ("evaluate", "--bundle-uri", "BUNDLE", "eval.n_episodes=1", "--output-uri"),
         ("evaluate", "--bundle-uri", "BUNDLE", "eval.n_episodes=1", "--output-uri", "GOOD", "--eval-info"),
         ("sweep", "SWEEP", "--config", "JSON", "--script"),
@@ -94,7 +93,6 @@ def test_a_store_that_cannot_be_written_is_four_lines(
     (tmp_path / "base.json").write_text('{"algo_name": "bc", "train": {"data": "x.hdf5"}, "experiment": {"name": "a"}}')
     named = {
         "DATASET": f"data.uri={trained.dataset}",
-        "CHECKPOINT": trained.checkpoint,
         "BUNDLE": trained.bundle,
         "GOOD": tmp_path / "good",
         "SWEEP": tmp_path / "sweep.json",

@@ -133,6 +133,7 @@ def test_a_picture_of_one_cell_for_the_keypoints_is_refused_at_plan(
 @pytest.mark.parametrize("policy", FAMILIES)
 def test_a_policy_made_by_hand_refuses_it_too(policy: str) -> None:
     """`tendon train` knows the sizes from the dataset; a camera need not be square."""
+    pytest.importorskip("torch")
     from tendon.config.compose import compose
     from tendon.policies.registry import make_policy
     from tests.policies.features_of import features_of
