@@ -62,7 +62,9 @@ class Slots:
         batches, slots = np.divmod(positions, self.num_slots)
         if len(batches):
             self._cover(int(batches.min()), int(batches.max()))
-        return np.array([self._stay(b, s).epoch for b, s in zip(batches.tolist(), slots.tolist(), strict=True)], np.int64)
+        return np.array(
+            [self._stay(b, s).epoch for b, s in zip(batches.tolist(), slots.tolist(), strict=True)], np.int64
+        )
 
     def _window(self, batch: int, slot: int) -> int:
         stay = self._stay(batch, slot)
