@@ -46,6 +46,7 @@ class Rocket1Config(PolicyConfig):
     num_layers: Count = 4
     timesteps: Count = 128
     mem_len: Count = 128
+    episode_continuous_batch: bool = True
     pool_positions: bool = False
     num_targets: Count = 1
     prompt_dropout: Share = 0.0
@@ -114,7 +115,9 @@ class Rocket1Config(PolicyConfig):
         steps = Span(tuple(range(self.timesteps)), "zero", "zero")
         shown = self.tracks or seen
         training = dict.fromkeys((*seen[:1], *shown, *self.writes(features)), steps)
-        return Windows(training, dict.fromkeys(seen, Span((0,))), stateful=True, stride=self.timesteps)
+        return Windows(
+            training, dict.fromkeys(seen, Span((0,))), stateful=self.episode_continuous_batch, stride=self.timesteps
+        )
 
 
 def one_of(features: Mapping[str, Feature], kind: Kind) -> str | None:

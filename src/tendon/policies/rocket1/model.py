@@ -75,7 +75,8 @@ class Rocket1(Policy):
         }
         loss = torch.stack([self._reduced(nll[head], real_BT) for head in HEADS]).sum()
         metrics = self._metrics(log_probs, targets, nll, counted, batch, real_BT)
-        return LossOutput(loss, metrics, state | self._place(batch, real_BT), {CLONING: loss})
+        carried = state | self._place(batch, real_BT) if self.config.episode_continuous_batch else None
+        return LossOutput(loss, metrics, carried, {CLONING: loss})
 
     def start(self, *seeds: int) -> Memory:
         """An empty memory, and the chance of each episode."""
