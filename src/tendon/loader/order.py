@@ -53,7 +53,7 @@ def keyed_uniform(num: int, *salts_B: int | np.ndarray) -> np.ndarray:
     for one in salts_B:
         keys_B = splitmix64(keys_B ^ (np.asarray(one) & np.int64(-1)).astype(np.uint64))
     mixed_BN = splitmix64(keys_B[:, None] ^ splitmix64(np.arange(num, dtype=np.uint64))[None])
-    return ((mixed_BN >> np.uint64(40)).astype(np.float32)) * np.float32(2.0**-24)
+    return np.asarray((mixed_BN >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24))
 
 
 def argsort(keys: np.ndarray) -> np.ndarray:

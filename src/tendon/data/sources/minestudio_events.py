@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 
-from tendon.data.episode import Episode, VideoChunk
+from tendon.data.episode import Episode, Masks, VideoChunk
 from tendon.data.manifest import digest_of
 from tendon.data.masks import RunLengths
 from tendon.data.sources import lmdb_folder as lmdb
@@ -187,7 +187,9 @@ def _cut_video(frames: Any, start: int, end: int) -> tuple[VideoChunk, ...]:
     return tuple(chunks)
 
 
-def _cut_masks(masks: RunLengths, start: int, end: int) -> RunLengths:
+def _cut_masks(masks: Masks, start: int, end: int) -> Masks:
+    if not isinstance(masks, RunLengths):
+        return masks[start:end]
     runs = [masks.runs[masks.first[t] : masks.first[t + 1]] for t in range(start, end)]
     return RunLengths.joined([np.asarray(one) for one in runs])
 
