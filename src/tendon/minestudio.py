@@ -83,6 +83,20 @@ class KLDivergenceCallback:
     weight: float = 1.0
     objective = "kl_divergence"
 
+    def __call__(self, latents: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """What a policy of your own returns in ``LossOutput.objectives["kl_divergence"]``.
+
+        Args:
+            latents: ``posterior_dist`` and ``prior_dist``, each with tensors ``mu`` and ``log_var`` ``[B, D]``.
+
+        Returns:
+            ``kl_div``: summed over D, mean over the batch; ``loss``: times the weight; ``kl_weight``.
+        """
+        q, p = latents["posterior_dist"], latents["prior_dist"]
+        ratio, distance = q["log_var"] - p["log_var"], q["mu"] - p["mu"]
+        kl_div = 0.5 * (ratio.exp() + distance.square() / p["log_var"].exp() - 1 - ratio).sum(-1).mean()
+        return {"loss": self.weight * kl_div, "kl_div": kl_div, "kl_weight": self.weight}
+
 
 @dataclass(frozen=True)
 class MineLightning:
