@@ -197,7 +197,13 @@ DATA_LATER: Mapping[str, Any] = {
     "repeat_times": 1,
     "on_bad_sample": "fail",
 }
-DATA_DEFAULTS: Mapping[str, Any] = {**DATA_LATER, "fetches": 16, "tier": "auto"}
+DATA_DEFAULTS: Mapping[str, Any] = {
+    **DATA_LATER,
+    "fetches": 16,
+    "tier": "auto",
+    "split_ratio": 1.0,
+    "shuffle_episodes": False,
+}
 CONVERSION = (
     "resize",
     "codec",
