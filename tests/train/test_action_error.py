@@ -179,4 +179,6 @@ def cut(episode: Episode, other: Episode, t: int) -> Episode:
 def test_every_policy_of_the_tree_is_looked_at() -> None:
     from tendon.config.tree import search_path
 
-    assert set(search_path(None).groups()["policy"]) <= set(FAMILIES)
+    others = {"rocket1"}  # of other features: tests/policies/rocket1/test_rocket1.py
+    names = {name for name in search_path(None).groups()["policy"] if name.partition("-")[0] not in others}
+    assert names <= set(FAMILIES)
