@@ -36,6 +36,7 @@ ORDER = (
     "robomimic",  # its users' way in
     "lerobot",  # likewise
     "internmanip",
+    "minestudio",
     "doctor",
     "runner",  # executes the compiled DAG on one machine
     "api",  # the way in from Python

@@ -97,6 +97,22 @@ def _forward(policy: Rocket1, arrays: dict, memory: dict | None, first: torch.Te
     return policy.net(batch[CAMERA], batch[TARGET], batch[INTERACTION].squeeze(-1), first, memory)
 
 
+def test_no_step_sees_a_later_one() -> None:
+    """In a window, where the network sees all steps at once, and when acting, where it is shown the newest alone."""
+    policy = small(timesteps=8, mem_len=8)
+    assert {span.deltas for span in policy.windows.acting.values()} == {(0,)}
+    arrays, other = window("now"), window("other")
+    with torch.no_grad():
+        _, memory = _forward(policy, window("before"), None)
+        expected, _ = _forward(policy, arrays, memory)
+        for t in range(7):
+            changed = {key: np.concatenate([arrays[key][:, : t + 1], other[key][:, t + 1 :]], 1) for key in arrays}
+            seen, _ = _forward(policy, changed, memory)
+            for head in expected:
+                assert torch.equal(seen[head][:, : t + 1], expected[head][:, : t + 1]), f"step {t} sees a later one"
+                assert not torch.equal(seen[head][:, t + 1 :], expected[head][:, t + 1 :]), "nothing is looked at"
+
+
 def test_first_equals_a_fresh_memory_exactly() -> None:
     policy = small(timesteps=8, mem_len=8)
     with torch.no_grad():
