@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tendon.policies.base import Policy
 
 EPISODES = 200
-DEMONSTRATIONS = 800
+DEMONSTRATIONS = 600
 DEMO_NOISE = 0.02
 EXPERIMENT = "vizdoom_rocket"
 
@@ -105,7 +105,8 @@ def hunts() -> Hunts:
         began = time.process_time()
         trained = steps.train(config=config, dataset_uri=uri, trial_uri=str(Path(folder) / "trial"))
         minutes = (time.process_time() - began) / 60
-        bundle = steps.export(checkpoint_uri=trained.checkpoint_uri, bundle_uri=str(Path(folder) / "bundle"))
+        bundle = str(Path(folder) / "bundle")
+        steps.export(checkpoint_uri=trained.checkpoint_uri, bundle_uri=bundle)
         policy, _ = load_policy(bundle)
         low, difference_low = follows(policy, config.env, config.eval)
     print(f"  training: {minutes:.1f} CPU minutes")

@@ -6,6 +6,7 @@ import hashlib
 import struct
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -299,6 +300,20 @@ def test_a_seed_is_one_episode_in_a_fresh_process_and_after_other_episodes(overr
         [sys.executable, "-c", FRESH, *overrides], capture_output=True, text=True, check=True, cwd=root
     )
     assert done.stdout.split()[-1] == here
+
+
+def left_behind() -> set[str]:
+    places = (Path(tempfile.gettempdir()).glob("tendon-vizdoom-*"), Path("/dev/shm").glob("ViZDoom*"))
+    return {str(path) for paths in places for path in paths}
+
+
+@pytest.mark.sim
+def test_a_killed_guest_leaves_no_files_and_no_shared_memory() -> None:
+    before = left_behind()
+    with Guest(env_of()) as guest:
+        play(guest, 1)
+        guest.kill()
+    assert left_behind() <= before
 
 
 @pytest.mark.sim
