@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tendon.policies.base import Policy
 
 EPISODES = 200
-DEMONSTRATIONS = 600
+DEMONSTRATIONS = 800
 DEMO_NOISE = 0.02
 EXPERIMENT = "vizdoom_rocket"
 
