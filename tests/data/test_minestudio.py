@@ -313,3 +313,99 @@ def test_overlapping_interactions_follow_the_one_that_ends_last(tmp_path: Path) 
     masks = dataset.masks(row, "observation.masks.target").reshape(SIZE, -1)
     assert [int(mask.argmax()) for mask in masks] == [0, 0, 0, 10, 10, 10, 10, 10]
     assert masks.sum(1).tolist() == [2, 2, 2, 3, 3, 3, 3, 3]
+
+
+def test_several_folders_are_one_set(tmp_path: Path) -> None:
+    """The tutorial's five folders: their episodes joined, none lost, none twice; the address names them with commas."""
+    one = make_folder(tmp_path / "all" / "dataset_6xx")
+    two = tmp_path / "all" / "dataset_7xx"
+    (two / "image").mkdir(parents=True)
+    os.rename(one / "image" / "part-3", two / "image" / "part-3")
+    both = open_source(f"{one},{two}")
+    assert sorted(episode.episode_id for episode in both.describe().episodes) == sorted(EPISODES)
+    pickled = pickle.loads(pickle.dumps(both))
+    assert pickled.describe() == both.describe()
+    assert pickled.read(list(EPISODES)[2]).length == 8
+    alone = open_source(str(one)).describe()
+    assert len(alone.episodes) == 2  # the third has its pictures in the other folder
+    assert any("Player3" in key for key in alone.left_out)
+
+
+def overlapping(root: Path) -> Path:
+    """A folder in which two interactions overlap, and a third begins where one ends."""
+    folder = make_folder(root)
+    keys = [((0, 9), "a"), ((2, 5), "b"), ((6, 9), "c")]
+    frames = []
+    for t in range(EPISODES["Player3-ccc-20220103-140000"]):
+        frames.append(
+            {
+                key: {"obj_id": i, "rle_mask": f"{1 + t} {i + 1}", "event": key[1], "frame_range": key[0]}
+                for i, key in enumerate(keys)
+                if key[0][0] <= t <= key[0][1]
+            }
+        )
+    number = list(reversed(EPISODES)).index("Player3-ccc-20220103-140000")
+    put(folder / "segmentation" / "part-3", str((number, 0)), pickle.dumps(frames))
+    return folder
+
+
+def test_overlapping_interactions_have_tracks(tmp_path: Path) -> None:
+    from tendon.data.sources.minestudio import TARGETS_PREFIX, TRACK_IDS, TRACK_INTERACTIONS
+
+    source = open_source(str(overlapping(tmp_path / "o")))
+    info = source.describe()
+    assert [mask.name for mask in info.schema.masks] == [
+        "observation.masks.target", f"{TARGETS_PREFIX}0", f"{TARGETS_PREFIX}1",
+    ]  # fmt: skip
+    assert info.digest != open_source(str(make_folder(tmp_path / "plain"))).describe().digest
+    episode = source.read("Player3-ccc-20220103-140000")
+    assert episode.features[TRACK_IDS].tolist() == [[0, -1]] * 2 + [[0, 1]] * 4 + [[0, 2]] * 2
+    assert episode.features[TRACK_INTERACTIONS].tolist() == [[0, -1]] * 2 + [[0, 3]] * 4 + [[0, 2]] * 2
+    masks = episode.masks[f"{TARGETS_PREFIX}1"]
+    assert [masks.text(t) for t in (1, 3, 7)] == ["", "4 2", "8 3"]
+
+
+def test_clips_end_at_events(tmp_path: Path) -> None:
+    """MineStudio's mode='event': its rules for which, and the frames before each."""
+    from tendon.data.sources import minestudio_events
+    from tendon.data.sources.minestudio_events import EventQuery, _thinned
+
+    items = [("a", 100), ("a", 200), ("a", 230), ("b", 300), ("a", 264), ("a", 400)]
+    assert list(_thinned([items], EventQuery())) == items[1:]
+    assert list(_thinned([items], EventQuery(min_nearby=64))) == [("a", 200), ("b", 300), ("a", 400)]
+    assert list(_thinned([items, items], EventQuery(max_within=2))) == [("a", 200), ("a", 230)] * 2
+    folder = make_folder(tmp_path / "e")
+    name = "Player1-aaa-20220101-120000"
+    environment = lmdb.open(str(folder / "event"), map_size=1 << 20)
+    with environment.begin(write=True) as transaction:
+        for i, frame in enumerate((13, 22)):
+            transaction.put(str(("minecraft.mine_block:dirt", i)).encode(), pickle.dumps((name, frame, 1)))
+        transaction.put(str(("minecraft.kill_entity:cow", 0)).encode(), pickle.dumps((name, 5, 1)))
+    environment.close()
+    before, minestudio_events.FIRST_FRAME = minestudio_events.FIRST_FRAME, 0
+    try:
+        uri = f"{folder}?mode=event&event_regex=minecraft.mine_block.*&win_len=10&split_ratio=0.5"
+        source = open_source(uri)
+        info = source.describe()
+        assert [(one.length, one.splits) for one in info.episodes] == [(10, ("train",)), (10, ("valid",))]
+        whole = open_source(str(folder)).read(name)
+        clip = source.read(info.episodes[0].episode_id)
+        assert clip.task == "mine_block:dirt"
+        assert (clip.features["action.camera"] == whole.features["action.camera"][3:13]).all()
+        assert [(c.first_frame, c.num_frames, c.skip) for c in clip.images["observation.images.image"]] == [
+            (0, 5, 3), (5, 5, 0),
+        ]  # fmt: skip
+        masks = clip.masks["observation.masks.target"]
+        assert [masks.text(t) for t in range(10)] == [
+            whole.masks["observation.masks.target"].text(t) for t in range(3, 13)
+        ]
+        convert(pickle.loads(pickle.dumps(source)), str(tmp_path / "store"), "clips")
+        (made,) = (tmp_path / "store/datasets/clips").iterdir()
+        dataset = open_dataset(str(made))
+        frames = Loader(dataset, "train", {"observation.images.image": tuple(range(10))}, 1, 0).batch(0)
+        expected = np.concatenate([decode_mp4(c.content) for c in whole.images["observation.images.image"]])[3:13]
+        assert (frames["observation.images.image"][0] == expected).all()
+        with pytest.raises(DataError, match="no event is left"):
+            open_source(f"{folder}?mode=event&event_regex=minecraft.craft.*").describe()
+    finally:
+        minestudio_events.FIRST_FRAME = before

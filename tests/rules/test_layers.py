@@ -34,6 +34,7 @@ ORDER = (
     "report",
     "steps",
     "robomimic",  # its users' way in
+    "minestudio",  # likewise
     "doctor",
     "runner",  # executes the compiled DAG on one machine
     "commands",

@@ -176,6 +176,8 @@ class DataConfig(Section):
 
 
 EDGE_RULES = ("repeat", "zero", "none")
+# Files beside the checkpoints: no number depends on them, and configurations before them had none.
+SAVE_LATER = ("weights_every_n_steps", "weights_top_k", "weights_filename")
 # No number depends on these.
 DATA_MEANS = ("memory_gib", "threads", "processes", "ahead", "cache", "cache_gib", "fetches", "tier")
 # Keys that came after run keys were given out: at these values they are no part of one.
@@ -195,7 +197,13 @@ DATA_LATER: Mapping[str, Any] = {
     "repeat_times": 1,
     "on_bad_sample": "fail",
 }
-DATA_DEFAULTS: Mapping[str, Any] = {**DATA_LATER, "fetches": 16, "tier": "auto"}
+DATA_DEFAULTS: Mapping[str, Any] = {
+    **DATA_LATER,
+    "fetches": 16,
+    "tier": "auto",
+    "split_ratio": 1.0,
+    "shuffle_episodes": False,
+}
 CONVERSION = (
     "resize",
     "codec",
@@ -349,6 +357,14 @@ class SaveConfig(Section):
     on_best_rollout_return: bool
     on_best_rollout_success_rate: bool
     top_k: Count
+    weights_every_n_steps: CountOrNone = field(default=0, kw_only=True)
+    weights_top_k: Annotated[int, Must("-1 (all) or more", lambda value: value >= -1, "-1")] = field(
+        default=-1, kw_only=True
+    )
+    weights_filename: Annotated[
+        str,
+        Must("a name with {step} in it", lambda value: "{step}" in value and "/" not in value, "weight-{epoch}-{step}"),
+    ] = field(default="weight-{epoch}-{step}", kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -480,6 +496,13 @@ class TrainConfig(Section):
                 "policy.init_from and training.resume_from are both set",
                 "init_from begins anew with other weights, resume_from goes on with all of another run's state",
                 "leave one of them out",
+            )
+        if self.save.weights_every_n_steps and self.training.sharding == "fsdp":
+            yield Conflict(
+                "save",
+                f"save.weights_every_n_steps is {self.save.weights_every_n_steps}, training.sharding fsdp",
+                "files of weights are written by the first process, which then holds a part of them",
+                "training.sharding=ddp, or save.weights_every_n_steps=0",
             )
         wanted = self.save.on_best_rollout_return or self.save.on_best_rollout_success_rate
         if wanted and not self.training.eval_freq:

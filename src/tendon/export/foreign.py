@@ -19,7 +19,7 @@ from tendon.export.card import make_card
 from tendon.export.parity import ParityRecord, compare, demand, fixed_inputs
 from tendon.policies.base import Policy
 from tendon.policies.spec import PolicySpec
-from tendon.policies.windows import ACTION, GOAL, bare
+from tendon.policies.windows import GOAL, bare
 from tendon.storage import open_store
 from tendon.storage.trees import put_tree
 from tendon.weights.foreign import WeightFormat, format_of, load_plain, weight_format
@@ -48,7 +48,7 @@ def import_weights(
     weights = weight_format(format_name)[0] if format_name else format_of(Path(path))
     foreign = weights.read(Path(path))
     info, section = foreign.info, to_dict(foreign.info.config)
-    reads = [key for key in info.features if key != ACTION]
+    reads = [key for key, feature in info.features.items() if feature.kind != "action"]
     chosen = [f"policy={section.pop('name')}", *(f"++policy.{key}={quote(value)}" for key, value in section.items())]
     mapped = compose([*overrides, "data.uri=imported"]).env.features
     config = compose([*overrides, *chosen, *_reads(reads, mapped), "data.uri=imported"])

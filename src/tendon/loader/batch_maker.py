@@ -127,6 +127,11 @@ class BatchMaker:
         """The epoch in which batch ``k`` begins."""
         return self._stream.order.epoch_of(k * self.batch_size)
 
+    def epochs(self, first: int) -> np.ndarray:
+        """How often each window of the share at ``first`` came before: ``[B]``."""
+        with self._lock:
+            return self._stream.order.epochs(self._stream.positions(first))
+
     # ------------------------------------------------------------------------------------------------- what is known of it
 
     @property

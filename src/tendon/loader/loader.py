@@ -79,6 +79,11 @@ class Loader(BatchIterator):
         return self.maker.epoch_of(k)
 
     @property
+    def row_epochs(self) -> np.ndarray:
+        """How often each window of the batch that came last came before it: ``[B]``."""
+        return self.maker.epochs(self._samples - self.batch_size)
+
+    @property
     def state(self) -> State:
         """The position of the iteration, and the episodes that are replaced."""
         bad = self.maker.bad

@@ -47,6 +47,15 @@ def keyed_order(num: int, *salts: int) -> np.ndarray:
     return argsort(splitmix64(np.arange(num, dtype=np.uint64) ^ salt(*salts)))
 
 
+def keyed_uniform(num: int, *salts_B: int | np.ndarray) -> np.ndarray:
+    """Numbers in [0, 1) ``[B, num]`` that depend on the salts of each row alone, float32."""
+    keys_B = np.zeros(1, np.uint64)
+    for one in salts_B:
+        keys_B = splitmix64(keys_B ^ (np.asarray(one) & np.int64(-1)).astype(np.uint64))
+    mixed_BN = splitmix64(keys_B[:, None] ^ splitmix64(np.arange(num, dtype=np.uint64))[None])
+    return np.asarray((mixed_BN >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24))
+
+
 def argsort(keys: np.ndarray) -> np.ndarray:
     """The argsort of 64-bit keys that are spread evenly and all different, in half the time of numpy's.
 
@@ -97,6 +106,10 @@ class Order:
     def epoch_of(self, position: int) -> int:
         """The epoch of a position."""
         return position // self.num_windows
+
+    def epochs(self, positions: np.ndarray) -> np.ndarray:
+        """How often the window at each position came before it."""
+        return np.asarray(positions // self.num_windows)
 
     def windows(self, first: int, count: int) -> np.ndarray:
         """The windows at positions ``[first, first + count)``; not to be written to."""

@@ -23,6 +23,7 @@ class _Stay:
     begin: int  # the batch of its first window
     end: int
     first_window: int
+    epoch: int  # how often the episode came before
 
 
 class Slots:
@@ -56,17 +57,31 @@ class Slots:
         windows = [self._window(b, s) for b, s in zip(batches.tolist(), slots.tolist(), strict=True)]
         return np.array(windows, np.int64)
 
+    def epochs(self, positions: np.ndarray) -> np.ndarray:
+        """How often the window at each position came before it."""
+        batches, slots = np.divmod(positions, self.num_slots)
+        if len(batches):
+            self._cover(int(batches.min()), int(batches.max()))
+        return np.array(
+            [self._stay(b, s).epoch for b, s in zip(batches.tolist(), slots.tolist(), strict=True)], np.int64
+        )
+
     def _window(self, batch: int, slot: int) -> int:
+        stay = self._stay(batch, slot)
+        return stay.first_window + batch - stay.begin
+
+    def _stay(self, batch: int, slot: int) -> _Stay:
         for stay in self._stays[slot]:
             if stay.begin <= batch < stay.end:
-                return stay.first_window + batch - stay.begin
+                return stay
         raise AssertionError("the plan covers the batch")
 
     def _begin(self) -> None:
         self._free = [(0, slot) for slot in range(self.num_slots)]  # when a slot is free, and which
         self._stays: list[deque[_Stay]] = [deque() for _ in range(self.num_slots)]
         self._epoch = -1
-        self._waiting, self._until = list[int](), dict[int, int]()  # and the batch at which an episode is over
+        self._waiting = list[tuple[int, int]]()  # episodes with their epoch
+        self._until = dict[int, int]()  # the batch at which an episode is over
         few = int((self._sizes > 0).sum()) < 2 * self.num_slots
         long = int(self._sizes.max()) * self.num_slots > self.num_windows  # one slot alone would never catch up with it
         self._crowded = few or long  # they cannot be kept apart
@@ -79,18 +94,18 @@ class Slots:
         keep = max(self._forgotten, first - 64)  # readers run a little behind one another
         while self._free[0][0] <= last:
             begin, slot = self._free[0]
-            episode = self._next(begin)
+            episode, epoch = self._next(begin)
             end = self._until[episode] = begin + int(self._sizes[episode])
             heapq.heapreplace(self._free, (end, slot))
             stays = self._stays[slot]
             while stays and stays[0].end <= keep:
                 stays.popleft()
-            stays.append(_Stay(begin, end, self._starts[episode]))
+            stays.append(_Stay(begin, end, self._starts[episode], epoch))
         self._forgotten = keep
 
-    def _next(self, batch: int) -> int:
-        """The next episode; one that is still in another slot, from the epoch before, waits until it is over."""
-        for i, episode in enumerate(self._waiting):
+    def _next(self, batch: int) -> tuple[int, int]:
+        """The next episode and its epoch; one that is still in another slot, from the epoch before, waits until it is over."""
+        for i, (episode, _) in enumerate(self._waiting):
             if self._until.get(episode, 0) <= batch:
                 return self._waiting.pop(i)
         while True:
@@ -98,8 +113,8 @@ class Slots:
                 if not self._sizes[episode]:
                     continue
                 if self._crowded or self._until.get(episode, 0) <= batch:
-                    return episode
-                self._waiting.append(episode)
+                    return episode, self._epoch
+                self._waiting.append((episode, self._epoch))
             self._epoch += 1
             self._queue = iter(keyed_order(len(self._sizes), self.seed, self._epoch, 2).tolist())
 
@@ -120,6 +135,10 @@ class MineStudioOrder:
     def epoch_of(self, position: int) -> int:
         """The epoch of a position."""
         return position // self.num_windows
+
+    def epochs(self, positions: np.ndarray) -> np.ndarray:
+        """How often the window at each position came before it."""
+        return np.asarray(positions // self.num_windows)
 
     def windows(self, first: int, count: int) -> np.ndarray:
         """The windows at positions ``[first, first + count)``."""

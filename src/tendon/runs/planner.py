@@ -17,7 +17,7 @@ from tendon.config.feature_map import FeatureMap
 from tendon.config.numerics import rollout_numerics, training_numerics
 from tendon.config.override_text import quote, split_overrides
 from tendon.config.python_files import untrusted_files
-from tendon.config.schema import CONVERSION, DATA_LATER, DATA_MEANS, DataConfig, TrainConfig
+from tendon.config.schema import CONVERSION, DATA_LATER, DATA_MEANS, SAVE_LATER, DataConfig, TrainConfig
 from tendon.config.sweep import Trial, expand, parse_sweep
 from tendon.data.features import Feature
 from tendon.data.images import planned_cameras
@@ -143,6 +143,8 @@ def run_key(config: TrainConfig) -> str:
         if key not in DATA_MEANS + CONVERSION and (key not in DATA_LATER or value != DATA_LATER[key])
     }
     effective["data"]["uri"] = effective["data"]["uri"].rstrip("/").rsplit("/", 1)[-1]
+    for key in SAVE_LATER:
+        effective["save"].pop(key)
     _weights_by_content(effective)
     return digest("trial", effective, training_numerics(config.policy))
 

@@ -109,12 +109,13 @@ def lerobot() -> Path:
 
 
 def minestudio() -> Path:
-    """MineStudio 1.1.6: the packages that its data modules import, without Minecraft and its simulator."""
+    """MineStudio 1.1.6: the packages that its data modules and ROCKET-1 import, without Minecraft and its simulator."""
     return environment(
         "minestudio-1.1.6",
         ["torch==2.13.0", "numpy<2.4"],
-        ["--no-deps", "torchvision==0.28.0", "gym3==0.3.3", "av==13.1.0"],
+        ["--no-deps", "torchvision==0.28.0", "gym3==0.3.3", "av==13.1.0", "timm==1.0.20"],
         [
+            "safetensors",
             "lmdb",
             "rich",
             "opencv-python-headless",

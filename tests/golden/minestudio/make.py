@@ -101,6 +101,7 @@ if __name__ == "__main__":
     meta = {
         "minestudio": version("minestudio"), "timm": version("timm"), "torch": torch.__version__,
         "arguments": ARGUMENTS, "size": SIZE, "rows": ROWS,
+        "shapes": {name: list(each.shape) for name, each in peer_run.make(**ARGUMENTS).state_dict().items()},
     }  # fmt: skip
     numbers["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
     np.savez_compressed(Path(__file__).with_name("rocket1.npz"), **numbers)

@@ -36,7 +36,7 @@ _models = _package("minestudio.models", "models")
 from minestudio.models.base_policy import MinePolicy  # noqa: E402
 
 _models.MinePolicy = MinePolicy
-from minestudio.models.rocket_one.body import RocketPolicy  # noqa: E402
+from minestudio.models.rocket_one.body import RocketPolicy, load_rocket_policy  # noqa: E402
 from minestudio.utils.vpt_lib.action_mapping import CameraHierarchicalMapping  # noqa: E402
 from minestudio.utils.vpt_lib.actions import ActionTransformer  # noqa: E402
 
@@ -51,4 +51,5 @@ __all__ = [
     "EMAOptimizer",
     "KLDivergenceCallback",
     "RocketPolicy",
+    "load_rocket_policy",
 ]

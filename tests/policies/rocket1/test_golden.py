@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from tendon.config.compose import compose
+from tendon.minestudio import KLDivergenceCallback
 from tendon.policies.rocket1.actions import CODEC
 from tendon.policies.rocket1.classes import ActionClasses
 from tendon.policies.rocket1.features import BUTTON_NAMES
+from tendon.train.loop.ema import Ema
 from tests.golden.minestudio import seeded
 from tests.policies.rocket1.golden import GOLDEN, META, VARIANTS, WINDOWS, batch_of, first_of, make, windows_of
 
@@ -82,6 +85,36 @@ def test_classes_of_random_actions() -> None:
     plain = CODEC.decode(ours["buttons"], ours["camera"])
     assert (pressed.numpy()[:, order] == plain[0]).all()
     np.testing.assert_allclose(degrees.numpy(), plain[1], rtol=1e-6)
+
+
+def test_the_moving_average_follows_their_rule() -> None:
+    """Their EMAOptimizer over eight updates: what ``-EMA.ckpt`` holds."""
+    layer = torch.nn.Linear(3, 2)
+    with torch.no_grad():
+        for name, parameter in layer.named_parameters():
+            parameter.copy_(torch.from_numpy(seeded.weights(f"ema {name}", tuple(parameter.shape))))
+    config = compose(["data.uri=x", "ema.enable=true", "ema.decay=0.9", "ema.every_n_steps=3"]).ema
+    average, optimizer = Ema(config, dict(layer.named_parameters())), torch.optim.SGD(layer.parameters(), 0.1)
+    for step in range(8):
+        optimizer.zero_grad()
+        layer(
+            torch.from_numpy(seeded.rng(f"ema {step}").standard_normal((4, 3)).astype(np.float32))
+        ).square().mean().backward()
+        optimizer.step()
+        average.update(step)
+    for name, tensor in average.tensors().items():
+        np.testing.assert_allclose(tensor.numpy(), GOLDEN[f"ema/{name}"], rtol=1e-6, atol=1e-7)
+        assert not np.allclose(dict(layer.named_parameters())[name].detach().numpy(), GOLDEN[f"ema/{name}"], rtol=1e-3)
+
+
+def test_the_divergence_is_theirs() -> None:
+    a, b, c, d = (
+        torch.from_numpy(seeded.rng(f"kl {key}").standard_normal((5, 7)).astype(np.float32)) for key in "abcd"
+    )
+    latents = {"posterior_dist": {"mu": a, "log_var": b}, "prior_dist": {"mu": c, "log_var": d}}
+    result = KLDivergenceCallback(weight=0.5)(latents)
+    near(result["kl_div"], GOLDEN["kl/kl_div"])
+    near(result["loss"], 0.5 * GOLDEN["kl/kl_div"])
 
 
 def test_the_golden_is_of_the_stated_release() -> None:

@@ -7,6 +7,7 @@ information and events become extras, one per chunk. Episodes that a modality la
 from __future__ import annotations
 
 import logging
+import os
 import re
 import tempfile
 from collections.abc import Mapping
@@ -20,10 +21,11 @@ import numpy as np
 from tendon.data import tagged_json
 from tendon.data.episode import Camera, Episode, Mask, Schema, VideoChunk
 from tendon.data.features import Feature, column
+from tendon.data.manifest import digest_of
 from tendon.data.masks import RunLengths
 from tendon.data.sources import lmdb_folder as lmdb
 from tendon.data.sources.hashes import folder_digest
-from tendon.data.sources.source import EpisodeInfo, SourceInfo, digest_with_features
+from tendon.data.sources.source import EpisodeInfo, Source, SourceInfo, digest_with_features
 from tendon.errors import DataError
 from tendon.storage.trees import download
 from tendon.storage.uri import local_path, open_store, scheme_of
@@ -41,11 +43,20 @@ TARGET, INTERACTION = "observation.masks.target", "observation.interaction"
 MASK_SIZE = (360, 640)  # height and width of every recorded mask
 INTERACTIONS = ("hunt", "use", "mine", "interact", "craft", "switch", "approach")  # MineStudio reads use as interact
 NO_TARGET = -1
+# Where interactions overlap, each has a track of its own: masks <prefix>0 and so on, their kinds and their numbers.
+TARGETS_PREFIX, TRACK_INTERACTIONS, TRACK_IDS = (
+    "observation.masks.target_",
+    "observation.interactions",
+    "observation.interaction_ids",
+)
 MAX_LISTED = 200
 
 
 def sniff(uri: str) -> bool:
-    """Whether ``uri`` is a folder with LMDB folders of actions or images below it."""
+    """Whether ``uri`` is a folder with LMDB folders of actions or images below it, or several with commas between them."""
+    uri, folders = _plain(uri)
+    if folders:
+        return any(sniff(folder) for folder in folders)
     if scheme_of(uri) == "s3":
         pattern = re.compile(rf"(^|/)({'|'.join(lmdb.MODALITIES)})/[^/]+/data\.mdb$")
         return any(pattern.search(info.key) for info in open_store(uri).list())
@@ -53,8 +64,21 @@ def sniff(uri: str) -> bool:
     return path.is_dir() and {"action", "image"} <= lmdb.find_folders(path)[0].keys()
 
 
-def open_uri(uri: str) -> MineStudioSource:
-    """The reader of a local or S3 folder; files on S3 are copied to a temporary folder, which lives as long as the reader."""
+def open_uri(uri: str) -> Source:
+    """The reader of a folder, of several (``A,B,C``: one set of all their episodes), or of clips (``A?mode=event&...``).
+
+    Files on S3 are copied to a temporary folder, which lives as long as the reader.
+    """
+    plain, folders = _plain(uri)
+    if plain != uri:
+        from tendon.data.sources.minestudio_events import opened
+
+        return opened(open_uri(plain), uri.partition("?")[2], uri)
+    if folders:
+        paths = [local_path(folder).resolve() for folder in folders]
+        root = Path(os.path.commonpath(paths))
+        below = tuple(path.relative_to(root).as_posix() for path in paths)
+        return MineStudioSource(uri, root, below=below)
     if scheme_of(uri) != "s3":
         return MineStudioSource(uri, local_path(uri))
     folder = tempfile.TemporaryDirectory(prefix="tendon-source-")
@@ -68,6 +92,15 @@ def open_uri(uri: str) -> MineStudioSource:
     return MineStudioSource(uri, Path(folder.name), folder)
 
 
+def _plain(uri: str) -> tuple[str, list[str]]:
+    """The address without a query of clips, and the folders of one that names several on this machine."""
+    plain, _, query = uri.partition("?")
+    uri = plain if "mode=event" in query.split("&") else uri
+    folders = [folder.strip() for folder in uri.split(",")]
+    several = len(folders) > 1 and all(scheme_of(folder) != "s3" and local_path(folder).is_dir() for folder in folders)
+    return uri, folders if several else []
+
+
 @dataclass(frozen=True)
 class _Layout:
     """What the first episode says of all: key -> dtype and shape of an action, which meta numbers there are."""
@@ -78,18 +111,18 @@ class _Layout:
 
 
 class MineStudioSource:
-    """A Source over one folder of LMDB folders."""
+    """A Source over one folder of LMDB folders, or over those ``below`` it that are named."""
 
-    def __init__(self, uri: str, root: Path, keep_alive: object = None) -> None:
-        self.uri, self.root = uri, root
+    def __init__(self, uri: str, root: Path, keep_alive: object = None, below: tuple[str, ...] = ()) -> None:
+        self.uri, self.root, self._below = uri, root, below
         self._keep_alive = keep_alive
         self._info: SourceInfo | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"uri": self.uri, "root": self.root, "info": self._info}
+        return {"uri": self.uri, "root": self.root, "info": self._info, "below": self._below}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["uri"], state["root"])  # type: ignore[misc]
+        self.__init__(state["uri"], state["root"], below=state["below"])  # type: ignore[misc]
         self._info = state["info"]
 
     def describe(self) -> SourceInfo:
@@ -113,6 +146,9 @@ class MineStudioSource:
         if "segmentation" in self._modalities:
             chunks = self._values("segmentation", episode_id)
             features[INTERACTION], masks[TARGET] = self._target(chunks, episode_id)
+            num_tracks = len(self.describe().schema.masks) - 1
+            if num_tracks:
+                features |= self._tracks(chunks, episode_id, num_tracks, masks)
             extras |= {f"segmentation.{k:04d}.json": self._json(chunk, episode_id) for k, chunk in enumerate(chunks)}
         if images and (events := self._events.get(episode_id)):
             extras["events.json"] = tagged_json.dumps(events)
@@ -135,7 +171,24 @@ class MineStudioSource:
 
     @cached_property
     def _found(self) -> tuple[dict[str, list[str]], list[str], dict[str, str]]:
-        return lmdb.find_folders(self.root)
+        if not self._below:
+            return lmdb.find_folders(self.root)
+        folders: dict[str, list[str]] = {}
+        events: list[str] = []
+        left_out: dict[str, str] = {}
+        for place in self._below:
+            own_folders, own_events, own_left_out = lmdb.find_folders(self.root / place)
+            for modality, names in own_folders.items():
+                folders.setdefault(modality, []).extend(f"{place}/{name}" for name in names)
+            events += [f"{place}/{name}" for name in own_events]
+            left_out |= {f"{place}/{name}": why for name, why in own_left_out.items()}
+        return folders, events, left_out
+
+    def events_by_folder(self) -> list[dict[str, list[tuple[str, int]]]]:
+        """Episode and frame of every event by name, for each event folder."""
+        from tendon.data.sources.minestudio_events import read_events
+
+        return [read_events(self.root, folder, self.uri) for folder in self._found[1]]
 
     @cached_property
     def _modalities(self) -> dict[str, lmdb.Modality]:
@@ -245,10 +298,13 @@ class MineStudioSource:
             }
         }
         episodes = tuple(EpisodeInfo(name, length, ("train",)) for name, length in lengths.items())
+        digest = digest_with_features(digest, schema)
+        if len(schema.masks) > 1:  # another dataset than the one that an older version made of these bytes
+            digest = digest_of({"source": digest, "tracks": len(schema.masks) - 1})
         return SourceInfo(
             "minestudio",
             self.uri,
-            digest_with_features(digest, schema),
+            digest,
             num_bytes,
             schema,
             episodes,
@@ -267,6 +323,11 @@ class MineStudioSource:
         if "segmentation" in self._modalities:
             columns.append(column(INTERACTION, "int8", kind="category", names=INTERACTIONS))
             masks.append(Mask(TARGET, "target", *MASK_SIZE))
+            num_tracks = self._most_targets()
+            if num_tracks > 1:
+                columns.append(column(TRACK_INTERACTIONS, "int8", (num_tracks,), kind="category", names=INTERACTIONS))
+                columns.append(column(TRACK_IDS, "int32", (num_tracks,), kind="category"))
+                masks += [Mask(f"{TARGETS_PREFIX}{k}", f"target_{k}", *MASK_SIZE) for k in range(num_tracks)]
         if layout.buttons:
             dtype = np.dtype(layout.action[layout.buttons[0]][0]).name
             columns.append(column(BUTTONS, "uint8", (len(layout.buttons),), dtype, names=layout.buttons))
@@ -318,6 +379,43 @@ class MineStudioSource:
                 )
             features[f"observation.{key}"] = np.array([frame[key] for frame in frames]).astype(kind)
         return features
+
+    def _most_targets(self) -> int:
+        """How many interactions a frame has at most, in the whole dataset: every annotation is read once."""
+        episodes = self._joined[0]
+        frames = (frame for episode in episodes for chunk in self._values("segmentation", episode) for frame in chunk)
+        return max((len(frame) for frame in frames), default=0)
+
+    def _tracks(
+        self, chunks: list[Any], episode: str, num_tracks: int, masks: dict[str, RunLengths]
+    ) -> dict[str, np.ndarray]:
+        """Every interaction in a track: its kind and its number ``[T, tracks]``, -1 where a track has none; masks by track.
+
+        An interaction stays in one track; one that begins takes the first that is free, by name. Numbers count the episode's
+        interactions from 0, so that two in a row in one track are told apart.
+        """
+        frames = [frame for chunk in chunks for frame in chunk]
+        kinds = np.full((len(frames), num_tracks), NO_TARGET, np.int8)
+        numbers = np.full((len(frames), num_tracks), NO_TARGET, np.int32)
+        texts = [[""] * len(frames) for _ in range(num_tracks)]
+        places: dict[Any, tuple[int, int]] = {}  # interaction to track and number, while it goes on
+        count = 0
+        for t, frame in enumerate(frames):
+            places = {key: place for key, place in places.items() if key in frame}
+            free = [k for k in range(num_tracks) if k not in {track for track, _ in places.values()}]
+            for key in sorted((key for key in frame if key not in places), key=str):
+                places[key] = (free.pop(0), count)
+                count += 1
+            for key, (track, number) in places.items():
+                entry = frame[key]
+                kind, texts[track][t] = (key, entry) if isinstance(entry, str) else (entry["obj_id"], entry["rle_mask"])
+                kinds[t, track] = INTERACTIONS.index("interact") if kind == INTERACTIONS.index("use") else kind
+                numbers[t, track] = number
+        try:
+            masks |= {f"{TARGETS_PREFIX}{k}": RunLengths.of_text(each) for k, each in enumerate(texts)}
+        except ValueError as error:
+            raise self._broken("a mask is not understood", episode, f"{type(error).__name__}: {error}") from error
+        return {TRACK_INTERACTIONS: kinds, TRACK_IDS: numbers}
 
     def _target(self, chunks: list[Any], episode: str) -> tuple[np.ndarray, RunLengths]:
         """What is aimed at in every frame: the kind of interaction ``[T]`` and its mask; the rest stays in the extras.

@@ -13,7 +13,16 @@ from tendon.config.schema import Conflict, Count, Must, NotNegative, PolicyConfi
 from tendon.data.features import Feature, Kind
 from tendon.loader.windows import Span, Windows
 from tendon.policies.rocket1.actions import ActionCodec, CameraBins
-from tendon.policies.rocket1.features import AIM, BUTTONS, CAMERA, INTERACTION, TARGET
+from tendon.policies.rocket1.features import (
+    AIM,
+    BUTTONS,
+    CAMERA,
+    INTERACTION,
+    TARGET,
+    TARGETS_PREFIX,
+    TRACK_IDS,
+    TRACK_INTERACTIONS,
+)
 
 TINY = "tiny"
 TIMM_WEIGHTS = "timm"
@@ -37,7 +46,9 @@ class Rocket1Config(PolicyConfig):
     num_layers: Count = 4
     timesteps: Count = 128
     mem_len: Count = 128
+    episode_continuous_batch: bool = True
     pool_positions: bool = False
+    num_targets: Count = 1
     prompt_dropout: Share = 0.0
     loss_reduction: Literal["sum_time", "mean_valid"] = "sum_time"
     nucleus_prob: Share = 0.85
@@ -82,6 +93,14 @@ class Rocket1Config(PolicyConfig):
         """Buttons and camera as classes."""
         return ActionCodec(CameraBins(self.camera_maxval, self.camera_binsize, self.camera_mu))
 
+    @property
+    def tracks(self) -> tuple[str, ...]:
+        """What training chooses a target from, where there are several: masks, their interactions and their numbers."""
+        if self.num_targets == 1:
+            return ()
+        masks = (f"{TARGETS_PREFIX}{k}" for k in range(self.num_targets))
+        return (*masks, TRACK_INTERACTIONS, TRACK_IDS)
+
     def reads(self, features: Mapping[str, Feature]) -> tuple[str, ...]:
         """Picture, mask and interaction: those of MineStudio's names, or the only ones of their kinds."""
         return tuple(key for kind in STANDARD if (key := one_of(features, kind)) is not None)
@@ -94,8 +113,11 @@ class Rocket1Config(PolicyConfig):
         """``timesteps`` steps, windows side by side, zeros behind the end; acting sees the newest step and remembers."""
         seen = self.reads(features)
         steps = Span(tuple(range(self.timesteps)), "zero", "zero")
-        training = dict.fromkeys((*seen, *self.writes(features)), steps)
-        return Windows(training, dict.fromkeys(seen, Span((0,))), stateful=True, stride=self.timesteps)
+        shown = self.tracks or seen
+        training = dict.fromkeys((*seen[:1], *shown, *self.writes(features)), steps)
+        return Windows(
+            training, dict.fromkeys(seen, Span((0,))), stateful=self.episode_continuous_batch, stride=self.timesteps
+        )
 
 
 def one_of(features: Mapping[str, Feature], kind: Kind) -> str | None:

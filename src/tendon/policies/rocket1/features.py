@@ -8,7 +8,18 @@ in degrees that the view turns by in one step.
 from __future__ import annotations
 
 from tendon.data.features import Feature
-from tendon.data.sources.minestudio import AIM, BUTTONS, CAMERA, INTERACTION, INTERACTIONS, NO_TARGET, TARGET
+from tendon.data.sources.minestudio import (
+    AIM,
+    BUTTONS,
+    CAMERA,
+    INTERACTION,
+    INTERACTIONS,
+    NO_TARGET,
+    TARGET,
+    TARGETS_PREFIX,
+    TRACK_IDS,
+    TRACK_INTERACTIONS,
+)
 
 __all__ = [
     "AIM",
@@ -23,6 +34,9 @@ __all__ = [
     "INTERACTION_IDS",
     "NO_TARGET",
     "TARGET",
+    "TARGETS_PREFIX",
+    "TRACK_IDS",
+    "TRACK_INTERACTIONS",
     "features_of_world",
 ]
 

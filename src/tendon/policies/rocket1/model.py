@@ -20,7 +20,16 @@ from tendon.policies.rocket1 import behaviour
 from tendon.policies.rocket1.backbone import start_backbone
 from tendon.policies.rocket1.classes import ActionClasses, draw
 from tendon.policies.rocket1.config import STANDARD, Rocket1Config, one_of
-from tendon.policies.rocket1.features import AIM, BUTTON_NAMES, BUTTONS, FPS, NO_TARGET
+from tendon.policies.rocket1.features import (
+    AIM,
+    BUTTON_NAMES,
+    BUTTONS,
+    FPS,
+    NO_TARGET,
+    TARGETS_PREFIX,
+    TRACK_IDS,
+    TRACK_INTERACTIONS,
+)
 from tendon.policies.rocket1.network import RocketNetwork
 
 NUMERICS = 1
@@ -46,7 +55,7 @@ class Rocket1(Policy):
         self.net = RocketNetwork(config)
         if stats is not None:  # without them all weights are loaded next
             start_backbone(self.net.backbone, config.backbone, config.backbone_weights, config.mask_channel_init)
-        self.num_draws = config.timesteps if config.prompt_dropout else 0
+        self.num_draws = config.timesteps * (bool(config.prompt_dropout) + (config.num_targets > 1))
 
     def frozen(self) -> tuple[str, ...]:
         """The value head is kept for reinforcement learning; cloning gives it no gradient."""
@@ -66,7 +75,8 @@ class Rocket1(Policy):
         }
         loss = torch.stack([self._reduced(nll[head], real_BT) for head in HEADS]).sum()
         metrics = self._metrics(log_probs, targets, nll, counted, batch, real_BT)
-        return LossOutput(loss, metrics, state | self._place(batch, real_BT), {CLONING: loss})
+        carried = state | self._place(batch, real_BT) if self.config.episode_continuous_batch else None
+        return LossOutput(loss, metrics, carried, {CLONING: loss})
 
     def start(self, *seeds: int) -> Memory:
         """An empty memory, and the chance of each episode."""
@@ -96,13 +106,32 @@ class Rocket1(Policy):
 
     def _prompt(self, batch: Batch, real_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Mask and interaction as the network is shown them: nothing behind the end, nor where the prompt is dropped."""
-        shown_BT = real_BT
-        noise = batch.get(AUGMENT_NOISE)
-        if self.config.prompt_dropout and noise is not None:
-            shown_BT = shown_BT & (noise[:, : shown_BT.shape[1]] >= self.config.prompt_dropout)
-        interaction_BT = batch[self.interaction].reshape(shown_BT.shape).long()
-        mask_BTHW = batch[self.mask] * shown_BT[:, :, None, None].to(batch[self.mask].dtype)
+        shown_BT, num_steps = real_BT, real_BT.shape[1]
+        noise_BN = batch.get(AUGMENT_NOISE)
+        if self.config.prompt_dropout and noise_BN is not None:
+            shown_BT = shown_BT & (noise_BN[:, :num_steps] >= self.config.prompt_dropout)
+        if self.config.num_targets > 1:
+            uniform_BT = (
+                torch.zeros_like(real_BT, dtype=torch.float32) if noise_BN is None else noise_BN[:, -num_steps:]
+            )
+            mask_BTHW, interaction_BT = self._chosen(batch, real_BT, uniform_BT)
+        else:
+            mask_BTHW, interaction_BT = batch[self.mask], batch[self.interaction].reshape(real_BT.shape).long()
+        mask_BTHW = mask_BTHW * shown_BT[:, :, None, None].to(mask_BTHW.dtype)
         return mask_BTHW, torch.where(shown_BT, interaction_BT, NO_TARGET)
+
+    def _chosen(self, batch: Batch, real_BT: Tensor, uniform_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """One of the overlapping targets of every step: its mask and its interaction."""
+        K = self.config.num_targets
+        ids_BTK = torch.where(real_BT.unsqueeze(-1), batch[TRACK_IDS][..., :K], NO_TARGET)
+        track_BT = chosen_tracks(ids_BTK, uniform_BT)
+        interactions_BTK = batch[TRACK_INTERACTIONS][..., :K].long()
+        interaction_BT = interactions_BTK.gather(-1, track_BT.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+        mask_BTHW = torch.zeros_like(batch[f"{TARGETS_PREFIX}0"])
+        for k in range(K):
+            own_BT11 = (track_BT == k)[:, :, None, None].to(mask_BTHW.dtype)
+            mask_BTHW = mask_BTHW + batch[f"{TARGETS_PREFIX}{k}"] * own_BT11
+        return mask_BTHW, torch.where(track_BT >= 0, interaction_BT, NO_TARGET)
 
     def _carried(self, batch: Batch, memory: Memory, real_BT: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Where episodes begin ``[B, T]``, and the memory before the window; what is of another place is not seen."""
@@ -167,6 +196,29 @@ class Rocket1(Policy):
             for i, name in enumerate(self.features[BUTTONS].names or BUTTON_NAMES):
                 metrics |= {f"press.{name}": own["press_rates"][i], f"press.{name}_data": data["press_rates"][i]}
         return {name: value.detach() for name, value in metrics.items()}
+
+
+def chosen_tracks(ids_BTK: Tensor, uniform_BT: Tensor) -> Tensor:
+    """The track of the target of every step, -1 where there is none, as MineStudio's reader chooses on a window.
+
+    Backwards from the end: an interaction stays the target while it is annotated, and over steps without any annotation; at a
+    step that has others only, one of them is drawn.
+    """
+    B, T, _ = ids_BTK.shape
+    current_B = ids_BTK.new_full((B,), NO_TARGET)
+    tracks = []
+    for t in reversed(range(T)):
+        here_BK = ids_BTK[:, t] >= 0
+        num_B = here_BK.sum(-1)
+        same_BK = here_BK & (ids_BTK[:, t] == current_B.unsqueeze(-1))
+        place_B = (uniform_BT[:, t] * num_B).long().clamp(max=(num_B - 1).clamp(min=0))
+        drawn_BK = here_BK & (here_BK.long().cumsum(-1) == (place_B + 1).unsqueeze(-1))
+        picked_BK = torch.where(same_BK.any(-1, keepdim=True), same_BK, drawn_BK)
+        track_B = torch.where(num_B > 0, picked_BK.long().argmax(-1), NO_TARGET)
+        picked_B = ids_BTK[:, t].gather(-1, track_B.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+        current_B = torch.where(num_B > 0, picked_B, current_B)
+        tracks.append(track_B)
+    return torch.stack(tracks[::-1], 1)
 
 
 def _problems(features: Mapping[str, Feature]) -> list[Problem]:

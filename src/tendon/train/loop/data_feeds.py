@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tendon.config.schema import TrainConfig
 from tendon.data.features import Feature
+from tendon.loader.order import keyed_uniform
 from tendon.loader.windows import Span, Windows
 from tendon.policies.base import AUGMENT_NOISE, GOAL, Batch, Policy
 from tendon.train.distributed.ranks import ALONE, World
@@ -77,10 +78,15 @@ class DataFeeds:
     ) -> Batch:
         """The tensors of update ``step``, with the numbers that its windows are changed by at random.
 
-        These are a function of seed, step and place in the batch: how many processes there are changes none of them.
+        These are a function of seed, step and place in the batch: how many processes there are changes none of them. Where
+        rows walk through episodes they are one of seed, epoch, episode and step: another batch size changes none either.
         """
         batch = to_tensors(arrays, policy.windows, device)
-        if policy.num_draws:
+        if policy.num_draws and policy.windows.stateful and hasattr(self.train, "row_epochs"):
+            where = (arrays["episode_index"], arrays["frame_index"])
+            drawn_BN = keyed_uniform(policy.num_draws, seed, self.train.row_epochs, *where)
+            batch[AUGMENT_NOISE] = _placed(drawn_BN, device)
+        elif policy.num_draws:
             generator = np.random.Generator(np.random.Philox(key=[seed, step]))
             drawn_BN = generator.random((self.batch_size, policy.num_draws), np.float32)
             rank, size = self.world.rank, self.world.size

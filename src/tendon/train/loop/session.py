@@ -20,6 +20,7 @@ from tendon.train.watch.loss_monitor import LossMonitor
 from tendon.train.watch.metrics_log import MetricsLog
 from tendon.train.watch.monitors import make_callbacks
 from tendon.train.watch.trackers import make_trackers
+from tendon.train.watch.weight_files import WeightFiles
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +118,9 @@ def open_session(
     """The trial, resumed; callbacks and the thread that saves are ended whatever happens."""
     config = engine.config
     callbacks = (
-        [*make_callbacks(config.training.callbacks), *given, *make_trackers(config)] if engine.world.is_first else []
+        [*make_callbacks(config.training.callbacks), *_weight_files(config), *given, *make_trackers(config)]
+        if engine.world.is_first
+        else []
     )
     start = saver.resume()
     run = RunContext(config, engine, feeds.epoch_size, saver.store, saver.trial_uri)
@@ -137,6 +140,10 @@ def open_session(
         feeds.close()
         for callback in callbacks:
             callback.on_end(run, finished=finished)
+
+
+def _weight_files(config: TrainConfig) -> list[Callback]:
+    return [WeightFiles(config)] if config.save.weights_every_n_steps else []
 
 
 def _key(index: int, callback: Callback) -> str:
