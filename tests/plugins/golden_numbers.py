@@ -11,10 +11,12 @@ and steps that are 1 % longer move each policy by more than 3e-5.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest import mock
 
 import numpy as np
 
@@ -299,11 +301,18 @@ def rollouts() -> Numbers:
     return [float(number) for one in results for number in (one.steps, one.sum_reward, np.abs(one.actions).sum())]
 
 
-def simulator(env: str, *, expert: bool) -> Numbers:
+def minecraft() -> Numbers:
+    """The adapter around the imitation of its simulator."""
+    places = os.pathsep.join([str(FILE.parents[1] / "sim/imitations"), os.environ.get("PYTHONPATH", "")])
+    with mock.patch.dict(os.environ, {"PYTHONPATH": places}):
+        return simulator("minecraft", "env.options.interaction=null", expert=False)
+
+
+def simulator(env: str, *overrides: str, expert: bool) -> Numbers:
     """Observations under fixed actions; or those that a scripted expert makes."""
     from tendon.evaluate.guest import Guest
 
-    config: EnvConfig = compose([f"env={env}", "data.uri=x"]).env
+    config: EnvConfig = compose([f"env={env}", "data.uri=x", *overrides]).env
     numbers: Numbers = []
     with Guest(config) as guest:
         for seed in (5, 6):
@@ -336,6 +345,7 @@ def entries() -> Mapping[str, tuple[Sequence[str], Callable[[], Numbers]]]:
         "lift": (["tendon.sim.adapters.robosuite", "tendon.sim"], partial(simulator, "lift", expert=False)),
         "lift expert": (["tendon.sim.adapters.robosuite:Lift"], partial(simulator, "lift", expert=True)),
         "can expert": (["tendon.sim.adapters.robosuite:PickPlaceCan"], partial(simulator, "can", expert=True)),
+        "minecraft": (["tendon.sim.adapters.minecraft", "tendon.sim"], minecraft),
     }
     for env, task in (
         ("pusht_keypoints", "pusht:PushT-v0"),
@@ -343,6 +353,8 @@ def entries() -> Mapping[str, tuple[Sequence[str], Callable[[], Numbers]]]:
         ("aloha_insertion_state", "aloha:AlohaInsertion-v0"),
         ("xarm_corrected_state", "xarm_corrected:XarmLiftCorrected"),
         ("metaworld", "metaworld:reach-v3"),
+        ("vizdoom_hunt", "vizdoom:Hunt"),
+        ("vizdoom_approach", "vizdoom:Approach"),
     ):
         expert = f"tendon.sim.adapters.{task}"
         made[env] = ([expert.partition(":")[0], "tendon.sim"], partial(simulator, env, expert=False))

@@ -14,57 +14,12 @@ from tendon.evaluate.guest import Guest
 from tendon.sim.adapters.minecraft import BUTTONS
 from tendon.sim.prompts import save_prompts
 
-SIMULATOR = '''
-"""What MineStudio 1.1.6 does: no seed in reset, cumulative counters, one flag for both ends, and actions without drop."""
-import numpy as np
-class MinecraftSim:
-    kills = 0
-    def __init__(self, action_type="agent", obs_size=(224, 224), render_size=(640, 360), seed=0, inventory={},
-                 preferred_spawn_biome=None, num_empty_frames=20, callbacks=[], camera_config=None, **kwargs):
-        assert action_type == "env" and render_size == (640, 360)
-        self.obs_size, self.seed, self.callbacks, self.closed = obs_size, seed, callbacks, False
-    def noop_action(self):
-        names = ["attack", "back", "forward", "jump", "left", "right", "sneak", "sprint", "use", "inventory"]
-        return {**{n: 0 for n in names + [f"hotbar.{i}" for i in range(1, 10)]}, "camera": np.zeros(2, np.float32)}
-    def reset(self):
-        assert not self.closed
-        self.yaw = self.pitch = 0.0
-        self.steps = 0
-        return self._seen()
-    def step(self, action):
-        assert set(action) == set(self.noop_action()), sorted(action)
-        self.steps += 1
-        pitch, yaw = action.pop("camera")
-        self.pitch += float(pitch); self.yaw += float(yaw)
-        if action["attack"]:
-            type(self).kills += 1
-        done = self.steps == 5
-        observation, self.info = self._seen()
-        return observation, 0.0, done, done, self.info
-    def _seen(self):
-        pov = np.full((360, 640, 3), self.seed % 250, np.uint8)
-        pov[0, 0] = (int(self.pitch) % 256, int(self.yaw) % 256, len(self.callbacks))
-        counted = {"sheep": np.array(self.kills), "cow": 3 * self.steps}
-        self.info = {"pov": pov, "kill_entity": counted}
-        return {"image": np.full((self.obs_size[1], self.obs_size[0], 3), self.seed % 250, np.uint8)}, self.info
-    def close(self):
-        self.closed = True
-'''
-CALLBACKS = """
-class CommandsCallback:
-    def __init__(self, commands):
-        assert commands == ["/time set day"]
-"""
+IMITATIONS = Path(__file__).parent / "imitations"
 
 
 @pytest.fixture
 def imitation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    package = tmp_path / "site" / "minestudio" / "simulator"
-    package.mkdir(parents=True)
-    (package.parent / "__init__.py").write_text("")
-    (package / "__init__.py").write_text(SIMULATOR)
-    (package / "callbacks.py").write_text(CALLBACKS)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    monkeypatch.setenv("PYTHONPATH", str(IMITATIONS))
     return tmp_path
 
 

@@ -6,6 +6,7 @@ import hashlib
 import struct
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -128,33 +129,13 @@ def test_recorded_masks_come_back_one_by_one_and_then_nothing_is_seen(tmp_path: 
         save_prompts(tmp_path / "mixed.npz", {1: masks, 2: masks[:, :4]})
 
 
-SAM2 = """
-import numpy as np
-class Predictor:
-    def load_first_frame(self, frame): self.first = frame
-    def add_new_prompt(self, *, frame_idx, obj_id, points, labels):
-        (self.column, self.row), = points.astype(int).tolist()
-        return frame_idx, [obj_id], self.logits(self.first)
-    def track(self, frame): return [0], self.logits(frame)
-    def logits(self, frame):
-        same = (frame == self.first[self.row, self.column]).all(-1)
-        return np.where(same, 2.0, -2.0)[None, None].astype(np.float32)
-def build_sam2_camera_predictor(config, checkpoint):
-    assert (config, checkpoint) == ("tiny.yaml", "tiny.pt")
-    return Predictor()
-"""
-
-
-def test_sam2_follows_from_the_point_once_it_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sam2_follows_from_the_point_once_it_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"masks": "sam2", "sam2": {"config": "tiny.yaml", "checkpoint": "tiny.pt"}}
     monkeypatch.setitem(sys.modules, "sam2", None)
     with pytest.raises(Refused, match="SAM-2's camera predictor cannot be imported"):
         prompt_source(options, "labels")
     monkeypatch.delitem(sys.modules, "sam2")
-    (tmp_path / "sam2").mkdir()
-    (tmp_path / "sam2" / "__init__.py").write_text("")
-    (tmp_path / "sam2" / "build_sam.py").write_text(SAM2)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "imitations"))
     source = prompt_source(options, "labels")
     frame = np.zeros((6, 8, 3), np.uint8)
     points = iter([None, (2, 3)])
@@ -319,6 +300,20 @@ def test_a_seed_is_one_episode_in_a_fresh_process_and_after_other_episodes(overr
         [sys.executable, "-c", FRESH, *overrides], capture_output=True, text=True, check=True, cwd=root
     )
     assert done.stdout.split()[-1] == here
+
+
+def left_behind() -> set[str]:
+    places = (Path(tempfile.gettempdir()).glob("tendon-vizdoom-*"), Path("/dev/shm").glob("ViZDoom*"))
+    return {str(path) for paths in places for path in paths}
+
+
+@pytest.mark.sim
+def test_a_killed_guest_leaves_no_files_and_no_shared_memory() -> None:
+    before = left_behind()
+    with Guest(env_of()) as guest:
+        play(guest, 1)
+        guest.kill()
+    assert left_behind() <= before
 
 
 @pytest.mark.sim

@@ -30,7 +30,6 @@ TRANSFORMER = ["policy.embed_dim=8", "policy.num_heads=2", "policy.num_layers=1"
 FUTURE = ["policy.supervise_all_steps=true", "policy.pred_future_acs=true"]
 
 
-
 def _policy(*keys: str) -> list[str]:
     return [f"policy.{key}" for key in keys]
 

@@ -31,7 +31,7 @@ APPROACHED = {  # name: class that it inherits from, and its radius
 }
 HEALTH = 15  # one to three shots of the pistol
 START = 96  # how far from the middle the player starts, at most, along each axis
-NEAR, FAR = 160, 288  # distance of the things from the player
+NEAR, FAR = 128, 224  # distance of the things from the player
 APART = (40.0, 140.0)  # degrees between the two, seen by the player
 
 

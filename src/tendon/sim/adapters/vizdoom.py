@@ -7,6 +7,7 @@ of the two things is killed, in ``Approach`` when one is reached; success is the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -34,6 +35,7 @@ TURNS = ["LOOK_UP_DOWN_DELTA", "TURN_LEFT_RIGHT_DELTA"]  # degrees up, and to th
 SETTLE = 19  # tics after which a player that was put somewhere can move, and its gun is ready
 TOUCH = 64  # distance at which a thing is reached
 OPTIONS = {"screen", "turn", "moving", "prompt", "scored", "masks", "record", "sam2", "whole_chunks"}
+INSTANCE = "+viz_instance_id"  # on the engine's command line, before the name of its shared memory
 WHO = ("target", "distractor")
 
 
@@ -115,11 +117,9 @@ class Adapter:
         return _resized(frame, height, width)
 
     def close(self) -> None:
-        """Let the simulator go, and remove what it wrote."""
+        """Let the simulator go."""
         if hasattr(self, "game"):
             self.game.close()
-            os.chdir("/")
-            self._folder.cleanup()
 
     def _check(self, task: str, options: dict[str, Any], cameras: tuple[str, ...]) -> None:
         if task not in ("Hunt", "Approach"):
@@ -136,7 +136,10 @@ class Adapter:
                 raise Refused(f"env.options.{option} is {options[option]!r}", f"it is one of {', '.join(values)}")
 
     def _game(self, screen: tuple[int, int], moving: bool) -> Any:
-        """The engine, started in a folder of its own as it writes into the one where it is started."""
+        """The engine, started in a folder of its own as it writes into the one where it is started.
+
+        It holds what it has opened, so that nothing is left behind when it is killed.
+        """
         import vizdoom
 
         self.height, self.width = int(screen[0]), int(screen[1])
@@ -144,13 +147,8 @@ class Adapter:
         if resolution is None or self.width * 9 != self.height * 16:
             why = f"env.options.screen is {self.height} x {self.width}, which is no 16:9 resolution of ViZDoom"
             raise Refused(why, "env.options.screen=[360,640], or [180,320], or [144,256]")
-        self._folder = tempfile.TemporaryDirectory(prefix="tendon-vizdoom-")
-        room = Path(self._folder.name) / "room.wad"
-        room.write_bytes(wad(moving=moving))
-        os.chdir(self._folder.name)
         game = vizdoom.DoomGame()
         game.set_doom_game_path(str(Path(vizdoom.__file__).parent / "freedoom2.wad"))
-        game.set_doom_scenario_path(str(room))
         game.set_doom_map(MAP)
         game.set_screen_resolution(resolution)
         game.set_screen_format(vizdoom.ScreenFormat.RGB24)
@@ -162,7 +160,14 @@ class Adapter:
         game.set_render_hud(False)
         game.set_render_crosshair(False)
         game.set_episode_timeout(0)
-        game.init()
+        with tempfile.TemporaryDirectory(prefix="tendon-vizdoom-") as folder:
+            room = Path(folder) / "room.wad"
+            room.write_bytes(wad(moving=moving))
+            game.set_doom_scenario_path(str(room))
+            os.chdir(folder)
+            game.init()
+            os.chdir("/")
+            _forget_shared_memory()
         return game
 
     def _advance(self, pressed: dict[str, Any], camera: Array, tics: int) -> None:
@@ -215,6 +220,19 @@ class Adapter:
         if self.prompted == "none":
             return ""
         return f"{self.task.lower()} the {getattr(self.scene, self.prompted).kind}"
+
+
+def _forget_shared_memory() -> None:
+    """Take the names off the memory that this process and its engine share, both of which have opened it."""
+    for children in Path("/proc/self/task").glob("*/children"):
+        for child in children.read_text().split():
+            words: list[str] = []
+            with contextlib.suppress(OSError):  # a child that has ended meanwhile
+                words = Path(f"/proc/{child}/cmdline").read_bytes().decode(errors="replace").split("\0")
+            if INSTANCE in words:
+                name = words[words.index(INSTANCE) + 1]
+                for file in Path("/dev/shm").glob(f"ViZDoom*{name}"):  # noqa: S108
+                    file.unlink(missing_ok=True)
 
 
 def _resized(frame: Array, height: int, width: int) -> Array:

@@ -1,0 +1,1 @@
+"""An imitation of the package, for tests of the adapter."""

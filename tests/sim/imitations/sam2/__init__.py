@@ -1,0 +1,1 @@
+"""An imitation of the package, for tests of sources of masks."""
