@@ -388,17 +388,25 @@ def evaluate(arguments: Namespace) -> int:
 
 
 def compare(arguments: Namespace) -> int:
-    """Two bundles on the same fresh seeds."""
-    from tendon.registry.confirmation import compare_tables
+    """Bundles on the same fresh seeds: two by the gate's verdict, more with the error held over all pairs."""
+    from tendon.report.comparison import split_bundles
 
-    config = steps.bundle_config(arguments.challenger, arguments.overrides)
-    run_id = steps.compared_seeds(arguments.challenger, arguments.champion, arguments.overrides)
-    tables = [
-        steps.evaluate(bundle_uri=uri, config=config, block="confirmation", run_id=run_id)
-        for uri in (arguments.challenger, arguments.champion)
-    ]
-    verdict = compare_tables(*tables)
-    rows = {"challenger": steps.rate_of(tables[0]), "champion": steps.rate_of(tables[1]), "verdict": verdict.sentence}
+    uris, overrides = split_bundles(arguments.bundles)
+    overrides = [*overrides, *arguments.overrides]
+    result = steps.compare_bundles(bundle_uris=uris, overrides=overrides)
+    rows: dict[str, object] = {}
+    if len(uris) == 2:
+        rows = {"challenger": result.rates[0], "champion": result.rates[1], "verdict": result.verdict}
+    else:
+        rows = {f"{one.letters:<4} {one.name}": f"{one.rate:.3f} ({one.interval_95.low:.2f}-{one.interval_95.high:.2f}, "
+                f"{one.successes}/{one.n})" for one in result.comparison.standings}  # fmt: skip
+        rows["verdict"] = result.verdict
+    if arguments.output:
+        folder = Path(arguments.output)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "compare.json").write_text(json.dumps(result.to_dict(), indent=1) + "\n", encoding="utf-8")
+        (folder / "compare.html").write_text(result.html, encoding="utf-8")
+        rows["page"] = str(folder / "compare.html")
     print(end_card("compared", list(rows.items()), ""))
     return 0
 

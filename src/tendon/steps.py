@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tendon.data.stats import DatasetStats
     from tendon.evaluate.table import Evaluation
     from tendon.policies.base import Policy
+    from tendon.report.comparison import ManyCompared
     from tendon.runs.jobs import UnfinishedJob
     from tendon.train.distributed.job_spec import JobSpec
     from tendon.train.loop.dry_run import DryRun
@@ -579,16 +580,22 @@ class SelectionResult:
 @_in_run("select")
 def select(*, run_uri: str) -> SelectionResult:
     """Rank the trials on the selection seeds, as the store has their outcomes; dead trials come last, with what killed them."""
-    from tendon.evaluate.confidence import rank_trials
+    from tendon.runs.leaderboard import rank_run
     from tendon.runs.outcomes import load_outcomes
 
     run = load_plan(run_uri)
     known = load_outcomes(run)
     trials = {trial.name: known.get(trial.name) or _never_ended(trial) for trial in run.trials}
-    board = rank_trials([trial.score() for trial in trials.values()])
+    ranked = rank_run(run, trials)
+    board = ranked.rows
     winner = board[0].name if board and board[0].rank else ""
     rows = [asdict(row) for row in board]
-    saved = {"winner": winner, "leaderboard": rows, "outcomes": [asdict(trial) for trial in trials.values()]}
+    saved: dict[str, Any] = {
+        "winner": winner,
+        "leaderboard": rows,
+        "outcomes": [asdict(trial) for trial in trials.values()],
+    }
+    saved["comparison"] = ranked.comparison.to_dict() if ranked.comparison else None  # by configuration
     open_store(run_uri).write("selection.json", json.dumps(saved, indent=1).encode())
     log.info("select: %s of %d trial(s)", f"winner is {winner}" if winner else "nothing to choose", len(trials))
     return SelectionResult(winner, rows, dict(trials[winner].metrics) if winner else {})
@@ -814,6 +821,13 @@ def evaluate_bundle(
                 )
     shown = describe_measurement(bundle_uri, baseline_uri, tables)
     return BundleEvaluation(shown.metrics, shown.headline, shown.html)
+
+
+def compare_bundles(*, bundle_uris: Sequence[str], overrides: Sequence[str] = ()) -> ManyCompared:
+    """Roll each bundle out on common confirmation seeds, and say which can be told apart."""
+    from tendon.report.comparison import compare_bundles as compare
+
+    return compare(bundle_uris, lambda uri: bundle_config(uri, overrides), evaluate)
 
 
 def compared_seeds(bundle_uri: str, other_uri: str = "", overrides: Sequence[str] = ()) -> str:

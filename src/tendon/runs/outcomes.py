@@ -43,10 +43,9 @@ class TrialOutcome:
 
     def score(self) -> TrialScore:
         """The outcome as the selection rule sees it."""
-        names = {"successes": "successes", "n": "episodes", "crashed": "crashed"}
-        counts = {field: int(self.metrics.get(name, 0)) for field, name in names.items()}
+        successes, n, crashed = (int(self.metrics.get(name, 0)) for name in ("successes", "episodes", "crashed"))
         steps = self.metrics.get("mean_steps", 0.0)
-        return TrialScore(self.trial, **counts, mean_steps=steps, failed_step=self.failed_step, error=self.error)
+        return TrialScore(self.trial, successes, n, crashed, steps, self.failed_step, self.error)
 
     @classmethod
     def from_json(cls, text: str) -> TrialOutcome:
