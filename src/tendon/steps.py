@@ -292,20 +292,26 @@ def stats(*, dataset_uri: str, split: str = "train", skip_episodes: Sequence[str
 # ------------------------------------------------------------------------------------------------- one trial of the sweep
 
 
-def train_trials(*, run_uri: str, trials: Sequence[str], dataset_uri: str) -> list[str]:
-    """Train a group of trials one after the other, each in a process of its own; a failure is an outcome, its siblings go on."""
+def train_trials(*, run_uri: str, trials: Sequence[str], dataset_uri: str, rung: int = 0) -> list[str]:
+    """Train a group of trials one after the other, each in a process of its own; a failure is an outcome, its siblings go on.
+
+    ``rung``: pause at the steps of this rung of successive halving; 0: to the end.
+    """
     from tendon.train.distributed.attempts import forwarding_stops
 
     with forwarding_stops():  # first of all: SIGTERM leaves one second
-        return [_train_trial(_begin(run_uri, "train", trial), trial, dataset_uri) for trial in trials]
+        return [_train_trial(_begin(run_uri, "train", trial), trial, dataset_uri, rung) for trial in trials]
 
 
-def _train_trial(run: RunPlan, trial: str, dataset_uri: str) -> str:
+def _train_trial(run: RunPlan, trial: str, dataset_uri: str, rung: int) -> str:
+    from tendon.runs.halving import rung_steps
     from tendon.train.distributed.attempts import train_in_child
+    from tendon.train.state.pause import pausing_at
 
     def work(outcome: TrialOutcome) -> TrialOutcome:
         config, trial_uri = run.config_of(trial), run.trial_uri(trial)
-        result = train_in_child(config, dataset_uri, trial_uri, train, retries=run.trial_retries)
+        with pausing_at(rung_steps(config.training.offline_steps, rung)):
+            result = train_in_child(config, dataset_uri, trial_uri, train, retries=run.trial_retries)
         return replace(outcome, checkpoint_uri=result.checkpoint_uri, metrics=dict(result.metrics))
 
     return _soft(run, "train", TrialOutcome(trial, run.trial(trial).run_key), work)
@@ -385,9 +391,9 @@ def train_node(*, run_uri: str, trial: str) -> TrainResult:
 
 def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResult:
     """Train one configuration into ``trial_uri``: resume first, and nothing to do when it is finished."""
-    from tendon.train.state.status import find_finished
+    from tendon.train.state.pause import find_result
 
-    finished = find_finished(trial_uri)
+    finished = find_result(trial_uri)
     if finished is not None:
         log.info("train: found finished in %s", finished.checkpoint_uri)
         return finished
@@ -491,6 +497,45 @@ def evaluate_trials(*, run_uri: str, outcomes: Sequence[str]) -> list[str]:
 
     run = load_plan(run_uri)
     return [_soft(run, "evaluate", TrialOutcome.from_json(outcome), work) for outcome in outcomes]
+
+
+def evaluate_rung(*, run_uri: str, outcomes: Sequence[str], rung: int, episodes: int) -> list[str]:
+    """Roll the checkpoint of each trial at a rung out on the first selection seeds; a trial that cannot be is a failed one."""
+    from tendon.runs.rungs import has_rung, save_rung
+
+    def work(outcome: TrialOutcome) -> TrialOutcome:
+        if not has_rung(run, rung, outcome.trial):
+            config = run.config_of(outcome.trial)
+            config = replace(config, eval=replace(config.eval, n_episodes=episodes, videos=0))
+            where = join(run.trial_uri(outcome.trial), "evaluations")
+            table = evaluate(
+                bundle_uri=outcome.checkpoint_uri, config=config, block="selection", run_id="", evaluations_uri=where
+            )
+            save_rung(run, rung, outcome.trial, table)
+        return outcome
+
+    run = load_plan(run_uri)
+    return [_soft(run, "evaluate", TrialOutcome.from_json(outcome), work) for outcome in outcomes]
+
+
+@dataclass(frozen=True)
+class PruneResult:
+    """Who goes on after a rung."""
+
+    kept: list[str]
+    groups: list[list[str]]
+
+
+def prune(*, run_uri: str, rung: int, trials_per_pod: int = 1) -> PruneResult:
+    """End the trials that can hardly win, as the rung scored them; the others in groups for the next loop."""
+    from tendon.runs.remaining import groups_of
+    from tendon.runs.rungs import decide_rung
+
+    run = load_plan(run_uri)
+    with recording_failures(run_uri, "prune"):
+        kept = decide_rung(run, rung)
+    log.info("prune: after rung %d, %d of %d trials go on: %s", rung, len(kept), len(run.trials), ", ".join(kept))
+    return PruneResult(kept, [list(group) for group in groups_of(kept, trials_per_pod)])
 
 
 def evaluate(*, bundle_uri: str, config: TrainConfig, block: str, run_id: str, evaluations_uri: str = "") -> Evaluation:

@@ -120,11 +120,12 @@ def rollout_versions(policy: PolicyConfig, env: EnvConfig) -> dict[str, Any]:
 
 
 def policy_config(bundle_uri: str) -> PolicyConfig:
-    """The policy's part of the configuration that a bundle was made with."""
+    """The policy's part of the configuration that a bundle, or a checkpoint, was made with."""
     from tendon.policies.spec import PolicySpec
 
-    text = open_store(bundle_uri).read("policy.json")
-    return PolicySpec.from_json(json.loads(text), join(bundle_uri, "policy.json")).config
+    store = open_store(bundle_uri)
+    name = "pretrained_model/policy.json" if store.head("pretrained_model/policy.json") else "policy.json"
+    return PolicySpec.from_json(json.loads(store.read(name)), join(bundle_uri, name)).config
 
 
 def load_evaluation(uri: str, *, reused: bool = False) -> Evaluation:

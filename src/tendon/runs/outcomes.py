@@ -85,6 +85,8 @@ def has_ended(outcome: TrialOutcome | None) -> bool:
 
 def is_finished(outcome: TrialOutcome | None) -> bool:
     """Whether the trial came through all of its steps and what they made is still in the store."""
+    if outcome is not None and outcome.status == "pruned":
+        return True  # its sweep decided that it goes on no more
     if outcome is None or not is_evaluated(outcome):
         return False
     return all(open_store(uri).head(MARKER) is not None for uri in (outcome.bundle_uri, outcome.evaluation_uri))
