@@ -193,6 +193,7 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     step.add_argument("--bundle-uri", required=True)
     step.add_argument("--block", choices=["selection", "confirmation"], default="selection")
     step.add_argument("--output-uri", help="default: beside the bundle")
+    step.add_argument("--worker", default="", metavar="K/N", help="this is machine K of N that share the seeds")
     step.add_argument("--eval-info", metavar="FOLDER", help="LeRobot's eval_info.json and videos into this folder too")
 
     step = verb("compare", "bundles on the same fresh seeds: which ones are better, and how sure")

@@ -369,13 +369,22 @@ def evaluate(arguments: Namespace) -> int:
 
     bundle_uri, overrides = steps.bundle_of(arguments.bundle_uri, arguments.overrides)
     config = steps.bundle_config(bundle_uri, overrides)
-    table = steps.evaluate(
-        bundle_uri=bundle_uri,
-        config=config,
-        block=arguments.block,
-        run_id=steps.compared_seeds(bundle_uri, overrides=overrides) if arguments.block == "confirmation" else "",
-        evaluations_uri=arguments.output_uri or "",
-    )
+    asked: dict[str, Any] = {
+        "bundle_uri": bundle_uri,
+        "config": config,
+        "block": arguments.block,
+        "run_id": steps.compared_seeds(bundle_uri, overrides=overrides) if arguments.block == "confirmation" else "",
+        "evaluations_uri": arguments.output_uri or "",
+    }
+    if arguments.worker:
+        played = steps.evaluate_part(**asked, share=arguments.worker)
+        print(
+            end_card(
+                "evaluated a share", [("episodes", played)], "the same command without --worker, when all are done"
+            )
+        )
+        return 0
+    table = steps.evaluate(**asked)
     rows = {
         "rate": steps.rate_of(table),
         "success": table.summary.get("success_rule", SUCCESS_RULE),

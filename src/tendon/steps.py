@@ -538,17 +538,77 @@ def prune(*, run_uri: str, rung: int, trials_per_pod: int = 1) -> PruneResult:
     return PruneResult(kept, [list(group) for group in groups_of(kept, trials_per_pod)])
 
 
+def evaluation_shares(*, run_uri: str, trials_per_pod: int = 1, workers: int = 1) -> list[tuple[list[str], str]]:
+    """The trials that have a bundle and no table yet, in groups, each with the shares of its seeds: ``(["lr_0.1"], "0/2")``."""
+    from tendon.runs.outcomes import has_ended, load_outcomes
+    from tendon.runs.remaining import groups_of
+
+    known = load_outcomes(load_plan(run_uri))
+    left = [name for name, outcome in known.items() if outcome.bundle_uri and not has_ended(outcome)]
+    shares = [f"{number}/{workers}" for number in range(workers)]
+    groups = groups_of(
+        left or list(known)[:1], trials_per_pod
+    )  # an engine's loop over nothing is a risk; one item finds all done
+    return [(list(group), share) for group in groups for share in shares]
+
+
+def evaluate_share(*, run_uri: str, trials: Sequence[str], share: str) -> list[str]:
+    """Roll the bundles of trials out on one machine's share of the selection seeds; the whole of them is a table at once."""
+    from tendon.runs.outcomes import load_outcomes
+
+    def work(outcome: TrialOutcome) -> TrialOutcome:
+        if outcome.bundle_uri and not outcome.evaluation_uri:
+            config = run.config_of(outcome.trial)
+            evaluate_part(bundle_uri=outcome.bundle_uri, config=config, share=share, block="selection")
+        return outcome
+
+    run = load_plan(run_uri)
+    known = load_outcomes(run)
+    if share == "0/1":
+        return evaluate_trials(run_uri=run_uri, outcomes=[known[name].to_json() for name in trials if name in known])
+    return [_soft(run, "evaluate", known[name], work) for name in trials if name in known]
+
+
+def _evaluate_shared(run: RunPlan) -> None:
+    """Make the tables of trials whose seeds were shared by several machines; what one of them left is rolled out here."""
+    from tendon.runs.outcomes import has_ended, load_outcomes
+
+    shared = [one.to_json() for one in load_outcomes(run).values() if one.bundle_uri and not has_ended(one)]
+    if shared:
+        evaluate_trials(run_uri=run.run_uri, outcomes=shared)
+
+
 def evaluate(*, bundle_uri: str, config: TrainConfig, block: str, run_id: str, evaluations_uri: str = "") -> Evaluation:
     """The table of a bundle on a block of seeds, rolled out or found."""
-    from tendon.evaluate.seeds import confirmation, selection
     from tendon.evaluate.table import evaluate_bundle
+
+    table = evaluate_bundle(
+        bundle_uri, config.env, config.eval, **_asked(bundle_uri, config, block, run_id, evaluations_uri)
+    )
+    log.info("evaluate: %s", rate_of(table))
+    return table
+
+
+def evaluate_part(
+    *, bundle_uri: str, config: TrainConfig, share: str, block: str, run_id: str = "", evaluations_uri: str = ""
+) -> int:
+    """Roll a bundle out on one machine's share of a block of seeds, ``0/2``; how many episodes it has."""
+    from tendon.data.convert import parse_share
+    from tendon.evaluate.table import evaluate_share as roll_out_share
+
+    number, of = parse_share(share)
+    asked = _asked(bundle_uri, config, block, run_id, evaluations_uri)
+    return roll_out_share(bundle_uri, config.env, config.eval, **asked, share=number, shares=of)
+
+
+def _asked(bundle_uri: str, config: TrainConfig, block: str, run_id: str, evaluations_uri: str) -> dict[str, Any]:
+    """Block, seeds and place of an evaluation."""
+    from tendon.evaluate.seeds import confirmation, selection
 
     count = config.eval.n_episodes
     seeds = selection(count) if block == "selection" else confirmation(run_id).take(count)
     where = evaluations_uri or join(bundle_uri.rstrip("/").rsplit("/", 1)[0], "evaluations")
-    table = evaluate_bundle(bundle_uri, config.env, config.eval, block=block, seeds=seeds, evaluations_uri=where)
-    log.info("evaluate: %s", rate_of(table))
-    return table
+    return {"block": block, "seeds": seeds, "evaluations_uri": where}
 
 
 def rate_of(table: Evaluation) -> str:
@@ -747,6 +807,7 @@ def conclude(*, run_uri: str, job_id: str = "") -> ConclusionResult:
     from tendon.runs.outcomes import has_ended, load_outcomes
 
     run = load_plan(run_uri)
+    _evaluate_shared(run)
     known = load_outcomes(run)
     left = [trial.name for trial in run.trials if not has_ended(known.get(trial.name))]
     if left:

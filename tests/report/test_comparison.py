@@ -85,3 +85,19 @@ def test_words_and_names() -> None:
     assert split_bundles(words) == (["out/lr=1/bundle", "b", "./k=v"], ["eval.n_episodes=9", "+x=1"])
     assert list(short_names(["x/aa/bundle", "y/aa/bundle"])) == ["x/aa", "y/aa"]
     assert list(short_names(["/p/bundle", "/p/bundle/"])) == ["/p/bundle", "/p/bundle/"]
+
+
+def test_the_page_shows_how_the_bets_grew_and_only_where_there_were_any() -> None:
+    from tendon.evaluate.betting import bet
+    from tendon.report.page import render
+    from tendon.report.plots_bets import path_of_bets
+    from tendon.report.summary import ReportInputs
+
+    path = bet([1.0, 0.0, -1.0] + [1.0] * 20, 100)
+    (figure,) = path_of_bets(ReportInputs("x", path=path.to_dict()))
+    assert figure.answer == f"The bet on the winner reached its bar after {path.pairs} of at most 100 pairs."
+    assert len(figure.csv.splitlines()) == 1 + path.pairs
+    assert "When could it be told?" in render(ReportInputs("x", path=path.to_dict()))
+    assert "When could it be told?" not in render(ReportInputs("x"))
+    (stuck,) = path_of_bets(ReportInputs("x", path=bet([0.0] * 50, 50, alpha=0.0).to_dict()))
+    assert "Neither bet could reach its bar" in stuck.answer
