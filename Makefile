@@ -11,7 +11,7 @@ DEMO ?= $(if $(filter docker,$(RUNNER)),reach,lift)
 VARIANT ?= $(if $(filter docker,$(RUNNER)),cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sims system demo images test-images test test-all lint format types compile bench parity faults doctor clean
+.PHONY: help setup sims system demo images test-images test test-all lint format types compile bench bench-against parity faults doctor clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,8 +43,8 @@ images: $(INSTALLED) ## the three container images, tagged by content (IMAGES="d
 test-images: images ## convert, stats and a whole run inside the images, with an object store between the steps
 	TENDON_TEST_IMAGES=1 $(BIN)/python -m pytest -q -m images tests/docker
 
-test: $(INSTALLED) ## every test that runs anywhere: unit, rules, the whole DAG on a toy task
-	$(BIN)/python -m pytest -q
+test: $(INSTALLED) ## every test that runs anywhere: unit, rules, the whole DAG on a toy task (two and more cores share them)
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4
 
 test-sim: sims ## the tests that need a real simulator
 	$(BIN)/python -m pytest -q -m sim
@@ -61,6 +61,9 @@ compile: $(INSTALLED) ## pipelines/compiled/*.yaml and the DAG pictures
 
 bench: $(INSTALLED) ## speed beside the peers: build/bench.json (ROWS="loader step")
 	$(BIN)/python -m tests.benchmarks bench $(ROWS)
+
+bench-against: $(INSTALLED) ## CPU time of loop and loader beside another commit: build/against.json (REF=...)
+	$(BIN)/python -m tests.benchmarks.against $(REF)
 
 parity: $(INSTALLED) ## numbers beside a peer in a scratch environment: build/parity.json (PEER=robomimic)
 	$(BIN)/python -m tests.benchmarks parity $(PEER)

@@ -69,7 +69,7 @@ def start(store, arguments):
 
 def run(store, arguments):
     process = start(store, arguments)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=900)
     return Ran(process.returncode, out, err, Path(store))
 
 

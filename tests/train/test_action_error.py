@@ -18,13 +18,45 @@ from tendon.policies.windows import Windows, windows_of
 from tendon.train.loop.action_error import action_error
 from tendon.train.loop.data_feeds import Episode
 from tests.policies.features_of import features_of
+from tests.train.small_trial import feature_stats
 
 CPU = torch.device("cpu")
 DIMS = {"observation.a_agent": 2, "observation.b_target": 3, "action": 2}
 FEATURES = features_of(DIMS)
+STATS = {key: feature_stats(0.0, 1.0, -1.0, 1.0, dim) for key, dim in DIMS.items()}
 RNN = ["policy.hidden_dim=8", "policy.hidden_dims=[]", "policy.horizon=4", "policy.seq_length=4"]
 TRANSFORMER = ["policy.embed_dim=8", "policy.num_heads=2", "policy.num_layers=1", "policy.context_length=4"]
 FUTURE = ["policy.supervise_all_steps=true", "policy.pred_future_acs=true"]
+
+
+def _policy(*keys: str) -> list[str]:
+    return [f"policy.{key}" for key in keys]
+
+
+ACT = _policy("dim_model=8", "n_heads=2", "dim_feedforward=8", "chunk_size=4", "n_action_steps=1")
+DIFFUSION = _policy(
+    "down_dims=[8,16]",
+    "n_groups=4",
+    "diffusion_step_embed_dim=8",
+    "horizon=4",
+    "n_action_steps=1",
+    "num_inference_steps=2",
+)
+VQBET = _policy(
+    *("n_obs_steps=2", "n_action_pred_token=2", "action_chunk_size=1", "vqvae_n_embed=4", "vqvae_embedding_dim=6"),
+    *(
+        "vqvae_enc_hidden_dim=8",
+        "gpt_input_dim=12",
+        "gpt_output_dim=10",
+        "gpt_n_layer=1",
+        "gpt_n_head=2",
+        "gpt_hidden_dim=8",
+    ),
+)
+TDMPC = _policy(
+    *("horizon=2", "latent_dim=6", "mlp_dim=8", "state_encoder_hidden_dim=8", "n_action_repeats=1", "n_action_steps=1"),
+    *("cem_iterations=2", "n_gaussian_samples=8", "n_pi_samples=2", "n_elites=3"),
+)
 FAMILIES = {
     "bc": ["policy=bc", "policy.hidden_dims=[8]"],
     "bc_gaussian": ["policy=bc_gaussian", "policy.hidden_dims=[8]", "policy.low_noise_eval=false"],
@@ -36,6 +68,14 @@ FAMILIES = {
     "bc_transformer": ["policy=bc_transformer", *TRANSFORMER],
     "bc_transformer_gmm": ["policy=bc_transformer_gmm", *TRANSFORMER],
     "bc_transformer, future actions": ["policy=bc_transformer", *TRANSFORMER, *FUTURE],
+    "act": ["policy=act", *ACT],
+    "act_pusht": ["policy=act_pusht", *ACT],
+    "act, every step": ["policy=act", *ACT, "policy.temporal_ensemble_coeff=0.01"],
+    "diffusion": ["policy=diffusion", *DIFFUSION],
+    "diffusion_pusht_keypoints": ["policy=diffusion_pusht_keypoints", *DIFFUSION],
+    "vqbet": ["policy=vqbet", *VQBET],
+    "tdmpc": ["policy=tdmpc", *TDMPC],
+    "tdmpc_pusht_keypoints": ["policy=tdmpc_pusht_keypoints", *TDMPC],
 }
 
 
@@ -118,7 +158,7 @@ def actions_over(policy: Policy, episodes: Sequence[Episode]) -> list[torch.Tens
 def test_validation_shows_no_policy_the_future(family: str) -> None:
     """Other observations after step t: the actions until t are the same bits, and later ones are not all the same."""
     torch.manual_seed(0)
-    policy = make_policy(compose([*FAMILIES[family], "data.uri=x"]).policy, FEATURES).eval()
+    policy = make_policy(compose([*FAMILIES[family], "data.uri=x"]).policy, FEATURES, STATS).eval()
     episodes, others = episodes_of(9, 7), episodes_of(9, 7, seed=1)
     expected = actions_over(policy, episodes)
     for t in range(6):

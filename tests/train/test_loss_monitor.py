@@ -16,7 +16,7 @@ from tendon.train.distributed.ranks import ALONE, World
 from tendon.train.loop.data_feeds import DataFeeds
 from tendon.train.loop.training import train
 from tendon.train.state.checkpoint import complete
-from tests.train.small_trial import OpenMemory, make_config, make_stats, run
+from tests.train.small_trial import MemoryLoader, OpenMemory, make_config, make_stats, run
 
 
 class OpenBroken(OpenMemory):
@@ -47,7 +47,7 @@ def test_the_step_and_the_episode_are_named(tmp_path: Path, value: float, freq: 
     with pytest.raises(DataError) as caught:
         train(make_config(**freq), "memory", make_stats(), str(tmp_path), open_data=feed)
     problem = caught.value.problems[0]
-    batch = OpenMemory()("", make_config(), None).train.batch(13)  # type: ignore[arg-type]
+    batch = MemoryLoader(1, make_config().training.batch_size).batch(13)
     episode, frame = batch["episode_index"][4], batch["frame_index"][4]
     assert problem.where.startswith("step 13, episodes demo_")
     assert problem.why == f"observation.b_target is NaN or infinite in episode demo_{episode}, frame {frame}"
