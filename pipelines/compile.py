@@ -31,11 +31,13 @@ from pipelines.evaluate_pipeline import evaluate_pipeline  # noqa: E402
 from pipelines.policy_pipeline import policy_pipeline  # noqa: E402
 from pipelines.resources import PARALLEL_TRIALS, build_sentence  # noqa: E402
 from pipelines.retrain_pipeline import retrain_pipeline  # noqa: E402
+from pipelines.sweep_pipeline import sweep_pipeline  # noqa: E402
 
 PIPELINES = {
     "policy_pipeline": policy_pipeline,
     "evaluate_pipeline": evaluate_pipeline,
     "retrain_pipeline": retrain_pipeline,
+    "sweep_pipeline": sweep_pipeline,
 }
 COMPILED = ROOT / "pipelines" / "compiled" / "policy_pipeline.yaml"
 LOADER, DUMPER = (getattr(yaml, f"CSafe{kind}", getattr(yaml, f"Safe{kind}")) for kind in ("Loader", "Dumper"))

@@ -16,7 +16,7 @@ from typing import Any
 from components.images import IMAGES
 from pipelines.resources import PARALLEL_TRIALS, build_sentence
 
-TRAINING = ("policy_pipeline", "retrain_pipeline")
+TRAINING = ("policy_pipeline", "retrain_pipeline", "sweep_pipeline")
 EVERY = (*TRAINING, "evaluate_pipeline")
 
 
@@ -120,6 +120,20 @@ TABLE = (
         pipelines=EVERY,
     ),
     Parameter(
+        "evaluate_rung_episodes",
+        int,
+        50,
+        "Rollouts per trial after a sixth and after half of its steps; they decide which trials go on.",
+        pipelines=("sweep_pipeline",),
+    ),
+    Parameter(
+        "evaluate_workers",
+        int,
+        1,
+        "Pods that share the selection rollouts of each group of trials; the table is the same for any number.",
+        pipelines=("sweep_pipeline",),
+    ),
+    Parameter(
         "evaluate_bundle_uri",
         str,
         "",
@@ -151,7 +165,7 @@ TABLE = (
         bool,
         False,
         "Let the winner become the champion when the gate agrees.",
-        pipelines=("policy_pipeline",),
+        pipelines=("policy_pipeline", "sweep_pipeline"),
     ),
     Parameter(
         "gate_floor",

@@ -7,6 +7,7 @@ trial leave with 0 then). What is left to retry is a lost pod, and the step resu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -50,6 +51,10 @@ STEPS = {
     "train": Resources("train", "train", hours=168, retries=10, shared_memory="8Gi", chosen_node=True),
     "export": Resources("train", "export the policy", retries=5),
     "evaluate": Resources("sim", "evaluate", hours=24, retries=5, shared_memory="2Gi", chosen_node=True),
+    "train_rung": Resources("train", "train to a rung", hours=168, retries=10, shared_memory="8Gi", chosen_node=True),
+    "evaluate_rung": Resources("sim", "score the rung", hours=24, retries=5, shared_memory="2Gi", chosen_node=True),
+    "prune": Resources("data", "who goes on", hours=1),
+    "evaluate_share": Resources("sim", "evaluate", hours=24, retries=5, shared_memory="2Gi", chosen_node=True),
     "conclude": Resources("sim", "select, confirm, report, promote", hours=24, shared_memory="2Gi", chosen_node=True),
     "select": Resources("data", "select the winner", hours=1),
     "confirm": Resources("sim", "confirm the winner", hours=24, shared_memory="2Gi", chosen_node=True),
@@ -72,7 +77,7 @@ class Placement:
 
     def apply(self, task: PipelineTask) -> PipelineTask:
         """The task with the resources of its step, in the image of its kind, with what it needs of the cluster."""
-        step = task.name.replace("-", "_")
+        step = re.sub(r"_\d+$", "", task.name.replace("-", "_"))  # the second task of a step is called STEP-2
         wanted = STEPS[step]
         task.set_display_name(wanted.title)
         self._size(task, step, wanted)
@@ -108,7 +113,7 @@ class Placement:
         task.set_container_image(image).set_cpu_request(cpu)
         task.set_memory_request(memory).set_memory_limit(limit)
         asked = [cpu, memory, limit, image]
-        if step == "train":
+        if step in ("train", "train_rung"):
             gpus, gpu_type = self.form.cluster_gpu_count, self.form.cluster_gpu_type
             task.set_accelerator_type(gpu_type).set_accelerator_limit(gpus)
             asked += [gpus, gpu_type]

@@ -77,8 +77,8 @@ def extra_workers(
         )
 
 
-def training_dag(run: RunParameters) -> None:
-    """Plan to promote."""
+def planned_run(run: RunParameters) -> tuple[dsl.PipelineTask, Placement]:
+    """The plan, and where the steps after it go."""
     form = run.form
     planned = Placement(form, {}).apply(
         plan(
@@ -106,40 +106,49 @@ def training_dag(run: RunParameters) -> None:
             **{f"asked_{size}": getattr(form, f"cluster_{size}") for size in SIZES},
         )
     )
-    placement = Placement(form, {size: planned.outputs[size] for size in (*SIZES, *TRAIN_POD)})
+    return planned, Placement(form, {size: planned.outputs[size] for size in (*SIZES, *TRAIN_POD)})
+
+
+def training_dag(run: RunParameters) -> None:
+    """Plan to promote."""
+    form = run.form
+    planned, placement = planned_run(run)
     with dsl.If(planned.outputs["work"] == YES, name="work"):
-        dataset = _dataset(form, planned, placement)
+        dataset = dataset_tasks(form, planned, placement)
         trials = dsl.ParallelFor(items=planned.outputs["Output"], name="trials", parallelism=PARALLEL_TRIALS)
         with trials as group:
-            trained = train(
-                run_uri=group.run_uri,
-                trials=group.trials,
-                dataset_uri=group.dataset_uri,
-                gpu_type=form.cluster_gpu_type,
-                image=form.cluster_image_train,
-                nodes=form.cluster_trainjob_nodes,
-                node_gpus=form.cluster_trainjob_gpus,
-                queue=form.cluster_trainjob_queue,
-                node_cpu=planned.outputs["cpu_node"],
-                node_memory=planned.outputs["memory_node"],
-                trust=form.trust,
-            )
+            trained = train_task(form, planned, group)
             placement.apply(trained).after(dataset)
             exported = placement.apply(export(run_uri=group.run_uri, outcomes=trained.outputs["Output"]))
             evaluated = placement.apply(
                 evaluate(run_uri=group.run_uri, outcomes=exported.outputs["Output"], trust=form.trust)
             )
-        # The outcomes are read from the store; the collected list only makes conclude wait for all trials.
-        concluded = conclude(
-            run_uri=planned.outputs["run_uri"],
-            job_id=JOB,
-            after=dsl.Collected(evaluated.outputs["ended"]),
-            trust=form.trust,
-        )
-        placement.apply(concluded)
+        conclude_task(form, planned, placement, dsl.Collected(evaluated.outputs["ended"]))
 
 
-def _dataset(form: SimpleNamespace, planned: dsl.PipelineTask, placement: Placement) -> dsl.PipelineTask:
+def train_task(form: SimpleNamespace, planned: dsl.PipelineTask, group: Any) -> dsl.PipelineTask:
+    """Train a group of trials to the end."""
+    return train(
+        run_uri=group.run_uri,
+        trials=group.trials,
+        dataset_uri=group.dataset_uri,
+        gpu_type=form.cluster_gpu_type,
+        image=form.cluster_image_train,
+        nodes=form.cluster_trainjob_nodes,
+        node_gpus=form.cluster_trainjob_gpus,
+        queue=form.cluster_trainjob_queue,
+        node_cpu=planned.outputs["cpu_node"],
+        node_memory=planned.outputs["memory_node"],
+        trust=form.trust,
+    )
+
+
+def conclude_task(form: SimpleNamespace, planned: dsl.PipelineTask, placement: Placement, after: Any) -> None:
+    """Select to promote. The outcomes are read from the store; ``after`` only makes it wait for all trials."""
+    placement.apply(conclude(run_uri=planned.outputs["run_uri"], job_id=JOB, after=after, trust=form.trust))
+
+
+def dataset_tasks(form: SimpleNamespace, planned: dsl.PipelineTask, placement: Placement) -> dsl.PipelineTask:
     """Demonstrations to a dataset with statistics; the last task of it."""
     source = {
         "source_uri": form.data_source_uri,

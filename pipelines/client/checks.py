@@ -18,11 +18,13 @@ LEAST = {
     "evaluate_episodes": 1,
     "evaluate_confirm_episodes": 1,
     "data_convert_workers": 1,
+    "evaluate_rung_episodes": 1,
+    "evaluate_workers": 1,
     "policy_trials_per_pod": 1,
     "policy_trial_retries": 0,
     "cluster_trainjob_nodes": 1,
 }
-MOST = {"data_convert_workers": 64, "policy_trials_per_pod": 150, "policy_trial_retries": 20}
+MOST = {"data_convert_workers": 64, "evaluate_workers": 64, "policy_trials_per_pod": 150, "policy_trial_retries": 20}
 COUNTS = ("cluster_gpu_count", "cluster_trainjob_gpus")  # whole numbers as text
 NAMES = ("data_name", "gate_champion")  # they become folders
 CHOICES = {"cluster_notify_when": NOTICES}

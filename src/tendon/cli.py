@@ -248,13 +248,19 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     step.add_argument("--bundle-uri", required=True, help=f"a bundle, or {CHECKPOINTS}")
     step.add_argument("--block", choices=["selection", "confirmation"], default="selection")
     step.add_argument("--output-uri", help="default: beside the bundle")
+    step.add_argument("--worker", default="", metavar="K/N", help="this is machine K of N that share the seeds")
     step.add_argument("--eval-info", metavar="FOLDER", help="LeRobot's eval_info.json and videos into this folder too")
     step.add_argument("--results", metavar="FOLDER", help="the benchmark's own file too: of calvin, simpler, genmanip")
 
-    step = verb("compare", "two bundles on the same fresh seeds: which one is better, and how sure")
-    step.add_argument("challenger", help=f"a bundle, or {CHECKPOINTS}")
-    step.add_argument("champion", help="the same")
-    step.add_argument("overrides", nargs="*", help="e.g. eval.n_episodes=200")
+    step = verb("compare", "bundles on the same fresh seeds: which ones are better, and how sure")
+    step.add_argument(
+        "bundles",
+        nargs="+",
+        metavar="BUNDLE",
+        help=f"challenger and champion, or more: a bundle, or {CHECKPOINTS}; then e.g. eval.n_episodes=200",
+    )
+    step.add_argument("-o", "--output", metavar="FOLDER", help="compare.json and compare.html")
+    step.set_defaults(overrides=[])
 
     for name, help in (
         ("select", "rank the trials of a run"),

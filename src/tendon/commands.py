@@ -477,13 +477,22 @@ def evaluate(arguments: Namespace) -> int:
 
     bundle_uri, overrides = steps.bundle_of(arguments.bundle_uri, arguments.overrides)
     config = steps.bundle_config(bundle_uri, overrides)
-    table = steps.evaluate(
-        bundle_uri=bundle_uri,
-        config=config,
-        block=arguments.block,
-        run_id=steps.compared_seeds(bundle_uri, overrides=overrides) if arguments.block == "confirmation" else "",
-        evaluations_uri=arguments.output_uri or "",
-    )
+    asked: dict[str, Any] = {
+        "bundle_uri": bundle_uri,
+        "config": config,
+        "block": arguments.block,
+        "run_id": steps.compared_seeds(bundle_uri, overrides=overrides) if arguments.block == "confirmation" else "",
+        "evaluations_uri": arguments.output_uri or "",
+    }
+    if arguments.worker:
+        played = steps.evaluate_part(**asked, share=arguments.worker)
+        print(
+            end_card(
+                "evaluated a share", [("episodes", played)], "the same command without --worker, when all are done"
+            )
+        )
+        return 0
+    table = steps.evaluate(**asked)
     rows = {
         "rate": steps.rate_of(table),
         "success": table.summary.get("success_rule", SUCCESS_RULE),
@@ -500,15 +509,25 @@ def evaluate(arguments: Namespace) -> int:
 
 
 def compare(arguments: Namespace) -> int:
-    """Two bundles on the same fresh seeds."""
-    from tendon.registry.confirmation import compare_tables
+    """Bundles on the same fresh seeds: two by the gate's verdict, more with the error held over all pairs."""
+    from tendon.report.comparison import split_bundles
 
-    bundles = [policy_at(uri) for uri in (arguments.challenger, arguments.champion)]
-    config = steps.bundle_config(bundles[0], arguments.overrides)
-    run_id = steps.compared_seeds(bundles[0], bundles[1], arguments.overrides)
-    tables = [steps.evaluate(bundle_uri=uri, config=config, block="confirmation", run_id=run_id) for uri in bundles]
-    verdict = compare_tables(*tables)
-    rows = {"challenger": steps.rate_of(tables[0]), "champion": steps.rate_of(tables[1]), "verdict": verdict.sentence}
+    uris, overrides = split_bundles(arguments.bundles)
+    overrides = [*overrides, *arguments.overrides]
+    result = steps.compare_bundles(bundle_uris=[policy_at(uri) for uri in uris], overrides=overrides)
+    rows: dict[str, object] = {}
+    if len(uris) == 2:
+        rows = {"challenger": result.rates[0], "champion": result.rates[1], "verdict": result.verdict}
+    else:
+        rows = {f"{one.letters:<4} {one.name}": f"{one.rate:.3f} ({one.interval_95.low:.2f}-{one.interval_95.high:.2f}, "
+                f"{one.successes}/{one.n})" for one in result.comparison.standings}  # fmt: skip
+        rows["verdict"] = result.verdict
+    if arguments.output:
+        folder = Path(arguments.output)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "compare.json").write_text(json.dumps(result.to_dict(), indent=1) + "\n", encoding="utf-8")
+        (folder / "compare.html").write_text(result.html, encoding="utf-8")
+        rows["page"] = str(folder / "compare.html")
     print(end_card("compared", list(rows.items()), ""))
     return 0
 

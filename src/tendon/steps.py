@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tendon.data.stats import DatasetStats
     from tendon.evaluate.table import Evaluation
     from tendon.policies.base import Policy
+    from tendon.report.comparison import ManyCompared
     from tendon.runs.jobs import UnfinishedJob
     from tendon.train.distributed.job_spec import JobSpec
     from tendon.train.loop.dry_run import DryRun
@@ -311,20 +312,26 @@ def stats(
 # ------------------------------------------------------------------------------------------------- one trial of the sweep
 
 
-def train_trials(*, run_uri: str, trials: Sequence[str], dataset_uri: str) -> list[str]:
-    """Train a group of trials one after the other, each in a process of its own; a failure is an outcome, its siblings go on."""
+def train_trials(*, run_uri: str, trials: Sequence[str], dataset_uri: str, rung: int = 0) -> list[str]:
+    """Train a group of trials one after the other, each in a process of its own; a failure is an outcome, its siblings go on.
+
+    ``rung``: pause at the steps of this rung of successive halving; 0: to the end.
+    """
     from tendon.train.distributed.attempts import forwarding_stops
 
     with forwarding_stops():  # first of all: SIGTERM leaves one second
-        return [_train_trial(_begin(run_uri, "train", trial), trial, dataset_uri) for trial in trials]
+        return [_train_trial(_begin(run_uri, "train", trial), trial, dataset_uri, rung) for trial in trials]
 
 
-def _train_trial(run: RunPlan, trial: str, dataset_uri: str) -> str:
+def _train_trial(run: RunPlan, trial: str, dataset_uri: str, rung: int) -> str:
+    from tendon.runs.halving import rung_steps
     from tendon.train.distributed.attempts import train_in_child
+    from tendon.train.state.pause import pausing_at
 
     def work(outcome: TrialOutcome) -> TrialOutcome:
         config, trial_uri = run.config_of(trial), run.trial_uri(trial)
-        result = train_in_child(config, dataset_uri, trial_uri, train, retries=run.trial_retries)
+        with pausing_at(rung_steps(config.training.offline_steps, rung)):
+            result = train_in_child(config, dataset_uri, trial_uri, train, retries=run.trial_retries)
         return replace(outcome, checkpoint_uri=result.checkpoint_uri, metrics=dict(result.metrics))
 
     return _soft(run, "train", TrialOutcome(trial, run.trial(trial).run_key), work)
@@ -404,9 +411,9 @@ def train_node(*, run_uri: str, trial: str) -> TrainResult:
 
 def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResult:
     """Train one configuration into ``trial_uri``: resume first, and nothing to do when it is finished."""
-    from tendon.train.state.status import find_finished
+    from tendon.train.state.pause import find_result
 
-    finished = find_finished(trial_uri)
+    finished = find_result(trial_uri)
     if finished is not None:
         log.info("train: found finished in %s", finished.checkpoint_uri)
         return finished
@@ -516,17 +523,116 @@ def evaluate_trials(*, run_uri: str, outcomes: Sequence[str]) -> list[str]:
     return [_soft(run, "evaluate", TrialOutcome.from_json(outcome), work) for outcome in outcomes]
 
 
+def evaluate_rung(*, run_uri: str, outcomes: Sequence[str], rung: int, episodes: int) -> list[str]:
+    """Roll the checkpoint of each trial at a rung out on the first selection seeds; a trial that cannot be is a failed one."""
+    from tendon.runs.rungs import has_rung, save_rung
+
+    def work(outcome: TrialOutcome) -> TrialOutcome:
+        if not has_rung(run, rung, outcome.trial):
+            config = run.config_of(outcome.trial)
+            config = replace(config, eval=replace(config.eval, n_episodes=episodes, videos=0))
+            where = join(run.trial_uri(outcome.trial), "evaluations")
+            table = evaluate(
+                bundle_uri=outcome.checkpoint_uri, config=config, block="selection", run_id="", evaluations_uri=where
+            )
+            save_rung(run, rung, outcome.trial, table)
+        return outcome
+
+    run = load_plan(run_uri)
+    return [_soft(run, "evaluate", TrialOutcome.from_json(outcome), work) for outcome in outcomes]
+
+
+@dataclass(frozen=True)
+class PruneResult:
+    """Who goes on after a rung."""
+
+    kept: list[str]
+    groups: list[list[str]]
+
+
+def prune(*, run_uri: str, rung: int, trials_per_pod: int = 1) -> PruneResult:
+    """End the trials that can hardly win, as the rung scored them; the others in groups for the next loop."""
+    from tendon.runs.remaining import groups_of
+    from tendon.runs.rungs import decide_rung
+
+    run = load_plan(run_uri)
+    with recording_failures(run_uri, "prune"):
+        kept = decide_rung(run, rung)
+    log.info("prune: after rung %d, %d of %d trials go on: %s", rung, len(kept), len(run.trials), ", ".join(kept))
+    return PruneResult(kept, [list(group) for group in groups_of(kept, trials_per_pod)])
+
+
+def evaluation_shares(*, run_uri: str, trials_per_pod: int = 1, workers: int = 1) -> list[tuple[list[str], str]]:
+    """The trials that have a bundle and no table yet, in groups, each with the shares of its seeds: ``(["lr_0.1"], "0/2")``."""
+    from tendon.runs.outcomes import has_ended, load_outcomes
+    from tendon.runs.remaining import groups_of
+
+    known = load_outcomes(load_plan(run_uri))
+    left = [name for name, outcome in known.items() if outcome.bundle_uri and not has_ended(outcome)]
+    shares = [f"{number}/{workers}" for number in range(workers)]
+    groups = groups_of(
+        left or list(known)[:1], trials_per_pod
+    )  # an engine's loop over nothing is a risk; one item finds all done
+    return [(list(group), share) for group in groups for share in shares]
+
+
+def evaluate_share(*, run_uri: str, trials: Sequence[str], share: str) -> list[str]:
+    """Roll the bundles of trials out on one machine's share of the selection seeds; the whole of them is a table at once."""
+    from tendon.runs.outcomes import load_outcomes
+
+    def work(outcome: TrialOutcome) -> TrialOutcome:
+        if outcome.bundle_uri and not outcome.evaluation_uri:
+            config = run.config_of(outcome.trial)
+            evaluate_part(bundle_uri=outcome.bundle_uri, config=config, share=share, block="selection")
+        return outcome
+
+    run = load_plan(run_uri)
+    known = load_outcomes(run)
+    if share == "0/1":
+        return evaluate_trials(run_uri=run_uri, outcomes=[known[name].to_json() for name in trials if name in known])
+    return [_soft(run, "evaluate", known[name], work) for name in trials if name in known]
+
+
+def _evaluate_shared(run: RunPlan) -> None:
+    """Make the tables of trials whose seeds were shared by several machines; what one of them left is rolled out here."""
+    from tendon.runs.outcomes import has_ended, load_outcomes
+
+    shared = [one.to_json() for one in load_outcomes(run).values() if one.bundle_uri and not has_ended(one)]
+    if shared:
+        evaluate_trials(run_uri=run.run_uri, outcomes=shared)
+
+
 def evaluate(*, bundle_uri: str, config: TrainConfig, block: str, run_id: str, evaluations_uri: str = "") -> Evaluation:
     """The table of a bundle on a block of seeds, rolled out or found."""
-    from tendon.evaluate.seeds import confirmation, selection
     from tendon.evaluate.table import evaluate_bundle
+
+    table = evaluate_bundle(
+        bundle_uri, config.env, config.eval, **_asked(bundle_uri, config, block, run_id, evaluations_uri)
+    )
+    log.info("evaluate: %s", rate_of(table))
+    return table
+
+
+def evaluate_part(
+    *, bundle_uri: str, config: TrainConfig, share: str, block: str, run_id: str = "", evaluations_uri: str = ""
+) -> int:
+    """Roll a bundle out on one machine's share of a block of seeds, ``0/2``; how many episodes it has."""
+    from tendon.data.convert import parse_share
+    from tendon.evaluate.table import evaluate_share as roll_out_share
+
+    number, of = parse_share(share)
+    asked = _asked(bundle_uri, config, block, run_id, evaluations_uri)
+    return roll_out_share(bundle_uri, config.env, config.eval, **asked, share=number, shares=of)
+
+
+def _asked(bundle_uri: str, config: TrainConfig, block: str, run_id: str, evaluations_uri: str) -> dict[str, Any]:
+    """Block, seeds and place of an evaluation."""
+    from tendon.evaluate.seeds import confirmation, selection
 
     count = config.eval.n_episodes
     seeds = selection(count) if block == "selection" else confirmation(run_id).take(count)
     where = evaluations_uri or join(bundle_uri.rstrip("/").rsplit("/", 1)[0], "evaluations")
-    table = evaluate_bundle(bundle_uri, config.env, config.eval, block=block, seeds=seeds, evaluations_uri=where)
-    log.info("evaluate: %s", rate_of(table))
-    return table
+    return {"block": block, "seeds": seeds, "evaluations_uri": where}
 
 
 def rate_of(table: Evaluation) -> str:
@@ -605,16 +711,22 @@ class SelectionResult:
 @_in_run("select")
 def select(*, run_uri: str) -> SelectionResult:
     """Rank the trials on the selection seeds, as the store has their outcomes; dead trials come last, with what killed them."""
-    from tendon.evaluate.confidence import rank_trials
+    from tendon.runs.leaderboard import rank_run
     from tendon.runs.outcomes import load_outcomes
 
     run = load_plan(run_uri)
     known = load_outcomes(run)
     trials = {trial.name: known.get(trial.name) or _never_ended(trial) for trial in run.trials}
-    board = rank_trials([trial.score() for trial in trials.values()])
+    ranked = rank_run(run, trials)
+    board = ranked.rows
     winner = board[0].name if board and board[0].rank else ""
     rows = [asdict(row) for row in board]
-    saved = {"winner": winner, "leaderboard": rows, "outcomes": [asdict(trial) for trial in trials.values()]}
+    saved: dict[str, Any] = {
+        "winner": winner,
+        "leaderboard": rows,
+        "outcomes": [asdict(trial) for trial in trials.values()],
+    }
+    saved["comparison"] = ranked.comparison.to_dict() if ranked.comparison else None  # by configuration
     open_store(run_uri).write("selection.json", to_json(saved, indent=1).encode())
     log.info("select: %s of %d trial(s)", f"winner is {winner}" if winner else "nothing to choose", len(trials))
     return SelectionResult(winner, rows, dict(trials[winner].metrics) if winner else {})
@@ -721,6 +833,7 @@ def conclude(*, run_uri: str, job_id: str = "") -> ConclusionResult:
     from tendon.runs.outcomes import has_ended, load_outcomes
 
     run = load_plan(run_uri)
+    _evaluate_shared(run)
     known = load_outcomes(run)
     left = [trial.name for trial in run.trials if not has_ended(known.get(trial.name))]
     if left:
@@ -841,6 +954,13 @@ def evaluate_bundle(
                 )
     shown = describe_measurement(bundle_uri, baseline_uri, tables)
     return BundleEvaluation(shown.metrics, shown.headline, shown.html)
+
+
+def compare_bundles(*, bundle_uris: Sequence[str], overrides: Sequence[str] = ()) -> ManyCompared:
+    """Roll each bundle out on common confirmation seeds, and say which can be told apart."""
+    from tendon.report.comparison import compare_bundles as compare
+
+    return compare(bundle_uris, lambda uri: bundle_config(uri, overrides), evaluate)
 
 
 def compared_seeds(bundle_uri: str, other_uri: str = "", overrides: Sequence[str] = ()) -> str:

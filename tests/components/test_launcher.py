@@ -290,8 +290,20 @@ def test_every_component_keeps_the_launchers_contract(launcher):
     )
     assert converted["dataset_uri"] == planned["dataset_uri"] == made["manifest"][1]["dataset_uri"]
     launcher.run("stats", dataset_uri=planned["dataset_uri"], digest=converted["digest"])
+    paused, _ = launcher.run("train_rung", **item, rung=1, trust="")
+    scored, _ = launcher.run(
+        "evaluate_rung", run_uri=item["run_uri"], outcomes=paused["Output"], rung=1, episodes=2, trust=""
+    )
+    assert scored["Output"] == "ok"
+    group = {"dataset_uri": item["dataset_uri"], "trials_per_pod": 1, "workers": 2}
+    kept, _ = launcher.run("prune", run_uri=item["run_uri"], **group, rung=1, after=[scored["Output"]])
+    assert kept["Output"] == [item | {"share": "0/1"}]
     trained, _ = launcher.run("train", **item, **PLACE)
     exported, bundle = launcher.run("export", run_uri=item["run_uri"], outcomes=trained["Output"])
+    shares, _ = launcher.run("prune", run_uri=item["run_uri"], **group, rung=0, after=[exported["Output"]])
+    assert [one["share"] for one in shares["Output"]] == ["0/2", "1/2"]
+    for one in shares["Output"]:
+        launcher.run("evaluate_share", run_uri=one["run_uri"], trials=one["trials"], share=one["share"], trust="")
     evaluated, rated = launcher.run("evaluate", run_uri=item["run_uri"], outcomes=exported["Output"], trust="")
     (outcome,) = json.loads(evaluated["outcomes"])
     assert outcome["status"] == evaluated["ended"] == "ok"

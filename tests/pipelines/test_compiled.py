@@ -196,7 +196,8 @@ def test_retries_are_not_ended_by_argos_clock():
 
 def test_only_steps_whose_errors_are_outcomes_are_retried():
     """Whatever the cluster's policy: a typo (2) or broken data (3) leaves these steps with code 0, so what is retried is not it."""
-    assert {step for step, wanted in STEPS.items() if wanted.retries} == {"train", "export", "evaluate"}
+    soft = {"train", "export", "evaluate", "train_rung", "evaluate_rung", "evaluate_share"}
+    assert {step for step, wanted in STEPS.items() if wanted.retries} == soft
     assert [step for step, wanted in STEPS.items() if wanted.cache] == ["convert", "stats"]
 
 
@@ -251,7 +252,7 @@ def test_secrets_are_references_and_optional(name):
 @every_pipeline
 def test_small_and_without_a_secret(name):
     """Far below the 1 MiB of a workflow: a loop's templates are shared by its trials, so 150 of them add no text."""
-    assert len(TEXTS[name]) < 150_000
+    assert len(TEXTS[name]) < (200_000 if name == "sweep_pipeline" else 150_000)
     assert not re.search(r"(?i)password|AKIA[0-9A-Z]{16}|https?://(?!kubernetes)|/home/|/root/|/work/", TEXTS[name])
 
 
@@ -298,7 +299,8 @@ def test_a_cluster_gets_what_no_parameter_can_say(tmp_path, capsys):
             assert executor["imagePullSecret"][0]["secretName"] == "registry-key"
             assert {mount["sizeLimit"] for mount in executor.get("emptyDirMounts", ())} <= {"32Gi"}
         limits = [t["iteratorPolicy"] for dag in spec["components"].values() for t in tasks_with_limits(dag)]
-        assert limits == ([] if name == "evaluate_pipeline" else [{"parallelismLimit": 9}])
+        loops = {"evaluate_pipeline": 0, "sweep_pipeline": 4}.get(name, 1)
+        assert limits == [{"parallelismLimit": 9}] * loops
         about = spec["pipelineInfo"]["description"]
         assert "Compiled for 9 trials at once; /dev/shm 32Gi for train" in about
         assert "pull secret registry-key" in about

@@ -77,3 +77,21 @@ def test_the_table_is_printed(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in lines][:2] == ["default", "repeat"]
     assert len(lines) == 8
+
+
+def test_a_rung_adds_few_pods():
+    """A loop, and per group a driver and two steps; then who goes on: prune."""
+    sweep = next(yaml.load_all((COMPILED / "sweep_pipeline.yaml").read_text(encoding="utf-8"), LOADER))
+
+    def pods(first, second, trials, shares=1):
+        items = {"first rung": first, "second rung": second, "trials": trials, "evaluations": shares * trials}
+        return pods_of(sweep, RunShape(items, frozenset({"more than one worker"})))
+
+    assert pods(9, 4, 1) - pods(8, 4, 1) == 5
+    assert pods(8, 4, 1, shares=3) - pods(8, 4, 1) == 2 * 3
+    whole = pods_of(SPECS["policy"], run_shape(16))
+    assert pods(16, 8, 2) < 1.3 * whole, "most trials end after five pods of seven"
+    assert (
+        kilobytes_of(sweep, RunShape({"first rung": 16, "second rung": 8, "trials": 2, "evaluations": 2}))
+        < 0.9 * MOST_KB
+    )

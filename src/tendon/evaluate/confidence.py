@@ -235,6 +235,8 @@ class TrialScore:
     mean_steps: float = 0.0
     failed_step: str = ""
     error: str = ""
+    configuration_rate: float | None = None  # mean over its trainings with several seeds; None: it is the only one
+    letters: str = ""  # trials that share one cannot be told apart
 
     @classmethod
     def of(cls, outcome: Mapping[str, Any], summary: Mapping[str, Any] | None) -> TrialScore:
@@ -263,6 +265,8 @@ class LeaderboardRow:
     behind_95: Interval | None  # unpaired
     failed_step: str = ""
     error: str = ""
+    configuration_rate: float | None = None
+    letters: str = ""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LeaderboardRow:
@@ -272,12 +276,22 @@ class LeaderboardRow:
 
 
 def rank_trials(trials: Sequence[TrialScore]) -> tuple[LeaderboardRow, ...]:
-    """The selection rule: highest success rate, then fewest mean steps, then name; trials without a result last."""
+    """The selection rule: highest success rate, then fewest mean steps, then name; trials without a result last.
+
+    Where configurations were trained with several seeds, the best mean of a configuration comes before the luck of one
+    training, and then its best training.
+    """
     alive = [trial for trial in trials if not trial.failed_step and trial.n]
-    alive.sort(key=lambda trial: (-trial.successes / trial.n, trial.mean_steps, trial.name))
+    alive.sort(key=_place)
     dead = sorted((trial for trial in trials if trial.failed_step or not trial.n), key=lambda trial: trial.name)
     ranked = [_ranked(rank, trial, alive[0]) for rank, trial in enumerate(alive, start=1)]
     return (*ranked, *(_without_result(trial) for trial in dead))
+
+
+def _place(trial: TrialScore) -> tuple[float, float, float, str]:
+    rate = trial.successes / trial.n
+    mean = rate if trial.configuration_rate is None else trial.configuration_rate
+    return (-mean, -rate, trial.mean_steps, trial.name)
 
 
 def _ranked(rank: int, trial: TrialScore, winner: TrialScore) -> LeaderboardRow:
@@ -293,6 +307,8 @@ def _ranked(rank: int, trial: TrialScore, winner: TrialScore) -> LeaderboardRow:
         mean_steps=trial.mean_steps,
         behind=behind,
         behind_95=None if rank == 1 else difference_unpaired(trial.successes, trial.n, winner.successes, winner.n),
+        configuration_rate=trial.configuration_rate,
+        letters=trial.letters,
     )
 
 

@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -71,6 +71,24 @@ class Replay:
     note: str
 
 
+@dataclass(frozen=True)
+class Work:
+    """What of an evaluation is left to do here, and who is told; the usual one is all of it, and nobody.
+
+    An episode keeps its row of the batch, whoever plays it and whenever: its position among the seeds decides.
+    """
+
+    finished: Mapping[int, EpisodeResult] = field(default_factory=dict)  # by position among the seeds
+    share: int = 0  # of ``shares`` machines: this one plays every shares-th batch of episodes
+    shares: int = 1
+    check: BatchCheck | None = None  # how the policy was asked before
+    keep: Callable[[int, EpisodeResult], None] = lambda index, result: None
+
+    def mine(self, num_episodes: int, rows: int) -> list[int]:
+        """The positions of this machine's episodes, the finished ones too."""
+        return [index for index in range(num_episodes) if index // rows % self.shares == self.share]
+
+
 def evaluate_policy(
     policy: Policy,
     env: EnvConfig,
@@ -79,6 +97,7 @@ def evaluate_policy(
     progress: Callable[[int, int], None] | None = None,
     checked: Callable[[BatchCheck], None] | None = None,
     seed_checked: Callable[[SeedCheck], None] | None = None,
+    work: Work | None = None,
 ) -> list[EpisodeResult]:
     """Run one episode per seed and return the results in the order of ``seeds``.
 
@@ -90,28 +109,37 @@ def evaluate_policy(
         progress: called with (episodes done, episodes in all), from this thread.
         checked: called once with how the policy was asked, and what a batch changes.
         seed_checked: called once with what came of playing one episode again; None plays none again.
+        work: what is finished already, and which share of the rest is played here; the results are those of the share.
 
     Raises:
         TendonError: the simulator is missing, cannot do the task, or does not start.
     """
     policy.eval()
-    rows = max(1, eval.batch_size)
-    lanes = _Lanes(len(seeds), rows)
+    rows, work = max(1, eval.batch_size), work or Work()
+    mine = work.mine(len(seeds), rows)
+    results: dict[int, EpisodeResult] = {index: work.finished[index] for index in mine if index in work.finished}
+    left = [index for index in mine if index not in results]
+    if not left:
+        return [results[index] for index in mine]
+    features, check = FeatureMap.of(env), work.check
+    if check is None and left[0] != 0:  # whoever begins looks at the first episode of all
+        check = _first_check(policy, env, eval, seeds[0], rows)
+        if checked is not None:
+            checked(check)
+    lanes = _Lanes(left, rows)
     inbox: queue.SimpleQueue[_Ask | _Done | BaseException] = queue.SimpleQueue()
     stop = threading.Event()
     reading = Reading.of(policy)
     workers = [
-        _Worker(row, rows, _guest(env, eval), reading, seeds, lanes, inbox, stop)
-        for row in range(min(rows, len(seeds)))
+        _Worker(row, rows, _guest(env, eval), reading, seeds, lanes, inbox, stop) for row in range(min(rows, len(left)))
     ]
     if seed_checked is not None and workers:
         workers[0].plays_again = True
-    service = _ActorService(policy, FeatureMap.of(env), rows, checked)
-    results: dict[int, EpisodeResult] = {}
+    service = _ActorService(policy, features, rows, checked, check)
     try:
         for worker in workers:
             worker.start()
-        while len(results) < len(seeds):
+        while len(results) < len(mine):
             for message in _messages(inbox, service.patience_s):
                 if isinstance(message, BaseException):
                     raise message
@@ -119,23 +147,36 @@ def evaluate_policy(
                     service.add(message)
                     continue
                 results[message.index] = message.result
+                work.keep(message.index, message.result)
                 service.ended(message.index)
                 if progress is not None:
-                    progress(len(results), len(seeds))
+                    progress(len(results), len(mine))
             service.answer(num_busy=sum(worker.busy for worker in workers))
     finally:
         stop.set()
         for worker in workers:
             worker.answers.put(None)
-            if len(results) < len(seeds):
+            if len(results) < len(mine):
                 worker.guest.kill()
         for worker in workers:
             if worker.ident is not None:
                 worker.join()
-    for check in filter(None, (worker.seed_check for worker in workers)):
+    for played in filter(None, (worker.seed_check for worker in workers)):
         if seed_checked is not None:
-            seed_checked(check)
-    return [results[index] for index in range(len(seeds))]
+            seed_checked(played)
+    return [results[index] for index in mine]
+
+
+def _first_check(policy: Policy, env: EnvConfig, eval: EvalConfig, seed: int, rows: int) -> BatchCheck:
+    """What a batch changes on the first observation of the first episode, which is played by somebody else."""
+    reading = Reading.of(policy)
+    episode = ActingEpisode(seed, 0, reading.depth)
+    with _guest(env, eval) as guest:
+        episode.history.append(guest.reset(seed))
+        episode.instruction = guest.instruction
+        if reading.wants_goal:
+            episode.goal = guest.goal()
+        return Actor(policy, guest.action_dim, FeatureMap.of(env), rows).compare(episode)
 
 
 @dataclass(frozen=True)
@@ -171,8 +212,8 @@ def _messages(inbox: queue.SimpleQueue[Any], patience_s: float | None) -> list[A
 class _Lanes:
     """Episodes by the row of the batch that they have: each guest has one row, and helps the others when it has done its own."""
 
-    def __init__(self, num_episodes: int, rows: int) -> None:
-        self._lanes = [deque(range(row, num_episodes, rows)) for row in range(rows)]
+    def __init__(self, indices: Sequence[int], rows: int) -> None:
+        self._lanes = [deque(index for index in indices if index % rows == row) for row in range(rows)]
         self._lock = threading.Lock()
 
     def take(self, row: int) -> int | None:
@@ -189,13 +230,21 @@ class _ActorService:
     """
 
     def __init__(
-        self, policy: Policy, features: FeatureMap, rows: int, checked: Callable[[BatchCheck], None] | None
+        self,
+        policy: Policy,
+        features: FeatureMap,
+        rows: int,
+        checked: Callable[[BatchCheck], None] | None,
+        check: BatchCheck | None,
     ) -> None:
         self._policy, self._features, self._rows, self._checked = policy, features, rows, checked
         self._actor: Actor | None = None
         self._waiting: list[_Ask] = []
         self._since = 0.0
-        self._first_ended = False  # the first episode ended before it asked anything: another one is looked at
+        self._check = check  # known from before: nobody has to wait for the first episode
+        self._first_ended = (
+            check is not None
+        )  # the first episode ended before it asked anything: another one is looked at
 
     @property
     def patience_s(self) -> float | None:
@@ -233,6 +282,8 @@ class _ActorService:
             ask.answers.put(True)
 
     def _started(self, first: _Ask) -> Actor:
+        if self._check is not None:
+            return Actor(self._policy, first.action_dim, self._features, self._check.rows)
         actor = Actor(self._policy, first.action_dim, self._features, self._rows)
         check = actor.compare(first.episode)
         if not check.bit_equal:

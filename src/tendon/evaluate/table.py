@@ -27,6 +27,7 @@ from tendon.storage.trees import has_tree, put_tree
 
 if TYPE_CHECKING:
     from tendon.evaluate.actor import BatchCheck
+    from tendon.evaluate.kept_rows import KeptRows
     from tendon.evaluate.rollout import EpisodeResult
     from tendon.evaluate.seed_check import SeedCheck
 
@@ -53,31 +54,75 @@ class Evaluation:
 def evaluate_bundle(
     bundle_uri: str, env: EnvConfig, eval: EvalConfig, *, block: str, seeds: Sequence[int], evaluations_uri: str
 ) -> Evaluation:
-    """Roll the bundle out on ``seeds``, or return the table that is there already."""
-    from tendon.export.bundle import bundle_digest
-
-    policy_digest = bundle_digest(bundle_uri)
-    question = question_digest(policy_digest, policy_config(bundle_uri), env, eval, seeds)
-    uri = join(evaluations_uri, f"{block}-{question}")
-    if has_tree(open_store(evaluations_uri), uri.rsplit("/", 1)[-1]):
-        log.info("evaluate: found finished in %s", uri)
-        return load_evaluation(uri, reused=True)
+    """Roll the bundle out on ``seeds``, or return the table that is there already; what is finished of it is not rolled out again."""
+    question = _Question(bundle_uri, env, eval, block, seeds, evaluations_uri)
+    if has_tree(open_store(evaluations_uri), question.name):
+        log.info("evaluate: found finished in %s", question.uri)
+        return load_evaluation(question.uri, reused=True)
     with tempfile.TemporaryDirectory() as folder:
-        _roll_out(Path(folder), bundle_uri, policy_digest, env, eval, block, seeds)
-        put_tree(open_store(evaluations_uri), uri.rsplit("/", 1)[-1], Path(folder))
-    return load_evaluation(uri)
+        _make_table(Path(folder), question)
+        put_tree(open_store(evaluations_uri), question.name, Path(folder))
+    return load_evaluation(question.uri)
+
+
+def evaluate_share(
+    bundle_uri: str,
+    env: EnvConfig,
+    eval: EvalConfig,
+    *,
+    block: str,
+    seeds: Sequence[int],
+    evaluations_uri: str,
+    share: int,
+    shares: int,
+) -> int:
+    """Roll out one machine's share of the seeds; ``evaluate_bundle`` makes the table of them afterwards. How many there are."""
+    question = _Question(bundle_uri, env, eval, block, seeds, evaluations_uri)
+    if has_tree(open_store(evaluations_uri), question.name):
+        return 0
+    return len(_roll_out(question, share, shares).results)
+
+
+class _Question:
+    """What is asked: a bundle, a task and seeds, and where its answer and the rows of it are."""
+
+    def __init__(
+        self,
+        bundle_uri: str,
+        env: EnvConfig,
+        eval: EvalConfig,
+        block: str,
+        seeds: Sequence[int],
+        evaluations_uri: str,
+    ) -> None:
+        from tendon.export.bundle import bundle_digest
+
+        self.bundle_uri, self.env, self.eval, self.block, self.seeds = bundle_uri, env, eval, block, seeds
+        self.policy_digest = bundle_digest(bundle_uri)
+        policy = policy_config(bundle_uri)
+        self.name = f"{block}-{question_digest(self.policy_digest, policy, env, eval, seeds)}"
+        self.uri = join(evaluations_uri, self.name)
+        # the number of guests decides in which row of a batch an episode is, and so the last bits of its actions
+        prefix = digest(
+            self.policy_digest, env.identity, seeds[0], max(1, eval.batch_size), rollout_versions(policy, env)
+        )
+        self.rows_uri = join(evaluations_uri, "rows", prefix)
 
 
 def question_digest(
     policy_digest: str, policy: PolicyConfig, env: EnvConfig, eval: EvalConfig, seeds: Sequence[int]
 ) -> str:
     """What a table is found by: everything that decides it, and the versions of the code that makes it."""
-    numerics = {**rollout_numerics(policy), **sim_numerics(env), **module_numerics("tendon.evaluate.actor")}
-    return digest(policy_digest, env.identity, eval.videos, [seeds[0], len(seeds)], numerics)
+    return digest(policy_digest, env.identity, eval.videos, [seeds[0], len(seeds)], rollout_versions(policy, env))
+
+
+def rollout_versions(policy: PolicyConfig, env: EnvConfig) -> dict[str, Any]:
+    """The versions of the code that decides how an episode ends."""
+    return {**rollout_numerics(policy), **sim_numerics(env), **module_numerics("tendon.evaluate.actor")}
 
 
 def policy_config(bundle_uri: str) -> PolicyConfig:
-    """The policy's part of the configuration that a bundle was made with."""
+    """The policy's part of the configuration that a bundle, or a checkpoint, was made with."""
     from tendon.policies.spec import PolicySpec
     from tendon.train.state.checkpoint import policy_file
 
@@ -131,28 +176,57 @@ def robomimic_names(counted: list[dict[str, Any]], wall_s: float) -> dict[str, f
     }
 
 
-def _roll_out(
-    folder: Path,
-    bundle_uri: str,
-    policy_digest: str,
-    env: EnvConfig,
-    eval: EvalConfig,
-    block: str,
-    seeds: Sequence[int],
-) -> None:
-    from tendon.evaluate.rollout import evaluate_policy
+@dataclass(frozen=True)
+class _Rolled:
+    """Results of a share, seconds that they took, and how the policy was asked."""
+
+    results: list[EpisodeResult]
+    wall_s: float
+    check: BatchCheck | None
+    seed_checks: list[SeedCheck]
+    rows: KeptRows
+
+
+def _roll_out(question: _Question, share: int = 0, shares: int = 1) -> _Rolled:
+    """Play what is left of a share, and keep each episode as it ends."""
+    from tendon.evaluate.kept_rows import KeptRows
+    from tendon.evaluate.rollout import Work, evaluate_policy
     from tendon.export.bundle import load_policy
     from tendon.logs import Progress
 
-    policy, _ = load_policy(bundle_uri)
-    checks: list[BatchCheck] = []
+    env, eval, seeds = question.env, question.eval, question.seeds
+    rows = KeptRows(open_store(question.rows_uri), seeds)
+    finished, check = rows.load(), rows.load_check()
+    work = Work(finished, share, shares, check, rows.save)
+    mine = work.mine(len(seeds), max(1, eval.batch_size))
+    done = [index for index in mine if index in finished]
+    if done:
+        log.info("evaluate: %d of %d episodes were finished before", len(done), len(mine))
+    results, wall_s = [finished[index] for index in done], 0.0
+    checks = [check] if check is not None else []
     seed_checks: list[SeedCheck] = []
-    started = time.monotonic()
-    with Progress(f"evaluate {block}", len(seeds), "episodes") as progress:
-        results = evaluate_policy(policy, env, eval, seeds, progress.follow, checks.append, seed_checks.append)
-    wall_s = time.monotonic() - started
+
+    def checked(found: BatchCheck) -> None:
+        rows.save_check(found)
+        checks.append(found)
+
+    if len(done) < len(mine):
+        policy, _ = load_policy(question.bundle_uri)
+        started = time.monotonic()
+        with Progress(f"evaluate {question.block}", len(mine), "episodes") as progress:
+            results = evaluate_policy(policy, env, eval, seeds, progress.follow, checked, seed_checks.append, work=work)
+        wall_s = time.monotonic() - started
+    wall_s += sum(finished[index].wall_s for index in done) / max(1, eval.batch_size)
+    return _Rolled(results, wall_s, checks[0] if checks else None, seed_checks, rows)
+
+
+def _make_table(folder: Path, question: _Question) -> None:
+    env, eval, seeds = question.env, question.eval, question.seeds
+    rolled = _roll_out(question)
+    results = rolled.results
     crashed = [result for result in results if result.status == "crashed"]
     if len(crashed) > min(eval.max_crashed * len(results), len(results) - 1):  # a rate needs one episode
+        rolled.rows.forget(index for index, result in enumerate(results) if result.status == "crashed")
         raise DataError(
             f"the simulator crashed in {len(crashed)} of {len(results)} episodes",
             where=f"{env.simulator}/{env.task}, seeds {', '.join(str(r.seed) for r in crashed[:5])}{' ...' if len(crashed) > 5 else ''}",
@@ -162,10 +236,10 @@ def _roll_out(
     clips = _clips(folder, env, eval, results)
     rows = [result.row() | {"video": clips.get(result.seed, "")} for result in results]
     (folder / "episodes.jsonl").write_text("".join(to_json(row) + "\n" for row in rows))
-    summary = summarise(rows, block=block, env=env, seeds=seeds, wall_s=wall_s)
-    summary |= {"policy_digest": policy_digest, "image": running_image()}
-    summary["seeds_note"] = _seeds_note(results, seed_checks)
-    summary["batches"] = checks[0].to_json() if checks else None  # None: no episode came to its first action
+    summary = summarise(rows, block=question.block, env=env, seeds=seeds, wall_s=rolled.wall_s)
+    summary |= {"policy_digest": question.policy_digest, "image": running_image()}
+    summary["seeds_note"] = _seeds_note(results, rolled.seed_checks)
+    summary["batches"] = rolled.check.to_json() if rolled.check else None  # None: no episode came to its first action
     (folder / "summary.json").write_text(to_json(summary, indent=1))
 
 

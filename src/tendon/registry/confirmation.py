@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from tendon.config.digest import digest
@@ -192,7 +192,12 @@ class _ChampionError(Exception):
 
 def compared(first: str, second: str, protocol: str) -> str:
     """What confirmation seeds are drawn by: both policies, whichever comes first, and their task."""
-    return digest("confirm", sorted((first, second)), protocol)
+    return compared_many((first, second), protocol)
+
+
+def compared_many(policies: Sequence[str], protocol: str) -> str:
+    """As ``compared``, for any number of policies."""
+    return digest("confirm", sorted(policies), protocol)
 
 
 def rounds(budget: int) -> list[int]:

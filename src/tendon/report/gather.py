@@ -75,6 +75,7 @@ def gather(run: RunPlan) -> ReportInputs:
             _provenance(run, selection, winner, dataset),
             image=_images(timings).get(f"train/{confirmation.winner}", ""),
         ),
+        path=confirmation.verdict.path,
         videos_uri=join(winner.uri, "videos") if winner else "",
     )
     record = _record(run, confirmation, tables, inputs, dataset)

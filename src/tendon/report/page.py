@@ -181,6 +181,8 @@ def _leaderboard(inputs: ReportInputs) -> str:
         return '<section id="board"><h2>Leaderboard</h2><p class="lede">No trial was evaluated.</p></section>\n'
     failed = sum(1 for row in board if not row.rank)
     lede = "Ranked by success rate on the selection seeds, then by fewer mean steps; a verdict rests on other seeds."
+    if any(row.letters for row in board):
+        lede += " Trials that share a letter cannot be told apart (95% over all pairs)."
     if failed == len(board):
         lede = "No trial came through; each says in which step it failed, and why."
     elif failed:
@@ -198,6 +200,12 @@ def _leaderboard(inputs: ReportInputs) -> str:
     )
 
 
+def _group(row: LeaderboardRow) -> str:
+    """Its letters, and the mean of its configuration."""
+    mean = f", mean of its seeds {row.configuration_rate:.2f}" if row.configuration_rate is not None else ""
+    return f' <span class="dim">{escape(row.letters)}{mean}</span>' if row.letters or mean else ""
+
+
 def _ranked(row: LeaderboardRow) -> str:
     low, high = row.interval_95 or (0.0, 1.0)
     behind = ""
@@ -207,7 +215,7 @@ def _ranked(row: LeaderboardRow) -> str:
     won = ' class="won"' if row.rank == 1 else ""
     bar = _bar(Interval(low, high), row.rate or 0.0, 130, 14)
     return (
-        f'<tr{won}><td>{row.rank}</td><td>{escape(row.name)}</td><td class="rated">{row.rate:.2f} '
+        f'<tr{won}><td>{row.rank}</td><td>{escape(row.name)}{_group(row)}</td><td class="rated">{row.rate:.2f} '
         f'<span class="dim">{low:.2f}&ndash;{high:.2f}</span></td><td class="wide">{bar}</td>'
         f'<td class="num more">{row.successes}/{row.n}</td>'
         f'<td class="num more" data-unit=" crashed">{row.crashed}</td>'

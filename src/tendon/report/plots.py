@@ -1,4 +1,4 @@
-"""The eight fixed plots in the order of the page.
+"""The eight fixed plots in the order of the page, and the path of a test that looked after every pair.
 
 ReportInputs come in, Figures go out. Adding a ninth question needs a reason that the other eight do not cover.
 """
@@ -6,6 +6,7 @@ ReportInputs come in, Figures go out. Adding a ninth question needs a reason tha
 from __future__ import annotations
 
 from tendon.report.figure import Figure
+from tendon.report.plots_bets import path_of_bets
 from tendon.report.plots_data import action_spread, data_sane
 from tendon.report.plots_result import better_than_champion, where_it_fails, which_trial_won
 from tendon.report.plots_training import gpu_fed, training_converged, what_it_cost
@@ -23,4 +24,5 @@ def figures(inputs: ReportInputs) -> tuple[Figure, ...]:
         action_spread(inputs),
         gpu_fed(inputs),
         what_it_cost(inputs),
+        *path_of_bets(inputs),
     )

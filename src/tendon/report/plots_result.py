@@ -166,9 +166,12 @@ def which_trial_won(inputs: ReportInputs) -> Figure:
 
     rows = [
         (r.rank or "", r.name, _blank(r.rate), *(r.interval_95 or ("", "")), r.successes, r.n, r.crashed,
-         _blank(r.mean_steps), r.failed_step) for r in board
+         _blank(r.mean_steps), r.letters, _blank(r.configuration_rate), r.failed_step) for r in board
     ]  # fmt: skip
-    header = ("rank", "trial", "rate", "low_95", "high_95", "successes", "n", "crashed", "mean_steps", "failed_step")
+    header = (
+        *("rank", "trial", "rate", "low_95", "high_95", "successes", "n", "crashed", "mean_steps"),
+        *("group", "configuration_rate", "failed_step"),
+    )
     left_out = len(board) - len(shown)
     notes = (f"{left_out} more trials are in the table and in the CSV.",) if left_out else ()
     where = origin(inputs, "selection_seeds", "dataset", "code")

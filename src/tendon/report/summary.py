@@ -7,7 +7,7 @@ Nothing here is optional by guess: an empty tuple, "" or None means "there is no
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tendon.evaluate.confidence import Interval, LeaderboardRow, Pairs, describe_rate, difference_paired, wilson
@@ -207,6 +207,7 @@ class ReportInputs:
     lineage: tuple[LineageRow, ...] = ()
     provenance: Provenance = Provenance()
     record_json: str = ""
+    path: dict[str, Any] = field(default_factory=dict)  # of a test that looked after every pair: evaluate/betting.py
     videos_uri: str = ""  # where the recordings that are not shown lie
 
 

@@ -46,10 +46,9 @@ class TrialOutcome:
 
     def score(self) -> TrialScore:
         """The outcome as the selection rule sees it."""
-        names = {"successes": "successes", "n": "episodes", "crashed": "crashed"}
-        counts = {field: int(self.metrics.get(name, 0)) for field, name in names.items()}
+        successes, n, crashed = (int(self.metrics.get(name, 0)) for name in ("successes", "episodes", "crashed"))
         steps = self.metrics.get("mean_steps", 0.0)
-        return TrialScore(self.trial, **counts, mean_steps=steps, failed_step=self.failed_step, error=self.error)
+        return TrialScore(self.trial, successes, n, crashed, steps, self.failed_step, self.error)
 
     @classmethod
     def from_json(cls, text: str) -> TrialOutcome:
@@ -90,6 +89,8 @@ def has_ended(outcome: TrialOutcome | None) -> bool:
 
 def is_finished(outcome: TrialOutcome | None) -> bool:
     """Whether the trial came through all of its steps and what they made is still in the store."""
+    if outcome is not None and outcome.status == "pruned":
+        return True  # its sweep decided that it goes on no more
     if outcome is None or not is_evaluated(outcome):
         return False
     return all(open_store(uri).head(MARKER) is not None for uri in (outcome.bundle_uri, outcome.evaluation_uri))

@@ -60,10 +60,11 @@ def find_remaining(
     reason = f"{len(chosen)} of {len(run.trials)} trial(s) to do, {len(finished)} finished"
     if len(chosen) < len(in_order):
         reason = batch_advice(len(in_order), len(chosen))
-    return Remaining(True, reason, _groups(chosen, trials_per_pod))
+    return Remaining(True, reason, groups_of(chosen, trials_per_pod))
 
 
-def _groups(names: list[str], size: int) -> tuple[tuple[str, ...], ...]:
+def groups_of(names: list[str], size: int) -> tuple[tuple[str, ...], ...]:
+    """Names in groups of a size, one group per pod."""
     return tuple(tuple(names[start : start + size]) for start in range(0, len(names), size))
 
 

@@ -33,7 +33,8 @@ from tendon.errors import (
     StorageError,
     TendonError,
 )
-from tendon.train.state.status import TrainResult, find_finished
+from tendon.train.state.pause import find_result
+from tendon.train.state.status import TrainResult
 from tendon.train.watch.memory_watch import MemoryWatch
 
 logger = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ def train_in_child(
         Interrupted: This process was told to stop; the child has saved.
         TendonError: What ended the last try.
     """
-    finished = find_finished(trial_uri)
+    finished = find_result(trial_uri)
     if finished is not None:
         logger.info("train: found finished in %s", finished.checkpoint_uri)
         return finished
@@ -115,7 +116,7 @@ def train_in_child(
         error = _attempt(config, dataset_uri, trial_uri, train, stops, memory or MemoryWatch())
         if stops.requested:
             raise _stopped(stops.requested, trial_uri, error)
-        finished = find_finished(trial_uri) if error is None else None
+        finished = find_result(trial_uri) if error is None else None
         if finished is not None:
             return finished
         error = error or _silent(trial_uri, "it ended without a word and without a finished trial")

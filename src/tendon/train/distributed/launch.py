@@ -27,7 +27,8 @@ from tendon.errors import ConfigError, DataError, Interrupted, MissingDependency
 from tendon.train.distributed.interrupts import Interrupts
 from tendon.train.distributed.ranks import is_rank
 from tendon.train.distributed.roll_call import RollCall, all_nodes
-from tendon.train.state.status import TrainResult, find_finished
+from tendon.train.state.pause import find_result
+from tendon.train.state.status import TrainResult
 
 logger = logging.getLogger(__name__)
 STOP_S = 100.0  # less than the grace of a node: a process that waits for a lost one saves nothing any more
@@ -84,7 +85,7 @@ def launch(
             if process.poll() is None:
                 process.kill()
                 _signal(Path(folder), signal.SIGKILL)
-        finished = find_finished(trial_uri) if process.returncode == 0 else None
+        finished = find_result(trial_uri) if process.returncode == 0 else None
         if finished is None:
             raise _error(Path(folder), process.returncode)
     progress(finished.step, finished.step)

@@ -25,8 +25,9 @@ from tendon.train.loop.resource_estimate import check_resources
 from tendon.train.loop.session import Rollouts, TrainingSession, open_session
 from tendon.train.state.checkpoint import weights_sha256
 from tendon.train.state.checkpoint_rules import RECURRING, SaveRules
+from tendon.train.state.pause import find_result, last_step, write_paused
 from tendon.train.state.saver import Saver
-from tendon.train.state.status import TrainResult, find_finished, write_finished
+from tendon.train.state.status import TrainResult, write_finished
 from tendon.train.watch.announce import announce
 from tendon.train.watch.callbacks import Callback
 from tendon.train.watch.heartbeat import Heartbeat
@@ -65,7 +66,7 @@ def train(
         DataError: the loss is not a number; nothing of that is saved.
         ConfigError: the dataset does not fit the configuration, or the trial was begun with another one.
     """
-    finished = find_finished(trial_uri)
+    finished = find_result(trial_uri)
     if finished is not None:
         logger.info("train: already done at step %d: %s", finished.step, finished.checkpoint_uri)
         return finished
@@ -91,7 +92,8 @@ def train(
         ):
             result = _run(session, signals, progress)
     if world.is_first:
-        write_finished(trial_uri, result)
+        is_whole = result.step == config.training.offline_steps
+        (write_finished if is_whole else write_paused)(trial_uri, result)
     logger.info("End of training")
     return result
 
@@ -101,11 +103,12 @@ def _run(session: TrainingSession, signals: Interrupts, progress: Progress) -> T
     config, feeds, world = engine.config, session.feeds, engine.world
     training = config.training
     num_steps = training.offline_steps
+    num_here = last_step(num_steps)
     engine.at = heartbeat.at
     uri = session.saver.uri(start.step)
     if start.step == 0:
         engine.prepare(feeds.batches_from_start(engine.policy, engine.device))
-    for step in range(start.step, num_steps):
+    for step in range(start.step, num_here):
         heartbeat.at(step, "data")
         asked = perf_counter()
         arrays = feeds.next(config)
@@ -131,20 +134,21 @@ def _run(session: TrainingSession, signals: Interrupts, progress: Progress) -> T
             reasons |= session.validate(num_done)
         if training.eval_freq and (is_last or num_done % training.eval_freq == 0):
             reasons |= session.roll_out(num_done)
-        if is_last or stop:
+        if is_last or stop or num_done == num_here:
             reasons.setdefault(RECURRING, 0.0)
         if reasons:
             uri = session.save(num_done, reasons)
-        if stop and not is_last:
+        if stop and num_done < num_here:
             session.finish_saving()
             raise _interrupted(signals.requested, num_done, num_steps, session.saver.trial_uri)
     session.finish_saving()
-    progress(num_steps, num_steps)
+    num_done = max(start.step, num_here)
+    progress(num_done, num_steps)
     if "loader/wait_share" in feeds.train.metrics:
         logger.info("train: waited for data %.1f %% of the time", 100 * feeds.train.metrics["loader/wait_share"])
     metrics = latest(session.metrics_log.lines) | {"train_s": session.train_s}
     return TrainResult(
-        uri, num_steps, metrics, start.step, weights_sha256(uri), str(engine.device), world.size, rules.best_names()
+        uri, num_done, metrics, start.step, weights_sha256(uri), str(engine.device), world.size, rules.best_names()
     )
 
 
