@@ -432,13 +432,13 @@ def _formula():
 
 def renewed(kept: Mapping[str, dict]) -> dict[str, dict]:
     """All entries as the code makes them now; those that cannot be made here stay."""
-    from tendon.errors import MissingDependency
+    from tendon.errors import ConfigError, MissingDependency
 
     made = {}
     for name, (statements, make) in entries().items():
         try:
             made[name] = {"numerics": {one: version(one) for one in statements}, "numbers": make()}
-        except MissingDependency as error:
+        except (MissingDependency, ConfigError) as error:  # a simulator that is not here, or not its data
             print(f"{name} stays as it is: {error.problems[0].what}")
             made[name] = kept.get(name, {"numerics": {one: version(one) for one in statements}, "numbers": []})
     return made
