@@ -102,6 +102,13 @@ def test_an_interrupted_installation_counts_for_nothing_and_two_at_once_agree(to
     assert made == [sims.environment("toy").name]
 
 
+def test_a_simulator_whose_action_has_parts_is_checked_too(toy):
+    path = toy / "adapters" / "toy.py"
+    whole = path.read_text().replace('{"action_dim": 2, ', '{"action": {"push": 2}, ')
+    path.write_text(whole.replace("np.asarray(action, np.float64)", 'np.asarray(action["push"], np.float64)'))
+    assert sims.install("toy").is_file()
+
+
 def test_an_installation_that_fails_says_why_and_leaves_nothing(toy, cache):
     path = toy / "requirements" / "toy.txt"
     path.write_text(path.read_text() + "there-is-no-such-package==1.0\n")

@@ -150,6 +150,36 @@ def test_sam2_follows_from_the_point_once_it_is_seen(monkeypatch: pytest.MonkeyP
         prompt_source({"masks": "sam2"}, "labels")
 
 
+def test_masks_of_any_size_leave_for_minestudio_in_its_own(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from tendon.data.demonstrations import SourceDemonstrations
+    from tendon.data.episode import Camera, Episode, Mask, Schema
+    from tendon.data.features import column
+    from tendon.data.sources import minestudio
+    from tendon.data.sources.episodes import EpisodesSource
+    from tendon.data.sources.minestudio import AIM, INTERACTION, TARGET
+    from tendon.data.writers import write_dataset
+
+    rng = np.random.default_rng(0)
+    masks = (rng.random((32, 18, 32)) > 0.7).astype(np.uint8)
+    columns = (
+        column(INTERACTION, "int64", kind="category"),
+        column(minestudio.BUTTONS, "float32", (20,), names=tuple(BUTTONS)),
+        column(AIM, "float32", (2,), names=("pitch", "yaw")),
+    )
+    features = {INTERACTION: np.zeros(32, np.int64), minestudio.BUTTONS: np.zeros((32, 20), np.float32)}
+    features[AIM] = rng.normal(size=(32, 2)).astype(np.float32)
+    camera = Camera("observation.images.image", "image", 36, 64, 3)
+    pictures = {camera.name: np.zeros((32, 36, 64, 3), np.uint8)}
+    episode = Episode("demo_0", 32, features, pictures, "hunt", True, masks={TARGET: masks})
+    schema = replace(Schema(columns, (camera,), 8.75), masks=(Mask(TARGET, "target", 18, 32),))
+    source = EpisodesSource("demo://small", schema, [episode], "small masks")
+    write_dataset(SourceDemonstrations(source), str(tmp_path / "lmdb"), "minestudio-v1.1")
+    large = minestudio.open_uri(str(tmp_path / "lmdb")).read("demo_0").masks[TARGET].decoded(360, 640)
+    assert (large == masks.repeat(20, 1).repeat(20, 2)).all()
+
+
 # ---- the guest itself
 
 
