@@ -98,7 +98,7 @@ def test_the_pages_own_log_lines_are_made_from_their_numbers() -> None:
             "\N{N-ARY SUMMATION}rwrd:20.693 success:0.0% eval_s:120.266",
         ),
     ):
-        record = logging.LogRecord("train", logging.INFO, "/home/me/lerobot/scripts/train.py", line, text, (), None)
+        record = logging.LogRecord("train", logging.INFO, "lerobot/scripts/train.py", line, text, (), None)
         record.created = when.timestamp()
         assert Format().format(record) == expected
 
