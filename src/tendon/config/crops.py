@@ -23,6 +23,9 @@ def crop_problems(
         cameras: height and width by the name of the camera's observation, after ``data.resize``.
         shown_by: whose images these are.
     """
+    if hasattr(policy, "crop_shape"):
+        yield from _shape_problems(policy, cameras, shown_by)
+        return
     crop, resize = int(getattr(policy, "crop_size", 0)), tuple(getattr(policy, "resize", ()))
     for name, size in cameras.items():
         height, width = resize or size
@@ -36,6 +39,21 @@ def crop_problems(
             )
 
 
+def _shape_problems(policy: PolicyConfig, cameras: Mapping[str, tuple[int, int]], shown_by: str) -> Iterator[Problem]:
+    """Of the policies with LeRobot's keys, whose crop has a height and a width."""
+    crop, resize = tuple(getattr(policy, "crop_shape", ())), tuple(getattr(policy, "resize_shape", ()))
+    if not crop or resize:  # of a resized picture the crop is a share
+        return
+    for name, (height, width) in cameras.items():
+        if crop[0] > height or crop[1] > width:
+            yield Problem(
+                f"policy.crop_shape is {list(crop)}, {name} {height} x {width}",
+                "policy.crop_shape",
+                f"a crop is a part of the image, and this is the size in which {shown_by} shows it",
+                f"policy.crop_shape=[{min(crop[0], height)},{min(crop[1], width)}], or [] for the whole image",
+            )
+
+
 def keypoint_problems(policy: PolicyConfig, cameras: Mapping[str, tuple[int, int]]) -> Iterator[Problem]:
     """One problem for each camera of which a single cell is left: every keypoint would be its middle, whatever it shows.
 
@@ -43,9 +61,9 @@ def keypoint_problems(policy: PolicyConfig, cameras: Mapping[str, tuple[int, int
         policy: of any family; one without keypoints has no problem.
         cameras: as for ``crop_problems``.
     """
-    crop, resize = int(getattr(policy, "crop_size", 0)), tuple(getattr(policy, "resize", ()))
     if not getattr(policy, "num_keypoints", 0):
         return
+    crop, resize = int(getattr(policy, "crop_size", 0)), tuple(getattr(policy, "resize", ()))
     for name, size in cameras.items():
         height, width = (crop, crop) if crop else resize or size
         if max(height, width) <= STRIDE:
