@@ -276,7 +276,7 @@ class Trainer:
         model: MineLightning,
         datamodule: MineDataModule,
         ckpt_path: str | os.PathLike[str] | None = None,
-        dataset_uri: str = "???",
+        dataset_uri: str = "not-yet-converted",
         overrides: Sequence[str] = (),
     ) -> TrainConfig:
         """The run as our configuration; nothing is converted.
@@ -325,7 +325,7 @@ class Trainer:
             overrides: keys of our configuration, applied last.
         """
         store = str(self.default_root_dir)
-        self.configure(model, datamodule, ckpt_path, "not-yet-converted", overrides)
+        self.configure(model, datamodule, ckpt_path, overrides=overrides)
         converted = steps.convert(
             source_uri=datamodule.source_uri, store_uri=store, dataset_name="minestudio", **datamodule.conversion
         )
