@@ -113,7 +113,7 @@ class MineLightning:
     @property
     def overrides(self) -> Overrides:
         """As keys. An objective that nobody names has no weight, and one of no policy is refused when it trains."""
-        weights = {one.objective: one.weight for one in self.callbacks}
+        weights = {BehaviorCloneCallback.objective: 0.0} | {one.objective: one.weight for one in self.callbacks}
         return {
             **self.mine_policy.overrides,
             "training.objective_weights": weights,
