@@ -113,7 +113,7 @@ class MineLightning:
     @property
     def overrides(self) -> Overrides:
         """As keys. An objective that nobody names has no weight, and one of no policy is refused when it trains."""
-        weights = {one.objective: one.weight for one in self.callbacks}
+        weights = {BehaviorCloneCallback.objective: 0.0} | {one.objective: one.weight for one in self.callbacks}
         return {
             **self.mine_policy.overrides,
             "training.objective_weights": weights,
@@ -276,7 +276,7 @@ class Trainer:
         model: MineLightning,
         datamodule: MineDataModule,
         ckpt_path: str | os.PathLike[str] | None = None,
-        dataset_uri: str = "???",
+        dataset_uri: str = "not-yet-converted",
         overrides: Sequence[str] = (),
     ) -> TrainConfig:
         """The run as our configuration; nothing is converted.
@@ -325,7 +325,7 @@ class Trainer:
             overrides: keys of our configuration, applied last.
         """
         store = str(self.default_root_dir)
-        self.configure(model, datamodule, ckpt_path, "not-yet-converted", overrides)
+        self.configure(model, datamodule, ckpt_path, overrides=overrides)
         converted = steps.convert(
             source_uri=datamodule.source_uri, store_uri=store, dataset_name="minestudio", **datamodule.conversion
         )

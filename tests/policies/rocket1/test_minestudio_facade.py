@@ -158,7 +158,7 @@ def test_arguments_without_meaning_are_refused() -> None:
         Trainer(precision="64").configure(model, module())
     config = Trainer(callbacks=[EMA()]).configure(model, module())
     assert not config.policy.windows({}).stateful
-    assert dict(config.training.objective_weights) == {"kl_divergence": 0.5}
+    assert dict(config.training.objective_weights) == {"behaviour_cloning": 0.0, "kl_divergence": 0.5}
 
 
 def test_events_are_a_source() -> None:
