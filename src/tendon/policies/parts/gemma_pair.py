@@ -44,7 +44,9 @@ class PairedLayer(nn.Module):
 
     def __init__(self, prefix: nn.Module, expert: nn.Module, *, last: bool) -> None:
         super().__init__()
-        self.prefix, self.expert, self.last = prefix, expert, last
+        self.prefix: Any = prefix
+        self.expert: Any = expert
+        self.last = last
 
     def forward(
         self,

@@ -68,8 +68,8 @@ class Pi0Config(FlowConfig):
         return prompt_with_state("Action: ", common)
 
 
-def prompt_with_state(end: str, common: Mapping[str, object], *, lower: bool = False) -> tuple[Transform, ...]:
+def prompt_with_state(end: str, common: Mapping[str, Any], *, lower: bool = False) -> tuple[Transform, ...]:
     """The prompt of openpi for a state in 256 bins of [-1, 1]."""
     pieces = (BEGIN, "Task: {text}, State:", STATE, f";\n{end}")
     bins = Bins(into={JOINED: BINS})
-    return bins, Prompt(pieces=pieces, state=BINS, spaces=True, lower=lower, **common)  # type: ignore[arg-type]
+    return bins, Prompt(pieces=pieces, state=BINS, spaces=True, lower=lower, **common)
