@@ -28,6 +28,12 @@ RNN = ["policy.hidden_dim=8", "policy.hidden_dims=[]", "policy.horizon=4", "poli
 TRANSFORMER = ["policy.embed_dim=8", "policy.num_heads=2", "policy.num_layers=1", "policy.context_length=4"]
 FUTURE = ["policy.supervise_all_steps=true", "policy.pred_future_acs=true"]
 
+SEE_NOW = tuple(
+    f"{name}{size}"
+    for name in ("act_clip", "dp_clip", "pi0", "pi0fast", "gr00t_n1", "gr00t_n1_5")
+    for size in ("", "_tiny")
+)
+
 
 def _policy(*keys: str) -> list[str]:
     return [f"policy.{key}" for key in keys]
@@ -179,4 +185,15 @@ def cut(episode: Episode, other: Episode, t: int) -> Episode:
 def test_every_policy_of_the_tree_is_looked_at() -> None:
     from tendon.config.tree import search_path
 
-    assert set(search_path(None).groups()["policy"]) <= set(FAMILIES)
+    assert set(search_path(None).groups()["policy"]) <= {*FAMILIES, *SEE_NOW}
+
+
+@pytest.mark.parametrize("name", SEE_NOW)
+def test_what_reads_cameras_and_an_instruction_is_shown_the_present_alone(name: str) -> None:
+    from tendon.data.features import Feature
+
+    camera, task = "observation.images.front", "task"
+    told = {camera: Feature(camera, "image", (40, 48, 3), "uint8"), task: Feature(task, "text", (), "int64")}
+    windows = compose([f"policy={name}", "data.uri=x"]).policy.windows({**FEATURES, **told})
+    assert {span.deltas for span in windows.acting.values()} == {(0,)}
+    assert {camera, task} <= set(windows.acting)

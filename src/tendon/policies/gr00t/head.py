@@ -94,6 +94,20 @@ class ActionEncoder(nn.Module):
         return out
 
 
+class FeatureBlocks(nn.Module):
+    """Blocks of self-attention between backbone and DiT."""
+
+    def __init__(self, sizes: BlockSizes, num_layers: int) -> None:
+        super().__init__()
+        self.transformer_blocks = nn.ModuleList(Block(sizes) for _ in range(num_layers))
+
+    def forward(self, features_BLW: Tensor, mask_B1L: Tensor | None) -> Tensor:
+        """As wide as before."""
+        for block in self.transformer_blocks:
+            features_BLW = block(features_BLW, mask_B1S=mask_B1L)
+        return features_BLW
+
+
 class ActionHead(nn.Module):
     """No chance in here but dropout: noise and time are arguments."""
 
@@ -113,19 +127,15 @@ class ActionHead(nn.Module):
         if sizes.adapter_layers:
             self.vlln = nn.LayerNorm(sizes.context)
             adapter = BlockSizes(sizes.adapter_heads, sizes.context // sizes.adapter_heads, sizes.dropout)
-            self.vl_self_attention = nn.ModuleDict(
-                {"transformer_blocks": nn.ModuleList(Block(adapter) for _ in range(sizes.adapter_layers))}
-            )
+            self.vl_self_attention = FeatureBlocks(adapter, sizes.adapter_layers)
 
     def adapted(self, features_BLW: Tensor, real_BL: Tensor | None) -> Tensor:
         """Features of the backbone as the DiT looks at them."""
         if not self.sizes.adapter_layers:
             return features_BLW
         features_BLW = self.vlln(features_BLW)
-        mask = None if real_BL is None else real_BL[:, None]
-        for block in self.vl_self_attention["transformer_blocks"]:  # type: ignore[union-attr]
-            features_BLW = block(features_BLW, mask_B1S=mask)
-        return features_BLW
+        adapted: Tensor = self.vl_self_attention(features_BLW, None if real_BL is None else real_BL[:, None])
+        return adapted
 
     def velocity(self, given: HeadInput, sample_BTA: Tensor, time_B: Tensor) -> Tensor:
         """From noise to actions, as one of ``adapted`` features sees it."""

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -184,8 +184,14 @@ def write_beside(policy: Policy, info: PolicySpec, path: Path) -> None:
 
 
 def _described(path: Path) -> PolicySpec | None:
+    """What was written beside it, as a policy of whole weights: it stands on no base and has no adapters."""
     file = path / BESIDE / "policy.json"
-    return PolicySpec.from_json(json.loads(file.read_text()), str(file)) if file.is_file() else None
+    if not file.is_file():
+        return None
+    info = PolicySpec.from_json(json.loads(file.read_text()), str(file))
+    config: Any = info.config
+    whole = {"base_model_path": "", "base_sha256": "", "base_revision": "", "base_dtype": "", "lora_rank": 0}
+    return replace(info, config=replace(config, **whole))
 
 
 def _take_processing(policy: Policy, path: Path) -> None:
