@@ -198,3 +198,18 @@ def _info(policy: Any) -> Any:
     from tendon.policies.spec import PolicySpec
 
     return PolicySpec(policy.config, policy.features, policy.windows, tuple(policy.processing.texts))
+
+
+@pytest.mark.parametrize("system", ["lerobot", "openpi", "internmanip"])
+def test_a_folder_of_theirs_is_a_base_to_stand_on(system: str, tmp_path: Path) -> None:
+    from tendon.policies.weight_spec import WeightSpec
+    from tendon.weights.build import build_policy
+    from tendon.weights.spec import content_sha256
+
+    policy = policy_of("pi0", features=SINGLE)
+    weight_format(system)[0].write(policy, _info(policy), tmp_path / "base", "", {})
+    base = {"net": WeightSpec(str(tmp_path / "base"), content_sha256(tmp_path / "base"), dtype="bfloat16")}
+    made = build_policy(policy.config, SINGLE, None, kept_uri=str(tmp_path / "kept"), base=base)
+    held, given = made.net.state_dict(), policy.net.state_dict()  # type: ignore[operator, union-attr]
+    assert held["vision.post_layernorm.weight"].dtype == torch.bfloat16  # it does not learn
+    assert torch.equal(held["action_out_proj.weight"], given["action_out_proj.weight"])

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from tendon.policies.pi0.weights import BESIDE
+
 # Ours (below net) to theirs, the first that fits.
 N1_5 = (
     (r"backbone\.vision\.(.*)", r"backbone.eagle_model.vision_model.vision_model.\1"),
@@ -47,7 +49,7 @@ def their_name(ours: str, table: tuple[tuple[str, str], ...]) -> str:
 def our_name(theirs: str) -> str:
     """Our name below ``net`` of a public tensor; empty where no number depends on it."""
     name = theirs.removeprefix("_groot_model.")  # LeRobot's own
-    if UNREAD.match(name):
+    if BESIDE.fullmatch(theirs) or UNREAD.match(name):
         return ""
     for pattern, replacement in OURS:
         fits = re.fullmatch(pattern, name)

@@ -45,7 +45,7 @@ class Attention(nn.Module):
     def forward(self, tokens_BSD: Tensor, context_BSC: Tensor, mask_B1S: Tensor | None) -> Tensor:
         """``mask``: which tokens of the context are real."""
         query, key, value = self.to_q(tokens_BSD), self.to_k(context_BSC), self.to_v(context_BSC)
-        heads = [one.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for one in (query, key, value)]
+        heads = [one.view(*one.shape[:2], self.num_heads, -1).transpose(1, 2) for one in (query, key, value)]
         mask = None if mask_B1S is None else mask_B1S[:, None]
         seen = functional.scaled_dot_product_attention(heads[0], heads[1], heads[2], mask)
         out: Tensor = self.to_out[1](self.to_out[0](seen.transpose(1, 2).flatten(2)))

@@ -44,7 +44,9 @@ class PairedLayer(nn.Module):
 
     def __init__(self, prefix: nn.Module, expert: nn.Module, *, last: bool) -> None:
         super().__init__()
-        self.prefix, self.expert, self.last = prefix, expert, last
+        self.prefix: Any = prefix
+        self.expert: Any = expert
+        self.last = last
 
     def forward(
         self,
@@ -67,7 +69,10 @@ class PairedLayer(nn.Module):
         """
         ways = [(self.prefix, prefix_BSD, None), (self.expert, expert_BSD, condition_BD)]
         present = [(layer, hidden, condition) for layer, hidden, condition in ways if hidden is not None]
-        queries, keys, values, gates = [], [], [], []
+        queries: list[Tensor] = []
+        keys: list[Tensor] = []
+        values: list[Tensor] = []
+        gates = []
         for layer, hidden, condition in present:
             normed, gate = _normed(layer.input_layernorm, hidden, condition)
             gates.append(gate)
@@ -176,7 +181,8 @@ def _beside(hidden: Tensor, change: Tensor, gate: Tensor | None) -> Tensor:
 
 
 def _heads(values_BSD: Tensor, head_dim: int) -> Tensor:
-    return values_BSD.unflatten(-1, (-1, head_dim)).transpose(1, 2)
+    B, S, _ = values_BSD.shape
+    return values_BSD.view(B, S, -1, head_dim).transpose(1, 2)
 
 
 def _turned(values_BHSK: Tensor, waves: tuple[Tensor, Tensor]) -> Tensor:

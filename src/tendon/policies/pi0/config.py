@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tendon.config.schema import Conflict, Count, Positive
 from tendon.data.features import Feature
@@ -55,7 +55,12 @@ class Pi0Config(FlowConfig):
     def prompt(self, features: Mapping[str, Feature]) -> tuple[Transform, ...]:
         """The instruction and a line break; of pi0.5 the state as numbers too."""
         key = next(iter(self.texts(features)), "")
-        common = {"key": key, "into": TOKENS, "length": self.tokenizer_max_length, "tokenizer": self.tokenizer}
+        common: dict[str, Any] = {
+            "key": key,
+            "into": TOKENS,
+            "length": self.tokenizer_max_length,
+            "tokenizer": self.tokenizer,
+        }
         if not self.pi05:
             return (Prompt(pieces=(BEGIN, "{text}", "\n"), spaces=True, **common),)
         if not self.states(features):
@@ -63,8 +68,8 @@ class Pi0Config(FlowConfig):
         return prompt_with_state("Action: ", common)
 
 
-def prompt_with_state(end: str, common: Mapping[str, object], *, lower: bool = False) -> tuple[Transform, ...]:
+def prompt_with_state(end: str, common: Mapping[str, Any], *, lower: bool = False) -> tuple[Transform, ...]:
     """The prompt of openpi for a state in 256 bins of [-1, 1]."""
     pieces = (BEGIN, "Task: {text}, State:", STATE, f";\n{end}")
     bins = Bins(into={JOINED: BINS})
-    return bins, Prompt(pieces=pieces, state=BINS, spaces=True, lower=lower, **common)  # type: ignore[arg-type]
+    return bins, Prompt(pieces=pieces, state=BINS, spaces=True, lower=lower, **common)

@@ -33,6 +33,8 @@ OURS = (
     (r"gemma_expert\.layers\.(\d+)\.(.*)", r"gemma.layers.\1.expert.\2"),
     (r"lm_head\.weight", r"gemma.embed_tokens.weight"),
 )
+# Statistics and a processing lie beside the weights in some folders.
+BESIDE = re.compile(r"(observation|action)[\w.]*\.(mean|std|min|max|q\d+|count)|\d+-.*|fast\.(limits|merges)")
 UNREAD = re.compile(r"gemma_expert\.(lm_head|embed_tokens)\.|normalize_|unnormalize_|.*\.head\.|.*position_ids$")
 
 
@@ -55,7 +57,7 @@ def our_name(theirs: str) -> str:
     name = re.sub(r"^language_model\.lm_head\.", "lm_head.", name.removeprefix("model."))
     name = re.sub(r"^language_model\.model\.", "language_model.", name)  # LeRobot's first layout
     name = re.sub(r"^gemma_expert\.model\.", "gemma_expert.", name)
-    if UNREAD.match(name) or name.startswith(("normalize", "unnormalize")):
+    if BESIDE.fullmatch(theirs) or UNREAD.match(name) or name.startswith(("normalize", "unnormalize")):
         return ""
     for pattern, replacement in OURS:
         fits = re.fullmatch(pattern, name)

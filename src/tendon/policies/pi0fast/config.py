@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tendon.config.schema import Conflict, Count, CountOrNone
 from tendon.data.features import Feature
@@ -40,7 +40,12 @@ class Pi0FastConfig(VlaConfig):
     def prompt(self, features: Mapping[str, Feature]) -> tuple[Transform, ...]:
         """The instruction in small letters, and the state as numbers."""
         key = next(iter(self.texts(features)), "")
-        common = {"key": key, "into": TOKENS, "length": self.tokenizer_max_length, "tokenizer": self.tokenizer}
+        common: dict[str, Any] = {
+            "key": key,
+            "into": TOKENS,
+            "length": self.tokenizer_max_length,
+            "tokenizer": self.tokenizer,
+        }
         if not self.states(features):
-            return (Prompt(pieces=(BEGIN, "Task: {text};\n"), spaces=True, lower=True, **common),)  # type: ignore[arg-type]
+            return (Prompt(pieces=(BEGIN, "Task: {text};\n"), spaces=True, lower=True, **common),)
         return prompt_with_state("", common, lower=True)

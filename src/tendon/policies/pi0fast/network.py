@@ -85,7 +85,8 @@ class Pi0FastNetwork(nn.Module):
         return hidden
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        return (hidden @ self.gemma.embed_tokens.weight.to(hidden.dtype).T).float()
+        logits: Tensor = hidden @ self.gemma.embed_tokens.weight.to(hidden.dtype).T
+        return logits.float()
 
 
 def last_real(real_BP: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ class Join(Transform):
         if self.into not in actions:
             return {}
         dims = [int(dim) for dim in numbers["dims"].tolist()]
-        parts = actions[self.into][..., : sum(dims)].split(dims, -1)
+        parts = actions[self.into][..., : sum(dims)].split(dims, -1)  # type: ignore[no-untyped-call]
         return dict(zip(self.keys, parts, strict=True))
 
     def _dims(self, features: Features) -> np.ndarray:

@@ -90,11 +90,11 @@ def estimate_memory(config: TrainConfig, features: Mapping[str, Feature]) -> Mem
     return MemoryParts(held - size_learning, size_learning, size_learning, moments, max(0, passing))
 
 
-class Living(TorchDispatchMode):
+class Living(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the bytes of tensors that operations make, until nobody holds them."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
         self._known: dict[int, Any] = {}
 
@@ -112,7 +112,7 @@ class Living(TorchDispatchMode):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        super().__exit__(kind, error, trace)
+        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
         self._known.clear()
 
     def _begin(self, storage: Any) -> None:

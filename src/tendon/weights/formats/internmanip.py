@@ -18,6 +18,7 @@ from tendon.weights.foreign import ForeignPolicy, WeightFormat
 from tendon.weights.formats import _vla
 from tendon.weights.formats._vla import Found, Shapes
 from tendon.weights.load import SHARD_BYTES, write_sharded
+from tendon.weights.spec import INDEX
 
 CONFIG, METADATA = "config.json", Path("experiment_cfg/metadata.json")
 TYPES = ("pi0", "pi0fast", "gr00t_n1", "gr00t_n1_5")
@@ -53,7 +54,9 @@ class InternManip(WeightFormat):
                 raise DataError("the policy has no statistics", where=where, why=why, fix=fix)
             return _found(kind, config, json.loads((folder / METADATA).read_text()), _vla.sizes(kind, shapes))
 
-        return _vla.read_folder(folder, folder, look, where)
+        single = folder / "model.safetensors"
+        weights = folder if (folder / INDEX).is_file() or not single.is_file() else single
+        return _vla.read_folder(folder, weights, look, where)
 
     def write(self, policy: Policy, info: PolicySpec, path: Path, version: str, kept: Mapping[str, Any]) -> None:
         """A ``checkpoint-N`` folder, without the state of training."""

@@ -62,7 +62,7 @@ def read(folder: Path, config: Mapping[str, Any]) -> ForeignPolicy:
         if kind.startswith("gr00t"):
             section |= {"mask_text_padding": False, "embodiment_tag": config.get("embodiment_tag", "new_embodiment")}
         texts = {file.name: file.read_text() for file in sorted(folder.glob("policy_p*processor.json"))}
-        flat = {}
+        flat: dict[str, torch.Tensor] = {}
         for name in processor_texts(texts).states:
             flat |= load_file(folder / name) if (folder / name).is_file() else {}
         stats = {}
