@@ -16,7 +16,7 @@ from tendon.config.foreign.internmanip import JOINED, ManipRun, read_manip, tran
 from tendon.config.override_text import quote
 from tendon.data.dataset import Dataset, open_dataset
 from tendon.data.features import TASK
-from tendon.data.sources.modality import MODALITY
+from tendon.data.sources.modality import MODALITY, WHOLE
 from tendon.data.sources.modality_configs import find_data_config
 from tendon.data.stats import DatasetStats, merge_stats
 from tendon.data.stats_files import groot_metadata, openpi_norm_stats
@@ -250,10 +250,11 @@ def _base(run: ManipRun) -> dict[str, Any]:
 def _env(run: ManipRun, dataset: Dataset) -> list[str]:
     """The simulator of the data configuration, or none; the policy is shown all that the configuration names."""
     features = dataset.manifest.schema.features
-    states = [each.key for each in features if each.kind == "state"]
-    if run.policy not in JOINED and MODALITY_CONFIG in dataset.manifest.metadata.get("modality", {}):
+    states = [each.key for each in features if each.kind == "state" and each.key.startswith("observation.")]
+    if MODALITY_CONFIG in dataset.manifest.metadata.get("modality", {}):
         wanted = find_data_config(run.data_config, "data_config")[1].state
-        states = [f"observation.{key}" for key in wanted if f"observation.{key}" in states]
+        named = [WHOLE["state"]] if run.policy in JOINED else [f"observation.{key}" for key in wanted]
+        states = [key for key in named if key in states]
     keys = [*states, *(each.name for each in dataset.manifest.schema.cameras), TASK]
     parts = {each.key.partition(".")[2]: each.dim for each in features if each.key.startswith("action.")}
     name = SIMULATORS.get(run.data_config, "")
