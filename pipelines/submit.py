@@ -4,7 +4,7 @@
     python pipelines/submit.py publish | schedule --cron "0 0 3 * * *" KEY=VALUE... | list
     python pipelines/submit.py watch RUN | cancel RUN | logs RUN --step train | open RUN
 
-``--pipeline`` is policy (default), retrain, evaluate, or a compiled YAML. Arguments are checked against its form, and the
+``--pipeline`` is policy (default), retrain, sweep, evaluate, or a compiled YAML. Arguments are checked against its form, and the
 configuration is composed, before anything is sent. A token is read from KF_PIPELINES_TOKEN.
 Exit codes: 0 succeeded or nothing to do, 1 failed or stopped, 2 wrong arguments, 4 unreachable or refused,
 75 still running, or a part of a sweep is done and more are left.
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     waiting.add_argument("--timeout", type=float, default=86400, help="seconds to wait; 0 does not wait")
     waiting.add_argument("--poll", type=float, default=5, help="seconds between two looks at the run")
     named = argparse.ArgumentParser(add_help=False)
-    named.add_argument("--pipeline", default="policy", help="policy, retrain, evaluate, or a compiled YAML")
+    named.add_argument("--pipeline", default="policy", help="policy, retrain, sweep, evaluate, or a compiled YAML")
     images = argparse.ArgumentParser(add_help=False)
     images.add_argument("--image-prefix", default="", help="registry of the images that are not named: REGISTRY/")
     arguments = argparse.ArgumentParser(add_help=False)
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--batches", action="store_true", help="start part after part until the whole sweep is done")
     verbs.add_parser("publish", parents=[common, named, images], help="upload the YAML as a version, if it changed")
     verb = verbs.add_parser("schedule", parents=[common, images, arguments], help="keep one recurring run of this name")
-    verb.add_argument("--pipeline", default="retrain", help="policy, retrain, evaluate, or a compiled YAML")
+    verb.add_argument("--pipeline", default="retrain", help="policy, retrain, sweep, evaluate, or a compiled YAML")
     verb.add_argument("--name", default="tendon-retrain", help="name of the schedule")
     verb.add_argument("--cron", default="0 0 3 * * *", help="six fields, seconds first (UTC)")
     verb.add_argument("--disabled", action="store_true", help="make it, but do not let it start")

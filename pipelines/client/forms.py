@@ -16,7 +16,7 @@ from tendon.errors import ConfigError, Problem
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPILED = ROOT / "pipelines" / "compiled"
-SHORT = {"policy": "policy_pipeline", "retrain": "retrain_pipeline", "evaluate": "evaluate_pipeline"}
+SHORT = {name: f"{name}_pipeline" for name in ("policy", "retrain", "sweep", "evaluate")}
 KINDS: dict[str, type] = {
     "STRING": str,
     "NUMBER_INTEGER": int,
