@@ -12,7 +12,18 @@ import torch
 from tendon.config.compose import compose
 from tendon.errors import ConfigError
 from tendon.policies.registry import make_policy
-from tests.policies.vla_cases import FEATURES, FRONT, NAMES, STATE, TEXTS, batch_of, config_of, policy_of, seen_of
+from tests.policies.vla_cases import (
+    FEATURES,
+    FRONT,
+    NAMES,
+    STATE,
+    STATS,
+    TEXTS,
+    batch_of,
+    config_of,
+    policy_of,
+    seen_of,
+)
 
 pytest.importorskip("transformers", reason="transformers is not installed: pip install 'tendon-robotics[vla]'")
 
@@ -311,7 +322,7 @@ def test_the_embodiments_weights_are_its_own() -> None:
 
 
 def test_augmentation_is_of_training_alone() -> None:
-    policy = make_policy(compose(["data.uri=x", "policy=gr00t_n1_tiny"]).policy, FEATURES, None)
+    policy = make_policy(compose(["data.uri=x", "policy=gr00t_n1_tiny"]).policy, FEATURES, STATS)
     policy.set_texts(TEXTS)
     assert policy.num_draws == 2 * 2 + 4  # a corner for each camera, four colours for both
     batch = batch_of(policy)

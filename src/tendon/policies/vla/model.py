@@ -134,6 +134,12 @@ class VlaPolicy(Policy):
         lines = [f"{'part':<16} {'parameters':>15} {'learn':>15}"]
         return "\n".join([*lines, *(f"{r.part:<16} {r.num_parameters:>15,} {r.num_learning:>15,}" for r in rows)])
 
+    def shard_units(self) -> Sequence[nn.Module]:
+        """Each block of each tower; a list inside of a block belongs to it."""
+        units = super().shard_units()
+        inside = {id(module) for unit in units for module in unit.modules() if module is not unit}
+        return [unit for unit in units if id(unit) not in inside]
+
     def checkpointed_units(self) -> Sequence[nn.Module]:
         """Each block of each tower."""
         return self.shard_units() if self.config.gradient_checkpointing else ()
