@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -80,6 +81,12 @@ def lift_like_hdf5(tmp_path: Path) -> Callable[..., Path]:
         return make_lift_like_hdf5(tmp_path / name, **options)  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def tendon_logs() -> None:
+    """A command with --quiet that ran in this process must not silence the tests behind it."""
+    logging.getLogger("tendon").setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -75,7 +75,7 @@ def break_file(tmp_path: Path, how: str) -> Path:
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ("width", ("demo_3", "8", "skip_episodes")),
+        ("width", ("demo_3", "8", "--skip-episodes demo_3")),
         ("nan", ("demo_2", "object")),
         ("empty", ()),
         ("truncated", ("truncated.hdf5",)),

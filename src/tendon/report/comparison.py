@@ -92,7 +92,7 @@ def short_names(uris: Sequence[str]) -> dict[str, str]:
         names = ["/".join(words[-depth:]) for words in parts]
         if len(set(names)) == len(names):
             return dict(zip(names, uris, strict=True))
-    return dict(zip(dict.fromkeys(uris), dict.fromkeys(uris), strict=True))
+    return {uri if uris.index(uri) == i else f"{uri} ({i + 1})": uri for i, uri in enumerate(uris)}
 
 
 def _rate(table: Evaluation) -> str:
