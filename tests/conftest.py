@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -11,6 +12,8 @@ from uuid import uuid4
 import numpy as np
 import pytest
 from hypothesis import settings
+
+from tendon import trust
 
 settings.register_profile("any machine", deadline=None)  # a busy one is no failure
 settings.load_profile("any machine")
@@ -84,9 +87,10 @@ def lift_like_hdf5(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(autouse=True)
-def tendon_logs() -> None:
-    """A command with --quiet that ran in this process must not silence the tests behind it."""
+def nothing_of_earlier_commands() -> None:
+    """A command with --quiet or --trust that ran in this process must not silence or loosen the tests behind it."""
     logging.getLogger("tendon").setLevel(logging.NOTSET)
+    os.environ.pop(trust.VARIABLE, None)
 
 
 @pytest.fixture(scope="session")
