@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parsed(root: Parser, words: list[str]) -> argparse.Namespace:
     """The arguments of a command line, overrides on both sides of an option among them."""
     arguments, rest = root.parse_known_args(words)
-    if arguments.verb == "lerobot" and "--json" in arguments.words + rest:
+    if arguments.verb in ("import", "lerobot") and "--json" in arguments.words + rest:
         arguments.json, arguments.words = True, [word for word in arguments.words if word != "--json"]
         rest = [word for word in rest if word != "--json"]
     if arguments.verb in ("import", "lerobot"):  # words of another system, or that moved: all are theirs

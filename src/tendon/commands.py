@@ -305,6 +305,7 @@ def _training(dataset_uri: str) -> str:
 def train(arguments: Namespace) -> int:
     """Train one policy, alone or as a trial of a run."""
     from tendon.config.compose import compose
+    from tendon.report.training_page import write_training_page
     from tendon.runs.plan import load_plan
     from tendon.runs.planner import pinned, run_key
 
@@ -337,6 +338,7 @@ def train(arguments: Namespace) -> int:
         return _print_dry_run(arguments, config, trial_uri)
     result = steps.train(config=config, dataset_uri=config.data.uri, trial_uri=trial_uri)
     rows = {"checkpoint": result.checkpoint_uri, "step": result.step, "weights": result.weights_sha256[:16]}
+    rows["report"] = write_training_page(trial_uri)
     bundle = join(trial_uri, "bundle")
     following = (
         f"tendon export --checkpoint-uri {shlex.quote(result.checkpoint_uri)} --bundle-uri {shlex.quote(bundle)}"
@@ -349,7 +351,7 @@ def lerobot(arguments: Namespace) -> int:
     from tendon.lerobot import train as train_as_lerobot
 
     if {"--help", "-h"} & set(arguments.words):
-        return tell(arguments, LEROBOT_HELP)
+        return tell(arguments, LEROBOT_HELP, help=LEROBOT_HELP)
     runs = train_as_lerobot(arguments.words)
     if not runs:
         return tell(arguments, "checked; nothing was made. Leave --plan out to train.", checked=True)

@@ -126,7 +126,7 @@ def _parted(text: str, kinds: Sequence[str]) -> tuple[str, Sequence[str], str]:
     for kind in kinds:
         store, slash, name = plain.rpartition(FOLDER_OF[kind])
         if slash and NAME.fullmatch(name) and not DIGEST.fullmatch(name) and kind != "champions":
-            if "://" not in plain and Path(plain).exists():
+            if "://" not in plain and Path(plain, "manifest.json" if kind == "datasets" else "").exists():
                 return "", kinds, ""
             return store, (kind,), name
     is_name = NAME.fullmatch(plain) and plain == text and not Path(text).exists()
