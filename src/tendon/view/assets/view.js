@@ -79,7 +79,7 @@ function isTyping(event) {
 // a rate with its interval on a line from 0 to 1
 function rateBar(low, value, high) {
   var W = 130, x = function (share) { return 4 + share * (W - 8); };
-  return svg('svg', {viewBox: '0 0 ' + W + ' 16', 'class': 'bar90', preserveAspectRatio: 'none', 'aria-hidden': 'true'},
+  return svg('svg', {viewBox: '0 0 ' + W + ' 16', 'class': 'bar90', preserveAspectRatio: 'xMinYMid meet', 'aria-hidden': 'true'},
     svg('line', {x1: x(0), x2: x(1), y1: 8, y2: 8, 'class': 'g'}),
     svg('line', {x1: x(0), x2: x(0), y1: 4, y2: 12, 'class': 'a'}), svg('line', {x1: x(1), x2: x(1), y1: 4, y2: 12, 'class': 'a'}),
     svg('line', {x1: x(low), x2: x(high), y1: 8, y2: 8, 'class': 'w thick s0'}),
@@ -201,7 +201,7 @@ function facts(pairs) {
 
 function keysHelp(pairs) {
   return el('p', {'class': 'help'}, pairs.map(function (p) {
-    return [p[0].map(function (k) { return [el('kbd', null, k), ' ']; }), p[1], '  ·  '];
+    return [p[0].map(function (k) { return [el('kbd', null, k), ' ']; }), p[1], ' \u00a0 '];
   }));
 }
 
@@ -362,7 +362,7 @@ function datasetPage(root) {
     order = choice('order', [['', 'as recorded'], ['long', 'longest first'], ['short', 'shortest first']], filter);
     put(root, facts(about.facts), about.note && el('p', {'class': 'note'}, about.note), el('div', {'class': 'browser'},
       el('div', {'class': 'side'}, el('div', {'class': 'tools'}, search, split, outcome, task, order,
-        el('label', {'class': 'count'}, flagged, ' findings'), count), list.node), detail));
+        el('label', {'class': 'count'}, flagged, ' with findings'), count), list.node), detail));
     filter();
     var wanted = about.ids.indexOf(decodeURIComponent(location.hash.slice(1)));
     list.go(Math.max(0, wanted));
@@ -483,7 +483,7 @@ function indexPage(root) {
         el('td', {'class': 'pickcell'}, el('input', {type: 'checkbox', checked: picked.indexOf(run) >= 0, 'aria-label': 'compare ' + run.name,
           onchange: function (event) { pick(run, event.target.checked); }})),
         el('td', {'class': 'num hide'}, order === 'rate' && run.n ? place + 1 : ''),
-        el('td', {'class': 'what'}, EMBEDDED.answers ? run.name : el('a', {href: '/run/' + run.id + '/'}, run.name),
+        el('td', {'class': 'what named'}, EMBEDDED.answers ? run.name : el('a', {href: '/run/' + run.id + '/'}, run.name),
           el('span', {'class': 'sub'}, run.champion ? 'champion · ' : '', run.policies.join(', ') + (run.num_trials > 1 ? ', ' + run.num_trials + ' trials' : ''))),
         el('td', {'class': 'rated nowrap'}, run.n ? run.rate.toFixed(2) : '', run.n > 0 && el('span', {'class': 'dim'}, ' ' + run.low.toFixed(2) + '–' + run.high.toFixed(2))),
         el('td', {'class': 'barred'}, run.n > 0 && rateBar(run.low, run.rate, run.high)),
