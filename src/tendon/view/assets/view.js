@@ -474,6 +474,7 @@ function indexPage(root) {
       if (on) { picked = picked.concat([run]).slice(-2); }
       draw();
       drawPair();
+      if (picked.length === 2) { pair.scrollIntoView({block: 'start'}); }
     }
     function heading(name, label, more) {
       return el('th', {scope: 'col', 'class': more, 'aria-sort': order === name ? 'descending' : null}, el('button', {onclick: function () { order = name; draw(); }}, label));
@@ -484,7 +485,7 @@ function indexPage(root) {
           onchange: function (event) { pick(run, event.target.checked); }})),
         el('td', {'class': 'num hide'}, order === 'rate' && run.n ? place + 1 : ''),
         el('td', {'class': 'what named'}, EMBEDDED.answers ? run.name : el('a', {href: '/run/' + run.id + '/'}, run.name),
-          el('span', {'class': 'sub'}, run.champion ? 'champion · ' : '', run.policies.join(', ') + (run.num_trials > 1 ? ', ' + run.num_trials + ' trials' : ''))),
+          el('span', {'class': 'sub'}, [run.champion ? 'champion' : '', run.policies.length > 1 ? run.policies.join(', ') : '', run.num_trials > 1 ? run.num_trials + ' trials' : ''].filter(Boolean).join(' · '))),
         el('td', {'class': 'rated nowrap'}, run.n ? run.rate.toFixed(2) : '', run.n > 0 && el('span', {'class': 'dim'}, ' ' + run.low.toFixed(2) + '–' + run.high.toFixed(2))),
         el('td', {'class': 'barred'}, run.n > 0 && rateBar(run.low, run.rate, run.high)),
         el('td', {'class': 'num hide'}, run.n ? run.successes + '/' + run.n : ''),
