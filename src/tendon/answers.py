@@ -48,7 +48,9 @@ def wants_json(arguments: Namespace) -> bool:
 def as_document(arguments: Namespace, verb: str, *, only_failures: bool = False) -> Iterator[None]:
     """One JSON document on standard output, however the verb ends; all that is printed meanwhile goes to standard error."""
     out = sys.stdout
-    code, problems, result = 0, [], {}
+    code = 0
+    problems: list[dict[str, str]] = []
+    result: dict[str, Any] = {}
     try:
         with _stdout_is_stderr(), redirect_stdout(sys.stderr):
             try:

@@ -65,7 +65,7 @@ def shell(
     kind: str, title: str, subtitle: str, trail: Sequence[tuple[str, str]] = (), embedded: Embedded | None = None
 ) -> str:
     """The page of a view of one ``kind``, which view.js knows."""
-    content = {"kind": kind, "answers": None, "media": {}}
+    content: dict[str, Any] = {"kind": kind, "answers": None, "media": {}}
     if embedded is not None:
         content |= {"answers": embedded.answers, "media": embedded.media}
     policy = SERVED if embedded is None else IN_A_FILE
