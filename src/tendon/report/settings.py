@@ -30,6 +30,7 @@ FIRST = (  # what a reader asks for, in this order; all else is below
     "env.task",
     "env.fps",
 )
+COST = "Time and cost"
 OF_THE_MACHINE = ("processor", "memory", "accelerator", "system")
 
 
@@ -37,7 +38,20 @@ def winner_facts(run: RunPlan, winner: str, timings: Sequence[Timing]) -> tuple[
     """Of the winner of a run."""
     trial = run.trial(winner)
     noted = read_note(open_store(run.trial_uri(winner)), "timings/train.json").get("machine", {})
-    return training_facts(trial.config, trial.overrides, noted, timings, run.code_version)
+    groups = training_facts(trial.config, trial.overrides, noted, timings, run.code_version)
+    return tuple(_with_money(run, group, timings) if group.title == COST else group for group in groups)
+
+
+def _with_money(run: RunPlan, group: FactGroup, timings: Sequence[Timing]) -> FactGroup:
+    """With what the time cost, where the run was given prices."""
+    budget = getattr(run, "budget", None)
+    gpu_s = sum(timing.seconds * (timing.gpus or 0) for timing in timings)
+    spent = budget.money(sum(timing.seconds for timing in timings), gpu_s) if budget is not None else None
+    return (
+        group
+        if spent is None
+        else FactGroup(group.title, (*group.rows, ("money, at the run's prices", f"{spent:,.2f}")))
+    )
 
 
 def training_facts(
@@ -55,7 +69,7 @@ def training_facts(
     hardware = [(name, str(machine[name])) for name in OF_THE_MACHINE if machine.get(name)]
     groups = (
         FactGroup("Hyperparameters", (*varied, *first), tuple(settings.items())),
-        FactGroup("Time and cost", tuple(_cost(timings))),
+        FactGroup(COST, tuple(_cost(timings))),
         FactGroup("Machine of the training", tuple(hardware)),
         FactGroup("Versions", (*versions, *([("numbers of the code", code)] if code else []))),
     )
