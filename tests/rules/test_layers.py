@@ -40,6 +40,7 @@ ORDER = (
     "doctor",
     "runner",  # executes the compiled DAG on one machine
     "api",  # the way in from Python
+    "project",  # a folder for one's own demonstrations
     "commands",
     "cli",
     "__main__",
