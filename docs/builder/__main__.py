@@ -5,7 +5,19 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from docs.builder import DOCS, ROOT, between, commands, configuration, environment, errors, links, policies, python_page, snippets
+from docs.builder import (
+    DOCS,
+    ROOT,
+    between,
+    commands,
+    configuration,
+    environment,
+    errors,
+    links,
+    policies,
+    python_page,
+    snippets,
+)
 
 
 def made() -> dict[Path, str]:
@@ -23,7 +35,9 @@ def made() -> dict[Path, str]:
     for path in snippets.pages():
         if path not in texts and "<!-- file: " in path.read_text(encoding="utf-8"):
             texts[path] = snippets.with_files(path)
-    texts[DOCS / "kubeflow.md"] = between((DOCS / "kubeflow.md").read_text(encoding="utf-8"), "parameters", _parameters())
+    texts[DOCS / "kubeflow.md"] = between(
+        (DOCS / "kubeflow.md").read_text(encoding="utf-8"), "parameters", _parameters()
+    )
     readme = ROOT / "README.md"
     texts[readme] = between(readme.read_text(encoding="utf-8"), "snippets", snippets.counts())
     return texts
@@ -34,7 +48,10 @@ def _parameters() -> str:
     from pipelines.parameters import TABLE
 
     lines = ["| parameter | default | what it is |", "|---|---|---|"]
-    lines += [f"| {code(one.name)} | {code(repr(one.default))} | {cell(one.text)} |" for one in sorted(TABLE, key=lambda one: one.name)]
+    lines += [
+        f"| {code(one.name)} | {code(repr(one.default))} | {cell(one.text)} |"
+        for one in sorted(TABLE, key=lambda one: one.name)
+    ]
     return "\n".join(lines)
 
 

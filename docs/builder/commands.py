@@ -32,6 +32,7 @@ def parsers() -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
     from pipelines.submit import _parser as submit_parser
 
     yield "tendon compile", command_line(), DAG_TOOLS["compile"]
+    yield "tendon submit", submit_parser(), DAG_TOOLS["submit"]
     yield from _below("tendon submit", submit_parser())
 
 
@@ -89,10 +90,21 @@ def page() -> str:
 
 def exit_codes_page() -> str:
     """docs/reference/exit-codes.md."""
-    lines = ["# Exit codes", "", MADE, "", "Every error is four lines (error, where, why, fix) on standard error and one of these:"]
+    lines = [
+        "# Exit codes",
+        "",
+        MADE,
+        "",
+        "Every error is four lines (error, where, why, fix) on standard error and one of these:",
+    ]
     lines += ["", "| code | meaning |", "|---|---|"]
     lines += [f"| {number} | {cell(meaning)} |" for number, meaning in EXIT_CODES.items()]
-    lines += ["", "A step of the pipeline leaves with the same codes; what Kubeflow makes of them, and which are tried again, is"]
-    lines += ["told in `k8s/README.md`. `tendon submit` leaves with 1 where the run failed or was stopped, and with 75 while it"]
+    lines += [
+        "",
+        "A step of the pipeline leaves with the same codes; what Kubeflow makes of them, and which are tried again, is",
+    ]
+    lines += [
+        "told in `k8s/README.md`. `tendon submit` leaves with 1 where the run failed or was stopped, and with 75 while it"
+    ]
     lines += ["still runs."]
     return "\n".join(lines) + "\n"

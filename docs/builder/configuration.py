@@ -118,7 +118,11 @@ def training_of(policy: str) -> dict[str, Any]:
         tree = yaml.safe_load(file.read_text())
         for section, keys in tree.items():
             if section not in ("policy", "defaults"):
-                values |= {f"{section}.{key}": value for key, value in keys.items()} if isinstance(keys, dict) else {section: keys}
+                values |= (
+                    {f"{section}.{key}": value for key, value in keys.items()}
+                    if isinstance(keys, dict)
+                    else {section: keys}
+                )
     return values
 
 
@@ -131,16 +135,32 @@ def first_line(file: Path) -> str:
 def table(keys: list[Key]) -> list[str]:
     """Rows of a table of keys."""
     lines = ["| key | default | type | what it is |", "|---|---|---|---|"]
-    return [*lines, *(f"| {code(one.name)} | {code(one.default)} | {cell(one.kind)} | {cell(one.about)} |" for one in keys)]
+    return [
+        *lines,
+        *(f"| {code(one.name)} | {code(one.default)} | {cell(one.kind)} | {cell(one.about)} |" for one in keys),
+    ]
 
 
 def page() -> str:
     """docs/reference/configuration.md."""
     lines = ["# Configuration", "", MADE, ""]
-    lines += ["A run is described by groups (`policy=act env=pusht`), by keys (`training.lr=1e-3`), and by nothing else. Of two"]
-    lines += ["values for a key the later one counts; `???` must be given. All problems are told at once, each with the nearest"]
-    lines += ["key that exists. The keys of a policy stand on its page: " + ", ".join(f"[{name}](../policies/{name}.md)" for name in sorted(policy_configs())) + "."]
-    lines += ["", "## Groups", "", "Options of a group are files of `src/tendon/conf`, of installed packages, and of `--config-dir`."]
+    lines += [
+        "A run is described by groups (`policy=act env=pusht`), by keys (`training.lr=1e-3`), and by nothing else. Of two"
+    ]
+    lines += [
+        "values for a key the later one counts; `???` must be given. All problems are told at once, each with the nearest"
+    ]
+    lines += [
+        "key that exists. The keys of a policy stand on its page: "
+        + ", ".join(f"[{name}](../policies/{name}.md)" for name in sorted(policy_configs()))
+        + "."
+    ]
+    lines += [
+        "",
+        "## Groups",
+        "",
+        "Options of a group are files of `src/tendon/conf`, of installed packages, and of `--config-dir`.",
+    ]
     for group, options in search_path(None).groups().items():
         lines += ["", f"### {group}=", "", "| option | what it is |", "|---|---|"]
         lines += [f"| {code(option)} | {cell(first_line(CONF / group / f'{option}.yaml'))} |" for option in options]
@@ -154,7 +174,9 @@ def _chain(name: str) -> list[Path]:
     """The files that a file of conf/ is made of, the most general first."""
     file = CONF / f"{name}.yaml"
     entries = (yaml.safe_load(file.read_text()) or {}).get("defaults", [])
-    below = [one for entry in entries if isinstance(entry, str) and entry.startswith("/") for one in _chain(entry.strip("/"))]
+    below = [
+        one for entry in entries if isinstance(entry, str) and entry.startswith("/") for one in _chain(entry.strip("/"))
+    ]
     return [*below, file]
 
 

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
 from docs.builder import MADE, ROOT, cell, code
 
-SOURCES = ("src/tendon/**/*.py", "pipelines/**/*.py", "components/**/*.py", "docker/*.py", "docker/sims/*.py", "k8s/**/*.py")
-USER, STORE, CLUSTER, PEERS, OURS = "yours to set", "stores", "the cluster sets them", "other systems", "tendon sets them for its own processes"
+SOURCES = (
+    "src/tendon/**/*.py",
+    "pipelines/**/*.py",
+    "components/**/*.py",
+    "docker/*.py",
+    "docker/sims/*.py",
+    "k8s/**/*.py",
+)
+USER, STORE, CLUSTER, PEERS, OURS = (
+    "yours to set",
+    "stores",
+    "the cluster sets them",
+    "other systems",
+    "tendon sets them for its own processes",
+)
 MEANING = {
-    "AWS_ACCESS_KEY_ID": (STORE, "key of the store; as every other setting of AWS it may come from a profile or a role instead"),
+    "AWS_ACCESS_KEY_ID": (
+        STORE,
+        "key of the store; as every other setting of AWS it may come from a profile or a role instead",
+    ),
     "AWS_SECRET_ACCESS_KEY": (STORE, "the secret that belongs to it"),
     "AWS_ENDPOINT_URL": (STORE, "a store that is not AWS: `https://minio.lab:9000`"),
     "AWS_ENDPOINT_URL_S3": (STORE, "the same for S3 alone; it counts before `AWS_ENDPOINT_URL`"),
@@ -22,7 +37,10 @@ MEANING = {
     "AWS_WEB_IDENTITY_TOKEN_FILE": (STORE, "credentials of a service account, set by the cloud"),
     "TENDON_STOCK_ACCESS_KEY": (CLUSTER, "key of the install's own store, from the secret `mlpipeline-minio-artifact`"),
     "TENDON_STOCK_SECRET_KEY": (CLUSTER, "the secret that belongs to it"),
-    "TENDON_WEIGHTS_CACHE": (USER, "where large base weights are kept on this machine; default `~/.cache/tendon/weights`"),
+    "TENDON_WEIGHTS_CACHE": (
+        USER,
+        "where large base weights are kept on this machine; default `~/.cache/tendon/weights`",
+    ),
     "XDG_CACHE_HOME": (USER, "where simulators, recorded demonstrations and cached steps are kept; default `~/.cache`"),
     "MUJOCO_GL": (USER, "how MuJoCo draws: `egl`, `osmesa` or `glfw`; default: the first that works"),
     "WANDB_API_KEY": (USER, "key of Weights & Biases; without one a run is written offline"),
@@ -56,7 +74,10 @@ MEANING = {
     "KFP_POD_NAME": (CLUSTER, "the same"),
     "KUBERNETES_SERVICE_HOST": (CLUSTER, "whether this is a pod, and where the API server is"),
     "KUBERNETES_SERVICE_PORT": (CLUSTER, "its port"),
-    "SEAWEEDFS_SERVICE_HOST": (CLUSTER, "the install's own store; also `MINIO_SERVICE_SERVICE_HOST` and the ports beside them"),
+    "SEAWEEDFS_SERVICE_HOST": (
+        CLUSTER,
+        "the install's own store; also `MINIO_SERVICE_SERVICE_HOST` and the ports beside them",
+    ),
     "LOCAL_RANK": (CLUSTER, "torchrun's: which process of the node this is"),
     "RANK": (CLUSTER, "torchrun's: which of all processes"),
     "WORLD_SIZE": (CLUSTER, "torchrun's: how many processes there are"),
@@ -81,7 +102,9 @@ MEANING = {
 
 def read_variables() -> dict[str, list[str]]:
     """Every name that the sources read from the environment, and the files that do; names that are computed are refused."""
-    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for pattern in SOURCES for path in sorted(ROOT.glob(pattern))}
+    trees = {
+        path: ast.parse(path.read_text(encoding="utf-8")) for pattern in SOURCES for path in sorted(ROOT.glob(pattern))
+    }
     constants: dict[str, set[str]] = {}
     for tree in trees.values():
         for name, values in _constants(tree):
@@ -109,9 +132,17 @@ def _constants(tree: ast.Module) -> Iterator[tuple[str, list[str]]]:
         if isinstance(node, ast.Assign):
             for target in node.targets:
                 names = target.elts if isinstance(target, ast.Tuple) else [target]
-                values = node.value.elts if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple) else [node.value] * len(names)
+                values = (
+                    node.value.elts
+                    if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)
+                    else [node.value] * len(names)
+                )
                 for name, value in zip(names, values, strict=True):
-                    texts = [one.value for one in ast.walk(value) if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+                    texts = [
+                        one.value
+                        for one in ast.walk(value)
+                        if isinstance(one, ast.Constant) and isinstance(one.value, str)
+                    ]
                     is_text = isinstance(value, (ast.Constant, ast.Tuple, ast.List, ast.Dict))
                     if isinstance(name, ast.Name) and texts and is_text:
                         if isinstance(value, ast.Dict):
@@ -127,11 +158,15 @@ def _asked(tree: ast.AST) -> Iterator[ast.expr]:
                 yield node.args[0]
         elif isinstance(node, ast.Subscript) and isinstance(node.value, ast.Attribute) and node.value.attr == "environ":
             yield node.slice
-        elif isinstance(node, ast.Compare) and any(isinstance(one, ast.Attribute) and one.attr == "environ" for one in node.comparators):
+        elif isinstance(node, ast.Compare) and any(
+            isinstance(one, ast.Attribute) and one.attr == "environ" for one in node.comparators
+        ):
             yield node.left
 
 
-def _names(key: ast.expr, own: dict[str, list[str]], constants: dict[str, set[str]], parents: dict[ast.AST, ast.AST]) -> list[str]:
+def _names(
+    key: ast.expr, own: dict[str, list[str]], constants: dict[str, set[str]], parents: dict[ast.AST, ast.AST]
+) -> list[str]:
     if isinstance(key, ast.Constant):
         return [str(key.value)]
     if isinstance(key, ast.JoinedStr):  # Kubernetes' variables of a service: one entry stands for them
@@ -142,19 +177,24 @@ def _names(key: ast.expr, own: dict[str, list[str]], constants: dict[str, set[st
         node: ast.AST = key
         while node in parents:  # outwards, to the comprehension or loop whose variable it is
             node = parents[node]
-            for loop in (node.generators if hasattr(node, "generators") else [node] if isinstance(node, ast.For) else []):
+            for loop in node.generators if hasattr(node, "generators") else [node] if isinstance(node, ast.For) else []:
                 target = loop.target.elts[0] if isinstance(loop.target, ast.Tuple) else loop.target
                 if isinstance(target, ast.Name) and target.id == key.id:
                     parts = list(ast.walk(loop.iter))
                     texts = [one.value for one in parts if isinstance(one, ast.Constant) and isinstance(one.value, str)]
-                    return [*texts, *(text for one in parts if isinstance(one, ast.Name) for text in own.get(one.id, []))]
+                    return [
+                        *texts,
+                        *(text for one in parts if isinstance(one, ast.Name) for text in own.get(one.id, [])),
+                    ]
     raise ValueError(f"{ast.unparse(key)}: which variable is this?")
 
 
 def page() -> str:
     """docs/reference/environment.md."""
     lines = ["# Environment variables", "", MADE, ""]
-    lines += ["Settings are keys of the configuration and flags; variables hold secrets, addresses and what a cluster tells."]
+    lines += [
+        "Settings are keys of the configuration and flags; variables hold secrets, addresses and what a cluster tells."
+    ]
     for group in dict.fromkeys(group for group, _ in MEANING.values()):
         lines += ["", f"## {group[0].upper()}{group[1:]}", "", "| variable | what it is |", "|---|---|"]
         lines += [f"| {code(name)} | {cell(about)} |" for name, (of, about) in sorted(MEANING.items()) if of == group]

@@ -14,9 +14,16 @@ from tendon import errors
 from tendon.errors import EXIT_CODES, TendonError
 
 SOURCES = ("src/tendon", "pipelines")
-KINDS = {name: kind.exit_code for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, TendonError)}
+KINDS = {
+    name: kind.exit_code
+    for name, kind in vars(errors).items()
+    if isinstance(kind, type) and issubclass(kind, TendonError)
+}
 BUILT = {**dict.fromkeys(KINDS, 0), "Problem": 0, "Conflict": 1, "Refused": 0}  # where the headline stands
-TABLES = {"feature_map.py": 2, "s3_errors.py": 4}  # headlines stand in tuples of (what, why, fix) there, and are raised elsewhere
+TABLES = {
+    "feature_map.py": 2,
+    "s3_errors.py": 4,
+}  # headlines stand in tuples of (what, why, fix) there, and are raised elsewhere
 ELSEWHERE = {  # places whose headline comes from another one, which has its own entry
     "src/tendon/config/schema.py": "feature_map.py finds it",
     "src/tendon/errors.py": "what TendonError itself does with it",
@@ -27,7 +34,11 @@ ELSEWHERE = {  # places whose headline comes from another one, which has its own
     "pipelines/client/endings.py": "how a run ended",
 }
 AREAS = (  # page, title, beginnings of paths below src/tendon
-    ("configuration", "Configuration and command line", ("config/", "plugins", "trust", "errors", "cli", "commands", "project", "api", "logs")),
+    (
+        "configuration",
+        "Configuration and command line",
+        ("config/", "plugins", "trust", "errors", "cli", "commands", "project", "api", "logs"),
+    ),
     ("data", "Demonstrations and datasets", ("data/", "loader/")),
     ("policies", "Policies and weights", ("policies/", "weights/", "export/")),
     ("training", "Training", ("train/",)),
@@ -57,11 +68,16 @@ class Module:
     path: Path
     tree: ast.Module
     parents: dict[ast.AST, ast.AST] = field(default_factory=dict)
+    calls: dict[str, list[ast.Call]] = field(default_factory=dict)  # by the name of what is called
 
     @classmethod
     def of(cls, path: Path) -> Module:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        return cls(path, tree, {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)})
+        made = cls(path, ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(made.tree):
+            made.parents.update(dict.fromkeys(ast.iter_child_nodes(node), node))
+            if isinstance(node, ast.Call):
+                made.calls.setdefault(_called(node), []).append(node)
+        return made
 
     def function_of(self, node: ast.AST) -> ast.AST:
         while node in self.parents and not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -75,52 +91,88 @@ def entries() -> tuple[list[Entry], list[str]]:
     made: dict[str, Entry] = {}
     unread = []
     for module in modules:
-        for node in ast.walk(module.tree):
-            name = _called(node)
-            if name not in BUILT or not isinstance(node, ast.Call) or len(node.args) <= BUILT[name]:
+        for name, node in ((kind, call) for kind in BUILT for call in module.calls.get(kind, ())):
+            if len(node.args) <= BUILT[name]:
                 continue
             if any(isinstance(one, ast.Starred) for one in node.args):
                 continue
             given = {word.arg: word.value for word in node.keywords}
             rest = node.args[BUILT[name] + 1 :]
-            why = given.get("why") or (rest[1] if name == "Problem" and len(rest) > 1 else rest[0] if name in ("Conflict",) and rest else None)
-            fix = given.get("fix") or (rest[2] if name == "Problem" and len(rest) > 2 else rest[1] if name == "Conflict" and len(rest) > 1 else rest[0] if name == "Refused" and rest else None)
+            why = given.get("why") or (
+                rest[1] if name == "Problem" and len(rest) > 1 else rest[0] if name in ("Conflict",) and rest else None
+            )
+            fix = given.get("fix") or (
+                rest[2]
+                if name == "Problem" and len(rest) > 2
+                else rest[1]
+                if name == "Conflict" and len(rest) > 1
+                else rest[0]
+                if name == "Refused" and rest
+                else None
+            )
             file = module.path.relative_to(ROOT).as_posix()
             exit_code = KINDS.get(name) or _code_of(module, node)
             said = [node.args[BUILT[name]], why, fix]
             before = len(made)
             for caller, call, bound in _callers(said, module, node, modules):
                 texts, whys, fixes = (
-                    list(dict.fromkeys(_texts(bound(one), caller if bound(one) is not one else module, call if bound(one) is not one else node, modules)))
-                    if one is not None else [] for one in said
+                    list(
+                        dict.fromkeys(
+                            _texts(
+                                bound(one),
+                                caller if bound(one) is not one else module,
+                                call if bound(one) is not one else node,
+                                modules,
+                            )
+                        )
+                    )
+                    if one is not None
+                    else []
+                    for one in said
                 )
                 for number, text in enumerate(texts):
-                    paired = [found[number] if len(found) == len(texts) else found[0] if len(found) == 1 else "" for found in (whys, fixes)]
+                    paired = [
+                        found[number] if len(found) == len(texts) else found[0] if len(found) == 1 else ""
+                        for found in (whys, fixes)
+                    ]
                     made.setdefault(text, Entry(text, *paired, exit_code, file))
-            if len(made) == before and not _is_passed_on(said[0], module, node) and not _is_known(said[0], module, node, modules, made):
+            if (
+                len(made) == before
+                and not _is_passed_on(said[0], module, node)
+                and not _is_known(said[0], module, node, modules, made)
+            ):
                 unread.append(f"{file}:{node.lineno}")
         if module.path.name in TABLES:
             for node in ast.walk(module.tree):
                 parts = node.elts[-3:] if isinstance(node, ast.Tuple) and len(node.elts) in (3, 4) else []
                 texts = [next(iter(_texts(one, module, node, modules)), "") for one in parts]
                 if len(texts) == 3 and all(" " in text for text in texts[:2]):
-                    made.setdefault(texts[0], Entry(*texts, TABLES[module.path.name], module.path.relative_to(ROOT).as_posix()))
+                    made.setdefault(
+                        texts[0], Entry(*texts, TABLES[module.path.name], module.path.relative_to(ROOT).as_posix())
+                    )
     return sorted(made.values(), key=lambda one: one.headline.lower()), unread
 
 
-def _callers(said: list[Any], module: Module, node: ast.AST, modules: list[Module]) -> Iterator[tuple[Module, ast.AST, Callable[[Any], Any]]]:
+def _callers(
+    said: list[Any], module: Module, node: ast.AST, modules: list[Module]
+) -> Iterator[tuple[Module, ast.AST, Callable[[Any], Any]]]:
     """Where the headline is an argument of the function around it: each call of that, with what it says; else the place itself."""
     function = module.function_of(node)
-    names = [one.arg for one in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)] if isinstance(function, ast.FunctionDef) else []
+    names = (
+        [one.arg for one in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)]
+        if isinstance(function, ast.FunctionDef)
+        else []
+    )
     if not (isinstance(said[0], ast.Name) and said[0].id in names and isinstance(function, ast.FunctionDef)):
         yield module, node, lambda one: one
         return
     first = names[0] in ("self", "cls")
     for other in modules if not function.name.startswith("_") else [module]:
-        for call in ast.walk(other.tree):
-            if isinstance(call, ast.Call) and _called(call) == function.name:
-                given = dict(zip(names[first:], call.args, strict=False)) | {word.arg: word.value for word in call.keywords if word.arg}
-                yield other, call, lambda one, given=given: given.get(one.id, one) if isinstance(one, ast.Name) else one
+        for call in other.calls.get(function.name, ()):
+            given = dict(zip(names[first:], call.args, strict=False)) | {
+                word.arg: word.value for word in call.keywords if word.arg
+            }
+            yield other, call, lambda one, given=given: given.get(one.id, one) if isinstance(one, ast.Name) else one
 
 
 def _is_known(value: ast.expr, module: Module, node: ast.AST, modules: list[Module], made: dict[str, Entry]) -> bool:
@@ -130,7 +182,13 @@ def _is_known(value: ast.expr, module: Module, node: ast.AST, modules: list[Modu
 def _called(node: ast.AST) -> str:
     if not isinstance(node, ast.Call):
         return ""
-    return node.func.id if isinstance(node.func, ast.Name) else node.func.attr if isinstance(node.func, ast.Attribute) else ""
+    return (
+        node.func.id
+        if isinstance(node.func, ast.Name)
+        else node.func.attr
+        if isinstance(node.func, ast.Attribute)
+        else ""
+    )
 
 
 def _code_of(module: Module, node: ast.AST) -> int | None:
@@ -200,7 +258,13 @@ def pages() -> dict[str, str]:
     made = {}
     for name, title, _ in AREAS:
         mine = [one for one in every if area_of(one.file) == name]
-        lines = [f"# Errors: {title.lower()}", "", MADE, "", f"{len(mine)} headlines. Words in capitals stand for what is filled in."]
+        lines = [
+            f"# Errors: {title.lower()}",
+            "",
+            MADE,
+            "",
+            f"{len(mine)} headlines. Words in capitals stand for what is filled in.",
+        ]
         for one in mine:
             lines += ["", f"### {_heading(one.headline)}", ""]
             said = [f"exit code {one.code}: {EXIT_CODES[one.code].partition(':')[0]}"] if one.code in EXIT_CODES else []

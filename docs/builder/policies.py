@@ -72,4 +72,8 @@ def pages() -> dict[str, str]:
 
 
 def _value(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value).replace("'", "").replace("True", "true").replace("False", "false")
+    return (
+        f"{value:g}"
+        if isinstance(value, float)
+        else str(value).replace("'", "").replace("True", "true").replace("False", "false")
+    )

@@ -12,7 +12,13 @@ from docs.builder import MADE
 
 def page() -> str:
     """docs/reference/python.md."""
-    lines = ["# Python API", "", MADE, "", f"`import tendon` costs nothing; these names are loaded when they are used: {', '.join(f'`{name}`' for name in public())}."]
+    lines = [
+        "# Python API",
+        "",
+        MADE,
+        "",
+        f"`import tendon` costs nothing; these names are loaded when they are used: {', '.join(f'`{name}`' for name in public())}.",
+    ]
     lines += ["The [Python page](../python.md) shows them at work."]
     for name in public():
         lines += ["", f"## {name}", "", *_of(name, getattr(tendon, name))]
@@ -33,7 +39,13 @@ def _of(name: str, thing: Any) -> list[str]:
             return lines
         for method, value in vars(thing).items():
             if not method.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):
-                lines += ["", f"### {name}.{method}", "", *_signature(f"{name}.{method}", value), *_text(value.__doc__ or "")]
+                lines += [
+                    "",
+                    f"### {name}.{method}",
+                    "",
+                    *_signature(f"{name}.{method}", value),
+                    *_text(value.__doc__ or ""),
+                ]
         return lines
     return [*_signature(f"tendon.{name}", thing), *_text(thing.__doc__ or "")]
 
@@ -41,7 +53,11 @@ def _of(name: str, thing: Any) -> list[str]:
 def _signature(name: str, thing: Any) -> list[str]:
     if isinstance(thing, property):
         return []
-    shown = re.sub(r"\b(numpy\.|collections\.abc\.|typing\.)", "", str(inspect.signature(thing)).replace("'", ""))
+    shown = re.sub(
+        r"\b(numpy\.|collections\.abc\.|typing\.)",
+        "",
+        re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(thing))),
+    )
     return ["```python-signature", f"{name}{shown.replace('(self, ', '(').replace('(self)', '()')}", "```", ""]
 
 

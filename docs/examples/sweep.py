@@ -9,7 +9,13 @@ from tendon.trust import sha256_of
 
 SWEEP = [
     {"key": "training.lr", "name": "lr", "group": 0, "values": [1e-3, 3e-4]},
-    {"key": "policy.hidden_dims", "name": "width", "group": 1, "values": [[64, 64], [128, 128]], "value_names": ["s", "l"]},
+    {
+        "key": "policy.hidden_dims",
+        "name": "width",
+        "group": 1,
+        "values": [[64, 64], [128, 128]],
+        "value_names": ["s", "l"],
+    },
 ]
 
 

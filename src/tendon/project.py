@@ -162,7 +162,8 @@ def env_yaml(project: Project) -> str:
         "  options: {}               # handed to the simulator as they are",
         "  features:" + ("                 # simulator's name: feature of the dataset" if names else " {}"),
         *(f"    {name}: {key}" for key, name in names.items()),
-        "  cameras:" + ("                  # to read one, add its NAME_image to observation" if schema.cameras else " {}"),
+        "  cameras:"
+        + ("                  # to read one, add its NAME_image to observation" if schema.cameras else " {}"),
         *(line for camera in schema.cameras for line in _camera_lines(camera)),
         "  instruction: null         # the text that the policy is told; null: what the simulator says",
         f"  action: {quote(parts)}{'  # part: number of values' if parts else ''}",
@@ -208,7 +209,7 @@ def commands_of(project: Project) -> list[tuple[str, str]]:
     source, store = shlex.quote(project.source), shlex.quote(project.store_uri)
     looked = ("what is in the data, and what is odd about it", f"tendon inspect {source}")
     if project.simulator == NONE:
-        data = "DATASET=$(echo {}/datasets/{}/*)".format(store, project.name)
+        data = f"DATASET=$(echo {store}/datasets/{project.name}/*)"
         return [
             looked,
             ("to shards", f"tendon convert --source-uri {source} --store-uri {store} --dataset-name {project.name}"),
@@ -236,9 +237,15 @@ def readme(project: Project) -> str:
     """The folder's page."""
     lines = [f"# {project.name}", "", f"Demonstrations: `{project.source}` ({len(project.info.episodes)} episodes)."]
     lines += [f"Simulator: `{project.simulator}`, task `{project.task}`."] if project.simulator != NONE else []
-    lines += ["", "`env/` says which observation of the simulator is which feature of the data, `experiment/` how it is trained."]
+    lines += [
+        "",
+        "`env/` says which observation of the simulator is which feature of the data, `experiment/` how it is trained.",
+    ]
     for what, command in commands_of(project):
         lines += ["", f"{what[0].upper()}{what[1:]}:", "", "```sh", command, "```"]
     if project.trust:
-        lines += ["", "`--trust` names the simulator's file by its sha256: after a change, `sha256sum` says the new one."]
+        lines += [
+            "",
+            "`--trust` names the simulator's file by its sha256: after a change, `sha256sum` says the new one.",
+        ]
     return "\n".join(lines) + "\n"

@@ -40,7 +40,8 @@ def as_overrides(overrides: Sequence[str], config_dir: str, config_name: str | N
     base = compose([UNUSED, *begun, f"training.offline_steps={wanted.training.offline_steps}"])
     idle = {f"policy.{key}" for key in wanted.policy.without_effect()}
     changes = [
-        f"++{change}" if change.partition("=")[0] in idle else change for change in _changes(base, wanted, to_dict(base))
+        f"++{change}" if change.partition("=")[0] in idle else change
+        for change in _changes(base, wanted, to_dict(base))
     ]
     words = [*begun, f"training.offline_steps={wanted.training.offline_steps}", *changes]
     words = [word for word in words if word.partition("=")[0] != "data.uri"]
