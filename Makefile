@@ -11,7 +11,7 @@ DEMO ?= $(if $(filter docker,$(RUNNER)),reach,lift)
 VARIANT ?= $(if $(filter docker,$(RUNNER)),cpu)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sims system demo images test-images test test-all lint format types compile bench bench-against parity faults results works keep-results doctor clean
+.PHONY: help setup sims system demo images test-images test test-all lint format types compile bench bench-against parity faults results works keep-results docs doctor clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,7 +50,7 @@ test-sim: sims ## the tests that need a real simulator
 
 lint: $(INSTALLED) ## style, types, logic written twice, freshness of what is generated
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/pylint --jobs 2 src/tendon && \
-	  $(BIN)/python pipelines/compile.py --check
+	  $(BIN)/python pipelines/compile.py --check && $(BIN)/python -m docs.builder --check
 
 format: $(INSTALLED) ## let ruff write the style
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
@@ -73,8 +73,18 @@ faults: $(INSTALLED) ## kill, cut and resume: build/faults.json
 works: $(INSTALLED) ## the README's table of what works, of the rows that were measured
 	$(BIN)/python -m tests.benchmarks.works
 
-keep-results: $(INSTALLED) ## take what bench, parity and faults left in build/ into that table
+keep-docs: $(INSTALLED) ## the guide, into build/docs; dead links, stale pages and broken snippets fail it (CHECK=1: without notebooks and snippets)
+	$(BIN)/python -m docs.builder $(if $(CHECK),--check)
+	@$(if $(CHECK),true,$(BIN)/python -m pip install --quiet --editable '.[docs]' && \
+	  TENDON_TEST_DOCS=1 $(BIN)/python -m pytest -q tests/docs && $(BIN)/python -m mkdocs build --quiet)
+
+results: $(INSTALLED) ## take what bench, parity and faults left in build/ into that table
 	$(BIN)/python -m tests.benchmarks.works keep
+
+docs: $(INSTALLED) ## the guide, into build/docs; dead links, stale pages and broken snippets fail it (CHECK=1: without notebooks and snippets)
+	$(BIN)/python -m docs.builder $(if $(CHECK),--check)
+	@$(if $(CHECK),true,$(BIN)/python -m pip install --quiet --editable '.[docs]' && \
+	  TENDON_TEST_DOCS=1 $(BIN)/python -m pytest -q tests/docs && $(BIN)/python -m mkdocs build --quiet)
 
 results: $(INSTALLED) ## policies trained and rolled out from nothing: build/results.json (ROWS=internmanip-act_clip)
 	$(BIN)/python -m tests.benchmarks results $(ROWS)

@@ -121,8 +121,8 @@ def stale_files() -> list[Path]:
     ]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line; the exit code."""
+def command_line() -> argparse.ArgumentParser:
+    """Every option."""
     parser = argparse.ArgumentParser(
         prog="compile.py" if __name__ == "__main__" else "tendon compile",
         description="Compile the pipelines and what is drawn from them.",
@@ -139,6 +139,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--priority", default="", help="Kueue priority class of every pod and TrainJob; k8s/queue has one"
     )
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line; the exit code."""
+    parser = command_line()
     options = parser.parse_args(arguments)
     names = ("images", "image_prefix", "parallel_trials", "shared_memory", "pull_secret", "queue", "priority")
     given = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]

@@ -198,6 +198,7 @@ def _run_verbs(verb) -> None:  # type: ignore[no-untyped-def]
         )
         run.add_argument("--dataset-name", help="folder name of the converted dataset")
         run.add_argument("--config", help="a robomimic JSON instead of overrides; with --sweep its base")
+        run.add_argument("--config-dir", metavar="FOLDER", help="a folder that joins the configuration (tendon init)")
         run.add_argument("--sweep", help="YAML or JSON file: a list of {key, name, group, values, value_names}")
         run.add_argument("--episodes", type=int, help="rollouts per trial on the selection seeds")
         run.add_argument("--confirm-episodes", type=int, help="rollouts of the winner on fresh seeds")
@@ -371,6 +372,17 @@ def _named(argument: argparse.Action) -> None:
 
 
 def _tool_verbs(verb) -> None:  # type: ignore[no-untyped-def]
+    tool = verb("init", "a folder for your own demonstrations: configuration, feature map, the five commands")
+    tool.add_argument("folder", metavar="DIR")
+    tool.add_argument("--source", default="", metavar="URI", help="the demonstrations: a file, a folder, s3://...")
+    tool.add_argument("--simulator", default="", help="of `tendon sims list`, a Python file with an Adapter, or none")
+    tool.add_argument("--task", default="", help="what the simulator calls it (default: as the demonstrations say)")
+    tool.add_argument("--name", default="", help="of its files (default: that of the demonstrations)")
+    tool.add_argument("--policy", default="bc", help="a file of conf/policy, such as act or diffusion")
+    tool.add_argument("--steps", type=int, default=2000, help="optimiser steps of its training")
+    tool.add_argument("--store-uri", default="", help="where its runs are kept (default outputs/NAME)")
+    _may_replace(tool)
+
     tool = verb(
         "demo-data",
         "record a scripted expert in any format: `tendon demo-data env=lift --episodes 200 -o lift.hdf5`",

@@ -102,8 +102,13 @@ def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
         if getattr(arguments, option) is not None
     }
     parameters = default_arguments(yaml_path) | defaults | given
-    if arguments.overrides:
-        parameters["policy_config"] = " ".join([defaults.get("policy_config", ""), *arguments.overrides]).strip()
+    overrides = arguments.overrides
+    if arguments.config_dir:
+        from tendon.config.as_overrides import as_overrides
+
+        overrides = as_overrides(overrides, arguments.config_dir)
+    if overrides:
+        parameters["policy_config"] = " ".join([defaults.get("policy_config", ""), *overrides]).strip()
     if arguments.config:
         parameters |= _robomimic_run(arguments)
     elif arguments.sweep:
@@ -541,6 +546,21 @@ def promote(arguments: Namespace) -> int:
             fix="train a better challenger, or confirm on more episodes",
         )
     return finish(arguments, "promoted", {"why": result.reason}, "")
+
+
+def init(arguments: Namespace) -> int:
+    """A folder for one's own demonstrations; on a terminal, what no option says is asked for."""
+    from tendon.project import commands_of, make_project
+
+    def ask(question: str, default: str) -> str:
+        return input(f"{question}{f' [{default}]' if default else ''}: ").strip() or default
+
+    options = ("source", "simulator", "task", "name", "policy", "steps", "store_uri", "force")
+    given: dict[str, Any] = {name: getattr(arguments, name) for name in options}
+    made = make_project(arguments.folder, **given, ask=ask if sys.stdin.isatty() else None)
+    rows = {"folder": arguments.folder, "episodes": len(made.info.episodes), "simulator": made.simulator}
+    print(end_card("made", list(rows.items()), commands_of(made)[1][1]))
+    return 0
 
 
 def demo_data(arguments: Namespace) -> int:

@@ -43,6 +43,7 @@ ORDER = (
     "runner",  # executes the compiled DAG on one machine
     "api",  # the way in from Python
     "store_commands",
+    "project",  # a folder for one's own demonstrations
     "commands",
     "cli",
     "__main__",

@@ -1,0 +1,1 @@
+"""A policy for tendon: an MLP that predicts a chunk of actions."""
