@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 import tempfile
+import time
 from argparse import Namespace
 from dataclasses import fields, replace
 from pathlib import Path
@@ -57,12 +58,16 @@ PARAMETERS = {  # option of the command line: parameter of the pipeline
     "gate_margin": "gate_margin",
     "gate_alpha": "gate_alpha",
     "gate_test": "gate_test",
+    "evaluate_workers": "evaluate_workers",
+    "trials_per_pod": "policy_trials_per_pod",
+    "budget_gpu_hours": "budget_gpu_hours",
+    "gpu_hour_price": "budget_gpu_hour_price",
+    "cpu_hour_price": "budget_cpu_hour_price",
 }
 PLANNED = PARAMETERS | {  # argument of make_plan: parameter of the pipeline
     "config": "policy_config",
     "sweep": "policy_sweep",
     "convert_workers": "data_convert_workers",
-    "trials_per_pod": "policy_trials_per_pod",
     "trial_retries": "policy_trial_retries",
 }
 
@@ -91,6 +96,12 @@ def run(arguments: Namespace) -> int:
     return _run(arguments, {"data_store_uri": "outputs/run"})
 
 
+def plan(arguments: Namespace) -> int:
+    """What a run would do and take; nothing is created."""
+    arguments.plan = True
+    return run(arguments)
+
+
 def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
     from tendon.runner import Console, Docker, default_arguments, default_images, default_yaml, run_local
 
@@ -117,6 +128,11 @@ def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
     docker = Docker() if arguments.runner == "docker" else None
     if docker:
         parameters |= default_images()
+    from tendon.runs.failures import now
+    from tendon.runs.forecast import note_took
+    from tendon.runs.measured import cpu_seconds
+
+    began, began_s, began_cpu_s = now(), time.monotonic(), cpu_seconds()
     result = run_local(
         yaml_path,
         parameters,
@@ -125,6 +141,10 @@ def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
         docker=docker,
         on_event=Console(sys.stdout, quiet=arguments.quiet),
     )
+    cpu_s, wall_s = cpu_seconds() - began_cpu_s, time.monotonic() - began_s
+    took = note_took(result.run_uri, parameters["data_store_uri"], began, cpu_s, wall_s, on_processes=docker is None)
+    if open_store(result.run_uri).head("selection.json") is None:
+        return _print_part(result.run_uri, result.report_path, took.words())
     selection = json.loads(open_store(result.run_uri).read("selection.json"))
     confirmation = json.loads(open_store(result.run_uri).read("confirmation.json"))
     rows = {
@@ -132,8 +152,19 @@ def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
         "winner": f"{selection['winner']} of {len(selection['leaderboard'])} trial(s)",
         "run": result.run_uri,
         "report": result.report_path,
+        "took": took.words(),
     }
     print(end_card("done", list(rows.items()), _promotion(result.run_uri)))
+    return 0
+
+
+def _print_part(run_uri: str, report_path: str, took: str) -> int:
+    """The end of a run that stopped before anything could be selected: its budget is spent."""
+    from tendon.runs.conclusion import load_conclusion
+
+    mark = load_conclusion(run_uri)
+    rows = {"run": run_uri, "why": mark.verdict if mark else "", "report": report_path, "took": took}
+    print(end_card("part done", list(rows.items()), "the same command with a larger --budget-gpu-hours: it goes on"))
     return 0
 
 
@@ -168,17 +199,44 @@ def _robomimic_run(arguments: Namespace) -> dict[str, Any]:
 
 
 def _print_plan(parameters: dict[str, Any]) -> int:
-    from tendon.registry.outlook import gate_outlook
+    from tendon.registry.outlook import gate_outlook, has_champion
+    from tendon.registry.protocol import protocol_of_run
+    from tendon.registry.standing import conclusion_stands
+    from tendon.runs.budget import Budget
+    from tendon.runs.forecast import make_forecast
     from tendon.runs.gate_rule import GateRule
-    from tendon.runs.planner import make_plan
+    from tendon.runs.planner import make_sized_plan
+    from tendon.runs.remaining import find_remaining
 
-    named = {argument: parameters[name] for argument, name in PLANNED.items() if not argument.startswith("gate_")}
-    plan = make_plan(**named, gate=GateRule(*(parameters[f"gate_{field.name}"] for field in fields(GateRule))))
+    named = {
+        argument: parameters[name]
+        for argument, name in PLANNED.items()
+        if not name.startswith(("gate_", "budget_")) or argument == "champion" or argument == "promote"
+    }
+    plan, source_bytes = make_sized_plan(
+        **named,
+        gate=GateRule(*(parameters[f"gate_{field.name}"] for field in fields(GateRule))),
+        budget=Budget(*(parameters[f"budget_{field.name}"] for field in fields(Budget))),
+    )
+    left = find_remaining(
+        plan,
+        trials_per_pod=parameters["policy_trials_per_pod"],
+        most_groups=None,
+        only_new=False,
+        force=False,
+        conclusion_stands=conclusion_stands,
+        task_of=protocol_of_run,
+    )
+    halving = "evaluate_rung_episodes" in parameters
+    forecast = make_forecast(plan, source_bytes, left.groups, halving=halving, champion=has_champion(plan))
     print(f"run      {plan.run_uri}\nsource   {plan.source_uri} ({plan.source_digest})\ndataset  {plan.dataset_uri}")
     for trial in plan.trials:
         print(f"trial    {trial.name:<40} {trial.run_key}  {' '.join(trial.overrides)}")
     print(f"rollouts {len(plan.trials)} x {plan.episodes} to select, {plan.confirm_episodes} to confirm")
-    print(f"gate     {gate_outlook(plan)}\nNothing was created.")
+    print(f"gate     {gate_outlook(plan)}\nto do    {left.reason}")
+    for line in forecast.lines() if left.work else ():
+        print(f"forecast {line}")
+    print("Nothing was created.")
     return 0
 
 

@@ -203,6 +203,7 @@ class ReportInputs:
     endings: tuple[Ending, ...] = ()
     clips: tuple[Clip, ...] = ()
     timings: tuple[Timing, ...] = ()
+    forecast: tuple[str, ...] = ()  # what plan said that it would take, in words
     feeds: tuple[Feed, ...] = ()
     lineage: tuple[LineageRow, ...] = ()
     provenance: Provenance = Provenance()

@@ -28,6 +28,7 @@ from tendon.errors import ConfigError, Problem, TendonError
 from tendon.evaluate.adapters import is_known, sim_numerics
 from tendon.evaluate.demo_uri import identified, is_demo
 from tendon.evaluate.feature_table import feature_table
+from tendon.runs.budget import Budget
 from tendon.runs.gate_rule import GateRule
 from tendon.runs.plan import PlannedTrial, RunPlan
 from tendon.storage import open_store
@@ -35,7 +36,7 @@ from tendon.storage import open_store
 MOST_WORKERS = 64  # each is a pod
 MOST_PER_POD = 100
 MOST_RETRIES = 20
-UNDECISIVE = ("trial_retries", "code_version")  # fields of a plan that change no result
+UNDECISIVE = ("trial_retries", "code_version", "budget")  # fields of a plan that change no result
 SHARED = ("data.", "env.", "eval.")  # one dataset, one task, one yardstick per run
 
 
@@ -56,13 +57,19 @@ def make_sized_plan(
     champion: str,
     promote: bool,
     convert_workers: int = 1,
+    evaluate_workers: int = 1,
     trials_per_pod: int = 1,
     trial_retries: int = 2,
     gate: GateRule = GateRule(),  # noqa: B008 - frozen
+    budget: Budget = Budget(),  # noqa: B008 - frozen
 ) -> tuple[RunPlan, int]:
     """The plan of a run and the bytes of its demonstrations; a ConfigError with every problem of every trial, or the source's own."""
     problems = _check_parameters(dataset_name, champion, episodes, confirm_episodes)
-    problems += [*_check_pods(convert_workers, trials_per_pod, trial_retries), *gate.problems()]
+    problems += [
+        *_check_pods(convert_workers, evaluate_workers, trials_per_pod, trial_retries),
+        *gate.problems(),
+        *budget.problems(),
+    ]
     overrides = split_overrides(config)
     base = _composed([*overrides, "data.uri=pending", f"eval.n_episodes={max(episodes, 1)}"], "config", problems)
     trials = _expanded(sweep, problems)
@@ -97,6 +104,7 @@ def make_sized_plan(
         trials=tuple(trial for trial in planned if trial is not None),
         trial_retries=trial_retries,
         gate=gate,
+        budget=budget,
     )
     return replace(run, run_id=_run_id(run)), source_bytes
 
@@ -261,13 +269,12 @@ def _expanded(sweep: Sequence[dict[str, Any]], problems: list[Problem]) -> tuple
     return trials
 
 
-def _check_pods(convert_workers: int, trials_per_pod: int, trial_retries: int) -> list[Problem]:
+def _check_pods(convert_workers: int, evaluate_workers: int, trials_per_pod: int, trial_retries: int) -> list[Problem]:
     problems = []
-    if not 1 <= convert_workers <= MOST_WORKERS:
-        why = f"each worker is a pod; there can be 1 to {MOST_WORKERS}"
-        problems.append(
-            Problem(f"data_convert_workers is {convert_workers}", "parameters", why, "data_convert_workers=8")
-        )
+    for name, workers in (("data_convert_workers", convert_workers), ("evaluate_workers", evaluate_workers)):
+        if not 1 <= workers <= MOST_WORKERS:
+            why = f"each worker is a pod; there can be 1 to {MOST_WORKERS}"
+            problems.append(Problem(f"{name} is {workers}", "parameters", why, f"{name}=8"))
     if not 1 <= trials_per_pod <= MOST_PER_POD:
         why = f"a pod of the loop does 1 to {MOST_PER_POD} trials; their outcomes are one argument of the next pod"
         problems.append(
