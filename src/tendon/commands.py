@@ -213,7 +213,7 @@ def _print_plan(parameters: dict[str, Any]) -> int:
         for argument, name in PLANNED.items()
         if not name.startswith(("gate_", "budget_")) or argument == "champion" or argument == "promote"
     }
-    plan, source_bytes = make_sized_plan(
+    plan, source_bytes, _ = make_sized_plan(
         **named,
         gate=GateRule(*(parameters[f"gate_{field.name}"] for field in fields(GateRule))),
         budget=Budget(*(parameters[f"budget_{field.name}"] for field in fields(Budget))),

@@ -150,12 +150,13 @@ def plan(
     from tendon.runs.plan import save_plan
     from tendon.runs.planner import make_sized_plan, shares_of
     from tendon.runs.remaining import find_remaining, shares_of_groups
+    from tendon.runs.search import keep_round
     from tendon.runs.sizing import size_steps
 
     store_uri, began = store_uri or store_beside(artifact_uri), now()
     with recording_failures(jobs.job_folder(store_uri, job_id), "plan"):
         jobs.note_job(store_uri, job_id, jobs.Job(when=began))
-        run, source_bytes = make_sized_plan(
+        run, source_bytes, search = make_sized_plan(
             source_uri=source_uri,
             store_uri=store_uri,
             dataset_name=dataset_name,
@@ -173,6 +174,9 @@ def plan(
             budget=Budget(budget_gpu_hours, budget_gpu_hour_price, budget_cpu_hour_price),
         )
         save_plan(run)
+        if search is not None:
+            keep_round(run, search)
+            log.info("plan: round %d of a search: %d trials so far", search.number + 1, len(search.points))
         remaining = find_remaining(
             run,
             trials_per_pod=trials_per_pod,

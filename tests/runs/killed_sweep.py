@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+SOURCE = "demo://reach?episodes=20&seed=1"
 SEVERAL = 4  # learning rates for each width of the network
 
 
@@ -36,7 +37,7 @@ def planned(store: Path, trials: int, num_steps: int, episodes: int) -> Any:
 
     config = f"experiment=reach_bc training.offline_steps={num_steps} training.save_freq={num_steps} "
     return steps.plan(
-        source_uri="demo://reach?episodes=30&seed=1",
+        source_uri=SOURCE,
         store_uri=str(store),
         dataset_name="demos",
         config=f"{config} training.valid_freq={num_steps} eval.videos=0",
@@ -66,7 +67,7 @@ def main(store: str, trials: str, num_steps: str, episodes: str) -> None:
     if not run.work:
         return
     common = {"run_uri": run.run_uri}
-    data = steps.convert(source_uri="demo://reach?episodes=30&seed=1", store_uri=store, dataset_name="demos")
+    data = steps.convert(source_uri=SOURCE, store_uri=store, dataset_name="demos")
     steps.stats(dataset_uri=data.dataset_uri)
     groups = run.groups
     for rung in (1, 2):

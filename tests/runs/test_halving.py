@@ -37,14 +37,14 @@ def test_other_families_of_learning_curves_cost_what_the_page_says() -> None:
 
 
 def test_killed_at_three_moments_a_sweep_ends_with_the_same_winner(tmp_path: Path) -> None:
-    size = (3, 30, 4)
+    """Killed in the first rung, in the second and after it, and started again each time."""
+    size = (2, 16, 2)
     sweep(tmp_path / "whole", *size)
     whole, objects = result(tmp_path / "whole"), count(tmp_path / "whole")
-    for share in (0.3, 0.55, 0.8):
-        store = tmp_path / str(share)
-        assert sweep(store, *size, kill_at=int(share * objects))
-        sweep(store, *size)
-        assert result(store) == whole, share
+    for share in (0.35, 0.6, 0.85):
+        assert sweep(tmp_path / "killed", *size, kill_at=int(share * objects)), share
+    sweep(tmp_path / "killed", *size)
+    assert result(tmp_path / "killed") == whole
 
 
 def test_steps_are_known_beforehand() -> None:

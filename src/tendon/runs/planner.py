@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tendon.config.compose import compose, to_dict
 from tendon.config.crops import crop_problems, keypoint_problems
@@ -31,6 +31,7 @@ from tendon.evaluate.feature_table import feature_table
 from tendon.runs.budget import Budget
 from tendon.runs.gate_rule import GateRule
 from tendon.runs.plan import PlannedTrial, RunPlan
+from tendon.runs.search import Round, next_round
 from tendon.storage import open_store
 
 MOST_WORKERS = 64  # each is a pod
@@ -40,9 +41,17 @@ UNDECISIVE = ("trial_retries", "code_version", "budget")  # fields of a plan tha
 SHARED = ("data.", "env.", "eval.")  # one dataset, one task, one yardstick per run
 
 
+class SizedPlan(NamedTuple):
+    """What is planned."""
+
+    run: RunPlan
+    source_bytes: int
+    search: Round | None  # of a sweep whose trials are chosen by the scores of those before
+
+
 def make_plan(**parameters: Any) -> RunPlan:
     """The plan of a run alone; arguments and errors as ``make_sized_plan``."""
-    return make_sized_plan(**parameters)[0]
+    return make_sized_plan(**parameters).run
 
 
 def make_sized_plan(
@@ -62,8 +71,8 @@ def make_sized_plan(
     trial_retries: int = 2,
     gate: GateRule = GateRule(),  # noqa: B008 - frozen
     budget: Budget = Budget(),  # noqa: B008 - frozen
-) -> tuple[RunPlan, int]:
-    """The plan of a run and the bytes of its demonstrations; a ConfigError with every problem of every trial, or the source's own."""
+) -> SizedPlan:
+    """What is planned; a ConfigError with every problem of every trial, or the source's own."""
     problems = _check_parameters(dataset_name, champion, episodes, confirm_episodes)
     problems += [
         *_check_pods(convert_workers, evaluate_workers, trials_per_pod, trial_retries),
@@ -81,6 +90,10 @@ def make_sized_plan(
     if options.exact and is_demo(source_uri):
         raise no_exact_copy(source_uri)
     uri = dataset_uri(store_uri, dataset_name, plan_digest(digest_of_source, options))
+    parameters, search = parse_sweep(list(sweep)), None
+    if parameters.search is not None:
+        search = next_round(store_uri, parameters, [overrides, uri, episodes])
+        trials = search.trials(parameters, "")
     fixed = [*overrides, f"eval.n_episodes={episodes}", f"data.uri={quote(uri)}"]
     recorded = _source_features(source, options)
     planned = [_planned(trial, fixed, recorded, problems) for trial in trials]
@@ -106,7 +119,7 @@ def make_sized_plan(
         gate=gate,
         budget=budget,
     )
-    return replace(run, run_id=_run_id(run)), source_bytes
+    return SizedPlan(replace(run, run_id=_run_id(run)), source_bytes, search)
 
 
 def _run_id(run: RunPlan) -> str:
