@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 ARROW = " ──► "
+WORK, SHARED_WORK = "work", "shared work"  # conditions of training_dag.py
 Spec = dict[str, Any]
 
 
@@ -34,7 +35,13 @@ def read_nodes(spec: Spec) -> tuple[Node, ...]:
 
 
 def _nodes(spec: Spec, tasks: Spec, before: tuple[str, ...] = (), group: str = "") -> Iterator[Node]:
-    """Nodes of a group; an exit handler, a condition or a pipeline around tasks is seen through, a loop is a node."""
+    """Nodes of a group; an exit handler, a condition or a pipeline around tasks is seen through, a loop is a node.
+
+    Of two conditions that exclude each other the one with pods for shares is drawn: it has what the other has.
+    """
+    titles = {name: task.get("taskInfo", {}).get("name") for name, task in tasks.items()}
+    if SHARED_WORK in titles.values():
+        tasks = {name: task for name, task in tasks.items() if titles[name] != WORK}
     needs = {name: set(task.get("dependentTasks", [])) for name, task in tasks.items()}
     ends: dict[str, tuple[str, ...]] = {}  # what follows a task follows these nodes
     while len(ends) < len(tasks):
@@ -46,7 +53,7 @@ def _nodes(spec: Spec, tasks: Spec, before: tuple[str, ...] = (), group: str = "
         if "dag" not in component:
             image = spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]["image"]
             cached = bool(tasks[name].get("cachingOptions", {}).get("enableCache"))
-            yield Node(name, direct, key, _image(spec, image), cached)
+            yield Node(re.sub(r"-\d+$", "", name), direct, key, _image(spec, image), cached)
             ends[name] = (key,)
         elif "iteratorPolicy" in tasks[name] or "parameterIterator" in tasks[name]:
             inside = tuple(_nodes(spec, component["dag"]["tasks"], group=f"{key}-"))

@@ -27,11 +27,16 @@ class RunShape:
     cached: frozenset[str] = frozenset()  # steps
 
 
-def run_shape(groups: int = 1, *, workers: int = 1, work: bool = True, cached: tuple[str, ...] = ()) -> RunShape:
-    """A run of the training pipelines: so many groups of trials, workers of the conversion, anything to do at all."""
+def run_shape(
+    groups: int = 1, *, workers: int = 1, evaluators: int = 1, work: bool = True, cached: tuple[str, ...] = ()
+) -> RunShape:
+    """A run of the training pipelines: so many groups of trials, workers of conversion and evaluation, anything to do at all."""
     skipped = {"more than one worker"} if workers == 1 else set()
-    skipped |= set() if work else {"work"}
-    return RunShape({"trials": groups, "workers": workers - 1}, frozenset(skipped), frozenset(cached))
+    skipped |= {"more than one evaluator"} if evaluators == 1 else set()
+    skipped |= {"shared work"} if workers == evaluators == 1 else {"work"}
+    skipped |= set() if work else {"work", "shared work"}
+    items = {"trials": groups, "workers": workers - 1, "evaluations": groups * evaluators}
+    return RunShape(items, frozenset(skipped), frozenset(cached))
 
 
 def pods_of(spec: Spec, shape: RunShape | None = None) -> int:

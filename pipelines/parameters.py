@@ -1,7 +1,7 @@
 """The parameters of the pipelines, each once: name, type, default, the help that the UI's form shows, and who has it.
 
 Every default runs anywhere: the reach task needs no simulator, no bucket and no GPU. The form sorts fields by name and
-shows no description, so a name begins with its group: data_, policy_, evaluate_, gate_, cluster_, trust. A new parameter is an
+shows no description, so a name begins with its group: data_, policy_, evaluate_, gate_, budget_, cluster_, trust. A new parameter is an
 entry here; the pipeline functions get their signatures from this table.
 """
 
@@ -131,7 +131,6 @@ TABLE = (
         int,
         1,
         "Pods that share the selection rollouts of each group of trials; the table is the same for any number.",
-        pipelines=("sweep_pipeline",),
     ),
     Parameter(
         "evaluate_bundle_uri",
@@ -192,6 +191,17 @@ TABLE = (
         "fixed: one look after all evaluate_confirm_episodes. anytime: a look after every pair; it stops when it can "
         "tell, and at evaluate_confirm_episodes at the latest.",
     ),
+    Parameter(
+        "budget_gpu_hours",
+        float,
+        0.0,
+        "After so many GPU hours of training, all trials together, they save and stop, and the run ends with a report of "
+        "what there is; a larger number goes on. 0: no limit.",
+    ),
+    Parameter(
+        "budget_gpu_hour_price", float, 0.0, "What a GPU hour costs, for the forecast, in any currency. 0: not told."
+    ),
+    Parameter("budget_cpu_hour_price", float, 0.0, "What a CPU hour costs, for the forecast. 0: not told."),
     _size("data", "cpu", "convert and stats"),
     _size("train", "cpu", "train and export, and of each node of a TrainJob"),
     _size("sim", "cpu", "evaluate and conclude", "1"),

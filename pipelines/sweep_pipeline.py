@@ -12,7 +12,8 @@ from components.train_rung.component import train_rung
 from pipelines.parameters import with_parameters
 from pipelines.resources import PARALLEL_TRIALS
 from pipelines.training_dag import (
-    YES,
+    NO,
+    WORK,
     RunParameters,
     conclude_task,
     dataset_tasks,
@@ -31,14 +32,14 @@ def sweep_pipeline(form: SimpleNamespace) -> None:
     those, go on. The winner is selected, confirmed and reported as in the policy pipeline.
     """
     with dsl.ExitHandler(exit_task(form), name="run"):
-        planned, placement = planned_run(RunParameters(form, promote=form.gate_promote))
+        planned, placement = planned_run(RunParameters(form, promote=form.gate_promote, halving=True))
         shared = {
             "run_uri": planned.outputs["run_uri"],
             "dataset_uri": planned.outputs["dataset_uri"],
             "trials_per_pod": form.policy_trials_per_pod,
             "workers": form.evaluate_workers,
         }
-        with dsl.If(planned.outputs["work"] == YES, name="work"):
+        with dsl.If(planned.outputs["work"] != NO, name=WORK):
             dataset = dataset_tasks(form, planned, placement)
             with dsl.ParallelFor(planned.outputs["Output"], name="first rung", parallelism=PARALLEL_TRIALS) as group:
                 paused = train_rung(

@@ -11,6 +11,7 @@ def plan(
     store_uri: str,
     dataset_name: str,
     convert_workers: int,
+    evaluate_workers: int,
     config: str,
     sweep: list,
     episodes: int,
@@ -23,6 +24,10 @@ def plan(
     gate_margin: float,
     gate_alpha: float,
     gate_test: str,
+    budget_gpu_hours: float,
+    budget_gpu_hour_price: float,
+    budget_cpu_hour_price: float,
+    halving: bool,
     nodes: int,
     only_new: bool,
     force: bool,
@@ -43,6 +48,8 @@ def plan(
     first_share: dsl.OutputPath(str),
     extra_shares: dsl.OutputPath(list),
     extra_needed: dsl.OutputPath(str),
+    evaluation_shares: dsl.OutputPath(list),
+    evaluation_shared: dsl.OutputPath(str),
     work: dsl.OutputPath(str),
     reason: dsl.OutputPath(str),
     cpu_data: dsl.OutputPath(str),
@@ -64,6 +71,7 @@ def plan(
         store_uri: Where everything is kept; empty means a folder beside the pipeline root.
         dataset_name: Name of the converted dataset.
         convert_workers: How many pods share the conversion.
+        evaluate_workers: How many pods share the rollouts of each group of trials.
         config: Hydra overrides, separated by spaces.
         sweep: List of {key, name, group, values, value_names}; empty means one trial.
         episodes: Rollouts per trial on the selection seeds.
@@ -76,6 +84,10 @@ def plan(
         gate_margin: By how much a challenger must be better than the champion.
         gate_alpha: Chance that any challenger that is not better ever replaces one champion.
         gate_test: fixed or anytime.
+        budget_gpu_hours: After so many GPU hours trainings save and stop; 0 means any number.
+        budget_gpu_hour_price: For the forecast; 0 means none.
+        budget_cpu_hour_price: For the forecast; 0 means none.
+        halving: Trials are pruned at rungs.
         nodes: On how many nodes a trial trains; with more than 1 the pod of train only waits.
         only_new: Nothing to do when the demonstrations are those that were trained on last.
         force: Work in any case.
@@ -96,7 +108,9 @@ def plan(
         first_share: The share of the conversion that there always is: 0/2.
         extra_shares: The others, one pod each: 1/2.
         extra_needed: yes when there are any, else no.
-        work: yes when there is anything to do, else no.
+        evaluation_shares: One {trials, run_uri, share} per pod that rolls out a share of the seeds; share is K/N.
+        evaluation_shared: yes when several pods share them, else no.
+        work: no when there is nothing to do; shared when several pods share conversion or evaluation, else yes.
         reason: Why.
         cpu_data: CPUs of convert and stats, as asked or sized.
         cpu_train: CPUs of train and export.
@@ -129,6 +143,7 @@ def plan(
             store_uri=store_uri,
             dataset_name=dataset_name,
             convert_workers=convert_workers,
+            evaluate_workers=evaluate_workers,
             config=config,
             sweep=json.loads(json.dumps(sweep), parse_float=whole),
             episodes=episodes,
@@ -141,6 +156,10 @@ def plan(
             gate_margin=gate_margin,
             gate_alpha=gate_alpha,
             gate_test=gate_test,
+            budget_gpu_hours=budget_gpu_hours,
+            budget_gpu_hour_price=budget_gpu_hour_price,
+            budget_cpu_hour_price=budget_cpu_hour_price,
+            halving=halving,
             only_new=only_new,
             force=force,
             artifact_uri=trial_table.uri,
@@ -150,7 +169,13 @@ def plan(
     values |= {source_digest: result.source_digest, conversion: json.dumps(result.conversion)}
     values |= {first_share: (result.shares or ["0/1"])[0], extra_shares: json.dumps(result.shares[1:])}
     values |= {extra_needed: "yes" if len(result.shares) > 1 else "no"}
-    values |= {work: "yes" if result.work else "no", reason: result.reason}
+    shares = [
+        {"trials": json.dumps(group), "run_uri": result.run_uri, "share": share}
+        for group, share in result.evaluation_shares
+    ]
+    values |= {evaluation_shares: json.dumps(shares), evaluation_shared: "yes" if shares else "no"}
+    with_shares = "shared" if shares or len(result.shares) > 1 else "yes"
+    values |= {work: with_shares if result.work else "no", reason: result.reason}
     values |= {cpu_data: asked_cpu_data or result.resources["cpu_data"]}
     values |= {cpu_train: asked_cpu_train or result.resources["cpu_train"]}
     values |= {cpu_sim: asked_cpu_sim or result.resources["cpu_sim"]}

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from tendon.errors import ConfigError, Problem, TendonError
+from tendon.runs.budget import Budget
 from tendon.runs.gate_rule import GateRule
 from tendon.runs.webhook import CHOICES as NOTICES
 
@@ -29,6 +30,7 @@ COUNTS = ("cluster_gpu_count", "cluster_trainjob_gpus")  # whole numbers as text
 NAMES = ("data_name", "gate_champion")  # they become folders
 CHOICES = {"cluster_notify_when": NOTICES}
 GATE = ("floor", "margin", "alpha", "test")
+BUDGET = ("gpu_hours", "gpu_hour_price", "cpu_hour_price")
 QUANTITY = {
     "cpu": (re.compile(r"\d+(\.\d+)?|\d+m"), "500m or 2"),
     "memory": (re.compile(r"\d+(\.\d+)?(Ki|Mi|Gi|Ti|k|M|G|T)"), "1Gi or 512Mi"),
@@ -57,7 +59,8 @@ def _numbers(values: Mapping[str, Any]) -> Iterator[Problem]:
             allowed = f"{least} to {most}" if most else f"{least} or more"
             yield _problem(f"{name} is {value:g}", f"it is {allowed}", f"{name}={max(least, min(50, most or 50))}")
     rule = GateRule(**{name: values.get(f"gate_{name}", getattr(GateRule(), name)) for name in GATE})
-    for problem in rule.problems():
+    budget = Budget(**{name: values.get(f"budget_{name}", 0.0) for name in BUDGET})
+    for problem in (*rule.problems(), *budget.problems()):
         yield replace(problem, where="arguments")
     for name in COUNTS:
         if name in values and not str(values[name]).isdigit():

@@ -186,6 +186,7 @@ def _run_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     for name, help in (
         ("demo", "the whole line on one machine: scripted demonstrations (of robosuite Lift) to a report"),
         ("run", "the whole DAG on one machine: `tendon run experiment=reach_bc --source-uri demo://reach`"),
+        ("plan", "what a run would do and take, in steps, hours and money: as `tendon run`, but nothing is created"),
     ):
         run = verb(name, help)
         if name == "demo":
@@ -208,6 +209,11 @@ def _run_verbs(verb) -> None:  # type: ignore[no-untyped-def]
         run.add_argument("--gate-margin", type=float, help="by how much a challenger must be better (0)")
         run.add_argument("--gate-alpha", type=float, help="chance of ever replacing a champion wrongly (0.05)")
         run.add_argument("--gate-test", choices=["fixed", "anytime"], help="anytime: stop when it can tell")
+        run.add_argument("--evaluate-workers", type=int, help="how many share the rollouts of each group of trials")
+        run.add_argument("--trials-per-pod", type=int, help="trials of one step; side by side where they fit")
+        run.add_argument("--budget-gpu-hours", type=float, help="trainings save and stop after so many; 0: no limit")
+        run.add_argument("--gpu-hour-price", type=float, help="for the forecast, in any currency")
+        run.add_argument("--cpu-hour-price", type=float, help="for the forecast")
         run.add_argument(
             "--fresh", action="store_true", help="forget cached steps (finished work in the store is still found)"
         )

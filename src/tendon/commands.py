@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 import tempfile
+import time
 from argparse import Namespace
 from dataclasses import fields, replace
 from pathlib import Path
@@ -58,12 +59,16 @@ PARAMETERS = {  # option of the command line: parameter of the pipeline
     "gate_margin": "gate_margin",
     "gate_alpha": "gate_alpha",
     "gate_test": "gate_test",
+    "evaluate_workers": "evaluate_workers",
+    "trials_per_pod": "policy_trials_per_pod",
+    "budget_gpu_hours": "budget_gpu_hours",
+    "gpu_hour_price": "budget_gpu_hour_price",
+    "cpu_hour_price": "budget_cpu_hour_price",
 }
 PLANNED = PARAMETERS | {  # argument of make_plan: parameter of the pipeline
     "config": "policy_config",
     "sweep": "policy_sweep",
     "convert_workers": "data_convert_workers",
-    "trials_per_pod": "policy_trials_per_pod",
     "trial_retries": "policy_trial_retries",
 }
 
@@ -90,6 +95,12 @@ def demo(arguments: Namespace) -> int:
 def run(arguments: Namespace) -> int:
     """The whole line with the caller's parameters."""
     return _run(arguments, {"data_store_uri": "outputs/run"})
+
+
+def plan(arguments: Namespace) -> int:
+    """What a run would do and take; nothing is created."""
+    arguments.plan = True
+    return run(arguments)
 
 
 def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
@@ -123,6 +134,11 @@ def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
     docker = Docker() if arguments.runner == "docker" else None
     if docker:
         parameters |= default_images()
+    from tendon.runs.failures import now
+    from tendon.runs.forecast import note_took
+    from tendon.runs.measured import cpu_seconds
+
+    began, began_s, began_cpu_s = now(), time.monotonic(), cpu_seconds()
     result = run_local(
         yaml_path,
         parameters,
@@ -131,6 +147,10 @@ def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
         docker=docker,
         on_event=Console(sys.stderr if wants_json(arguments) else sys.stdout, quiet=arguments.quiet),
     )
+    cpu_s, wall_s = cpu_seconds() - began_cpu_s, time.monotonic() - began_s
+    took = note_took(result.run_uri, parameters["data_store_uri"], began, cpu_s, wall_s, on_processes=docker is None)
+    if open_store(result.run_uri).head("selection.json") is None:
+        return _print_part(arguments, result.run_uri, result.report_path, took.words())
     selection = json.loads(open_store(result.run_uri).read("selection.json"))
     confirmation = json.loads(open_store(result.run_uri).read("confirmation.json"))
     rows = {
@@ -138,8 +158,18 @@ def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
         "winner": f"{selection['winner']} of {len(selection['leaderboard'])} trial(s)",
         "run": result.run_uri,
         "report": result.report_path,
+        "took": took.words(),
     }
     return finish(arguments, "done", rows, _promotion(result.run_uri))
+
+
+def _print_part(arguments: Namespace, run_uri: str, report_path: str, took: str) -> int:
+    """The end of a run that stopped before anything could be selected: its budget is spent."""
+    from tendon.runs.conclusion import load_conclusion
+
+    mark = load_conclusion(run_uri)
+    rows = {"run": run_uri, "why": mark.verdict if mark else "", "report": report_path, "took": took}
+    return finish(arguments, "part done", rows, "the same command with a larger --budget-gpu-hours: it goes on")
 
 
 def _promotion(run_uri: str) -> str:
@@ -173,20 +203,46 @@ def _robomimic_run(arguments: Namespace) -> dict[str, Any]:
 
 
 def _print_plan(arguments: Namespace, parameters: dict[str, Any]) -> int:
-    from tendon.registry.outlook import gate_outlook
+    from tendon.registry.outlook import gate_outlook, has_champion
+    from tendon.registry.protocol import protocol_of_run
+    from tendon.registry.standing import conclusion_stands
+    from tendon.runs.budget import Budget
+    from tendon.runs.forecast import make_forecast
     from tendon.runs.gate_rule import GateRule
-    from tendon.runs.planner import make_plan
+    from tendon.runs.planner import make_sized_plan
+    from tendon.runs.remaining import find_remaining
 
-    named = {argument: parameters[name] for argument, name in PLANNED.items() if not argument.startswith("gate_")}
-    plan = make_plan(**named, gate=GateRule(*(parameters[f"gate_{field.name}"] for field in fields(GateRule))))
+    named = {
+        argument: parameters[name]
+        for argument, name in PLANNED.items()
+        if not name.startswith(("gate_", "budget_")) or argument == "champion" or argument == "promote"
+    }
+    plan, source_bytes, _ = make_sized_plan(
+        **named,
+        gate=GateRule(*(parameters[f"gate_{field.name}"] for field in fields(GateRule))),
+        budget=Budget(*(parameters[f"budget_{field.name}"] for field in fields(Budget))),
+    )
+    left = find_remaining(
+        plan,
+        trials_per_pod=parameters["policy_trials_per_pod"],
+        most_groups=None,
+        only_new=False,
+        force=False,
+        conclusion_stands=conclusion_stands,
+        task_of=protocol_of_run,
+    )
+    halving = "evaluate_rung_episodes" in parameters
+    forecast = make_forecast(plan, source_bytes, left.groups, halving=halving, champion=has_champion(plan))
     outlook = gate_outlook(plan)
     lines = [
         f"run      {plan.run_uri}\nsource   {plan.source_uri} ({plan.source_digest})\ndataset  {plan.dataset_uri}",
         *(f"trial    {trial.name:<40} {trial.run_key}  {' '.join(trial.overrides)}" for trial in plan.trials),
         f"rollouts {len(plan.trials)} x {plan.episodes} to select, {plan.confirm_episodes} to confirm",
-        f"gate     {outlook}\nNothing was created.",
+        f"gate     {outlook}\nto do    {left.reason}",
+        *(f"forecast {line}" for line in forecast.lines() if left.work),
+        "Nothing was created.",
     ]
-    return tell(arguments, "\n".join(lines), plan=plan, gate=outlook)
+    return tell(arguments, "\n".join(lines), plan=plan, gate=outlook, to_do=left.reason, forecast=forecast)
 
 
 def load_sweep(path: str) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tendon.config.digest import running_image
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from tendon.policies.base import Policy
     from tendon.report.comparison import ManyCompared
     from tendon.runs.jobs import UnfinishedJob
+    from tendon.train.distributed.attempts import StopRequest
     from tendon.train.distributed.job_spec import JobSpec
     from tendon.train.loop.dry_run import DryRun
     from tendon.train.state.status import TrainResult
@@ -75,6 +76,8 @@ class PlanResult:
     reason: str  # why there is work, or none
     resources: dict[str, str]  # cpu_data, memory_data, cpu_train, ...: Kubernetes quantities
     trials: list[dict[str, str]]
+    forecast: list[str] = field(default_factory=list)  # what the run will take, in words
+    evaluation_shares: list[tuple[list[str], str]] = field(default_factory=list)  # groups and a share of seeds: K/N
     outlook: str = ""  # what the gate asks of the winner, and about how many episodes that needs
 
 
@@ -92,6 +95,7 @@ def plan(
     artifact_uri: str = "",
     job_id: str = "",
     convert_workers: int = 1,
+    evaluate_workers: int = 1,
     trials_per_pod: int = 1,
     trial_retries: int = 2,
     only_new: bool = False,
@@ -100,6 +104,10 @@ def plan(
     gate_margin: float = 0.0,
     gate_alpha: float = 0.05,
     gate_test: str = "fixed",
+    budget_gpu_hours: float = 0.0,
+    budget_gpu_hour_price: float = 0.0,
+    budget_cpu_hour_price: float = 0.0,
+    halving: bool = False,
 ) -> PlanResult:
     """Turn parameters into trials and say which are left to do; every configuration error is found here, before anything costs.
 
@@ -116,6 +124,7 @@ def plan(
         artifact_uri: Where the engine keeps an artifact of this step.
         job_id: The engine's name of this run; finish finds the run by it.
         convert_workers: How many pods share the conversion.
+        evaluate_workers: How many pods share the rollouts of each group of trials.
         trials_per_pod: How many trials a pod of the loop does, one after the other.
         trial_retries: How often a training that died is tried again.
         only_new: There is work only when the demonstrations changed since they were trained on last.
@@ -124,22 +133,30 @@ def plan(
         gate_margin: By how much a challenger must be better than the champion.
         gate_alpha: The chance that any challenger that is not better ever replaces one champion.
         gate_test: fixed, one look after all episodes; or anytime, which stops when it can tell.
+        budget_gpu_hours: After so many GPU hours trainings save and stop, and the run ends with what there is; 0: any number.
+        budget_gpu_hour_price: For the forecast, in any currency.
+        budget_cpu_hour_price: The same.
+        halving: Trials are pruned at rungs, which takes fewer steps.
     """
-    from tendon.registry.outlook import gate_outlook
+    from tendon.registry.outlook import gate_outlook, has_champion
+    from tendon.registry.protocol import protocol_of_run
     from tendon.registry.standing import conclusion_stands
     from tendon.runs import jobs
+    from tendon.runs.budget import Budget
     from tendon.runs.failures import now
+    from tendon.runs.forecast import make_forecast, save_forecast
     from tendon.runs.gate_rule import GateRule
     from tendon.runs.limits import most_groups
     from tendon.runs.plan import save_plan
     from tendon.runs.planner import make_sized_plan, shares_of
-    from tendon.runs.remaining import find_remaining
+    from tendon.runs.remaining import find_remaining, shares_of_groups
+    from tendon.runs.search import keep_round
     from tendon.runs.sizing import size_steps
 
     store_uri, began = store_uri or store_beside(artifact_uri), now()
     with recording_failures(jobs.job_folder(store_uri, job_id), "plan"):
         jobs.note_job(store_uri, job_id, jobs.Job(when=began))
-        run, source_bytes = make_sized_plan(
+        run, source_bytes, search = make_sized_plan(
             source_uri=source_uri,
             store_uri=store_uri,
             dataset_name=dataset_name,
@@ -150,28 +167,39 @@ def plan(
             champion=champion,
             promote=promote,
             convert_workers=convert_workers,
+            evaluate_workers=evaluate_workers,
             trials_per_pod=trials_per_pod,
             trial_retries=trial_retries,
             gate=GateRule(gate_floor, gate_margin, gate_alpha, gate_test),  # type: ignore[arg-type]
+            budget=Budget(budget_gpu_hours, budget_gpu_hour_price, budget_cpu_hour_price),
         )
         save_plan(run)
+        if search is not None:
+            keep_round(run, search)
+            log.info("plan: round %d of a search: %d trials so far", search.number + 1, len(search.points))
         remaining = find_remaining(
             run,
             trials_per_pod=trials_per_pod,
-            most_groups=most_groups(),
+            most_groups=most_groups(evaluate_workers),
             only_new=only_new,
             force=force,
             conclusion_stands=conclusion_stands,
+            task_of=protocol_of_run,
         )
         resources = size_steps([trial.config for trial in run.trials], source_bytes)
-        outlook = gate_outlook(run)
+        outlook, forecast = gate_outlook(run), []
+        if remaining.work:
+            costs = make_forecast(run, source_bytes, remaining.groups, halving=halving, champion=has_champion(run))
+            save_forecast(run, costs)
+            forecast = costs.lines()
         unfinished = jobs.notice_unfinished(store_uri, job_id) if job_id else ()
         note = jobs.Job(run.run_uri, began, remaining.work, remaining.reason, remaining.is_complete, unfinished)
         jobs.note_job(store_uri, job_id, note)
     log.info("plan: %d trial(s) on %s, run %s", len(run.trials), run.source_uri, run.run_uri)
     for trial in run.trials:
         log.info("plan: trial %s (%s) %s", trial.name, trial.run_key, " ".join(trial.overrides))
-    log.info("plan: %s", outlook)
+    for line in (outlook, *forecast):
+        log.info("plan: %s", line)
     for sentence in unfinished:
         log.warning("plan: %s", sentence)
     log.info("plan: %s: %s", "to do" if remaining.work else "nothing to do", remaining.reason)
@@ -187,6 +215,8 @@ def plan(
         reason=remaining.reason,
         resources=resources,
         trials=[{"name": trial.name, "overrides": " ".join(trial.overrides)} for trial in run.trials],
+        forecast=forecast,
+        evaluation_shares=shares_of_groups(remaining.groups, evaluate_workers),
         outlook=outlook,
     )
 
@@ -232,7 +262,9 @@ def convert(
     from tendon.data.convert import convert as convert_episodes
     from tendon.data.cpus import usable_cpus
     from tendon.data.manifest import load_manifest
-    from tendon.evaluate.demo_uri import identified, opened
+    from tendon.data.plan import option_values
+    from tendon.evaluate.demo_uri import identified, is_demo, opened
+    from tendon.runs.measured import conversion_kind, measuring
 
     size = tuple(int(each) for each in resize) if resize else None  # an engine may hand numbers over as floats
     options = ConversionOptions(
@@ -256,6 +288,9 @@ def convert(
         with (
             recording_failures(uri, "convert", worker if of > 1 else ""),
             _timed(uri, "convert"),
+            measuring(
+                store_uri, conversion_kind(source_uri, option_values(options)), f"dataset {dataset_name}"
+            ) as taken,
             nullcontext(described) if described else opened(source_uri, source_digest) as source,
             Progress("convert", None, "steps") as bar,
         ):
@@ -271,6 +306,9 @@ def convert(
                 worker=number,
                 of=of,
             )
+            taken.stored = uri
+            if of == 1:
+                taken.units = manifest.episodes if is_demo(source_uri) else source.describe().num_bytes / 1e6
     log.info("convert: %s holds %d episodes, %d steps", uri, manifest.episodes, manifest.steps)
     return DatasetResult(uri, manifest.digest, manifest.episodes, manifest.steps, json.loads(manifest.to_json()))
 
@@ -313,25 +351,50 @@ def stats(
 
 
 def train_trials(*, run_uri: str, trials: Sequence[str], dataset_uri: str, rung: int = 0) -> list[str]:
-    """Train a group of trials one after the other, each in a process of its own; a failure is an outcome, its siblings go on.
+    """Train a group of trials, each in a process of its own; a failure is an outcome, its siblings go on.
 
+    As many train side by side as fit into the processors, the memory and the GPU of this machine.
     ``rung``: pause at the steps of this rung of successive halving; 0: to the end.
     """
     from tendon.train.distributed.attempts import forwarding_stops
 
-    with forwarding_stops():  # first of all: SIGTERM leaves one second
-        return [_train_trial(_begin(run_uri, "train", trial), trial, dataset_uri, rung) for trial in trials]
+    with forwarding_stops() as stops:  # first of all: SIGTERM leaves one second
+        from tendon.runs.side_by_side import in_parallel, num_fitting
+
+        def one(trial: str) -> str:
+            return _train_trial(_begin(run_uri, "train", trial), trial, dataset_uri, rung, stops)
+
+        return in_parallel(trials, one, lambda: num_fitting(load_plan(run_uri), trials))
 
 
-def _train_trial(run: RunPlan, trial: str, dataset_uri: str, rung: int) -> str:
+def _train_trial(run: RunPlan, trial: str, dataset_uri: str, rung: int, stops: StopRequest) -> str:
+    from tendon.runs.budget import STOPPED, Meter, describe_spent
     from tendon.runs.halving import rung_steps
+    from tendon.runs.measured import gpus_here
     from tendon.train.distributed.attempts import train_in_child
-    from tendon.train.state.pause import pausing_at
 
     def work(outcome: TrialOutcome) -> TrialOutcome:
         config, trial_uri = run.config_of(trial), run.trial_uri(trial)
-        with pausing_at(rung_steps(config.training.offline_steps, rung)):
-            result = train_in_child(config, dataset_uri, trial_uri, train, retries=run.trial_retries)
+        gpus = min(config.training.num_gpus, gpus_here()) if config.device != "cpu" else 0
+        meter = Meter(run.run_uri, trial, run.budget, gpus)
+        try:
+            result = train_in_child(
+                config,
+                dataset_uri,
+                trial_uri,
+                train,
+                retries=run.trial_retries,
+                stops=stops,
+                is_over=meter.is_over,
+                pause_at=rung_steps(config.training.offline_steps, rung),
+            )
+        except Interrupted:
+            if stops.requested or not meter.stopped:
+                raise
+            meter.note()
+            log.warning("train: trial %s is stopped: %s", trial, describe_spent(run.run_uri, run.budget))
+            return replace(outcome, status=STOPPED, failed_step="budget", error=describe_spent(run.run_uri, run.budget))
+        meter.note()
         return replace(outcome, checkpoint_uri=result.checkpoint_uri, metrics=dict(result.metrics))
 
     return _soft(run, "train", TrialOutcome(trial, run.trial(trial).run_key), work)
@@ -417,8 +480,11 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
     if finished is not None:
         log.info("train: found finished in %s", finished.checkpoint_uri)
         return finished
+    from tendon.config.compose import to_dict
     from tendon.config.python_files import untrusted_files
     from tendon.data.stats import DatasetStats, merge_stats
+    from tendon.runs.measured import StepClock, measuring, store_of, training_kind
+    from tendon.train.loop.device import gpu_memory
     from tendon.train.loop.training import train as train_policy
 
     untrusted = untrusted_files(config)
@@ -427,11 +493,22 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
     statistics = stats(
         dataset_uri=dataset_uri, split=config.data.split, skip_episodes=config.data.skip_episodes, keep=False
     )
-    with _timed(trial_uri, "train"), Progress("train", config.training.offline_steps, "steps") as bar:
+    source = f"trial {trial_uri.rstrip('/').rsplit('/', 1)[-1]}"
+    with (
+        _timed(trial_uri, "train"),
+        measuring(store_of(trial_uri), training_kind(to_dict(config)), source) as taken,
+        Progress("train", config.training.offline_steps, "steps") as bar,
+    ):
+        clock = StepClock(bar.follow)
         made = DatasetStats.from_json(json.dumps(statistics.stats))
         if config.data.mixture:
             made = merge_stats([made, *_mixed_stats(config)])
-        return train_policy(config, dataset_uri, made, trial_uri, bar.follow, rollouts=rollouts_in_training)
+        result = train_policy(config, dataset_uri, made, trial_uri, clock.follow, rollouts=rollouts_in_training)
+        taken.units, taken.device, taken.stored = result.step - result.resumed_from, result.device or "cpu", trial_uri
+        taken.work_s = clock.seconds(taken.units)
+        taken.gpus = result.num_processes if taken.device.startswith("cuda") else 0
+        taken.gpu_bytes, taken.gpu_bytes_total = gpu_memory(taken.device)
+        return result
 
 
 def _mixed_stats(config: TrainConfig) -> list[DatasetStats]:
@@ -500,8 +577,17 @@ def export(*, checkpoint_uri: str, bundle_uri: str, self_contained: bool = False
     if found is not None:
         log.info("export: found finished in %s", bundle_uri)
         return found.digest
-    with _timed(bundle_uri.rstrip("/").rsplit("/", 1)[0], "export"):
-        return export_bundle(checkpoint_uri, bundle_uri, self_contained).digest
+    from tendon.config.compose import to_dict
+    from tendon.runs.measured import export_kind, measuring, store_of
+
+    trial_uri, kind = bundle_uri.rstrip("/").rsplit("/", 1)[0], export_kind(to_dict(bundle_config(checkpoint_uri, [])))
+    with (
+        _timed(trial_uri, "export"),
+        measuring(store_of(bundle_uri), kind, f"trial {trial_uri.rsplit('/', 1)[-1]}") as taken,
+    ):
+        made = export_bundle(checkpoint_uri, bundle_uri, self_contained)
+        taken.units, taken.stored = 1, bundle_uri
+    return made.digest
 
 
 def evaluate_trials(*, run_uri: str, outcomes: Sequence[str]) -> list[str]:
@@ -565,15 +651,14 @@ def prune(*, run_uri: str, rung: int, trials_per_pod: int = 1) -> PruneResult:
 def evaluation_shares(*, run_uri: str, trials_per_pod: int = 1, workers: int = 1) -> list[tuple[list[str], str]]:
     """The trials that have a bundle and no table yet, in groups, each with the shares of its seeds: ``(["lr_0.1"], "0/2")``."""
     from tendon.runs.outcomes import has_ended, load_outcomes
-    from tendon.runs.remaining import groups_of
+    from tendon.runs.remaining import groups_of, shares_of_groups
 
     known = load_outcomes(load_plan(run_uri))
     left = [name for name, outcome in known.items() if outcome.bundle_uri and not has_ended(outcome)]
-    shares = [f"{number}/{workers}" for number in range(workers)]
     groups = groups_of(
         left or list(known)[:1], trials_per_pod
-    )  # an engine's loop over nothing is a risk; one item finds all done
-    return [(list(group), share) for group in groups for share in shares]
+    )  # a loop over nothing is a risk; one item finds all done
+    return shares_of_groups(groups, workers) or [(list(group), "0/1") for group in groups]
 
 
 def evaluate_share(*, run_uri: str, trials: Sequence[str], share: str) -> list[str]:
@@ -604,11 +689,18 @@ def _evaluate_shared(run: RunPlan) -> None:
 
 def evaluate(*, bundle_uri: str, config: TrainConfig, block: str, run_id: str, evaluations_uri: str = "") -> Evaluation:
     """The table of a bundle on a block of seeds, rolled out or found."""
+    from tendon.config.compose import to_dict
     from tendon.evaluate.table import evaluate_bundle
+    from tendon.runs.measured import evaluation_kind, measuring, store_of
 
-    table = evaluate_bundle(
-        bundle_uri, config.env, config.eval, **_asked(bundle_uri, config, block, run_id, evaluations_uri)
-    )
+    source = f"trial {bundle_uri.rstrip('/').rsplit('/', 2)[-2]}" if store_of(bundle_uri) else ""
+    with measuring(store_of(bundle_uri), evaluation_kind(to_dict(config)), source) as taken:
+        table = evaluate_bundle(
+            bundle_uri, config.env, config.eval, **_asked(bundle_uri, config, block, run_id, evaluations_uri)
+        )
+        taken.units, taken.stored = table.played, table.uri
+        if table.played == len(table.rows):
+            taken.work_s = float(table.summary["wall_s"])
     log.info("evaluate: %s", rate_of(table))
     return table
 
@@ -832,15 +924,18 @@ def conclude(*, run_uri: str, job_id: str = "") -> ConclusionResult:
     """Select, confirm, report and promote, then the mark that the run ended well; or the mark that trials are left for the next run."""
     from tendon.registry.standing import champion_now
     from tendon.report.failure_page import describe_part
+    from tendon.runs.budget import STOPPED, describe_spent
     from tendon.runs.conclusion import mark_concluded, mark_part
-    from tendon.runs.outcomes import has_ended, load_outcomes
+    from tendon.runs.outcomes import has_ended, is_evaluated, load_outcomes
 
     run = load_plan(run_uri)
     _evaluate_shared(run)
     known = load_outcomes(run)
     left = [trial.name for trial in run.trials if not has_ended(known.get(trial.name))]
-    if left:
-        mark = mark_part(run, job_id, len(left))
+    stopped = [name for name, outcome in known.items() if outcome.status == STOPPED]
+    if left or (stopped and not any(map(is_evaluated, known.values()))):
+        why = f"{describe_spent(run_uri, run.budget)}; " if stopped else ""
+        mark = mark_part(run, job_id, len({*left, *stopped}), why)
         log.info("conclude: %s; start the same run again", mark.verdict)
         return ConclusionResult({}, mark.verdict, describe_part(run, mark.verdict).html, "", False)
     winner = select(run_uri=run_uri).winner
@@ -883,6 +978,7 @@ def finish(
 
     ``state`` and ``error`` are the engine's words: logged and shown, never believed.
     """
+    from tendon.registry.protocol import protocol_of_run
     from tendon.report.failure_page import describe_end, keep_page
     from tendon.runs.endings import find_end, remember_end, unreadable
     from tendon.runs.jobs import job_folder
@@ -898,7 +994,7 @@ def finish(
         end = unreadable(str(problem))
         page = describe_end(end, str(problem))
     report_uri = keep_page(end, page.html, folder)
-    remember_end(end, store_uri, job_id, report_uri, as_trained=remember)
+    remember_end(end, store_uri, job_id, report_uri, trained_task=protocol_of_run if remember else None)
     why = next((failure.text for failure in end.failures if not failure.soft), error if end.is_bad else "")
     fields = {
         "ending": end.ending,

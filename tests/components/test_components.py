@@ -96,12 +96,18 @@ PLANNED = {
     "reason": "3 trials are left",
     "resources": SIZES | NODE_SIZES | WAITING,
     "trials": [{"name": "lr_0.1", "overrides": "training.lr=0.1"}],
+    "evaluation_shares": [(["lr_0.3"], "0/2"), (["lr_0.3"], "1/2")],
 }
 ASKED = {
     "source_uri": "demo://reach",
     "store_uri": "",
     "dataset_name": "demos",
     "convert_workers": 2,
+    "evaluate_workers": 2,
+    "budget_gpu_hours": 3.0,
+    "budget_gpu_hour_price": 2.5,
+    "budget_cpu_hour_price": 0.0,
+    "halving": False,
     "config": "a=1",
     "sweep": [{"key": "training.seed", "values": [0.0, 1.0, 0.5, 1e30]}],
     "episodes": 5,
@@ -129,6 +135,8 @@ NAMED = (
     "first_share",
     "extra_shares",
     "extra_needed",
+    "evaluation_shares",
+    "evaluation_shared",
 )
 TRAIN_POD = ("cpu_train_pod", "memory_train_pod", "memory_train_limit")
 NAMED = (*NAMED, "work", "reason", *SIZES, *NODE_SIZES, *TRAIN_POD)
@@ -156,7 +164,11 @@ def test_plan_writes_its_named_outputs_and_returns_the_items_of_the_fan_out(step
         "first_share": "0/2",
         "extra_shares": '["1/2"]',
         "extra_needed": "yes",
-        "work": "yes",
+        "evaluation_shares": json.dumps(
+            [{"trials": '["lr_0.3"]', "run_uri": "/s/runs/r", "share": share} for share in ("0/2", "1/2")]
+        ),
+        "evaluation_shared": "yes",
+        "work": "shared",
         "reason": "3 trials are left",
         **SIZES,
         **NODE_SIZES,
@@ -244,7 +256,7 @@ def test_a_group_of_trials_goes_through_its_steps_together(steps, artifact):
     assert (model.metadata["trial"], model.metadata["status"]) == ("t0, t1", "ok, ok")
     component("export").python_func("/r", trained, artifact(dsl.Model))
     assert [json.loads(one)["trial"] for one in steps.called["export_trials"]["outcomes"]] == ["t0", "t1"]
-    outcomes, ended = component("evaluate").python_func("/r", trained, "", metrics)
+    outcomes, ended = component("evaluate").python_func("/r", trained, 1, "", metrics)
     assert [one["trial"] for one in json.loads(outcomes)] == ["t0", "t1"]
     assert ended == "ok ok"
     numbers = {"t0/success_rate": 0.9, "t0/episodes": 50.0, "t1/success_rate": 0.1}
@@ -290,7 +302,7 @@ def test_evaluate_bundle_and_finish_write_their_pages(steps, artifact, ending, s
 def test_evaluate_logs_finite_numbers_only_with_the_name_of_the_trial(steps, artifact):
     steps.answers("evaluate_trials", [json.dumps(OUTCOME)])
     metrics = artifact(dsl.Metrics)
-    component("evaluate").python_func("/s/runs/r", "[{}]", SHA256, metrics)
+    component("evaluate").python_func("/s/runs/r", "[{}]", 1, SHA256, metrics)
     assert steps.called["allow"] == SHA256
     assert metrics.metadata == {"trial": "t0", "success_rate": 0.9, "episodes": 50.0}
 

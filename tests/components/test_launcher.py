@@ -241,6 +241,11 @@ PLAN = {
     "store_uri": "",
     "dataset_name": "demos",
     "convert_workers": 1,
+    "evaluate_workers": 1,
+    "budget_gpu_hours": 0.0,
+    "budget_gpu_hour_price": 0.0,
+    "budget_cpu_hour_price": 0.0,
+    "halving": False,
     "config": TRAINING,
     "sweep": [{"key": "training.lr", "name": "lr", "group": 0.0, "values": [1e-3]}],
     "episodes": 2,
@@ -304,7 +309,9 @@ def test_every_component_keeps_the_launchers_contract(launcher):
     assert [one["share"] for one in shares["Output"]] == ["0/2", "1/2"]
     for one in shares["Output"]:
         launcher.run("evaluate_share", run_uri=one["run_uri"], trials=one["trials"], share=one["share"], trust="")
-    evaluated, rated = launcher.run("evaluate", run_uri=item["run_uri"], outcomes=exported["Output"], trust="")
+    evaluated, rated = launcher.run(
+        "evaluate", run_uri=item["run_uri"], outcomes=exported["Output"], workers=1, trust=""
+    )
     (outcome,) = json.loads(evaluated["outcomes"])
     assert outcome["status"] == evaluated["ended"] == "ok"
     assert (rated["metrics"][1]["episodes"], rated["metrics"][1]["trial"]) == (2, outcome["trial"])

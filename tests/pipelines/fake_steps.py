@@ -62,22 +62,26 @@ def allow(trust):
 
 
 def plan(
-    *, store_uri, config, sweep, promote, convert_workers=1, trials_per_pod=1, only_new=False, force=False, **given
-):
+    *, store_uri, config, sweep, promote, convert_workers=1, evaluate_workers=1, trials_per_pod=1, only_new=False,
+    force=False, **given
+):  # fmt: skip
     run_uri = f"{store_uri}/runs/r1"
     names = [f"t{number}" for number in range(sweep[0]["values"] if sweep else 1)]
     _step(run_uri, "plan", config=config, sweep=sweep, promote=promote, only_new=only_new, **given)
     Path(run_uri, "plan.json").write_text(json.dumps({"config": config}))
     is_old = only_new and Path(store_uri, "trained").exists()
     work = force or not (is_old or "finished" in config.split())
+    groups = [names[at : at + trials_per_pod] for at in range(0, len(names), trials_per_pod)] if work else []
+    numbers = range(evaluate_workers if evaluate_workers > 1 else 0)
     return SimpleNamespace(
         run_uri=run_uri,
+        evaluation_shares=[(group, f"{number}/{evaluate_workers}") for group in groups for number in numbers],
         store_uri=store_uri,
         source_digest="d1",
         dataset_uri=f"{store_uri}/dataset",
         conversion={"skip_episodes": ["demo_3"], "resize": [84, 84]},
         shares=[f"{number}/{convert_workers}" for number in range(convert_workers)],
-        groups=[names[at : at + trials_per_pod] for at in range(0, len(names), trials_per_pod)] if work else [],
+        groups=groups,
         work=work,
         reason="because",
         resources={f"{what}_{kind}": "1" for what in ("cpu", "memory") for kind in ("data", "train", "sim", "node")},
@@ -145,6 +149,11 @@ def export_trials(*, run_uri, outcomes):
 def evaluate_trials(*, run_uri, outcomes):
     metrics = {"success_rate": 0.5, "episodes": 50.0, "loss": float("nan")}
     return [_next(run_uri, "evaluate", outcome, evaluation_uri="e", metrics=metrics) for outcome in outcomes]
+
+
+def evaluate_share(*, run_uri, trials, share):
+    _step(run_uri, "evaluate_share", trials=trials, share=share)
+    return [Path(run_uri, "outcomes", f"{name}.json").read_text() for name in trials]
 
 
 def select(*, run_uri):

@@ -74,7 +74,7 @@ def test_check_names_what_is_stale(monkeypatch, tmp_path, capsys):
     assert compiling.main(["--check"]) == 0
     picture = (copy / "README.md").read_text()
     assert "plan ──► convert + ┌ convert ┐ ──► stats ──► ┌ train" in picture
-    assert "evaluate ┐ ──► conclude ──► finish" in picture
+    assert "evaluate ┐ ──► ┌ evaluate-share ┐ ──► conclude ──► finish" in picture
 
 
 def test_the_steps_are_there_in_their_order(raw):
@@ -87,6 +87,7 @@ def test_the_steps_are_there_in_their_order(raw):
         "train",
         "export",
         "evaluate",
+        "evaluate-share",
         "conclude",
         "finish",
     ]
@@ -252,7 +253,7 @@ def test_secrets_are_references_and_optional(name):
 @every_pipeline
 def test_small_and_without_a_secret(name):
     """Far below the 1 MiB of a workflow: a loop's templates are shared by its trials, so 150 of them add no text."""
-    assert len(TEXTS[name]) < (200_000 if name == "sweep_pipeline" else 150_000)
+    assert len(TEXTS[name]) < (50_000 if name == "evaluate_pipeline" else 260_000)
     assert not re.search(r"(?i)password|AKIA[0-9A-Z]{16}|https?://(?!kubernetes)|/home/|/root/|/work/", TEXTS[name])
 
 
@@ -299,7 +300,7 @@ def test_a_cluster_gets_what_no_parameter_can_say(tmp_path, capsys):
             assert executor["imagePullSecret"][0]["secretName"] == "registry-key"
             assert {mount["sizeLimit"] for mount in executor.get("emptyDirMounts", ())} <= {"32Gi"}
         limits = [t["iteratorPolicy"] for dag in spec["components"].values() for t in tasks_with_limits(dag)]
-        loops = {"evaluate_pipeline": 0, "sweep_pipeline": 4}.get(name, 1)
+        loops = {"evaluate_pipeline": 0, "sweep_pipeline": 4}.get(name, 3)  # trials twice, and evaluations
         assert limits == [{"parallelismLimit": 9}] * loops
         about = spec["pipelineInfo"]["description"]
         assert "Compiled for 9 trials at once; /dev/shm 32Gi for train" in about
@@ -330,19 +331,22 @@ def test_a_release_pulls_its_images_by_digest(monkeypatch):
 
 @pytest.mark.parametrize("name", ["policy_pipeline", "retrain_pipeline"])
 def test_nothing_is_nested_for_one_worker_and_the_end_is_one_pod(name):
-    """Every nesting costs a driver pod of ten seconds: only the loops and the two conditions are groups."""
+    """Every nesting costs a driver pod of ten seconds: the graph for one worker has the loop over trials and nothing else."""
     groups = {
         task["taskInfo"]["name"]
         for component in [SPECS[name]["root"], *SPECS[name]["components"].values()]
         for task in component.get("dag", {}).get("tasks", {}).values()
         if "dag" in SPECS[name]["components"][task["componentRef"]["name"]]
     }
-    assert groups == {"run", "work", "trials", "more workers of the conversion", "more than one worker", "workers"}
+    shared = {"more workers of the conversion", "more than one worker", "workers"}
+    shared |= {"more workers of the evaluation", "more than one evaluator", "evaluations"}
+    assert groups == {"run", "work", "shared work", "trials"} | shared
     within_work = next(
         tasks
         for component in SPECS[name]["components"].values()
         if "conclude" in (tasks := component.get("dag", {}).get("tasks", {}))
     )
+    assert {task["taskInfo"]["name"] for task in within_work.values()} & groups == {"trials"}
     assert {"convert", "stats"} <= set(within_work)
 
 
@@ -351,7 +355,7 @@ def test_no_two_artifacts_of_a_run_have_one_name_but_metrics():
     names = [
         artifact
         for label, component in spec["components"].items()
-        if "executorLabel" in component and not label.startswith("comp-convert-")
+        if "executorLabel" in component and not re.search(r"-\d+$", label)  # of the graph with shares
         for artifact in component.get("outputDefinitions", {}).get("artifacts", {})
     ]
     assert sorted(names) == [

@@ -72,6 +72,20 @@ def test_the_conversion_fans_out_over_its_workers(fake):
     assert again.result["cached"] == ["convert 0/3", "convert 1/3", "convert 2/3", "stats"]
 
 
+def test_the_evaluation_of_a_group_fans_out_over_its_workers(fake):
+    """Before: only the sweep pipeline shared the seeds of an evaluation."""
+    arguments = {"evaluate_workers": 2, "policy_trials_per_pod": 2, "policy_sweep": [{"values": 3}]}
+    ran = fake.run(arguments=arguments)
+    assert ran.exit_code == 0, ran.err
+    calls = fake.calls()
+    shares = [(call["trials"], call["share"]) for call in calls if call["step"] == "evaluate_share"]
+    assert sorted(shares) == [(["t0", "t1"], "0/2"), (["t0", "t1"], "1/2"), (["t2"], "0/2"), (["t2"], "1/2")]
+    order = [call["step"] for call in calls]
+    assert "evaluate" not in order
+    assert order.index("evaluate_share") > max(at for at, step in enumerate(order) if step == "export")
+    assert order.index("conclude") > max(at for at, step in enumerate(order) if step == "evaluate_share")
+
+
 def test_a_worker_that_fails_ends_the_run_and_the_end_is_still_reported(fake):
     ran = fake.run(arguments={"data_convert_workers": 2, "policy_config": "fail=convert:3"})
     assert ran.exit_code == 3

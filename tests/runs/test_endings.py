@@ -10,6 +10,7 @@ import pytest
 
 from tendon import steps
 from tendon.errors import ConfigError, DataError, Interrupted, Problem, StorageError, TendonError
+from tendon.registry.protocol import protocol_of_run
 from tendon.registry.standing import champion_now
 from tendon.runs import jobs
 from tendon.runs.conclusion import load_conclusion, mark_concluded
@@ -173,7 +174,7 @@ def test_a_schedule_remembers_what_ended_well_or_was_finished_already_and_nothin
     """Before: the mark waited for the word SUCCEEDED, which no cluster says, so the schedule retrained every night."""
 
     def trained() -> jobs.Trained | None:
-        return jobs.last_trained(str(tmp_path), "demos", "best")
+        return jobs.last_trained(load_plan(run.run_uri), protocol_of_run)
 
     run = plan(tmp_path, only_new=True)
     assert run.work
@@ -196,6 +197,27 @@ def test_a_schedule_remembers_what_ended_well_or_was_finished_already_and_nothin
     assert plan(tmp_path, "j5", only_new=True, source_uri="demo://reach?episodes=5&seed=1").work
     assert plan(tmp_path, "j6", only_new=True, champion="another", config="experiment=reach_bc training.lr=0.5").work
     assert plan(tmp_path, "j7", only_new=True, force=True, config="experiment=reach_bc training.lr=0.5").work
+
+
+def test_two_tasks_on_one_schedule_name_do_not_hide_each_other(tmp_path: Path) -> None:
+    """Before: the mark of a dataset and a champion hid a second task with the same demonstrations for ever."""
+    run = plan(tmp_path, only_new=True)
+    end_well(run.run_uri)
+    finish(tmp_path, "COMPLETE", remember=True)
+    longer = {"only_new": True, "config": "experiment=reach_bc env.episode_length=90"}
+    assert plan(tmp_path, "j2", **longer).work
+    again = plan(tmp_path, "j3", only_new=True, config="experiment=reach_bc training.lr=0.5")
+    assert "nothing changed since" in again.reason
+
+
+def test_the_mark_of_an_old_store_still_holds_for_its_task(tmp_path: Path) -> None:
+    run = plan(tmp_path, only_new=True)
+    end_well(run.run_uri)
+    fields = {"source_digest": run.source_digest, "run_uri": run.run_uri, "when": "2025-01-01T00:00:00+00:00"}
+    open_store(str(tmp_path)).write("retrain/demos-best.json", json.dumps(fields).encode())
+    other = {"only_new": True, "config": "experiment=reach_bc training.lr=0.5"}
+    assert "nothing changed since 2025-01-01" in plan(tmp_path, "j2", **other).reason
+    assert plan(tmp_path, "j3", **other | {"config": "experiment=reach_bc env.episode_length=90"}).work
 
 
 def test_a_run_that_died_without_its_exit_task_is_told_by_the_next_one_and_only_once(

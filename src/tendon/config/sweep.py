@@ -59,10 +59,20 @@ class Budget:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Search:
+    """So many trials in all, so many a run, each run's chosen by how those before ended: runs/search.py."""
+
+    trials: int
+    per_run: int
+    seed: int = 0
+
+
 class Parameters(tuple[Parameter, ...]):
-    """The parameters of a sweep and its budget."""
+    """The parameters of a sweep, and its budget or its search."""
 
     budget: Budget | None = None
+    search: Search | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +88,8 @@ def parse_sweep(sweep: Sequence[Mapping[str, Any]] | str | Path) -> Parameters:
 
     Only ``key`` and ``values`` are needed: ``name`` is the last part of the key, ``group`` one of its own. ``values`` may
     be ``{log_uniform: [1e-5, 1e-3], count: 4, seed: 0}`` (or ``uniform``, or ``choice`` of a list), and one entry may be
-    ``{budget: 20, seed: 0}``: so many trials of the product.
+    ``{budget: 20, seed: 0}``: so many trials of the product, by chance; or ``{tpe: 20, per_run: 5, seed: 0}``: so many in
+    all, in runs of so many, each chosen by the scores of those before (Optuna's TPE).
 
     Raises:
         ConfigError: with everything that is wrong.
@@ -92,14 +103,16 @@ def parse_sweep(sweep: Sequence[Mapping[str, Any]] | str | Path) -> Parameters:
         raise ConfigError("this is not a sweep", where=place, why=why, fix="write a list of {key, name, group, values}")
     problems: list[Problem] = []
     budgets = [entry for entry in entries if isinstance(entry, Mapping) and "budget" in entry]
+    searches = [entry for entry in entries if isinstance(entry, Mapping) and "tpe" in entry]
     parameters = [
         _parameter(entry, f"{place}[{index}]", problems)
         for index, entry in enumerate(entries)
-        if not (isinstance(entry, Mapping) and "budget" in entry)
+        if not (isinstance(entry, Mapping) and ("budget" in entry or "tpe" in entry))
     ]
     problems += resolver_problems(entries, lambda key: f"{place}{key}")
     found = Parameters(one for one in parameters if one is not None)
     found.budget = _budget(budgets, place, problems)
+    found.search = _search(searches, bool(budgets), place, problems)
     problems += _repeated_keys(found, place)
     problems += _unequal_groups(found, place)
     if problems:
@@ -107,8 +120,12 @@ def parse_sweep(sweep: Sequence[Mapping[str, Any]] | str | Path) -> Parameters:
     return found
 
 
-def expand(parameters: Sequence[Parameter], base_name: str) -> tuple[Trial, ...]:
+def expand(
+    parameters: Sequence[Parameter], base_name: str, points: Sequence[Mapping[int | str, int]] | None = None
+) -> tuple[Trial, ...]:
     """Every trial of the sweep in robomimic's order; one trial named ``base_name`` when there is nothing to vary.
+
+    ``points``: these trials only, for each group the index of its values. Without them a search has its first run's.
 
     Raises:
         ConfigError: for names that collide or are no file name, trials that are equal, and too many trials.
@@ -116,28 +133,45 @@ def expand(parameters: Sequence[Parameter], base_name: str) -> tuple[Trial, ...]
     problems = [*_repeated_keys(parameters, "sweep"), *_unequal_groups(parameters, "sweep")]
     if problems:
         raise ConfigError.of(problems)
-    budget = getattr(parameters, "budget", None)
+    budget, search = getattr(parameters, "budget", None), getattr(parameters, "search", None)
+    limit = budget.trials if budget else search.trials if search else None
     groups = _groups(parameters)
     lengths = [len(members[0].values) for members in groups.values()]
-    if (math.prod(lengths) if budget is None else min(math.prod(lengths), budget.trials)) > MAX_TRIALS:
+    if (math.prod(lengths) if limit is None else min(math.prod(lengths), limit)) > MAX_TRIALS:
         raise ConfigError.of([_too_many(groups, lengths)])
     deciding = {one.key for one in parameters if one.key in deciding_keys()}
-    trials, points = [], []
-    for index_of in chosen_points(parameters, budget):
+    trials, values = [], []
+    for index_of in points if points is not None else chosen_points(parameters, budget, search):
         name = _name(base_name, [(one, index_of[one.group]) for one in parameters])
         overrides = tuple(
             f"{_force(one.key, deciding)}{one.key}={quote(one.values[index_of[one.group]])}" for one in parameters
         )
         trials.append(Trial(name, overrides))
-        points.append(quote([_comparable(one.values[index_of[one.group]]) for one in parameters]))
-    problems = [*_bad_names(trials), *_equal_trials(trials, points)]
+        values.append(quote([_comparable(one.values[index_of[one.group]]) for one in parameters]))
+    problems = [*_bad_names(trials), *_equal_trials(trials, values)]
     if problems:
         raise ConfigError.of(problems)
     return tuple(trials)
 
 
-def chosen_points(parameters: Sequence[Parameter], budget: Budget | None = None) -> Iterator[dict[int | str, int]]:
-    """For each trial the index of the value of each group, in robomimic's order."""
+def group_lengths(parameters: Sequence[Parameter]) -> dict[int | str, int]:
+    """How many values each group has, in the order of the groups."""
+    return {group: len(members[0].values) for group, members in _groups(parameters).items()}
+
+
+def is_ordered(parameters: Sequence[Parameter], group: int | str) -> bool:
+    """Whether the values of a group grow or fall, so that neighbours are alike."""
+    (values, *_) = [one.values for one in parameters if one.group == group]
+    numbers = [one for one in values if isinstance(one, (int, float)) and not isinstance(one, bool)]
+    return len(numbers) == len(values) and list(numbers) in (sorted(numbers), sorted(numbers, reverse=True))
+
+
+def chosen_points(
+    parameters: Sequence[Parameter], budget: Budget | None = None, search: Search | None = None
+) -> Iterator[dict[int | str, int]]:
+    """For each trial the index of the value of each group, in robomimic's order; of a search its first run's."""
+    if search is not None:
+        budget = Budget(min(search.trials, search.per_run), search.seed)
     groups = _groups(parameters)
     lengths = [len(members[0].values) for members in groups.values()]
     total = math.prod(lengths)
@@ -274,6 +308,24 @@ def _budget(entries: Sequence[Mapping[str, Any]], place: str, problems: list[Pro
     if len(entries) > 1:
         problems.append(Problem("a sweep has two budgets", place, "one number of trials is kept", "leave one out"))
     return Budget(trials, seed)
+
+
+def _search(
+    entries: Sequence[Mapping[str, Any]], has_budget: bool, place: str, problems: list[Problem]
+) -> Search | None:
+    if not entries:
+        return None
+    fields = {name: _whole(value) for name, value in entries[0].items()}
+    trials, per_run, seed = fields.get("tpe"), fields.get("per_run", 4), fields.get("seed", 0)
+    counts = all(isinstance(one, int) and not isinstance(one, bool) for one in (trials, per_run, seed))
+    if not counts or trials < 1 or per_run < 1 or set(fields) - {"tpe", "per_run", "seed"}:
+        why = "a search is a number of trials, how many of them a run does, and a seed"
+        problems.append(Problem(f"{dict(entries[0])} is no search", place, why, "{tpe: 20, per_run: 5, seed: 0}"))
+        return None
+    if len(entries) > 1 or has_budget:
+        why = "each says how many trials there are"
+        problems.append(Problem("a sweep has two searches, or a search and a budget", place, why, "leave one out"))
+    return Search(trials, per_run, seed)
 
 
 def _drawn(values: Mapping[str, Any], key: str, place: str, problems: list[Problem]) -> list[Any] | None:

@@ -11,7 +11,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ class Evaluation:
     summary: dict[str, Any]
     rows: tuple[dict[str, Any], ...]
     reused: bool
+    played: int = 0  # episodes that were rolled out for it just now
 
     @property
     def outcomes(self) -> dict[int, bool | None]:
@@ -60,9 +61,9 @@ def evaluate_bundle(
         log.info("evaluate: found finished in %s", question.uri)
         return load_evaluation(question.uri, reused=True)
     with tempfile.TemporaryDirectory() as folder:
-        _make_table(Path(folder), question)
+        played = _make_table(Path(folder), question)
         put_tree(open_store(evaluations_uri), question.name, Path(folder))
-    return load_evaluation(question.uri)
+    return replace(load_evaluation(question.uri), played=played)
 
 
 def evaluate_share(
@@ -185,6 +186,7 @@ class _Rolled:
     check: BatchCheck | None
     seed_checks: list[SeedCheck]
     rows: KeptRows
+    played: int
 
 
 def _roll_out(question: _Question, share: int = 0, shares: int = 1) -> _Rolled:
@@ -217,10 +219,11 @@ def _roll_out(question: _Question, share: int = 0, shares: int = 1) -> _Rolled:
             results = evaluate_policy(policy, env, eval, seeds, progress.follow, checked, seed_checks.append, work=work)
         wall_s = time.monotonic() - started
     wall_s += sum(finished[index].wall_s for index in done) / max(1, eval.batch_size)
-    return _Rolled(results, wall_s, checks[0] if checks else None, seed_checks, rows)
+    return _Rolled(results, wall_s, checks[0] if checks else None, seed_checks, rows, len(mine) - len(done))
 
 
-def _make_table(folder: Path, question: _Question) -> None:
+def _make_table(folder: Path, question: _Question) -> int:
+    """Write the table into a folder; how many episodes had to be rolled out."""
     env, eval, seeds = question.env, question.eval, question.seeds
     rolled = _roll_out(question)
     results = rolled.results
@@ -241,6 +244,7 @@ def _make_table(folder: Path, question: _Question) -> None:
     summary["seeds_note"] = _seeds_note(results, rolled.seed_checks)
     summary["batches"] = rolled.check.to_json() if rolled.check else None  # None: no episode came to its first action
     (folder / "summary.json").write_text(to_json(summary, indent=1))
+    return rolled.played
 
 
 def _seeds_note(results: list[EpisodeResult], checks: list[SeedCheck]) -> str:

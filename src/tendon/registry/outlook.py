@@ -10,6 +10,11 @@ from tendon.runs.plan import RunPlan
 from tendon.storage import open_store
 
 
+def has_champion(run: RunPlan) -> bool:
+    """Whether the winner will be confirmed beside somebody."""
+    return read_champion(open_store(run.store_uri), run.champion, protocol_of_run(run)).champion is not None
+
+
 def gate_outlook(run: RunPlan) -> str:
     """Who is to be beaten, what may still be erred, and about how many episodes see a usual gain."""
     rule, store = run.gate, open_store(run.store_uri)

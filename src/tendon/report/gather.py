@@ -38,6 +38,7 @@ from tendon.report.summary import (
     Timing,
     dimension,
 )
+from tendon.runs.forecast import load_forecast
 from tendon.runs.plan import RunPlan
 from tendon.storage import join, open_store
 from tendon.storage.json_values import read_lines, read_note
@@ -71,6 +72,7 @@ def gather(run: RunPlan) -> ReportInputs:
         endings=tuple(Ending(row["seed"], row["status"], row["steps"]) for row in winner.rows) if winner else (),
         clips=tuple(_clips(winner)) if winner else (),
         timings=timings,
+        forecast=tuple(map(str, load_forecast(run.run_uri).get("lines", ()))),
         feeds=tuple(feed for trial in run.trials if (feed := _feed(run, trial.name, metrics[trial.name]))),
         provenance=replace(
             _provenance(run, selection, winner, dataset),

@@ -212,6 +212,7 @@ class ReportInputs:
     endings: tuple[Ending, ...] = ()
     clips: tuple[Clip, ...] = ()
     timings: tuple[Timing, ...] = ()
+    forecast: tuple[str, ...] = ()  # what plan said that it would take, in words
     feeds: tuple[Feed, ...] = ()
     lineage: tuple[LineageRow, ...] = ()
     facts: tuple[FactGroup, ...] = ()  # of the winner: hyperparameters, machine, versions, time and cost

@@ -12,6 +12,7 @@ import importlib
 import inspect
 import json
 import logging
+import re
 import sys
 import threading
 import time
@@ -105,7 +106,8 @@ class TaskMonitor:
 
         if self.processes.stopping:
             return {}, Status.FAILURE
-        task = self._local.task = Task(task_name, part_of(arguments))
+        part = part_of(arguments)
+        task = self._local.task = Task(self._step_name(task_name, part), part)
         self._tell("started", task)
         try:
             outputs, status = run()
@@ -129,6 +131,11 @@ class TaskMonitor:
             return outputs, status
         self._end(task, outputs)
         return outputs, status
+
+    def _step_name(self, task_name: str, part: str) -> str:
+        """``convert`` for ``convert-2`` of a graph that stands beside another; the second time in a run keeps its number."""
+        plain = re.sub(r"-\d+$", "", task_name)
+        return task_name if task_name in self._steps and Task(plain, part).name in self.seconds else plain
 
     def run_process(self, full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
         """Stands in for kfp's own way of running a command."""
@@ -191,7 +198,9 @@ class TaskMonitor:
             self._tell("failed", task, (f"exit code {code}" if code >= 0 else f"signal {-code}") + where)
 
     def _tell(self, kind: Kind, task: Task, text: str = "") -> None:
-        index = self._steps.index(task.step) + 1 if task.step in self._steps else 0
+        alike = (step for step in self._steps if task.step == step or task.step.startswith(f"{step}-"))
+        step = max(alike, key=len, default="")  # evaluate-share is a part of evaluate
+        index = self._steps.index(step) + 1 if step else 0
         seconds = time.monotonic() - task.started_s
         self._on_event(StepEvent(kind, task.step, task.part, index, len(self._steps), seconds, text))
 

@@ -43,6 +43,7 @@ KEPT_RUNS = 5
 STORE = "data_store_uri"  # the pipelines' parameter
 PUBLIC = "/var/tmp"  # noqa: S108 - not /tmp, which is the containers' own
 STALE_S = 3600.0
+WORK, SHARED_WORK = "work", "shared work"  # conditions of pipelines/training_dag.py that exclude each other
 ERROR_OF = {
     kind.exit_code: kind for kind in (ConfigError, DataError, StorageError, MissingDependency, GateRefused, Interrupted)
 }
@@ -186,13 +187,20 @@ def default_arguments(yaml_path: str | Path) -> dict[str, Any]:
 
 
 def steps_in_order(spec: Any) -> list[str]:
-    """Names of the steps of a pipeline spec in the order of their dependencies, those of a loop in its place."""
+    """Names of the steps of a pipeline spec in the order of their dependencies, those of a loop in its place.
+
+    Of the two graphs that exclude each other it is the one that most runs take.
+    """
 
     def walk(dag: Any) -> Iterator[str]:
         waiting = dict(dag.tasks)
         while waiting:
             ready = [name for name, task in waiting.items() if not set(task.dependent_tasks) & set(waiting)]
+            titles = {name: waiting[name].task_info.name for name in ready}
             for name in ready:
+                if titles[name] == SHARED_WORK and WORK in titles.values():
+                    del waiting[name]
+                    continue
                 inner = spec.components[waiting.pop(name).component_ref.name]
                 if inner.WhichOneof("implementation") == "dag":
                     yield from walk(inner.dag)

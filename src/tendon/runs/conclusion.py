@@ -48,13 +48,13 @@ def mark_concluded(
     return _write(run, Conclusion(job_id, now(), winner, verdict, promoted, run.promote, champion))
 
 
-def mark_part(run: RunPlan, job_id: str, trials_left: int) -> Conclusion:
-    """Write that this run did its share of the trials, and how many are left for the next."""
+def mark_part(run: RunPlan, job_id: str, trials_left: int, why: str = "") -> Conclusion:
+    """Write that this run did its share of the trials, and how many are left for the next; ``why`` it did no more."""
     before = load_conclusion(run.run_uri)
     number = before.part if before is not None else 0
     is_repeated = before is not None and bool(job_id) and before.job_id == job_id and before.part > 0
     part = number if is_repeated else number + 1
-    verdict = f"part {part}: {trials_left} trials left"
+    verdict = f"part {part}: {why}{trials_left} trials left"
     return _write(run, Conclusion(job_id, now(), verdict=verdict, part=part, trials_left=trials_left))
 
 

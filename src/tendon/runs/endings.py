@@ -7,6 +7,7 @@ work was skipped. Called by steps.finish.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from tendon.errors import Interrupted, TendonError
 from tendon.runs.conclusion import Conclusion, load_conclusion
 from tendon.runs.failures import NO_TRIAL_FINISHED, StepFailure, failures_in, now
 from tendon.runs.jobs import Job, find_job, job_folder, remember_trained, save_end
-from tendon.runs.plan import load_plan
+from tendon.runs.plan import RunPlan, load_plan
 
 log = logging.getLogger(__name__)
 
@@ -109,13 +110,14 @@ def _first_cause(ended: StepFailure, failures: list[StepFailure]) -> StepFailure
     return min((failure for failure in failures if failure.soft), key=lambda failure: failure.when, default=ended)
 
 
-def remember_end(end: End, store_uri: str, job_id: str, report_uri: str, *, as_trained: bool) -> None:
-    """Keep how the job ended and, for a schedule, what it trained on; a store that refuses is logged, the page is made already."""
+def remember_end(
+    end: End, store_uri: str, job_id: str, report_uri: str, *, trained_task: Callable[[RunPlan], str] | None
+) -> None:
+    """Keep how the job ended and, for a schedule, what its task was trained on; a store that refuses is logged."""
     try:
         save_end(store_uri, job_id, end.to_note(report_uri))
-        if as_trained and (end.ending == SUCCEEDED or (end.ending == NOTHING_TO_DO and end.job.is_complete)):
-            run = load_plan(end.job.run_uri)
-            remember_trained(run.store_uri, run.dataset_name, run.champion, run.source_digest, run.run_uri)
+        if trained_task and (end.ending == SUCCEEDED or (end.ending == NOTHING_TO_DO and end.job.is_complete)):
+            remember_trained(load_plan(end.job.run_uri), trained_task)
     except TendonError as error:
         log.warning("finish: how the run ended could not be kept: %s", error)
 

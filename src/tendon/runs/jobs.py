@@ -3,18 +3,20 @@
 ``jobs/JOB.json``                the note of plan: the run, and whether there is work; read by finish
 ``jobs/JOB/ended.json``          how the job ended, written by finish; read by ``submit.py list|watch`` and by the next run
 ``jobs/JOB/noticed.json``        which later job has told that this one left no end
-``retrain/DATASET-CHAMPION.json``   the data of the last retraining that ended well
+``retrain/DATASET-CHAMPION/TASK.json``   the data of the last retraining that ended well, for a task and its protocol
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from tendon.errors import ConfigError, DataError
 from tendon.runs.failures import now
+from tendon.runs.plan import RunPlan, load_plan
 from tendon.storage import Store, join, open_store
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -98,20 +100,27 @@ def notice_unfinished(store_uri: str, job_id: str) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def last_trained(store_uri: str, dataset_name: str, champion: str) -> Trained | None:
-    """What this schedule trained on last, None when it never did."""
-    fields = _read(open_store(store_uri), _schedule(dataset_name, champion))
-    return Trained(**fields) if fields else None
+def last_trained(run: RunPlan, task_of: Callable[[RunPlan], str]) -> Trained | None:
+    """What this schedule trained on last, None when it never did; ``task_of`` names a run's task and its protocol."""
+    store, task = open_store(run.store_uri), task_of(run)
+    fields = _read(store, f"{_schedule(run)}/{_named(task)}.json")
+    if fields:
+        return Trained(**fields)
+    # Marks from before they were kept by task say nothing of it; the plan of the run that they name does.
+    fields = _read(store, f"{_schedule(run)}.json")
+    if not fields or open_store(fields["run_uri"]).head("plan.json") is None:
+        return None
+    return Trained(**fields) if task_of(load_plan(fields["run_uri"])) == task else None
 
 
-def remember_trained(store_uri: str, dataset_name: str, champion: str, source_digest: str, run_uri: str) -> None:
+def remember_trained(run: RunPlan, task_of: Callable[[RunPlan], str]) -> None:
     """Keep what was trained on, so that the next tick of the schedule can tell whether there is anything new."""
-    text = json.dumps(asdict(Trained(source_digest, run_uri, now())), indent=1)
-    open_store(store_uri).write(_schedule(dataset_name, champion), text.encode())
+    text = json.dumps(asdict(Trained(run.source_digest, run.run_uri, now())), indent=1)
+    open_store(run.store_uri).write(f"{_schedule(run)}/{_named(task_of(run))}.json", text.encode())
 
 
-def _schedule(dataset_name: str, champion: str) -> str:
-    return f"retrain/{_named(dataset_name)}-{_named(champion)}.json"
+def _schedule(run: RunPlan) -> str:
+    return f"retrain/{_named(run.dataset_name)}-{_named(run.champion)}"
 
 
 def _named(text: str) -> str:

@@ -11,14 +11,28 @@ import os
 OBJECT_KB = 1024
 RUN_KB = 123
 GROUP_KB = 24
+POD_KB = 24 / 7
+SHARE_PODS = 3  # of each worker of an evaluation, per group
 FREE_SHARE = 0.1
 
-MOST_GROUPS = int((OBJECT_KB * (1 - FREE_SHARE) - RUN_KB) // GROUP_KB)
 
-
-def most_groups() -> int | None:
+def most_groups(evaluate_workers: int = 1) -> int | None:
     """The limit that holds here; None on a single machine, where no engine keeps the graph in one object."""
-    return MOST_GROUPS if "KUBERNETES_SERVICE_HOST" in os.environ else None
+    return groups_that_fit(evaluate_workers) if "KUBERNETES_SERVICE_HOST" in os.environ else None
+
+
+def groups_that_fit(evaluate_workers: int = 1) -> int:
+    """How many pods of trials one object holds, whose evaluations so many pods share each; at least one.
+
+    Example:
+        >>> groups_that_fit(1), groups_that_fit(4)
+        (33, 12)
+    """
+    shares_kb = SHARE_PODS * evaluate_workers * POD_KB if evaluate_workers > 1 else 0
+    return max(1, int((OBJECT_KB * (1 - FREE_SHARE) - RUN_KB) // (GROUP_KB + shares_kb)))
+
+
+MOST_GROUPS = groups_that_fit()
 
 
 def batch_advice(num_trials: int, num_now: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tendon.config.compose import compose, to_dict
 from tendon.config.crops import crop_problems, keypoint_problems
@@ -28,20 +28,30 @@ from tendon.errors import ConfigError, Problem, TendonError
 from tendon.evaluate.adapters import is_known, sim_numerics
 from tendon.evaluate.demo_uri import identified, is_demo
 from tendon.evaluate.feature_table import feature_table
+from tendon.runs.budget import Budget
 from tendon.runs.gate_rule import GateRule
 from tendon.runs.plan import PlannedTrial, RunPlan
+from tendon.runs.search import Round, next_round
 from tendon.storage import open_store
 
 MOST_WORKERS = 64  # each is a pod
 MOST_PER_POD = 100
 MOST_RETRIES = 20
-UNDECISIVE = ("trial_retries", "code_version")  # fields of a plan that change no result
+UNDECISIVE = ("trial_retries", "code_version", "budget")  # fields of a plan that change no result
 SHARED = ("data.", "env.", "eval.")  # one dataset, one task, one yardstick per run
+
+
+class SizedPlan(NamedTuple):
+    """What is planned."""
+
+    run: RunPlan
+    source_bytes: int
+    search: Round | None  # of a sweep whose trials are chosen by the scores of those before
 
 
 def make_plan(**parameters: Any) -> RunPlan:
     """The plan of a run alone; arguments and errors as ``make_sized_plan``."""
-    return make_sized_plan(**parameters)[0]
+    return make_sized_plan(**parameters).run
 
 
 def make_sized_plan(
@@ -56,13 +66,19 @@ def make_sized_plan(
     champion: str,
     promote: bool,
     convert_workers: int = 1,
+    evaluate_workers: int = 1,
     trials_per_pod: int = 1,
     trial_retries: int = 2,
     gate: GateRule = GateRule(),  # noqa: B008 - frozen
-) -> tuple[RunPlan, int]:
-    """The plan of a run and the bytes of its demonstrations; a ConfigError with every problem of every trial, or the source's own."""
+    budget: Budget = Budget(),  # noqa: B008 - frozen
+) -> SizedPlan:
+    """What is planned; a ConfigError with every problem of every trial, or the source's own."""
     problems = _check_parameters(dataset_name, champion, episodes, confirm_episodes)
-    problems += [*_check_pods(convert_workers, trials_per_pod, trial_retries), *gate.problems()]
+    problems += [
+        *_check_pods(convert_workers, evaluate_workers, trials_per_pod, trial_retries),
+        *gate.problems(),
+        *budget.problems(),
+    ]
     overrides = split_overrides(config)
     base = _composed([*overrides, "data.uri=pending", f"eval.n_episodes={max(episodes, 1)}"], "config", problems)
     trials = _expanded(sweep, problems)
@@ -74,6 +90,10 @@ def make_sized_plan(
     if options.exact and is_demo(source_uri):
         raise no_exact_copy(source_uri)
     uri = dataset_uri(store_uri, dataset_name, plan_digest(digest_of_source, options))
+    parameters, search = parse_sweep(list(sweep)), None
+    if parameters.search is not None:
+        search = next_round(store_uri, parameters, [overrides, uri, episodes])
+        trials = search.trials(parameters, "")
     fixed = [*overrides, f"eval.n_episodes={episodes}", f"data.uri={quote(uri)}"]
     recorded = _source_features(source, options)
     planned = [_planned(trial, fixed, recorded, problems) for trial in trials]
@@ -97,8 +117,9 @@ def make_sized_plan(
         trials=tuple(trial for trial in planned if trial is not None),
         trial_retries=trial_retries,
         gate=gate,
+        budget=budget,
     )
-    return replace(run, run_id=_run_id(run)), source_bytes
+    return SizedPlan(replace(run, run_id=_run_id(run)), source_bytes, search)
 
 
 def _run_id(run: RunPlan) -> str:
@@ -261,13 +282,12 @@ def _expanded(sweep: Sequence[dict[str, Any]], problems: list[Problem]) -> tuple
     return trials
 
 
-def _check_pods(convert_workers: int, trials_per_pod: int, trial_retries: int) -> list[Problem]:
+def _check_pods(convert_workers: int, evaluate_workers: int, trials_per_pod: int, trial_retries: int) -> list[Problem]:
     problems = []
-    if not 1 <= convert_workers <= MOST_WORKERS:
-        why = f"each worker is a pod; there can be 1 to {MOST_WORKERS}"
-        problems.append(
-            Problem(f"data_convert_workers is {convert_workers}", "parameters", why, "data_convert_workers=8")
-        )
+    for name, workers in (("data_convert_workers", convert_workers), ("evaluate_workers", evaluate_workers)):
+        if not 1 <= workers <= MOST_WORKERS:
+            why = f"each worker is a pod; there can be 1 to {MOST_WORKERS}"
+            problems.append(Problem(f"{name} is {workers}", "parameters", why, f"{name}=8"))
     if not 1 <= trials_per_pod <= MOST_PER_POD:
         why = f"a pod of the loop does 1 to {MOST_PER_POD} trials; their outcomes are one argument of the next pod"
         problems.append(

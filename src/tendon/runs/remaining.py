@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tendon.runs.jobs import last_trained
@@ -29,6 +29,7 @@ def find_remaining(
     only_new: bool,
     force: bool,
     conclusion_stands: Callable[[RunPlan], bool],
+    task_of: Callable[[RunPlan], str],
 ) -> Remaining:
     """Look into the store for what earlier runs of this plan have finished.
 
@@ -39,8 +40,9 @@ def find_remaining(
         only_new: There is work only when the demonstrations changed since they were trained on last.
         force: There is work whatever was finished.
         conclusion_stands: Says whether an earlier conclusion of the run still holds (the champion may have changed).
+        task_of: Names the task of a run and how it is confirmed.
     """
-    if only_new and not force and (unchanged := _unchanged(run)):
+    if only_new and not force and (unchanged := _unchanged(run, task_of)):
         return Remaining(False, unchanged, ())
     outcomes = load_outcomes(run)
     finished = [trial.name for trial in run.trials if is_finished(outcomes.get(trial.name))]
@@ -68,9 +70,20 @@ def groups_of(names: list[str], size: int) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(names[start : start + size]) for start in range(0, len(names), size))
 
 
-def _unchanged(run: RunPlan) -> str:
+def shares_of_groups(groups: Iterable[Sequence[str]], workers: int) -> list[tuple[list[str], str]]:
+    """Each group with each share of its seeds; nothing when one worker rolls out all of them.
+
+    Example:
+        >>> shares_of_groups([("lr_0.1",)], 2)
+        [(['lr_0.1'], '0/2'), (['lr_0.1'], '1/2')]
+    """
+    shares = [f"{number}/{workers}" for number in range(workers)] if workers > 1 else []
+    return [(list(group), share) for group in groups for share in shares]
+
+
+def _unchanged(run: RunPlan, task_of: Callable[[RunPlan], str]) -> str:
     """Why a schedule has nothing to train on; empty when it has."""
-    last = last_trained(run.store_uri, run.dataset_name, run.champion)
+    last = last_trained(run, task_of)
     if last is None or last.source_digest != run.source_digest:
         return ""
     return f"nothing changed since {last.when}: {last.run_uri}"

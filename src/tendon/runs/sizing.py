@@ -66,6 +66,11 @@ def size_node(cpu: str, memory: str, processes: int) -> tuple[str, str]:
     return (f"{millicores}m" if part else str(whole)), f"{gib}Gi"
 
 
+def memory_of_training(config: dict[str, Any]) -> int:
+    """GiB that one training asks for."""
+    return int(_train(config)[1].removesuffix("Gi"))
+
+
 def _data(source_bytes: int) -> tuple[str, str]:
     if source_bytes < SMALL_SOURCE:
         return SMALL

@@ -33,7 +33,7 @@ from tendon.errors import (
     StorageError,
     TendonError,
 )
-from tendon.train.state.pause import find_result
+from tendon.train.state.pause import environment, find_result
 from tendon.train.state.status import TrainResult
 from tendon.train.watch.memory_watch import MemoryWatch
 
@@ -50,18 +50,18 @@ TrainFunction = Callable[..., object]
 
 
 class StopRequest:
-    """The wish to stop that came to this process, and the child that it is handed to."""
+    """The wish to stop that came to this process, and the children that it is handed to."""
 
     def __init__(self) -> None:
         self.requested = ""  # the signal's name
-        self.child: subprocess.Popen[bytes] | None = None
+        self.children: set[subprocess.Popen[bytes]] = set()  # several trials may train side by side
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         """Hand the signal on at once; a second Ctrl-C ends the child without saving."""
         is_second_ctrl_c = bool(self.requested) and number == signal.SIGINT
         self.requested = signal.Signals(number).name
-        if self.child is not None:
-            self.child.send_signal(signal.SIGKILL if is_second_ctrl_c else signal.SIGTERM)
+        for child in tuple(self.children):
+            child.send_signal(signal.SIGKILL if is_second_ctrl_c else signal.SIGTERM)
         if is_second_ctrl_c:
             raise KeyboardInterrupt
 
@@ -92,6 +92,9 @@ def train_in_child(
     *,
     retries: int,
     memory: MemoryWatch | None = None,
+    stops: StopRequest | None = None,
+    is_over: Callable[[], bool] = lambda: False,
+    pause_at: int = 0,
 ) -> TrainResult:
     """Train in a child process, and again when it died; its result, or the error of its last try.
 
@@ -102,21 +105,26 @@ def train_in_child(
         train: A function at the top of a module that trains ``config``, ``dataset_uri`` into ``trial_uri``.
         retries: How many further tries a death, a refusing store or an interruption from inside is worth.
         memory: Watches the memory of this container.
+        stops: The wish to stop that this thread hands on; of the main thread when left out.
+        pause_at: The step at which to pause; 0: never.
+        is_over: Asked ten times a second; once it says so, the child saves and leaves.
 
     Raises:
-        Interrupted: This process was told to stop; the child has saved.
+        Interrupted: This process was told to stop, or it is over; the child has saved.
         TendonError: What ended the last try.
     """
-    finished = find_result(trial_uri)
+    finished = find_result(trial_uri, pause_at)
     if finished is not None:
         logger.info("train: found finished in %s", finished.checkpoint_uri)
         return finished
-    stops = getattr(_stops, "now", None) or StopRequest()
+    stops = stops or getattr(_stops, "now", None) or StopRequest()
     for attempt in range(retries + 1):
-        error = _attempt(config, dataset_uri, trial_uri, train, stops, memory or MemoryWatch())
+        error = _attempt(config, dataset_uri, trial_uri, train, stops, memory or MemoryWatch(), is_over, pause_at)
         if stops.requested:
             raise _stopped(stops.requested, trial_uri, error)
-        finished = find_result(trial_uri) if error is None else None
+        if isinstance(error, Interrupted) and is_over():
+            raise error
+        finished = find_result(trial_uri, pause_at) if error is None else None
         if finished is not None:
             return finished
         error = error or _silent(trial_uri, "it ended without a word and without a finished trial")
@@ -128,7 +136,14 @@ def train_in_child(
 
 
 def _attempt(
-    config: TrainConfig, dataset_uri: str, trial_uri: str, train: TrainFunction, stops: StopRequest, memory: MemoryWatch
+    config: TrainConfig,
+    dataset_uri: str,
+    trial_uri: str,
+    train: TrainFunction,
+    stops: StopRequest,
+    memory: MemoryWatch,
+    is_over: Callable[[], bool],
+    pause_at: int,
 ) -> TendonError | None:
     """One child process; the error that ended it, None when it ended well."""
     with tempfile.TemporaryDirectory(prefix="tendon-trial-") as folder:
@@ -143,27 +158,30 @@ def _attempt(
         if stops.requested:
             return None
         command = [sys.executable, "-m", "tendon.train.distributed.trial_process", folder]
-        process = subprocess.Popen(command, start_new_session=True)  # Ctrl-C goes through us
-        stops.child = process
+        process = subprocess.Popen(command, env=environment(pause_at), start_new_session=True)  # Ctrl-C goes through us
+        stops.children.add(process)
         try:
             if stops.requested:  # the signal came before there was a child to hand it to
                 process.send_signal(signal.SIGTERM)
-            out_of_memory = _wait(process, memory)
+            out_of_memory = _wait(process, memory, is_over)
         finally:
-            stops.child = None
+            stops.children.discard(process)
             if process.poll() is None:
                 process.kill()
                 process.wait()
         return _error_of(process.returncode, Path(folder), trial_uri, out_of_memory)
 
 
-def _wait(process: subprocess.Popen[bytes], memory: MemoryWatch) -> str:
-    """Until the child ends; what its memory was when it was killed for it, else nothing."""
-    killed_at = ""
+def _wait(process: subprocess.Popen[bytes], memory: MemoryWatch, is_over: Callable[[], bool]) -> str:
+    """Until the child ends; what its memory was when it was killed for it, else nothing. When it is over, it is told to save."""
+    killed_at, was_told = "", False
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(POLL_S)
             break
+        if not was_told and is_over():
+            was_told = True
+            process.send_signal(signal.SIGTERM)
         if not killed_at and memory.is_full():
             killed_at = memory.describe()
             logger.error("train: this container is out of memory (%s): the training is killed", killed_at)

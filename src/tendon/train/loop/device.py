@@ -29,6 +29,13 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
     return device
 
 
+def gpu_memory(device: str) -> tuple[int, int]:
+    """Bytes that this process had at its peak, and that the GPU has; nothing on a CPU."""
+    if not device.startswith("cuda"):
+        return 0, 0
+    return torch.cuda.max_memory_reserved(device), torch.cuda.get_device_properties(device).total_memory
+
+
 @contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
     """Give torch ``count`` CPU threads (0: as it is); results on the CPU depend on that number in the last bits."""

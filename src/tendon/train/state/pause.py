@@ -34,6 +34,12 @@ def pausing_at(step: int) -> Iterator[None]:
             os.environ[VARIABLE] = before
 
 
+def environment(pause_at: int) -> dict[str, str]:
+    """What the process of a training is started with; several in one step may pause at steps of their own."""
+    others = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    return others | ({VARIABLE: str(pause_at)} if pause_at else {})
+
+
 def last_step(num_steps: int) -> int:
     """The step at which this training ends."""
     return min(num_steps, int(os.environ.get(VARIABLE, "0")) or num_steps)
@@ -49,10 +55,13 @@ def write_paused(trial_uri: str, result: TrainResult) -> None:
     open_store(trial_uri).write(MARK, (json.dumps(mark, indent=1) + "\n").encode())
 
 
-def find_result(trial_uri: str) -> TrainResult | None:
-    """What this training was to reach: the end, or the step at which it was to pause; None when it did not."""
+def find_result(trial_uri: str, pause_at: int | None = None) -> TrainResult | None:
+    """What this training was to reach: the end, or the step at which it was to pause; None when it did not.
+
+    ``pause_at``: 0 is the end; when left out, what this process was started with.
+    """
     finished = find_finished(trial_uri)
-    wanted = int(os.environ.get(VARIABLE, "0"))
+    wanted = int(os.environ.get(VARIABLE, "0")) if pause_at is None else pause_at
     if finished is not None or not wanted:
         return finished
     store = open_store(trial_uri)

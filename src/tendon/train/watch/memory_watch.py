@@ -54,3 +54,14 @@ class MemoryWatch:
             return (self._folder / name).read_text()
         except OSError:
             return ""
+
+
+def free_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
+    """Bytes that this container can still take."""
+    watch = MemoryWatch()
+    try:
+        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+        free = int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):  # not Linux: as much as one training
+        free = 0
+    return min(free, watch.limit - watch.used()) if watch.limit else free
