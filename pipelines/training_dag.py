@@ -99,6 +99,7 @@ def planned_run(run: RunParameters) -> tuple[dsl.PipelineTask, Placement]:
             gate_margin=form.gate_margin,
             gate_alpha=form.gate_alpha,
             gate_test=form.gate_test,
+            perturb=form.evaluate_perturb,
             only_new=run.only_new,
             force=run.force,
             trust=form.trust,

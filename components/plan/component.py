@@ -23,6 +23,7 @@ def plan(
     gate_margin: float,
     gate_alpha: float,
     gate_test: str,
+    perturb: str,
     nodes: int,
     only_new: bool,
     force: bool,
@@ -76,6 +77,7 @@ def plan(
         gate_margin: By how much a challenger must be better than the champion.
         gate_alpha: Chance that any challenger that is not better ever replaces one champion.
         gate_test: fixed or anytime.
+        perturb: Perturbations that the winner is played under, "standard" or names and commas; empty means none.
         nodes: On how many nodes a trial trains; with more than 1 the pod of train only waits.
         only_new: Nothing to do when the demonstrations are those that were trained on last.
         force: Work in any case.
@@ -141,6 +143,7 @@ def plan(
             gate_margin=gate_margin,
             gate_alpha=gate_alpha,
             gate_test=gate_test,
+            perturb=perturb,
             only_new=only_new,
             force=force,
             artifact_uri=trial_table.uri,

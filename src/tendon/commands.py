@@ -57,6 +57,7 @@ PARAMETERS = {  # option of the command line: parameter of the pipeline
     "gate_margin": "gate_margin",
     "gate_alpha": "gate_alpha",
     "gate_test": "gate_test",
+    "perturb": "evaluate_perturb",
 }
 PLANNED = PARAMETERS | {  # argument of make_plan: parameter of the pipeline
     "config": "policy_config",
@@ -472,10 +473,13 @@ def _inspect_weights(arguments: Namespace) -> int:
 
 def evaluate(arguments: Namespace) -> int:
     """Roll a bundle out."""
+    from tendon.evaluate.confidence import describe_rate
     from tendon.evaluate.lerobot_info import in_lerobots_words, write_eval_info
     from tendon.evaluate.table import SUCCESS_RULE
 
-    bundle_uri, overrides = steps.bundle_of(arguments.bundle_uri, arguments.overrides)
+    perturb = ",".join(word.partition("=")[2] for word in arguments.overrides if word.startswith("perturb="))
+    words = [word for word in arguments.overrides if not word.startswith("perturb=")]
+    bundle_uri, overrides = steps.bundle_of(arguments.bundle_uri, words)
     config = steps.bundle_config(bundle_uri, overrides)
     asked: dict[str, Any] = {
         "bundle_uri": bundle_uri,
@@ -491,6 +495,14 @@ def evaluate(arguments: Namespace) -> int:
                 "evaluated a share", [("episodes", played)], "the same command without --worker, when all are done"
             )
         )
+        return 0
+    if perturb:
+        card, uri = steps.robustness_card(**asked, perturb=perturb)
+        found = [(arm.name, arm.unsupported or f"{arm.successes}/{arm.n}, {100 * arm.difference:+.0f} points "
+                  f"({100 * arm.difference_95.low:+.0f} to {100 * arm.difference_95.high:+.0f}), {arm.verdict}")
+                 for arm in card.arms]  # fmt: skip
+        clean = ("clean", describe_rate(card.successes, card.n, card.crashed, card.block))
+        print(end_card("evaluated", [clean, *found, ("card", card.sentence()), ("page", join(uri, "card.html"))], ""))
         return 0
     table = steps.evaluate(**asked)
     rows = {
@@ -555,6 +567,13 @@ def confirm(arguments: Namespace) -> int:
             f"tendon report --run-uri {shlex.quote(arguments.run_uri)}",
         )
     )
+    return 0
+
+
+def robustness(arguments: Namespace) -> int:
+    """The winner of a run under its perturbations."""
+    sentence = steps.robustness(run_uri=arguments.run_uri)
+    print(end_card("perturbed", [("card", sentence)], f"tendon report --run-uri {shlex.quote(arguments.run_uri)}"))
     return 0
 
 

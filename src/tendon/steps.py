@@ -34,6 +34,7 @@ from tendon.train.state.checkpoint import policy_at
 if TYPE_CHECKING:
     from tendon.config.schema import TrainConfig
     from tendon.data.stats import DatasetStats
+    from tendon.evaluate.robustness import Card
     from tendon.evaluate.table import Evaluation
     from tendon.policies.base import Policy
     from tendon.report.comparison import ManyCompared
@@ -100,6 +101,7 @@ def plan(
     gate_margin: float = 0.0,
     gate_alpha: float = 0.05,
     gate_test: str = "fixed",
+    perturb: str = "",
 ) -> PlanResult:
     """Turn parameters into trials and say which are left to do; every configuration error is found here, before anything costs.
 
@@ -124,6 +126,7 @@ def plan(
         gate_margin: By how much a challenger must be better than the champion.
         gate_alpha: The chance that any challenger that is not better ever replaces one champion.
         gate_test: fixed, one look after all episodes; or anytime, which stops when it can tell.
+        perturb: Perturbations that the winner is played under beside a clean arm, "standard" or names; empty: none.
     """
     from tendon.registry.outlook import gate_outlook
     from tendon.registry.standing import conclusion_stands
@@ -153,6 +156,7 @@ def plan(
             trials_per_pod=trials_per_pod,
             trial_retries=trial_retries,
             gate=GateRule(gate_floor, gate_margin, gate_alpha, gate_test),  # type: ignore[arg-type]
+            perturb=perturb,
         )
         save_plan(run)
         remaining = find_remaining(
@@ -635,6 +639,26 @@ def _asked(bundle_uri: str, config: TrainConfig, block: str, run_id: str, evalua
     return {"block": block, "seeds": seeds, "evaluations_uri": where}
 
 
+def robustness_card(
+    *, bundle_uri: str, config: TrainConfig, block: str, run_id: str, perturb: str, evaluations_uri: str = ""
+) -> tuple[Card, str]:
+    """A bundle under perturbations on a block of seeds, each beside the clean arm; the card, and where it is kept as JSON and HTML."""
+    from tendon.config.digest import digest
+    from tendon.evaluate.robustness import make_card, parse_perturbations
+    from tendon.evaluate.table import evaluate_bundle
+    from tendon.report.card_page import render_card
+
+    names = parse_perturbations(perturb)
+    asked = _asked(bundle_uri, config, block, run_id, evaluations_uri)
+    settings = replace(config.eval, videos=0)
+    card = make_card(names, config.env, lambda env: evaluate_bundle(bundle_uri, env, settings, **asked), block)
+    uri = join(asked["evaluations_uri"], f"card-{digest(card.table, names)}")
+    store = open_store(uri)
+    store.write("card.json", to_json(card.to_dict(), indent=1).encode())
+    store.write("card.html", render_card(card, bundle_uri).encode())
+    return card, uri
+
+
 def rate_of(table: Evaluation) -> str:
     """A success rate as it may be shown: with counts, interval, crashes and block."""
     from tendon.evaluate.confidence import describe_rate
@@ -756,6 +780,18 @@ def confirm(*, run_uri: str) -> ConfirmationResult:
     return ConfirmationResult(confirmation.metrics(), confirmation.verdict.sentence)
 
 
+@_in_run("robustness")
+def robustness(*, run_uri: str) -> str:
+    """Play the winner under the run's perturbations, each beside the clean arm on the same seeds; the card in a sentence."""
+    from tendon.registry.card import make_run_card
+
+    run = _begin(run_uri, "robustness")
+    card = make_run_card(run) if run.perturb else None
+    sentence = card.sentence() if card else "no perturbation was asked for, or there is no winner"
+    log.info("robustness: %s", sentence)
+    return sentence
+
+
 # -------------------------------------------------------------------------------------------------------- report, promote
 
 
@@ -826,7 +862,7 @@ class ConclusionResult:
 
 @_in_run("conclude")
 def conclude(*, run_uri: str, job_id: str = "") -> ConclusionResult:
-    """Select, confirm, report and promote, then the mark that the run ended well; or the mark that trials are left for the next run."""
+    """Select, confirm, perturb if asked, report and promote, then the mark of a good end; or the mark that trials are left."""
     from tendon.registry.standing import champion_now
     from tendon.report.failure_page import describe_part
     from tendon.runs.conclusion import mark_concluded, mark_part
@@ -842,6 +878,8 @@ def conclude(*, run_uri: str, job_id: str = "") -> ConclusionResult:
         return ConclusionResult({}, mark.verdict, describe_part(run, mark.verdict).html, "", False)
     winner = select(run_uri=run_uri).winner
     confirmed = confirm(run_uri=run_uri)
+    if run.perturb:
+        robustness(run_uri=run_uri)
     page = report(run_uri=run_uri)
     promotion = promote(run_uri=run_uri)
     champion = champion_now(run)

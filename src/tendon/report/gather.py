@@ -18,6 +18,7 @@ from tendon.data.dataset import Dataset, open_dataset
 from tendon.errors import DataError
 from tendon.evaluate.confidence import LeaderboardRow
 from tendon.evaluate.table import Evaluation, load_evaluation
+from tendon.registry.card import load_card
 from tendon.registry.confirmation import Confirmation, load_confirmation
 from tendon.registry.record import Record
 from tendon.report.clips import make_clip, pick_clips
@@ -77,6 +78,7 @@ def gather(run: RunPlan) -> ReportInputs:
         ),
         path=confirmation.verdict.path,
         videos_uri=join(winner.uri, "videos") if winner else "",
+        card=load_card(run) if run.perturb else None,
     )
     record = _record(run, confirmation, tables, inputs, dataset)
     return replace(inputs, record_json=record.to_json(), lineage=tuple(_lineage(run, record, tables)))
@@ -217,6 +219,10 @@ def _record(
         for name in ("success_rate", "successes", "n", "crashed", "mean_steps", "mean_sum_reward")
     }
     scores |= {f"gate.{name}": value for name, value in confirmation.verdict.numbers.items()}
+    for arm in inputs.card.arms if inputs.card else ():
+        if not arm.unsupported:
+            scores |= {f"card.{arm.name}.success_rate": arm.successes / max(1, arm.n)}
+            scores |= {f"card.{arm.name}.difference": arm.difference}
     seeds = {"training": sorted({int(trial.config["seed"]) for trial in run.trials})}
     if winner:
         seeds["confirmation"] = [winner.summary["seeds"]["first"], winner.summary["seeds"]["count"]]

@@ -13,6 +13,7 @@ from itertools import chain, zip_longest
 from urllib.parse import quote
 
 from tendon.evaluate.confidence import Interval, LeaderboardRow
+from tendon.report.card_section import card_section
 from tendon.report.figure import Figure
 from tendon.report.plots import figures
 from tendon.report.style import CSS, SCRIPT
@@ -33,7 +34,8 @@ def render(inputs: ReportInputs) -> str:
     before = _opening(inputs) + _verdict(inputs) + _stops(inputs)
     if inputs.stops and not inputs.leaderboard:  # it did not get to any policy: eight empty figures would say nothing
         return before + _lineage(inputs) + _closing()
-    after = _leaderboard(inputs) + _figures(figures(inputs)) + _lineage(inputs) + _closing()
+    card = card_section(inputs.card) if inputs.card else ""
+    after = _leaderboard(inputs) + card + _figures(figures(inputs)) + _lineage(inputs) + _closing()
     room = MOST_BYTES - len((before + after).encode()) - 4_000
     shown, left_out = _that_fit(inputs.clips, room)
     return before + _clips(inputs, shown, left_out) + after

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tendon.evaluate.confidence import Interval, LeaderboardRow, Pairs, describe_rate, difference_paired, wilson
+from tendon.evaluate.robustness import Card
 
 Status = Literal["success", "failure", "crashed"]
 
@@ -209,6 +210,7 @@ class ReportInputs:
     record_json: str = ""
     path: dict[str, Any] = field(default_factory=dict)  # of a test that looked after every pair: evaluate/betting.py
     videos_uri: str = ""  # where the recordings that are not shown lie
+    card: Card | None = None  # the winner under perturbations, where that was asked for
 
 
 def headline(inputs: ReportInputs) -> str:

@@ -28,6 +28,7 @@ from tendon.errors import ConfigError, Problem, TendonError
 from tendon.evaluate.adapters import is_known, sim_numerics
 from tendon.evaluate.demo_uri import identified, is_demo
 from tendon.evaluate.feature_table import feature_table
+from tendon.evaluate.robustness import parse_perturbations
 from tendon.runs.gate_rule import GateRule
 from tendon.runs.plan import PlannedTrial, RunPlan
 from tendon.storage import open_store
@@ -59,10 +60,12 @@ def make_sized_plan(
     trials_per_pod: int = 1,
     trial_retries: int = 2,
     gate: GateRule = GateRule(),  # noqa: B008 - frozen
+    perturb: str = "",
 ) -> tuple[RunPlan, int]:
     """The plan of a run and the bytes of its demonstrations; a ConfigError with every problem of every trial, or the source's own."""
     problems = _check_parameters(dataset_name, champion, episodes, confirm_episodes)
     problems += [*_check_pods(convert_workers, trials_per_pod, trial_retries), *gate.problems()]
+    problems += _check_perturb(perturb)
     overrides = split_overrides(config)
     base = _composed([*overrides, "data.uri=pending", f"eval.n_episodes={max(episodes, 1)}"], "config", problems)
     trials = _expanded(sweep, problems)
@@ -97,6 +100,7 @@ def make_sized_plan(
         trials=tuple(trial for trial in planned if trial is not None),
         trial_retries=trial_retries,
         gate=gate,
+        perturb=perturb,
     )
     return replace(run, run_id=_run_id(run)), source_bytes
 
@@ -111,7 +115,17 @@ def _run_id(run: RunPlan) -> str:
     decisive = {field.name: getattr(run, field.name) for field in fields(run) if field.name not in UNDECISIVE}
     if run.gate == GateRule():  # runs from before there was a choice are found again
         del decisive["gate"]
+    if not run.perturb:
+        del decisive["perturb"]
     return digest(decisive, rollouts)
+
+
+def _check_perturb(perturb: str) -> list[Problem]:
+    try:
+        parse_perturbations(perturb)
+    except ConfigError as error:
+        return [replace(problem, where="parameters") for problem in error.problems]
+    return []
 
 
 def conversion_options(data: DataConfig) -> ConversionOptions:
