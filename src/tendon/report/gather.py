@@ -22,6 +22,8 @@ from tendon.registry.card import load_card
 from tendon.registry.confirmation import Confirmation, load_confirmation
 from tendon.registry.record import Record
 from tendon.report.clips import make_clip, pick_clips
+from tendon.report.plots_prediction import correlation
+from tendon.report.prediction import points_of
 from tendon.report.reproduce import commands
 from tendon.report.summary import (
     Clip,
@@ -78,6 +80,7 @@ def gather(run: RunPlan) -> ReportInputs:
         ),
         path=confirmation.verdict.path,
         videos_uri=join(winner.uri, "videos") if winner else "",
+        predictions=points_of(run, selection["outcomes"], metrics),
         card=load_card(run) if run.perturb else None,
     )
     record = _record(run, confirmation, tables, inputs, dataset)
@@ -219,6 +222,13 @@ def _record(
         for name in ("success_rate", "successes", "n", "crashed", "mean_steps", "mean_sum_reward")
     }
     scores |= {f"gate.{name}": value for name, value in confirmation.verdict.numbers.items()}
+    for words in ("validation loss", "open-loop action error"):
+        known = [
+            point for point in inputs.predictions if (point.loss if "loss" in words else point.action_error) is not None
+        ]
+        if len(known) > 1 and (found := correlation(known, words)).rho is not None:
+            scores |= {f"{words.replace(' ', '_').replace('-', '_')}.rank_correlation": found.rho}
+            scores |= {f"{words.replace(' ', '_').replace('-', '_')}.rank_correlation_p": found.p}
     for arm in inputs.card.arms if inputs.card else ():
         if not arm.unsupported:
             scores |= {f"card.{arm.name}.success_rate": arm.successes / max(1, arm.n)}

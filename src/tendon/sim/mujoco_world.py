@@ -62,7 +62,7 @@ class World:
             picture = pixels[begin : begin + height * width * channels].reshape(height, width, channels)
             cells = self.rng.integers(0, 256, (-(-height // 16), -(-width // 16), channels))
             pattern = cells.repeat(16, 0).repeat(16, 1)[:height, :width]
-            picture[:] = (0.6 * picture[..., self.rng.permutation(channels)] + 0.4 * pattern).astype(np.uint8)
+            picture[:] = (0.6 * picture + 0.4 * pattern).astype(np.uint8)
 
     def decorate(self, scene: Any) -> None:
         """Add what is not part of the task to a scene, which is seen and touches nothing."""
