@@ -120,6 +120,13 @@ TABLE = (
         pipelines=EVERY,
     ),
     Parameter(
+        "evaluate_perturb",
+        str,
+        "",
+        "standard, or names and commas: the winner is played under perturbations too, each beside a clean arm on the same seeds, as "
+        "many as evaluate_episodes. Empty: not.",
+    ),
+    Parameter(
         "evaluate_rung_episodes",
         int,
         50,

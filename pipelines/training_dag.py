@@ -141,6 +141,7 @@ def planned_run(run: RunParameters) -> tuple[dsl.PipelineTask, Placement]:
             budget_gpu_hour_price=form.budget_gpu_hour_price,
             budget_cpu_hour_price=form.budget_cpu_hour_price,
             halving=run.halving,
+            perturb=form.evaluate_perturb,
             only_new=run.only_new,
             force=run.force,
             trust=form.trust,

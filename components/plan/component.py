@@ -28,6 +28,7 @@ def plan(
     budget_gpu_hour_price: float,
     budget_cpu_hour_price: float,
     halving: bool,
+    perturb: str,
     nodes: int,
     only_new: bool,
     force: bool,
@@ -88,6 +89,7 @@ def plan(
         budget_gpu_hour_price: For the forecast; 0 means none.
         budget_cpu_hour_price: For the forecast; 0 means none.
         halving: Trials are pruned at rungs.
+        perturb: Perturbations that the winner is played under, "standard" or names and commas; empty means none.
         nodes: On how many nodes a trial trains; with more than 1 the pod of train only waits.
         only_new: Nothing to do when the demonstrations are those that were trained on last.
         force: Work in any case.
@@ -160,6 +162,7 @@ def plan(
             budget_gpu_hour_price=budget_gpu_hour_price,
             budget_cpu_hour_price=budget_cpu_hour_price,
             halving=halving,
+            perturb=perturb,
             only_new=only_new,
             force=force,
             artifact_uri=trial_table.uri,

@@ -208,6 +208,7 @@ def _run_verbs(verb) -> None:  # type: ignore[no-untyped-def]
         run.add_argument("--gate-floor", type=float, help="a first champion's interval begins at least here (0.5)")
         run.add_argument("--gate-margin", type=float, help="by how much a challenger must be better (0)")
         run.add_argument("--gate-alpha", type=float, help="chance of ever replacing a champion wrongly (0.05)")
+        run.add_argument("--perturb", help="play the winner under perturbations too: standard, or names and commas")
         run.add_argument("--gate-test", choices=["fixed", "anytime"], help="anytime: stop when it can tell")
         run.add_argument("--evaluate-workers", type=int, help="how many share the rollouts of each group of trials")
         run.add_argument("--trials-per-pod", type=int, help="trials of one step; side by side where they fit")
@@ -297,7 +298,11 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     step.add_argument("-o", "--output", help=argparse.SUPPRESS)
 
     step = verb("evaluate", "roll a bundle out in its simulator; success rate with interval")
-    step.add_argument("overrides", nargs="*", help="changes to the bundle's configuration, e.g. eval.n_episodes=100")
+    step.add_argument(
+        "overrides",
+        nargs="*",
+        help="changes to the bundle's configuration, e.g. eval.n_episodes=100; perturb=standard: its robustness card",
+    )
     step.add_argument("--bundle-uri", required=True, help=f"a bundle, or {CHECKPOINTS}")
     step.add_argument("--block", choices=["selection", "confirmation"], default="selection")
     step.add_argument("--output-uri", help="default: beside the bundle")
@@ -318,6 +323,7 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     for name, help in (
         ("select", "rank the trials of a run"),
         ("confirm", "the winner on fresh seeds, paired with the champion"),
+        ("robustness", "the winner under the run's perturbations, each beside a clean arm on the same seeds"),
         ("report", "one HTML page and record.json of a run"),
         ("promote", "move the champion pointer if the gate agrees; exit 6 if it does not"),
     ):

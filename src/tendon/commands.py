@@ -64,6 +64,7 @@ PARAMETERS = {  # option of the command line: parameter of the pipeline
     "budget_gpu_hours": "budget_gpu_hours",
     "gpu_hour_price": "budget_gpu_hour_price",
     "cpu_hour_price": "budget_cpu_hour_price",
+    "perturb": "evaluate_perturb",
 }
 PLANNED = PARAMETERS | {  # argument of make_plan: parameter of the pipeline
     "config": "policy_config",
@@ -516,10 +517,13 @@ def _inspect_weights(arguments: Namespace) -> int:
 
 def evaluate(arguments: Namespace) -> int:
     """Roll a bundle out."""
+    from tendon.evaluate.confidence import describe_rate
     from tendon.evaluate.lerobot_info import in_lerobots_words, write_eval_info
     from tendon.evaluate.table import SUCCESS_RULE
 
-    bundle_uri, overrides = steps.bundle_of(arguments.bundle_uri, arguments.overrides)
+    perturb = ",".join(word.partition("=")[2] for word in arguments.overrides if word.startswith("perturb="))
+    words = [word for word in arguments.overrides if not word.startswith("perturb=")]
+    bundle_uri, overrides = steps.bundle_of(arguments.bundle_uri, words)
     config = steps.bundle_config(bundle_uri, overrides)
     asked: dict[str, Any] = {
         "bundle_uri": bundle_uri,
@@ -532,6 +536,14 @@ def evaluate(arguments: Namespace) -> int:
         played = steps.evaluate_part(**asked, share=arguments.worker)
         following = "the same command without --worker, when all are done"
         return finish(arguments, "evaluated a share", {"episodes": played}, following)
+    if perturb:
+        card, uri = steps.robustness_card(**asked, perturb=perturb)
+        found = {arm.name: arm.unsupported or f"{arm.successes}/{arm.n}, {100 * arm.difference:+.0f} points "
+                 f"({100 * arm.difference_95.low:+.0f} to {100 * arm.difference_95.high:+.0f}), {arm.verdict}"
+                 for arm in card.arms}  # fmt: skip
+        clean = describe_rate(card.successes, card.n, card.crashed, card.block)
+        rows = {"clean": clean, **found, "card": card.sentence(), "page": join(uri, "card.html")}
+        return finish(arguments, "evaluated", rows, "")
     table = steps.evaluate(**asked)
     rows = {
         "rate": steps.rate_of(table),
@@ -582,6 +594,12 @@ def confirm(arguments: Namespace) -> int:
     result = steps.confirm(run_uri=arguments.run_uri)
     following = f"tendon report --run-uri {shlex.quote(arguments.run_uri)}"
     return finish(arguments, "confirmed", {"verdict": result.verdict}, following)
+
+
+def robustness(arguments: Namespace) -> int:
+    """The winner of a run under its perturbations."""
+    sentence = steps.robustness(run_uri=arguments.run_uri)
+    return finish(arguments, "perturbed", {"card": sentence}, f"tendon report --run-uri {shlex.quote(arguments.run_uri)}")
 
 
 def report(arguments: Namespace) -> int:

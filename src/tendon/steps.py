@@ -34,6 +34,7 @@ from tendon.train.state.checkpoint import policy_at
 if TYPE_CHECKING:
     from tendon.config.schema import TrainConfig
     from tendon.data.stats import DatasetStats
+    from tendon.evaluate.robustness import Card
     from tendon.evaluate.table import Evaluation
     from tendon.policies.base import Policy
     from tendon.report.comparison import ManyCompared
@@ -108,6 +109,7 @@ def plan(
     budget_gpu_hour_price: float = 0.0,
     budget_cpu_hour_price: float = 0.0,
     halving: bool = False,
+    perturb: str = "",
 ) -> PlanResult:
     """Turn parameters into trials and say which are left to do; every configuration error is found here, before anything costs.
 
@@ -137,6 +139,7 @@ def plan(
         budget_gpu_hour_price: For the forecast, in any currency.
         budget_cpu_hour_price: The same.
         halving: Trials are pruned at rungs, which takes fewer steps.
+        perturb: Perturbations that the winner is played under beside a clean arm, "standard" or names; empty: none.
     """
     from tendon.registry.outlook import gate_outlook, has_champion
     from tendon.registry.protocol import protocol_of_run
@@ -172,6 +175,7 @@ def plan(
             trial_retries=trial_retries,
             gate=GateRule(gate_floor, gate_margin, gate_alpha, gate_test),  # type: ignore[arg-type]
             budget=Budget(budget_gpu_hours, budget_gpu_hour_price, budget_cpu_hour_price),
+            perturb=perturb,
         )
         save_plan(run)
         if search is not None:
@@ -727,6 +731,26 @@ def _asked(bundle_uri: str, config: TrainConfig, block: str, run_id: str, evalua
     return {"block": block, "seeds": seeds, "evaluations_uri": where}
 
 
+def robustness_card(
+    *, bundle_uri: str, config: TrainConfig, block: str, run_id: str, perturb: str, evaluations_uri: str = ""
+) -> tuple[Card, str]:
+    """A bundle under perturbations on a block of seeds, each beside the clean arm; the card, and where it is kept as JSON and HTML."""
+    from tendon.config.digest import digest
+    from tendon.evaluate.robustness import make_card, parse_perturbations
+    from tendon.evaluate.table import evaluate_bundle
+    from tendon.report.card_page import render_card
+
+    names = parse_perturbations(perturb)
+    asked = _asked(bundle_uri, config, block, run_id, evaluations_uri)
+    settings = replace(config.eval, videos=0)
+    card = make_card(names, config.env, lambda env: evaluate_bundle(bundle_uri, env, settings, **asked), block)
+    uri = join(asked["evaluations_uri"], f"card-{digest(card.table, names)}")
+    store = open_store(uri)
+    store.write("card.json", to_json(card.to_dict(), indent=1).encode())
+    store.write("card.html", render_card(card, bundle_uri).encode())
+    return card, uri
+
+
 def rate_of(table: Evaluation) -> str:
     """A success rate as it may be shown: with counts, interval, crashes and block."""
     from tendon.evaluate.confidence import describe_rate
@@ -851,6 +875,18 @@ def confirm(*, run_uri: str) -> ConfirmationResult:
     return ConfirmationResult(confirmation.metrics(), confirmation.verdict.sentence)
 
 
+@_in_run("robustness")
+def robustness(*, run_uri: str) -> str:
+    """Play the winner under the run's perturbations, each beside the clean arm on the same seeds; the card in a sentence."""
+    from tendon.registry.card import make_run_card
+
+    run = _begin(run_uri, "robustness")
+    card = make_run_card(run) if run.perturb else None
+    sentence = card.sentence() if card else "no perturbation was asked for, or there is no winner"
+    log.info("robustness: %s", sentence)
+    return sentence
+
+
 # -------------------------------------------------------------------------------------------------------- report, promote
 
 
@@ -921,7 +957,7 @@ class ConclusionResult:
 
 @_in_run("conclude")
 def conclude(*, run_uri: str, job_id: str = "") -> ConclusionResult:
-    """Select, confirm, report and promote, then the mark that the run ended well; or the mark that trials are left for the next run."""
+    """Select, confirm, perturb if asked, report and promote, then the mark of a good end; or the mark that trials are left."""
     from tendon.registry.standing import champion_now
     from tendon.report.failure_page import describe_part
     from tendon.runs.budget import STOPPED, describe_spent
@@ -940,6 +976,8 @@ def conclude(*, run_uri: str, job_id: str = "") -> ConclusionResult:
         return ConclusionResult({}, mark.verdict, describe_part(run, mark.verdict).html, "", False)
     winner = select(run_uri=run_uri).winner
     confirmed = confirm(run_uri=run_uri)
+    if run.perturb:
+        robustness(run_uri=run_uri)
     page = report(run_uri=run_uri)
     promotion = promote(run_uri=run_uri)
     champion = champion_now(run)

@@ -258,6 +258,7 @@ PLAN = {
     "gate_margin": 0.0,
     "gate_alpha": 0.05,
     "gate_test": "fixed",
+    "perturb": "",
     "nodes": 1,
     "only_new": True,
     "force": False,

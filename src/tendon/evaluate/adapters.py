@@ -115,5 +115,7 @@ def sim_numerics(env: EnvConfig, *, expert: bool = False) -> Numerics:
     numerics = dict(module_numerics(adapter.module))
     if adapter.pins:
         numerics["packages"] = digest(adapter.pins)
+    if env.options.get("perturb"):
+        numerics |= module_numerics("tendon.sim.perturbations")
     version = (statement(adapter.file, EXPERT_STATEMENT) or {}).get(env.task, 1)
     return numerics | ({"expert": version} if expert and version != 1 else {})

@@ -33,6 +33,8 @@ from tendon.plugins import OWN
 from tendon.sim.protocol import PART, Array, Message, ProtocolError, ProtocolTimeout, SharedPixels, receive, send
 from tendon.trust import trusted_bytes
 
+PERTURB = "perturb"  # in env.options: the name of a perturbation, see sim/perturbations.py
+OPTIONS = ("image_size", PERTURB)  # that no adapter is told
 TAIL_LINES = 12
 LOG_BYTES = 4 << 20  # a guest's output is cut back when it grows beyond
 CLOSE_S = 3.0
@@ -50,6 +52,14 @@ guard(int(sys.argv[-1]))
 from tendon_sim.guest import main
 main(sys.argv[2:])
 """
+
+
+class Unperturbed(ConfigError):  # noqa: N818 - reads better where it is raised
+    """The guest does not support a perturbation; ``why`` says which, and the reason."""
+
+    def __init__(self, why: str, where: str, fix: str) -> None:
+        self.why = why
+        super().__init__("the simulator cannot be perturbed so", where=where, why=why, fix=fix)
 
 
 class GuestCrash(TendonError):  # noqa: N818 - reads better where it is raised
@@ -137,7 +147,7 @@ class Guest:
         python = self.python or sims.interpreter(self.env.simulator)
         self._open(python)
         self._pid = int(self._ask("hello", timeout_s=self.start_timeout_s).fields["pid"])
-        options = {name: value for name, value in self.env.options.items() if name != "image_size"}
+        options = {name: value for name, value in self.env.options.items() if name not in OPTIONS}
         read = {*self.features.read, *(camera.observation for camera in self.cameras)}
         fields = {
             "task": self.env.task,
@@ -146,6 +156,7 @@ class Guest:
             "cameras": [camera.camera for camera in self.cameras],
             "sizes": {camera.camera: camera.size for camera in self.cameras},
             "images": sorted(read),
+            "perturb": str(self.env.options.get(PERTURB, "")),
         }
         reply = self._ask("make", fields, timeout_s=self.start_timeout_s)
         self.action_dim = self._action_dim(reply.fields)
@@ -330,8 +341,10 @@ class Guest:
         return f"the process died: {signal.Signals(-code).name if code < 0 else f'exit status {code}'}"
 
     def _raise(self, op: str, fields: dict[str, Any]) -> NoReturn:
+        where = f"env.simulator={self.env.simulator} env.task={self.env.task}"
+        if fields["error"] == "unsupported":
+            raise Unperturbed(fields["why"], where, fields["fix"])
         if fields["error"] == "refused":
-            where = f"env.simulator={self.env.simulator} env.task={self.env.task}"
             raise ConfigError(
                 "the simulator cannot do what is asked", where=where, why=fields["why"], fix=fields["fix"]
             )

@@ -18,9 +18,12 @@ from tendon.data.dataset import Dataset, open_dataset
 from tendon.errors import DataError
 from tendon.evaluate.confidence import LeaderboardRow
 from tendon.evaluate.table import Evaluation, load_evaluation
+from tendon.registry.card import load_card
 from tendon.registry.confirmation import Confirmation, load_confirmation
 from tendon.registry.record import Record
 from tendon.report.clips import make_clip, pick_clips
+from tendon.report.plots_prediction import correlation
+from tendon.report.prediction import points_of
 from tendon.report.reproduce import commands
 from tendon.report.settings import winner_facts
 from tendon.report.summary import (
@@ -81,6 +84,8 @@ def gather(run: RunPlan) -> ReportInputs:
         facts=winner_facts(run, confirmation.winner, timings) if confirmation.winner else (),
         path=confirmation.verdict.path,
         videos_uri=join(winner.uri, "videos") if winner else "",
+        predictions=points_of(run, selection["outcomes"], metrics),
+        card=load_card(run) if run.perturb else None,
     )
     record = _record(run, confirmation, tables, inputs, dataset)
     return replace(inputs, record_json=record.to_json(), lineage=tuple(_lineage(run, record, tables)))
@@ -228,6 +233,17 @@ def _record(
         for name in ("success_rate", "successes", "n", "crashed", "mean_steps", "mean_sum_reward")
     }
     scores |= {f"gate.{name}": value for name, value in confirmation.verdict.numbers.items()}
+    for words in ("validation loss", "open-loop action error"):
+        known = [
+            point for point in inputs.predictions if (point.loss if "loss" in words else point.action_error) is not None
+        ]
+        if len(known) > 1 and (found := correlation(known, words)).rho is not None:
+            scores |= {f"{words.replace(' ', '_').replace('-', '_')}.rank_correlation": found.rho}
+            scores |= {f"{words.replace(' ', '_').replace('-', '_')}.rank_correlation_p": found.p}
+    for arm in inputs.card.arms if inputs.card else ():
+        if not arm.unsupported:
+            scores |= {f"card.{arm.name}.success_rate": arm.successes / max(1, arm.n)}
+            scores |= {f"card.{arm.name}.difference": arm.difference}
     seeds = {"training": sorted({int(trial.config["seed"]) for trial in run.trials})}
     if winner:
         seeds["confirmation"] = [winner.summary["seeds"]["first"], winner.summary["seeds"]["count"]]

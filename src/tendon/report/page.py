@@ -13,6 +13,7 @@ from itertools import chain, zip_longest
 from urllib.parse import quote
 
 from tendon.evaluate.confidence import Interval, LeaderboardRow
+from tendon.report.card_section import card_section
 from tendon.report.figure import Figure
 from tendon.report.plots import figures
 from tendon.report.style import CSS, SCRIPT
@@ -33,8 +34,10 @@ def render(inputs: ReportInputs) -> str:
     before = opening(inputs) + verdict_card(inputs) + _stops(inputs)
     if inputs.stops and not inputs.leaderboard:  # it did not get to any policy: eight empty figures would say nothing
         return before + lineage_section(inputs) + closing()
+    card = card_section(inputs.card) if inputs.card else ""
     after = (
         _leaderboard(inputs)
+        + card
         + _figures(figures(inputs))
         + facts_section(inputs.facts)
         + lineage_section(inputs)
@@ -248,7 +251,7 @@ def _failed(row: LeaderboardRow, *, open_: bool) -> str:
 
 def _figures(drawn: tuple[Figure, ...]) -> str:
     placed = "".join(map(figure_block, drawn))
-    answered = sum(bool(figure.desk) for figure in drawn)
+    answered = sum(bool(figure.desk) for figure in drawn[:8])  # the others are drawn only where there is something
     lede = (
         f"The same eight for every run; this one answers {answered}. Each has its numbers below it, to read or to save."
     )

@@ -10,7 +10,7 @@ from tendon.runs.plan import RunPlan
 from tendon.storage import join
 from tendon.trust import as_options
 
-RUN_FILES = ("convert", "train", "evaluate", "confirm")  # steps that run what --trust lets run
+RUN_FILES = ("convert", "train", "evaluate", "confirm", "robustness")  # steps that run what --trust lets run
 
 
 def commands(run: RunPlan) -> dict[str, str]:
@@ -27,7 +27,7 @@ def commands(run: RunPlan) -> dict[str, str]:
         lines[f"train/{trial.name}"] = ["train", "--run-uri", run.run_uri, "--trial", trial.name]
         lines[f"export/{trial.name}"] = ["export", "--checkpoint-uri", final, "--bundle-uri", bundle_uri]
         lines[f"evaluate/{trial.name}"] = ["evaluate", "--bundle-uri", bundle_uri, f"eval.n_episodes={run.episodes}"]
-    for step in ("select", "confirm", "report", "promote"):
+    for step in ("select", "confirm", "robustness", "report", "promote"):
         lines[step] = [step, "--run-uri", run.run_uri]
     for step, words in lines.items():
         if step.partition("/")[0] in RUN_FILES:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tendon.evaluate.confidence import Interval, LeaderboardRow, Pairs, describe_rate, difference_paired, wilson
+from tendon.evaluate.robustness import Card
+from tendon.report.prediction import Predicted
 
 Status = Literal["success", "failure", "crashed"]
 
@@ -220,6 +222,8 @@ class ReportInputs:
     record_json: str = ""
     path: dict[str, Any] = field(default_factory=dict)  # of a test that looked after every pair: evaluate/betting.py
     videos_uri: str = ""  # where the recordings that are not shown lie
+    predictions: tuple[Predicted, ...] = ()  # policies with their losses and their success rates
+    card: Card | None = None  # the winner under perturbations, where that was asked for
 
 
 def headline(inputs: ReportInputs) -> str:

@@ -49,6 +49,7 @@ class RunPlan:
     trial_retries: int = 2  # further tries of a training that died; no part of the run's identity
     gate: GateRule = field(default_factory=GateRule)
     budget: Budget = field(default_factory=Budget)  # no part of the run's identity
+    perturb: str = ""  # perturbations that the winner is played under, "standard" or names; empty: none
 
     @property
     def run_uri(self) -> str:

@@ -28,6 +28,7 @@ from tendon.errors import ConfigError, Problem, TendonError
 from tendon.evaluate.adapters import is_known, sim_numerics
 from tendon.evaluate.demo_uri import identified, is_demo
 from tendon.evaluate.feature_table import feature_table
+from tendon.evaluate.robustness import parse_perturbations
 from tendon.runs.budget import Budget
 from tendon.runs.gate_rule import GateRule
 from tendon.runs.plan import PlannedTrial, RunPlan
@@ -71,6 +72,7 @@ def make_sized_plan(
     trial_retries: int = 2,
     gate: GateRule = GateRule(),  # noqa: B008 - frozen
     budget: Budget = Budget(),  # noqa: B008 - frozen
+    perturb: str = "",
 ) -> SizedPlan:
     """What is planned; a ConfigError with every problem of every trial, or the source's own."""
     problems = _check_parameters(dataset_name, champion, episodes, confirm_episodes)
@@ -78,6 +80,7 @@ def make_sized_plan(
         *_check_pods(convert_workers, evaluate_workers, trials_per_pod, trial_retries),
         *gate.problems(),
         *budget.problems(),
+        *_check_perturb(perturb),
     ]
     overrides = split_overrides(config)
     base = _composed([*overrides, "data.uri=pending", f"eval.n_episodes={max(episodes, 1)}"], "config", problems)
@@ -118,6 +121,7 @@ def make_sized_plan(
         trial_retries=trial_retries,
         gate=gate,
         budget=budget,
+        perturb=perturb,
     )
     return SizedPlan(replace(run, run_id=_run_id(run)), source_bytes, search)
 
@@ -132,7 +136,17 @@ def _run_id(run: RunPlan) -> str:
     decisive = {field.name: getattr(run, field.name) for field in fields(run) if field.name not in UNDECISIVE}
     if run.gate == GateRule():  # runs from before there was a choice are found again
         del decisive["gate"]
+    if not run.perturb:
+        del decisive["perturb"]
     return digest(decisive, rollouts)
+
+
+def _check_perturb(perturb: str) -> list[Problem]:
+    try:
+        parse_perturbations(perturb)
+    except ConfigError as error:
+        return [replace(problem, where="parameters") for problem in error.problems]
+    return []
 
 
 def conversion_options(data: DataConfig) -> ConversionOptions:

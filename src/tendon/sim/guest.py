@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from .perturbations import Perturbed, Unsupported
 from .protocol import PART, VERSION, Array, Message, ProtocolError, Refused, SharedPixels, receive, send
 
 
@@ -126,6 +127,7 @@ class Server:
     def __init__(self, adapter_name: str) -> None:
         self.adapter_name = adapter_name
         self.adapter: Any = None
+        self.played: Any = None  # what resets and steps: the adapter, or the adapter under a perturbation
         self._kinds: dict[str, tuple[int, ...]] = {}  # shapes of what was observed first
         self.read: frozenset[str] | None = None  # names of the images that the host reads; None: all
 
@@ -139,6 +141,8 @@ class Server:
             reply: Message = method(request)
             return reply
         except Exception as error:  # the host decides what it means
+            if isinstance(error, Unsupported):
+                return Message({"error": "unsupported", "why": error.why, "fix": error.fix})
             if isinstance(error, Refused) or type(error).__name__ == "Refused":  # a user's file may bring its own class
                 return Message({"error": "refused", "why": str(error), "fix": getattr(error, "fix", "")})
             kind = "missing" if isinstance(error, ImportError) else "failed"
@@ -166,12 +170,18 @@ class Server:
                 f"{self.adapter_name} draws all cameras in one size, asked for: {shown}",
                 "give the cameras of env.cameras one size, or the Adapter's make an argument sizes",
             )
+        perturb = str(fields.get("perturb", ""))
+        self.played = (
+            Perturbed(self.adapter, f"{self.adapter_name}/{fields['task']}", perturb) if perturb else self.adapter
+        )
         described = self.adapter.make(fields["task"], fields["options"], fields["fps"], cameras, first, **more)
+        if perturb:
+            self.played.made(float(fields["fps"]), self.read)
         return Message(dict(described))
 
     def op_reset(self, request: Message) -> Message:
         """Start the episode of a seed; an adapter may return what the robot is told beside the observation."""
-        started = self.adapter.reset(int(request.fields["seed"]))
+        started = self.played.reset(int(request.fields["seed"]))
         observation, instruction = started if isinstance(started, tuple) else (started, None)
         return self._observed({} if instruction is None else {"instruction": str(instruction)}, observation)
 
@@ -182,7 +192,7 @@ class Server:
     def op_step(self, request: Message) -> Message:
         """Execute one action: an array, or a dict where it has several parts."""
         parts = {name.removeprefix(PART): values for name, values in request.arrays.items() if name != "action"}
-        observation, reward, success, done, *said = self.adapter.step(parts or request.arrays["action"])
+        observation, reward, success, done, *said = self.played.step(parts or request.arrays["action"])
         fields: dict[str, Any] = {
             "reward": number("reward", reward),
             "success": truth("success", success),

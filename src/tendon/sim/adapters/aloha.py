@@ -28,7 +28,12 @@ SUCCESS_REWARD = 4
 
 
 class Adapter:
-    """See sim/guest.py for what each method is asked."""
+    """See sim/guest.py for what each method is asked, sim/perturbations.py for the last few."""
+
+    SENSOR_NOISE = 0.01  # rad and m
+    ACTION_NOISE = 0.02
+    on_build = staticmethod(lambda model: None)  # each model before anything of it is drawn
+    decorate: Any = None  # each scene before it is drawn
 
     def make(
         self,
@@ -50,6 +55,7 @@ class Adapter:
             self._known(camera)
         self.task, self.sizes = task, sizes
         self.env = _environment(TASKS[task])
+        self.on_build(self.env.physics.model.ptr)
         self.pulled: Any = None  # copies for the expert, made when it is asked for
         self.driven: Any = None
         return {"action_dim": 14, "cameras": list(CAMERAS)}
@@ -94,14 +100,33 @@ class Adapter:
     def render(self, width: int, height: int, camera: str) -> Array:
         """The view of a camera."""
         self._known(camera or CAMERAS[0])
-        frame: Array = self.env.physics.render(height=height, width=width, camera_id=camera or CAMERAS[0])
-        return frame
+        return self._draw(width, height, camera or CAMERAS[0])
 
     def close(self) -> None:
         """Let MuJoCo go."""
         for name in ("env", "pulled", "driven"):
             if getattr(self, name, None) is not None:
                 getattr(self, name).close()
+
+    def mujoco(self) -> tuple[Any, Any]:
+        """Model and data."""
+        return self.env.physics.model.ptr, self.env.physics.data.ptr
+
+    def look(self, moved: bool) -> dict[str, Array]:
+        """What is observed now."""
+        return self._observe()
+
+    def stay(self) -> Array:
+        """The joints' targets are where they are; grippers as they are."""
+        positions: Array = np.array(self.env.task.get_qpos(self.env.physics), np.float64)
+        return positions
+
+    def _draw(self, width: int, height: int, camera: str) -> Array:
+        more: dict[str, Any] = {}
+        if self.decorate is not None:
+            more["scene_callback"] = lambda physics, scene: self.decorate(scene)
+        frame: Array = self.env.physics.render(height=height, width=width, camera_id=camera, **more)
+        return frame
 
     def _known(self, camera: str) -> None:
         if camera not in CAMERAS:
@@ -114,8 +139,7 @@ class Adapter:
     def _observe(self) -> dict[str, Array]:
         task, physics = self.env.task, self.env.physics
         images = {
-            f"{camera}_image": physics.render(height=height, width=width, camera_id=camera)
-            for camera, (height, width) in self.sizes.items()
+            f"{camera}_image": self._draw(width, height, camera) for camera, (height, width) in self.sizes.items()
         }
         joints = {"agent_pos": task.get_qpos(physics), "agent_vel": task.get_qvel(physics)}
         return {**joints, "environment_state": self._things(), **images}

@@ -28,7 +28,12 @@ SETS = ("MT10", "MT50")
 
 
 class Adapter:
-    """See sim/guest.py for what each method is asked."""
+    """See sim/guest.py for what each method is asked, sim/perturbations.py for the last few."""
+
+    SENSOR_NOISE = 0.005  # m
+    ACTION_NOISE = 0.1
+    on_build = staticmethod(lambda model: None)  # each model before anything of it is drawn
+    decorate: Any = None  # each scene before it is drawn
 
     def make(
         self,
@@ -109,6 +114,8 @@ class Adapter:
             self.renderers[key] = mujoco.Renderer(self.env.model, height, width)
         renderer = self.renderers[key]
         renderer.update_scene(self.env.data, camera=camera)
+        if self.decorate is not None:
+            self.decorate(renderer.scene)
         frame: Array = renderer.render()
         return frame[::-1, ::-1].copy() if camera in TURNED else frame
 
@@ -118,6 +125,21 @@ class Adapter:
             renderer.close()
         for env in self.__dict__.get("environments", {}).values():
             env.close()
+
+    def mujoco(self) -> tuple[Any, Any]:
+        """Model and data of the current task."""
+        return self.env.model, self.env.data
+
+    def look(self, moved: bool) -> dict[str, Array]:
+        """What is observed now, measured again only where things ``moved``; the step before is the same."""
+        if moved:
+            self.env._prev_obs = self.env._get_curr_obs_combined_no_goal()
+            self.raw = self.env._get_obs()
+        return self._observe()
+
+    def stay(self) -> Array:
+        """No motion."""
+        return np.zeros(4)
 
     def _enter(self, name: str) -> None:
         """Make a task the current one."""
@@ -129,6 +151,7 @@ class Adapter:
             env._set_task_called = True
             env._partially_observable = False  # the goal is seen
             env.__dict__.pop("sawyer_observation_space", None)  # which was made for a goal that is not
+            self.on_build(env.model)
             self.environments[name] = env
         self.name, self.env = name, self.environments[name]
 

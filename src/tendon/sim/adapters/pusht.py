@@ -20,10 +20,15 @@ EXPERT_NUMERICS = {"PushT-v0": 1}  # by task: of the file in experts/
 
 TASK, CAMERA, FPS = "PushT-v0", "top", 10
 REWARD_DIGITS = 9  # after the point
+SLIPPERY = 0.01  # of its speed the T keeps in a second, where a table grips less
 
 
 class Adapter:
-    """See sim/guest.py for what each method is asked."""
+    """See sim/guest.py for what each method is asked, sim/perturbations.py for the last few."""
+
+    FLAT_PICTURES = True
+    SENSOR_NOISE = 3.0  # of 512 pixels
+    ACTION_NOISE = 10.0
 
     def make(
         self,
@@ -91,6 +96,28 @@ class Adapter:
         """Let the simulator go."""
         if hasattr(self, "env"):
             self.env.close()
+
+    def look(self, moved: bool) -> dict[str, Array]:
+        """What is observed now."""
+        return self._observe()
+
+    def stay(self) -> Array:
+        """The agent should be where it is."""
+        return np.array(self.env.agent.position)
+
+    def change_physics(self, mass: float, friction: float) -> str:
+        """Until the next reset the T slides on when it is let go, where else it stops at once; its weight is felt by nobody."""
+        if mass != 1:
+            return "the agent pushes with any force, so a heavier T moves the same"
+        self.env.space.damping = SLIPPERY
+        return ""
+
+    def shift_start(self, rng: np.random.Generator) -> None:
+        """The T lies elsewhere, up to 30 pixels and 0.3 rad away, with its middle where episodes have none too."""
+        block = self.env.block
+        block.position = tuple(np.clip(np.array(block.position) + rng.uniform(-30, 30, 2), 90, 420))
+        block.angle += rng.uniform(-0.3, 0.3)
+        self.env.space.step(self.env.dt)
 
     def _observe(self) -> dict[str, Array]:
         env = self.env

@@ -26,7 +26,12 @@ SUBSTEPS = 10
 
 
 class Adapter:
-    """See sim/guest.py for what each method is asked."""
+    """See sim/guest.py for what each method is asked, sim/perturbations.py for the last few."""
+
+    FLAT_PICTURES = True
+    SENSOR_NOISE = 0.01  # m
+    ACTION_NOISE = 0.2
+    mass, friction = 1.0, 1.0
 
     def make(
         self, task: str, options: dict[str, Any], fps: float, cameras: tuple[str, ...], size: tuple[int, int]
@@ -51,6 +56,7 @@ class Adapter:
         angle = rng.uniform(0, 2 * np.pi)
         self.wind = WIND * rng.uniform() * np.array([np.cos(angle), np.sin(angle)])
         self.velocity = np.zeros(2)
+        self.mass = self.friction = 1.0
         return self._observe()
 
     def goal(self) -> dict[str, Array]:
@@ -62,10 +68,11 @@ class Adapter:
 
     def step(self, action: Array) -> tuple[dict[str, Array], float, bool, bool]:
         """Push for 1/fps seconds; reward 1 in the target."""
-        force = FORCE * np.clip(np.asarray(action, np.float64), -1, 1)
+        force = FORCE / self.mass * np.clip(np.asarray(action, np.float64), -1, 1)
+        drag = DRAG_PER_S * self.friction
         dt = 1 / self.fps / SUBSTEPS
         for _ in range(SUBSTEPS):
-            self.velocity = self.velocity + dt * (force + self.wind - DRAG_PER_S * self.velocity)
+            self.velocity = self.velocity + dt * (force + self.wind - drag * self.velocity)
             self.position = self.position + dt * self.velocity
             outside = np.abs(self.position) > ARENA
             self.velocity[outside] = 0.0
@@ -103,6 +110,23 @@ class Adapter:
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+    def look(self, moved: bool) -> dict[str, Array]:
+        """What is observed now."""
+        return self._observe()
+
+    def stay(self) -> Array:
+        """No push."""
+        return np.zeros(2)
+
+    def change_physics(self, mass: float, friction: float) -> str:
+        """Until the next reset: the mass, and how much the air brakes. Nothing, or why it cannot be."""
+        self.mass, self.friction = mass, friction
+        return ""
+
+    def shift_start(self, rng: np.random.Generator) -> None:
+        """Begin in motion, which no episode does."""
+        self.velocity = rng.uniform(-0.6, 0.6, 2)
 
     def _observe(self) -> dict[str, Array]:
         observation = {

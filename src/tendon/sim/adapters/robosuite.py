@@ -27,7 +27,12 @@ MAKE_SEED = 0  # what robosuite draws when a model is built (the size of Lift's 
 
 
 class Adapter:
-    """See sim/guest.py for what each method is asked."""
+    """See sim/guest.py for what each method is asked, sim/perturbations.py for the last few."""
+
+    SENSOR_NOISE = 0.005  # m and the like
+    ACTION_NOISE = 0.1
+    on_build = staticmethod(lambda model: None)  # each model before anything of it is drawn
+    decorate: Any = None  # each scene before it is drawn
 
     def make(
         self,
@@ -53,6 +58,7 @@ class Adapter:
         self.task, self.cameras, self.size, self.sizes = task, cameras, size, sizes
         self.env_kwargs = self._env_kwargs({**OPTIONS, **options}, fps)
         self.env = robosuite.make(task, **self.env_kwargs, seed=MAKE_SEED)
+        self.on_build(self.env.sim.model._model)
         names = list(self.env.sim.model.camera_names)
         for camera in cameras:
             if camera not in names:
@@ -63,6 +69,8 @@ class Adapter:
         """The episode of this seed, whatever ran before in this process."""
         self.env.rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
         self.raw = self.env.reset()
+        if self.env_kwargs["hard_reset"]:  # which built another model
+            self.on_build(self.env.sim.model._model)
         return self._observe()
 
     def step(self, action: Array) -> tuple[dict[str, Array], float, bool, bool]:
@@ -110,6 +118,20 @@ class Adapter:
         if hasattr(self, "env"):
             self.env.close()
 
+    def mujoco(self) -> tuple[Any, Any]:
+        """Model and data."""
+        return self.env.sim.model._model, self.env.sim.data._data
+
+    def look(self, moved: bool) -> dict[str, Array]:
+        """What is observed now; measured again only where things ``moved``."""
+        if moved:
+            self.raw = self.env._get_observations(force_update=True)
+        return self._observe()
+
+    def stay(self) -> Array:
+        """No motion; the gripper neither opens nor closes."""
+        return np.zeros(self.env.action_dim)
+
     def _env_kwargs(self, options: dict[str, Any], fps: float) -> dict[str, Any]:
         from robosuite.controllers import load_composite_controller_config
 
@@ -153,5 +175,24 @@ class Adapter:
             context = MjRenderContextOffscreen(sim, device_id=-1, max_width=width, max_height=height)
             context.vopt.geomgroup[0], context.vopt.geomgroup[1] = 0, 1  # visual meshes, not the collision ones
         sim._render_context_offscreen.scn.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = int(faithful)
+        if self.decorate is not None:
+            return self._draw_decorated(width, height, camera)
         frame: Array = sim.render(width=width, height=height, camera_name=camera)[::-1]
         return frame
+
+    def _draw_decorated(self, width: int, height: int, camera: str) -> Array:
+        """As robosuite draws, with more in the scene."""
+        import mujoco
+
+        sim, context = self.env.sim, self.env.sim._render_context_offscreen
+        context.gl_ctx.make_current()
+        context.update_offscreen_size(
+            max(width, sim.model.vis.global_.offwidth), max(height, sim.model.vis.global_.offheight)
+        )
+        context.cam.type, context.cam.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, sim.model.camera_name2id(camera)
+        world = (sim.model._model, sim.data._data)
+        mujoco.mjv_updateScene(*world, context.vopt, context.pert, context.cam, mujoco.mjtCatBit.mjCAT_ALL, context.scn)
+        self.decorate(context.scn)
+        mujoco.mjr_render(mujoco.MjrRect(0, 0, width, height), context.scn, context.con)
+        pixels: Array = context.read_pixels(width, height)
+        return pixels[::-1]

@@ -25,7 +25,12 @@ TASK, CAMERA, FPS, SUBSTEPS = "XarmLiftCorrected", "camera0", 25, 20
 
 
 class Adapter:
-    """See sim/guest.py for what each method is asked."""
+    """See sim/guest.py for what each method is asked, sim/perturbations.py for the last few."""
+
+    SENSOR_NOISE = 0.005  # m
+    ACTION_NOISE = 0.1
+    on_build = staticmethod(lambda model: None)  # each model before anything of it is drawn
+    decorate: Any = None  # each scene before it is drawn
 
     def make(
         self,
@@ -50,6 +55,7 @@ class Adapter:
             self._known(camera)
         self.sizes = sizes
         self.env = _lift()
+        self.on_build(self.env.model)
         self.renderers: dict[tuple[int, int], Any] = {}
         return {"action_dim": 4, "cameras": [CAMERA]}
 
@@ -95,7 +101,19 @@ class Adapter:
     def close(self) -> None:
         """Let the drawing contexts go."""
         for renderer in getattr(self, "renderers", {}).values():
-            renderer.close()
+            getattr(renderer, "close", lambda: None)()  # which came later than the version that is pinned
+
+    def mujoco(self) -> tuple[Any, Any]:
+        """Model and data."""
+        return self.env.model, self.env.data
+
+    def look(self, moved: bool) -> dict[str, Array]:
+        """What is observed now."""
+        return self._observe()
+
+    def stay(self) -> Array:
+        """No motion; the gripper neither opens nor closes."""
+        return np.zeros(4)
 
     def _known(self, camera: str) -> None:
         if camera != CAMERA:
@@ -110,6 +128,8 @@ class Adapter:
             self.renderers[width, height] = mujoco.Renderer(self.env.model, height, width)
         renderer = self.renderers[width, height]
         renderer.update_scene(self.env.data, camera=CAMERA)
+        if self.decorate is not None:
+            self.decorate(renderer.scene)
         frame: Array = renderer.render()
         return frame
 
