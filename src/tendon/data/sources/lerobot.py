@@ -78,6 +78,7 @@ class LeRobotSource:
         self._episodes: dict[str, EpisodeAt] = {}
         self._data = DataFiles(self.folder)
         self._videos = VideoFiles(self.folder)
+        self._ahead: dict[str, dict[str, np.ndarray]] = {}  # numbers that were read before they are asked for
 
     def __getstate__(self) -> dict[str, Any]:
         return {"uri": self.uri, "folder": self.folder, "info": self._info, "layout": self._layout,
@@ -103,6 +104,31 @@ class LeRobotSource:
         """
         self.folder.check_unchanged()
 
+    def check_used_unchanged(self) -> None:
+        """The same for the files that were read since this was asked last."""
+        self.folder.check_used_unchanged()
+
+    def expect(self, episode_ids: Sequence[str]) -> None:
+        """Read the numbers of these episodes now, in the order of their files; ``read`` gives each of them once.
+
+        Files whose rows all stay decoded are not worth it.
+        """
+        self.describe()
+        assert self._layout is not None
+        places = [self._episodes[each] for each in episode_ids]
+        self._ahead.clear()
+        if self._data.keeps({each.data_key for each in self._episodes.values()}):
+            return
+        for at in sorted(places, key=lambda at: (at.data_key, at.first_row)):
+            self._ahead[at.episode_id] = {key: values.copy() for key, values in self._numbers(at, self._layout).items()}
+
+    def _numbers(self, at: EpisodeAt, layout: LeRobotLayout) -> dict[str, np.ndarray]:
+        table = self._data.rows(at, [column_of(each.key) for each in layout.features])
+        return {
+            each.key: numbers_of(table.column(column_of(each.key)), each, f"{self.uri}/{at.data_key}, {at.episode_id}")
+            for each in layout.features
+        }
+
     def read(self, episode_id: str, images: bool = True) -> Episode:
         """One episode; without ``images`` only its low-dimensional features.
 
@@ -112,11 +138,7 @@ class LeRobotSource:
         self.describe()
         assert self._layout is not None
         at, layout = self._episodes[episode_id], self._layout
-        table = self._data.rows(at, [column_of(each.key) for each in layout.features])
-        features = {
-            each.key: numbers_of(table.column(column_of(each.key)), each, f"{self.uri}/{at.data_key}, {episode_id}")
-            for each in layout.features
-        }
+        features = self._ahead.pop(episode_id, None) or self._numbers(at, layout)
         frames: dict[str, Callable[[], Frames]] = {}
         times = features[TIMESTAMP].astype(np.float64) if TIMESTAMP in features else np.arange(at.length) / layout.fps
         if not images and self.folder.is_local:  # the check phase: do the timestamps fit the videos?
