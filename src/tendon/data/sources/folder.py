@@ -42,7 +42,7 @@ class SourceFolder:
         self.__init__(state["uri"], state["scratch_bytes"])  # type: ignore[misc]
         self._sizes, self._etags = state["sizes"], state["etags"]
 
-    @property
+    @cached_property
     def is_local(self) -> bool:
         """Whether files are read where they lie."""
         return scheme_of(self.uri) == "file"

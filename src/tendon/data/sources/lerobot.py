@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 INFO = "meta/info.json"
 TIMESTAMP = "timestamp"
 CHUNK_FRAMES = 256
+FILE_COST = 100_000  # bytes that are read in the time of opening one
 MAX_TASK_TEXT = 40_000  # bytes of all tasks that still go into the manifest
 
 
@@ -95,6 +96,15 @@ class LeRobotSource:
         if self._info is None:
             self._info = self._describe()
         return self._info
+
+    def num_bytes_on_disk(self) -> int:
+        """How much is read for the digest and the tables, in bytes: opening a file or a row group takes time too."""
+        sizes = self.folder.sizes
+        return (
+            sum(sizes.values())
+            + sum(5 * n for key, n in sizes.items() if key.endswith(".parquet"))
+            + FILE_COST * len(sizes)
+        )
 
     def check_unchanged(self) -> None:
         """Nothing, if the files are still those whose digest was taken.
