@@ -66,7 +66,7 @@ def test_a_windows_cost_counts_the_frames_before_it() -> None:
     assert every_8.samples_per_window(np.array([0, 1])) == pytest.approx((6 * 35 + 5 * 9 + 8) / FRAMES)
 
 
-@pytest.mark.parametrize("key_every, tier", [(1, "window"), (40, "block")])
+@pytest.mark.parametrize(("key_every", "tier"), [(1, "window"), (40, "block")])
 def test_frames_stay_decoded_where_windows_would_decode_long_groups(tmp_path: Path, key_every: int, tier: str) -> None:
     """One frame per window: with key frames alone nothing is decoded twice, with long groups 20 frames for one."""
     folder = lerobot_sets.make(tmp_path / "source", "v2.1", (40,) * 12, g=key_every, bf=0)
