@@ -102,7 +102,7 @@ def _decode_group(
     end = int(table.until[max(left)])
     places = zip(*(each[begin:end].tolist() for each in (table.begins, table.ends, table.numbers)), strict=True)
     for first, stop, number in places:
-        packet: Any = av.Packet(content[first:stop])
+        packet: Any = av.Packet(bytes(content[first:stop]))
         packet.pts = number
         for frame in decoder.context.decode(packet):
             if frame.pts in left:

@@ -61,7 +61,7 @@ class EditedSource:
     def check_used_unchanged(self) -> None:
         """The same for the files that were read since this was asked last, where the source can tell them."""
         check = getattr(self.inner, "check_used_unchanged", None)
-        return self.check_unchanged() if check is None else check()
+        (check or self.check_unchanged)()
 
     def exactly(self) -> Source:
         """An exact copy of what is edited is none."""

@@ -97,7 +97,8 @@ class SourceFolder:
         if self._sizes is None or not used:
             return
         if not self.is_local and len(used) > len(self._sizes) // LISTED_AT_ONCE:  # a listing asks less often
-            return self.check_unchanged()
+            self.check_unchanged()
+            return
         found = {key: self._store.head(key) for key in used}
         self._compare(used, {key: (each.size, each.etag) for key, each in found.items() if each is not None})
 
