@@ -213,6 +213,9 @@ def make_shard(
     """
     writer.clear()
     samples, steps = [], 0
+    expect = getattr(source, "expect", None)
+    if expect is not None:
+        expect([plan.episodes[i].episode_id for i in plan.shards[n]])
     for i in plan.shards[n]:
         info = plan.episodes[i]
         episode = prepared(source.read(info.episode_id), plan.schema, plan.info)
@@ -222,16 +225,20 @@ def make_shard(
             count(episode.length)
     content, sha256 = writer.finish()
     shard = Shard(f"shards/{n:06d}-{sha256[:16]}.tar", len(content), sha256, len(plan.shards[n]), steps)
-    _prove_unchanged(source)  # a shard of something else than what was planned never gets a receipt
+    _prove_unchanged(source, used=True)  # a shard of something else than what was planned never gets a receipt
     store.write(shard.key, content)  # the key holds the hash of the bytes: a second writer changes nothing
     receipt = Receipt(shard, index_table.to_ipc(index_table.shard_table(samples, n, plan.schema)))
     store.write(_receipt_key(n), receipt.to_bytes())
     return receipt
 
 
-def _prove_unchanged(source: Source) -> None:
-    """Nothing, if the source's files are still those whose digest was taken; sources that are no files have none."""
-    check = getattr(source, "check_unchanged", None)
+def _prove_unchanged(source: Source, used: bool = False) -> None:
+    """Nothing, if the source's files are still those whose digest was taken; sources that are no files have none.
+
+    ``used``: those that were read since the last time are enough, where the source can tell them.
+    """
+    check = getattr(source, "check_used_unchanged", None) if used else None
+    check = check or getattr(source, "check_unchanged", None)
     if check is not None:
         check()
 

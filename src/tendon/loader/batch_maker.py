@@ -16,18 +16,20 @@ import numpy as np
 
 from tendon.data.dataset import Dataset
 from tendon.data.features import TASK
-from tendon.errors import DataError
+from tendon.data.tario import MP4
+from tendon.errors import DataError, TendonError
 from tendon.loader.argument_checks import check, no_window
 from tendon.loader.batch_buffers import BatchBuffers, Field, arrays_in, batch_bytes
 from tendon.loader.budget import Needs, Shares, share_out
 from tendon.loader.cache import BLOCK, CachedBytes, Name
 from tendon.loader.choice import BatchRequest, LoaderResources
 from tendon.loader.fetch import Bytes, open_bytes
-from tendon.loader.gather import WindowChunk, chunk_of, fields_of, gather, gather_chunk, grouped
+from tendon.loader.gather import Group, WindowChunk, chunk_of, fields_of, gather, gather_chunk, grouped
 from tendon.loader.layout import ShardLayout, as_stored
 from tendon.loader.meter import Meter
 from tendon.loader.stream import Stream
 from tendon.loader.unit_cache import UnitCache
+from tendon.loader.video_decoder import ChunkTable, chunk_table
 from tendon.loader.windows import window_table
 
 log = logging.getLogger(__name__)
@@ -330,13 +332,35 @@ class BatchMaker:
     # --------------------------------------------------------------------------------------------------- memory budget
 
     def _shares(self) -> Shares:
+        resources, ring = self.resources, 2 + (3 if self.resources.ahead is None else self.resources.ahead)
+        shares = share_out(self._needs({}), resources.memory_budget, ring, resources.fetches, resources.tier)
+        videos = [each for each in self._layout.pictures if each.codec == MP4]
+        if resources.tier != "auto" or shares.tier == "resident" or not videos:
+            return shares
+        tables = {each.name: self._first_table(each.member) for each in videos}
+        return share_out(self._needs(tables), resources.memory_budget, ring, resources.fetches, resources.tier)
+
+    def _first_table(self, camera: str) -> ChunkTable | None:
+        """The table of a camera's first chunk, whose key frames stand for those of the others; None where it is not there."""
+        layout = self._layout
+        chunk = next(
+            each for each in layout.members(0) if each.name.startswith(f"{camera}.") and each.name.endswith(MP4)
+        )
+        content = np.empty(chunk.size, np.uint8)
+        try:
+            open_bytes(self.dataset.store).read_into(layout.key(int(layout.shard[0])), chunk.offset, content.data)
+        except TendonError:  # whoever needs its frames says what is wrong
+            return None
+        return chunk_table(content.data)
+
+    def _needs(self, tables: Mapping[str, ChunkTable | None]) -> Needs:
         layout, order, share = self._layout, self._stream.order, self._stream.in_play
         rows, encoded = int(layout.lengths.sum()), int(layout.bytes_E.sum())
         unit_rows = np.add.reduceat(layout.lengths, layout.unit_start[:-1])
         unit_bytes = np.add.reduceat(layout.bytes_E, layout.unit_start[:-1])
-        deltas = [len(set(group.span.deltas)) for group in self._groups if group.picture]
+        decoded = [_decoded_per_window(group, tables.get(group.names[0])) for group in self._groups if group.picture]
         columns = [group.columns for group in self._groups if group.columns]
-        needs = Needs(
+        return Needs(
             rows=rows,
             live_rows=max(int(rows * share), int(unit_rows.max())),
             lowdim_row=sum(int(each.dtype[-1]) * sum(each.dims) for each in columns),
@@ -347,7 +371,10 @@ class BatchMaker:
             tables=int(order.num_windows * (8 if order.lanes > 1 else 24)),
             largest_rows=int(unit_rows.max()),
             largest_encoded=int(unit_bytes.max()),
-            decodes_per_epoch=sum(deltas) * self.num_windows / max(rows * len(deltas), 1),
+            decodes_per_epoch=sum(decoded) * self.num_windows / max(rows * len(decoded), 1),
         )
-        ring = 2 + (3 if self.resources.ahead is None else self.resources.ahead)
-        return share_out(needs, self.resources.memory_budget, ring, self.resources.fetches, self.resources.tier)
+
+
+def _decoded_per_window(group: Group, table: ChunkTable | None) -> float:
+    """Frames that are decoded for a window of encoded frames: of a video also those before, from the key frame on."""
+    return len(set(group.span.deltas)) if table is None else table.samples_per_window(np.unique(group.deltas))

@@ -15,6 +15,7 @@ from tendon.data.tario import MP4, RAW
 from tendon.errors import DataError
 from tendon.loader.frames import decode_jpeg_into, decode_mp4_into, open_array
 from tendon.loader.unit_cache import CachedUnit, UnitCache
+from tendon.loader.video_decoder import ChunkTable, chunk_table
 
 JOBS_PER_THREAD = 4
 LEAST_FRAMES = 16  # per job, so that handing a job to a thread costs little
@@ -30,6 +31,7 @@ class VideoJob(NamedTuple):
     member: str
     content: memoryview
     outputs: Mapping[int, Sequence[np.ndarray]]
+    unit: CachedUnit  # keeps the chunk's table
 
 
 class ArrayJob(NamedTuple):
@@ -178,15 +180,23 @@ def _video_jobs(
         member = f"{camera.member}.{chunk:04d}.{MP4}"
         content = cached.members.get((episode, member))
         if content is not None:
-            jobs.append(VideoJob(episode, member, content.data, outputs_by_frame))
+            jobs.append(VideoJob(episode, member, content.data, outputs_by_frame, cached))
     return jobs
+
+
+def _table_of(unit: CachedUnit, episode: int, member: str, content: memoryview) -> ChunkTable | None:
+    """The table of a chunk, made once; two threads that make it at once make the same."""
+    key = (episode, member)
+    if key not in unit.tables:
+        unit.tables[key] = chunk_table(content)
+    return unit.tables[key]
 
 
 def _decode_videos(jobs: Sequence[VideoJob]) -> list[FrameFailure]:
     failures = []
-    for episode, member, content, outputs in jobs:
+    for episode, member, content, outputs, unit in jobs:
         try:
-            decode_mp4_into(content, outputs)
+            decode_mp4_into(content, outputs, _table_of(unit, episode, member, content))
         except (ValueError, OSError) as error:  # noqa: PERF203 - each on its own
             failures.append((episode, member, f"it cannot be decoded: {error}"))
     return failures

@@ -15,6 +15,7 @@ import numpy as np
 from tendon.data.episode import Camera, Mask
 from tendon.data.masks import opened
 from tendon.data.tario import npy_rows
+from tendon.loader.video_decoder import ChunkTable, decode_frames
 
 
 def decode_jpeg_into(content: memoryview, out_HWC: np.ndarray) -> None:
@@ -48,12 +49,29 @@ def open_array(content: np.ndarray, of: Camera | Mask, length: int) -> Callable[
     return copy
 
 
-def decode_mp4_into(content: memoryview, places: Mapping[int, Sequence[np.ndarray]]) -> None:
+def decode_mp4_into(
+    content: memoryview, places: Mapping[int, Sequence[np.ndarray]], table: ChunkTable | None = None
+) -> None:
     """Frames of a chunk by their number in order of display, each into all of its places ``uint8 [H, W, 3]``.
+
+    With the chunk's ``table`` only what the frames need is decoded.
 
     Raises:
         ValueError: the chunk ends before a frame that is asked for.
     """
+
+    def show(number: int, frame: Any) -> None:
+        pixels = _pixels(frame)
+        for place in places[number]:
+            place[...] = pixels
+
+    if table is None or not decode_frames(content, table, places, show):
+        _decode_from_the_start(content, places, show)
+
+
+def _decode_from_the_start(
+    content: memoryview, places: Mapping[int, Sequence[np.ndarray]], show: Callable[[int, Any], None]
+) -> None:
     import av
     from av.video.reformatter import VideoReformatter
 
@@ -64,9 +82,7 @@ def decode_mp4_into(content: memoryview, places: Mapping[int, Sequence[np.ndarra
         stream.thread_type, stream.thread_count = "NONE", 1
         for i, frame in enumerate(container.decode(stream)):
             if i in places:
-                pixels = _pixels(reformatter.reformat(frame, format="rgb24"))
-                for place in places[i]:
-                    place[...] = pixels
+                show(i, reformatter.reformat(frame, format="rgb24"))
                 num_decoded += 1
             if i >= last:
                 break

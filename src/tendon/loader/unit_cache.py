@@ -26,6 +26,7 @@ from tendon.loader.frames import decode_jpeg_into, decode_mp4_into, open_array
 from tendon.loader.layout import Range, ShardLayout, ShardMember, range_of
 from tendon.loader.meter import Meter
 from tendon.loader.row_allocator import ReadBuffers, RowAllocator
+from tendon.loader.video_decoder import ChunkTable, chunk_table
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class CachedUnit:
     encoded: int  # bytes
     pending: dict[int, Future[None]] = field(default_factory=dict)  # by episode, while it is loaded
     members: dict[tuple[int, str], np.ndarray] = field(default_factory=dict)  # encoded, by episode and member
+    tables: dict[tuple[int, str], ChunkTable | None] = field(default_factory=dict)  # of encoded chunks of video
     bad: dict[int, DataError] = field(default_factory=dict)  # by episode
     pins: int = 0  # batches that read it now; only a unit without any may be evicted
 
@@ -397,7 +399,8 @@ class UnitCache:
                 frames = self.frames[self._cameras[member.name.rsplit(".", 2)[0]].name]
                 first = row + member.first_frame - member.skip
                 chosen = range(member.skip, member.skip + member.num_frames)
-                decode_mp4_into(content.data, {i: (frames[first + i],) for i in chosen})
+                places = {i: (frames[first + i],) for i in chosen}
+                decode_mp4_into(content.data, places, chunk_table(content.data))
             elif member.name in self._arrays:
                 picture = self._arrays[member.name]
                 write, frames = open_array(content, picture, length), self.frames[picture.name]

@@ -58,6 +58,11 @@ class EditedSource:
         if check is not None:
             check()
 
+    def check_used_unchanged(self) -> None:
+        """The same for the files that were read since this was asked last, where the source can tell them."""
+        check = getattr(self.inner, "check_used_unchanged", None)
+        (check or self.check_unchanged)()
+
     def exactly(self) -> Source:
         """An exact copy of what is edited is none."""
         raise ConfigError(

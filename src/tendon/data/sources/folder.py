@@ -9,6 +9,7 @@ import hashlib
 import mmap
 import tempfile
 from collections import OrderedDict
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tendon.storage.trees import download
 from tendon.storage.uri import local_path, scheme_of
 
 SCRATCH_BYTES = 8 << 30
+LISTED_AT_ONCE = 1000  # by a request
 
 
 class SourceFolder:
@@ -31,6 +33,7 @@ class SourceFolder:
         self._sizes: dict[str, int] | None = None
         self._etags: dict[str, str] = {}
         self._copies: OrderedDict[str, Path] = OrderedDict()
+        self._used: set[str] = set()  # since the last proof
 
     def __getstate__(self) -> dict[str, Any]:
         return {"uri": self.uri, "scratch_bytes": self.scratch_bytes, "sizes": self._sizes, "etags": self._etags}
@@ -39,7 +42,7 @@ class SourceFolder:
         self.__init__(state["uri"], state["scratch_bytes"])  # type: ignore[misc]
         self._sizes, self._etags = state["sizes"], state["etags"]
 
-    @property
+    @cached_property
     def is_local(self) -> bool:
         """Whether files are read where they lie."""
         return scheme_of(self.uri) == "file"
@@ -80,11 +83,28 @@ class SourceFolder:
         Raises:
             DataError: a file was written, replaced, added or removed.
         """
-        if self._sizes is None:
+        if self._sizes is not None:
+            sizes, etags = self._listed()
+            self._compare({*sizes, *self._sizes}, {key: (sizes[key], etags[key]) for key in sizes})
+
+    def check_used_unchanged(self) -> None:
+        """The same for the files that were used since this was asked last: many thousand others cost nothing.
+
+        Raises:
+            DataError: one of them was written, replaced or removed.
+        """
+        used, self._used = self._used, set()
+        if self._sizes is None or not used:
             return
-        sizes, etags = self._listed()
-        before, after = ({k: (s[k], e[k]) for k in s} for s, e in ((self._sizes, self._etags), (sizes, etags)))
-        changed = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
+        if not self.is_local and len(used) > len(self._sizes) // LISTED_AT_ONCE:  # a listing asks less often
+            self.check_unchanged()
+            return
+        found = {key: self._store.head(key) for key in used}
+        self._compare(used, {key: (each.size, each.etag) for key, each in found.items() if each is not None})
+
+    def _compare(self, keys: set[str], after: Mapping[str, tuple[int, str]]) -> None:
+        before = self.sizes
+        changed = sorted(k for k in keys if k not in before or (before[k], self._etags[k]) != after.get(k))
         if changed:
             raise DataError(
                 "the folder of demonstrations was changed while it was converted",
@@ -127,6 +147,7 @@ class SourceFolder:
         return digest_of({key: [self.sizes[key], self._etags[key]] for key in sorted(keys)})
 
     def _check(self, key: str) -> None:
+        self._used.add(key)
         if checked_key(key) not in self.sizes:
             raise DataError(
                 "a file of the dataset is missing",

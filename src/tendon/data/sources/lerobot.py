@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 INFO = "meta/info.json"
 TIMESTAMP = "timestamp"
 CHUNK_FRAMES = 256
+FILE_COST = 100_000  # bytes that are read in the time of opening one
 MAX_TASK_TEXT = 40_000  # bytes of all tasks that still go into the manifest
 
 
@@ -78,6 +79,7 @@ class LeRobotSource:
         self._episodes: dict[str, EpisodeAt] = {}
         self._data = DataFiles(self.folder)
         self._videos = VideoFiles(self.folder)
+        self._ahead: dict[str, dict[str, np.ndarray]] = {}  # numbers that were read before they are asked for
 
     def __getstate__(self) -> dict[str, Any]:
         return {"uri": self.uri, "folder": self.folder, "info": self._info, "layout": self._layout,
@@ -95,6 +97,15 @@ class LeRobotSource:
             self._info = self._describe()
         return self._info
 
+    def num_bytes_on_disk(self) -> int:
+        """How much is read for the digest and the tables, in bytes: opening a file or a row group takes time too."""
+        sizes = self.folder.sizes
+        return (
+            sum(sizes.values())
+            + sum(5 * n for key, n in sizes.items() if key.endswith(".parquet"))
+            + FILE_COST * len(sizes)
+        )
+
     def check_unchanged(self) -> None:
         """Nothing, if the files are still those whose digest was taken.
 
@@ -102,6 +113,31 @@ class LeRobotSource:
             DataError: a file was written, replaced, added or removed.
         """
         self.folder.check_unchanged()
+
+    def check_used_unchanged(self) -> None:
+        """The same for the files that were read since this was asked last."""
+        self.folder.check_used_unchanged()
+
+    def expect(self, episode_ids: Sequence[str]) -> None:
+        """Read the numbers of these episodes now, in the order of their files; ``read`` gives each of them once.
+
+        Files whose rows all stay decoded are not worth it.
+        """
+        self.describe()
+        assert self._layout is not None
+        places = [self._episodes[each] for each in episode_ids]
+        self._ahead.clear()
+        if self._data.keeps({each.data_key for each in self._episodes.values()}):
+            return
+        for at in sorted(places, key=lambda at: (at.data_key, at.first_row)):
+            self._ahead[at.episode_id] = {key: values.copy() for key, values in self._numbers(at, self._layout).items()}
+
+    def _numbers(self, at: EpisodeAt, layout: LeRobotLayout) -> dict[str, np.ndarray]:
+        table = self._data.rows(at, [column_of(each.key) for each in layout.features])
+        return {
+            each.key: numbers_of(table.column(column_of(each.key)), each, f"{self.uri}/{at.data_key}, {at.episode_id}")
+            for each in layout.features
+        }
 
     def read(self, episode_id: str, images: bool = True) -> Episode:
         """One episode; without ``images`` only its low-dimensional features.
@@ -112,11 +148,7 @@ class LeRobotSource:
         self.describe()
         assert self._layout is not None
         at, layout = self._episodes[episode_id], self._layout
-        table = self._data.rows(at, [column_of(each.key) for each in layout.features])
-        features = {
-            each.key: numbers_of(table.column(column_of(each.key)), each, f"{self.uri}/{at.data_key}, {episode_id}")
-            for each in layout.features
-        }
+        features = self._ahead.pop(episode_id, None) or self._numbers(at, layout)
         frames: dict[str, Callable[[], Frames]] = {}
         times = features[TIMESTAMP].astype(np.float64) if TIMESTAMP in features else np.arange(at.length) / layout.fps
         if not images and self.folder.is_local:  # the check phase: do the timestamps fit the videos?

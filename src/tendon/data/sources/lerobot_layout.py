@@ -11,6 +11,7 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -198,16 +199,22 @@ def episodes_v3(table: pa.Table, layout: LeRobotLayout) -> list[EpisodeAt]:
     return sorted(episodes, key=lambda each: each.number)
 
 
+@lru_cache(4096)
 def _filled(template: str, **values: int | str) -> str:
     """A path out of a template, whose fields are the names of values and whose widths are short.
 
     Raises:
         ValueError: it asks for something else.
     """
-    for _, name, spec, conversion in string.Formatter().parse(template):
-        if name is not None and (name not in values or conversion or not re.fullmatch(r"(0?\d{1,2}d?)?", spec or "")):
-            raise ValueError(f"the path {template[:200]!r} is no template of {', '.join(values)}")
+    _check_template(template, tuple(values))
     return template.format(**values)
+
+
+@lru_cache(64)
+def _check_template(template: str, names: tuple[str, ...]) -> None:
+    for _, name, spec, conversion in string.Formatter().parse(template):
+        if name is not None and (name not in names or conversion or not re.fullmatch(r"(0?\d{1,2}d?)?", spec or "")):
+            raise ValueError(f"the path {template[:200]!r} is no template of {', '.join(names)}")
 
 
 def json_lines(content: bytes) -> list[dict[str, Any]]:

@@ -6,7 +6,8 @@ lerobot.py reads through it. Only the row groups that an episode lies in are rea
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,9 +22,30 @@ from tendon.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MAX_FOOTERS = 64
-MAX_GROUPS = 2  # decoded row groups kept, for files whose groups hold many episodes
+MAX_OPEN, MAX_OPEN_GROUPS = 64, 20_000
+MAX_FOOTERS = 1 << 14
+BLOCK_BYTES = 4 << 20  # row groups that are decoded together: one group per episode costs as little as one in all
+BLOCK_ROWS = 1 << 16
+KEPT_BYTES = 192 << 20  # of decoded blocks
+TABLE_BYTES = 8 << 10  # what a table takes beside its values
 EPISODE_INDEX = "episode_index"
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """What a file's footer says of its row groups, and which of them are read together."""
+
+    ends: np.ndarray  # [G] rows up to the end of every group
+    block_of: np.ndarray  # [G]
+
+    @classmethod
+    def of(cls, metadata: Any) -> _Groups:
+        num = metadata.num_row_groups
+        groups = [metadata.row_group(i) for i in range(num)]
+        rows = np.fromiter((each.num_rows for each in groups), np.int64, num)
+        sizes = np.fromiter((each.total_byte_size for each in groups), np.int64, num)
+        share = np.maximum(sizes / BLOCK_BYTES, rows / BLOCK_ROWS)
+        return cls(np.cumsum(rows), np.floor(np.cumsum(share) - share / 2).astype(np.int64))
 
 
 class DataFiles:
@@ -31,8 +53,10 @@ class DataFiles:
 
     def __init__(self, folder: SourceFolder) -> None:
         self.folder = folder
-        self._footers: OrderedDict[str, Any] = OrderedDict()
-        self._groups: OrderedDict[tuple[Any, ...], pa.Table] = OrderedDict()
+        self._groups: OrderedDict[str, _Groups] = OrderedDict()
+        self._open: OrderedDict[str, Any] = OrderedDict()
+        self._blocks: OrderedDict[tuple[Any, ...], tuple[pa.Table, int]] = OrderedDict()
+        self._kept = 0  # bytes of _blocks
 
     def rows(self, at: EpisodeAt, columns: Sequence[str]) -> pa.Table:
         """The columns of an episode.
@@ -62,36 +86,67 @@ class DataFiles:
         import pyarrow as pa
 
         try:
-            return int(self._file(at.data_key).metadata.num_rows)
+            ends = self._groups_of(at.data_key).ends
         except (OSError, pa.ArrowException, KeyError) as error:
             raise self._broken(at, "a table cannot be read", f"{error}".splitlines()[0]) from error
+        return int(ends[-1]) if len(ends) else 0
+
+    def keeps(self, data_keys: Collection[str]) -> bool:
+        """Whether the numbers of these files stay decoded, so that their order of reading does not matter."""
+        return sum(self.folder.sizes.get(key, 0) for key in data_keys) <= KEPT_BYTES // 4
 
     def _read(self, at: EpisodeAt, columns: list[str]) -> pa.Table:
-        file = self._file(at.data_key)
-        per_group = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-        ends = np.cumsum(per_group)
-        first = int(np.searchsorted(ends, at.first_row, "right"))
-        last = int(np.searchsorted(ends, at.first_row + at.length, "left"))
-        groups = list(range(first, min(last, len(ends) - 1) + 1))
-        key = (at.data_key, tuple(groups), tuple(columns))
+        import pyarrow as pa
+
+        groups = self._groups_of(at.data_key)
+        ends, last_group = groups.ends, len(groups.ends) - 1
+        first = min(int(np.searchsorted(ends, at.first_row, "right")), last_group)
+        last = max(first, min(int(np.searchsorted(ends, at.first_row + at.length, "left")), last_group))
+        parts, row, stop = [], at.first_row, at.first_row + at.length
+        for block in range(int(groups.block_of[first]), int(groups.block_of[last]) + 1):
+            begin, end = np.searchsorted(groups.block_of, [block, block + 1]).tolist()
+            if begin == end:
+                continue
+            before = int(ends[begin - 1]) if begin else 0
+            part = self._block(at.data_key, begin, end, columns)
+            parts.append(part.slice(row - before, min(stop, int(ends[end - 1])) - row))
+            row = int(ends[end - 1])
+        return parts[0] if len(parts) == 1 else pa.concat_tables(parts)
+
+    def _block(self, key: str, begin: int, end: int, columns: list[str]) -> pa.Table:
+        """The columns of the row groups ``begin`` to ``end``, which stay decoded while there is room."""
+        name = (key, begin, end, tuple(columns))
+        if name not in self._blocks:
+            columns = [*columns, EPISODE_INDEX]
+            table = self._file(key).read_row_groups(list(range(begin, end)), columns, use_threads=False)
+            table = table.combine_chunks() if end - begin > 1 else table
+            size = table.nbytes + TABLE_BYTES
+            while self._blocks and self._kept + size > KEPT_BYTES:
+                self._kept -= self._blocks.popitem(last=False)[1][1]
+            self._blocks[name] = (table, size)
+            self._kept += size
+        self._blocks.move_to_end(name)
+        return self._blocks[name][0]
+
+    def _groups_of(self, key: str) -> _Groups:
         if key not in self._groups:
-            while len(self._groups) >= MAX_GROUPS:
+            while len(self._groups) >= MAX_FOOTERS:
                 self._groups.popitem(last=False)
-            self._groups[key] = file.read_row_groups(groups, [*columns, EPISODE_INDEX], use_threads=False)
+            self._groups[key] = _Groups.of(self._file(key).metadata)
         self._groups.move_to_end(key)
-        before = int(ends[first] - per_group[first]) if groups else 0
-        return self._groups[key].slice(at.first_row - before, at.length)
+        return self._groups[key]
 
     def _file(self, key: str) -> Any:
+        """An open file; its footer takes some kilobytes for every row group, so that few large ones stay open."""
         import pyarrow.parquet as pq
 
-        if key not in self._footers:
-            while len(self._footers) >= MAX_FOOTERS:
-                self._footers.popitem(last=False)
+        if key not in self._open:
+            while len(self._open) >= MAX_OPEN or sum(map(_num_groups, self._open.values())) > MAX_OPEN_GROUPS:
+                self._open.popitem(last=False)
             # no map of the file: it would end this process when somebody cuts the file
-            self._footers[key] = pq.ParquetFile(self.folder.path(key), memory_map=False)
-        self._footers.move_to_end(key)
-        return self._footers[key]
+            self._open[key] = pq.ParquetFile(self.folder.path(key), memory_map=False)
+        self._open.move_to_end(key)
+        return self._open[key]
 
     def _broken(self, at: EpisodeAt, what: str, why: str) -> DataError:
         return DataError(
@@ -100,6 +155,10 @@ class DataFiles:
             why=why,
             fix=f"data.skip_episodes=[{at.episode_id}], or copy the file again (without finalize() it has no footer)",
         )
+
+
+def _num_groups(file: Any) -> int:
+    return int(file.num_row_groups)
 
 
 def pictures_at(files: DataFiles, at: EpisodeAt, camera: Camera) -> np.ndarray | tuple[bytes, ...]:

@@ -109,6 +109,18 @@ class ModalitySource:
         """Nothing, if the files are still those whose digest was taken."""
         self.inner.check_unchanged()
 
+    def num_bytes_on_disk(self) -> int:
+        """How much is read for the digest and the tables."""
+        return self.inner.num_bytes_on_disk()
+
+    def check_used_unchanged(self) -> None:
+        """The same for the files that were read since this was asked last."""
+        self.inner.check_used_unchanged()
+
+    def expect(self, episode_ids: Sequence[str]) -> None:
+        """Which episodes are read next."""
+        self.inner.expect(episode_ids)
+
     def read(self, episode_id: str, images: bool = True) -> Episode:
         """One episode; without ``images`` only its low-dimensional features."""
         schema = self.describe().schema

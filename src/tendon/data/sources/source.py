@@ -78,6 +78,8 @@ class Source(Protocol):
     """A set of demonstrations in a foreign format. Can be pickled, so that processes share the reading.
 
     Where reading casts, encodes or leaves out, ``exactly() -> Source`` gives the same demonstrations as they are.
+    ``check_unchanged()`` raises when a file changed since the digest was taken, ``check_used_unchanged()`` looks only at those
+    read since it was asked last. ``expect(episode_ids)`` says which episodes are read next, where their order matters.
     """
 
     uri: str

@@ -6,13 +6,13 @@ enter as whole tensors, so a checkpoint does not know how many processes made it
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from tendon.config.schema import TrainingConfig
@@ -80,14 +80,22 @@ def _shard(loss: Loss, training: TrainingConfig, world: World) -> None:
 
 def full_tensor(tensor: Tensor) -> Tensor:
     """The tensor whose part is held here; every process must ask."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if _is_sharded(tensor) else tensor  # type: ignore[operator]
 
 
 def as_local(saved: Tensor, held: Tensor) -> Tensor:
     """The part of a saved tensor that belongs where ``held`` is."""
-    if isinstance(held, DTensor):
-        return distribute_tensor(saved.to(held.device), held.device_mesh, held.placements)
+    if _is_sharded(held):
+        from torch.distributed.tensor import distribute_tensor
+
+        return distribute_tensor(saved.to(held.device), held.device_mesh, held.placements)  # type: ignore[attr-defined]
     return saved
+
+
+def _is_sharded(tensor: Tensor) -> bool:
+    """Whether it is a DTensor. Their module takes a third of all imports, and whoever shards has loaded it."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
 
 
 def load_weights(policy: Policy, saved: Mapping[str, Tensor]) -> None:

@@ -5,6 +5,7 @@ Called by the engine once. A name that fits no parameter is an error, never a ke
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -17,8 +18,26 @@ from tendon.config.schema import TrainingConfig
 from tendon.errors import ConfigError
 from tendon.policies.base import ParameterGroup, Policy, under
 
-OPTIMIZERS: dict[str, type[torch.optim.Adam]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+LAZY = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
 Named = list[tuple[str, nn.Parameter]]
+
+
+def _without_compiler(of: type[torch.optim.Adam]) -> type[torch.optim.Adam]:
+    """The same optimiser whose methods do not load ``torch._dynamo``, which takes as long as torch itself.
+
+    torch wraps these methods so that its compiler leaves them out; nobody compiles an optimiser here.
+    """
+    bare_step = inspect.unwrap(of.step)
+
+    def step(self: Any, closure: Callable[[], float] | None = None) -> Any:
+        with torch.no_grad():
+            return bare_step(self, closure)
+
+    methods = {name: inspect.unwrap(getattr(of, name)) for name in LAZY}
+    return type(of.__name__, (of,), {"step": step, **methods})
+
+
+OPTIMIZERS = {"adam": _without_compiler(torch.optim.Adam), "adamw": _without_compiler(torch.optim.AdamW)}
 
 
 def freeze(policy: nn.Module, prefixes: Sequence[str], where: str = "training.freeze") -> None:
