@@ -151,9 +151,9 @@ class Hdf5File:
 
         stored = self._handle[path].id
         space = hdf5_values.shape_of(stored)
-        if dtype is not None and dtype.kind != "V" and space == shape:
-            if h5py.h5t.py_create(dtype, logical=True).encode() == stored.get_type().encode():
-                return None
+        is_usual = dtype is not None and dtype.kind != "V" and space == shape
+        if is_usual and h5py.h5t.py_create(dtype, logical=True).encode() == stored.get_type().encode():
+            return None
         try:
             return hdf5_values.type_and_shape(stored)
         except ValueError as error:
