@@ -33,7 +33,7 @@ class Recording:
         return len(self.action)
 
 
-def record(rng: np.random.Generator, name: str, task: str, images: bool, noise: float) -> Recording:
+def record(rng: np.random.Generator, name: str, task: str, images: bool, noise: float, joints: int = 7) -> Recording:
     """One episode."""
     start = rng.normal([0.0, 0.0, 0.4], 0.03)
     cube = np.array([0.3, 0.0, 0.02]) + np.append(rng.uniform(-0.08, 0.08, 2), 0)
@@ -41,7 +41,7 @@ def record(rng: np.random.Generator, name: str, task: str, images: bool, noise: 
     above = cube + np.array([0, 0, 0.12]) + rng.normal(0, 0.015, 3)
     detour = (start + above) / 2 + rng.normal(0, 0.05, 3)
     way = [(detour, 0.0), (above, 0.0), (cube, 0.0), (cube, 1.0), (goal, 1.0)]
-    gain, joints = rng.uniform(3.0, 5.0), rng.normal(0, 0.4, (3, 7)) * 0 + _jacobian()
+    gain, lever = rng.uniform(3.0, 5.0), rng.normal(0, 0.4, (3, 7)) * 0 + _jacobian()
     position, velocity, grip, turn = start.copy(), np.zeros(3), 0.0, rng.normal(0, 0.05, 3)
     held, rows, at, waited = cube.copy(), [], 0, 0
     turn_goal = np.array([0.0, 0.0, rng.uniform(-0.6, 0.6)])
@@ -75,7 +75,7 @@ def record(rng: np.random.Generator, name: str, task: str, images: bool, noise: 
     state = {
         "eef_pos": sensed(column[0], 3e-4),
         "eef_rot": sensed(column[2], 1e-3),
-        "joint_pos": sensed(column[0] @ joints + joint_offset + 0.3 * column[2] @ joints[:3], 1e-3),
+        "joint_pos": sensed(column[0] @ lever + joint_offset + 0.3 * column[2] @ lever[:3], 1e-3)[:, :joints],
         "gripper": sensed(0.04 * (1 - column[3]), 2e-5),
         "object": sensed(column[4], 3e-4),
     }
@@ -105,11 +105,13 @@ def _draw(rng: np.random.Generator, hand: np.ndarray, cube: np.ndarray, grip: np
     return views
 
 
-def record_many(seed: int, episodes: int, tasks: int = 3, images: bool = False) -> list[Recording]:
+def record_many(seed: int, episodes: int, tasks: int = 3, images: bool = False, joints: int = 7) -> list[Recording]:
     """A clean set: several tasks, operators of different quality."""
     rng = np.random.default_rng(seed)
     skill = rng.uniform(0.6, 1.8, 5)
     return [
-        record(rng, f"episode_{i:06d}", TASKS[int(rng.integers(tasks))], images, float(skill[int(rng.integers(5))]))
+        record(
+            rng, f"episode_{i:06d}", TASKS[int(rng.integers(tasks))], images, float(skill[int(rng.integers(5))]), joints
+        )
         for i in range(episodes)
     ]
