@@ -33,8 +33,10 @@ class Recording:
         return len(self.action)
 
 
-def record(rng: np.random.Generator, name: str, task: str, images: bool, noise: float, joints: int = 7) -> Recording:
-    """One episode."""
+def record(
+    rng: np.random.Generator, name: str, task: str, images: bool, noise: float, joints: int = 7, chunk: int = 1
+) -> Recording:
+    """One episode; it holds its last position until its steps are a multiple of ``chunk``."""
     start = rng.normal([0.0, 0.0, 0.4], 0.03)
     cube = np.array([0.3, 0.0, 0.02]) + np.append(rng.uniform(-0.08, 0.08, 2), 0)
     goal = cube + {TASKS[0]: [0, 0, 0.25], TASKS[1]: [0.05, 0.35, 0.08], TASKS[2]: [0.3, -0.05, 0.0]}[task]
@@ -68,7 +70,9 @@ def record(rng: np.random.Generator, name: str, task: str, images: bool, noise: 
         reached = np.linalg.norm(target - position) < 0.015 and (not close or grip > 0.8)
         at += bool(reached)
         if at == len(way):
-            break
+            if len(rows) % chunk == 0:
+                break
+            at -= 1
     T = len(rows)
     column = [np.stack([np.atleast_1d(row[k]) for row in rows]) for k in range(6)]
     sensed = lambda values, size: values + rng.normal(0, size, values.shape)  # noqa: E731
@@ -105,13 +109,21 @@ def _draw(rng: np.random.Generator, hand: np.ndarray, cube: np.ndarray, grip: np
     return views
 
 
-def record_many(seed: int, episodes: int, tasks: int = 3, images: bool = False, joints: int = 7) -> list[Recording]:
+def record_many(
+    seed: int, episodes: int, tasks: int = 3, images: bool = False, joints: int = 7, chunk: int = 1
+) -> list[Recording]:
     """A clean set: several tasks, operators of different quality."""
     rng = np.random.default_rng(seed)
     skill = rng.uniform(0.6, 1.8, 5)
     return [
         record(
-            rng, f"episode_{i:06d}", TASKS[int(rng.integers(tasks))], images, float(skill[int(rng.integers(5))]), joints
+            rng,
+            f"episode_{i:06d}",
+            TASKS[int(rng.integers(tasks))],
+            images,
+            float(skill[int(rng.integers(5))]),
+            joints,
+            chunk,
         )
         for i in range(episodes)
     ]

@@ -22,7 +22,7 @@ from tendon.data.quality import find_faults, trajectory_of
 from tendon.data.sources import open_source
 from tests.benchmarks.planted.clean import DT, Recording, record_many
 from tests.benchmarks.planted.defects import DEFECTS, Defect
-from tests.benchmarks.planted.forms import FORMS, LACKS
+from tests.benchmarks.planted.forms import CHUNK, FORMS, LACKS
 
 EPISODES = 80
 SHARE = 10  # one in so many
@@ -48,8 +48,8 @@ def plant(
     """A set with the defect, and the names of the episodes that have it; ``form``: of a set that is written so."""
     rng = np.random.default_rng([seed, int(strong), sum(map(ord, defect.name))])
     tasks = 3 if defect.name == "wrong_text" else int(rng.integers(1, 4))
-    joints = 3 if form == "lmdb" else 7
-    recordings = record_many(int(rng.integers(1 << 30)), episodes, tasks, defect.images, joints)
+    joints, chunk = (3, CHUNK) if form == "lmdb" else (7, 1)
+    recordings = record_many(int(rng.integers(1 << 30)), episodes, tasks, defect.images, joints, chunk)
     if form == "lmdb":  # it has no place for where the object is
         recordings = [
             replace(each, state={key: values for key, values in each.state.items() if key != "object"})
@@ -107,16 +107,16 @@ def findings_in(recordings: list[Recording], form: str) -> tuple[list[Finding], 
     with tempfile.TemporaryDirectory(prefix="tendon-planted-") as folder:
         uri = FORMS[form](recordings, Path(folder))
         format = {"hdf5": "robomimic", "lmdb": "minestudio"}.get(form, form)
-        began = _cpu_seconds()
+        began = cpu_seconds()
         inspection = inspect_source(open_source(uri, format), images=bool(recordings[0].frames))
-        seconds = _cpu_seconds() - began
+        seconds = cpu_seconds() - began
     problems = [Finding("problem", _number_in(each.what), each.why) for each in inspection.problems]
     found = [*inspection.findings, *problems]
     names = {str(number): each.name for number, each in enumerate(recordings)}
     return [replace(each, where=names.get(_number_in(each.where), each.where)) for each in found], seconds
 
 
-def _cpu_seconds() -> float:
+def cpu_seconds() -> float:
     """Of this process and of its children that have ended: files are looked at in one first."""
     return sum(
         used.ru_utime + used.ru_stime
@@ -133,12 +133,12 @@ def _number_in(text: str) -> str:
 def measure(defect: Defect, strong: bool, seed: int, episodes: int = EPISODES, form: str = "") -> Outcome:
     """One row of the table: of episodes in memory, or of files of a form."""
     recordings, planted = plant(defect, strong, seed, episodes, form)
-    began = _cpu_seconds()
+    began = cpu_seconds()
     if form:
         findings, seconds = findings_in(recordings, form)
     else:
         findings = findings_of(recordings)
-        seconds = _cpu_seconds() - began
+        seconds = cpu_seconds() - began
     names = {each.name for each in recordings}
     if defect.whole or defect.name in ("empty_text", "train_valid_overlap"):  # one finding that lists them
         seen = any(each.kind in defect.kinds for each in findings)
