@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tendon.data.convert import convert, dataset_uri
+from tendon.data.convert import ConversionOptions, convert, dataset_uri
 from tendon.data.dataset import Dataset, open_dataset
 from tendon.data.sources import open_source
 from tendon.data.writers import write_dataset
@@ -224,3 +225,21 @@ def test_modality_json_is_kept_by_a_plain_export(kind: str, version: str, tmp_pa
         before, after = first.read(episode.episode_id), back.read(episode.episode_id)
         for key in ("observation.z", "observation.pose", "action.wrist", "action.arm"):
             assert np.array_equal(before.features[key], after.features[key])
+
+
+@pytest.mark.parametrize("options", [{"exact": True}, {"codec": "npy"}], ids=str)
+def test_frames_that_are_kept_raw_are_trained_on(options: dict[str, Any], tmp_path: Path) -> None:
+    from tendon.config.compose import compose
+    from tendon.data.stats import compute_stats
+    from tendon.train.loop.training import train
+
+    size = 72 if "exact" in options else 40
+    path = make_lift_like_hdf5(tmp_path / "lift.hdf5", images=True, size=size, episodes=3, length=6)
+    manifest = convert(open_source(str(path)), str(tmp_path / "store"), "lift", ConversionOptions(**options))
+    uri = dataset_uri(str(tmp_path / "store"), "lift", manifest.plan)
+    assert {each.codec for each in manifest.schema.cameras} == {"npy"}
+    words = ["env=lift", "policy=bc", "env.observation=[agentview_image,object]", f"data.uri={uri}", "device=cpu"]
+    words += ["policy.hidden_dims=[8]", "policy.num_keypoints=4", "policy.feature_dim=8", "training.batch_size=4"]
+    words += ["training.offline_steps=2", "training.save_freq=2", "training.valid_freq=2", "training.eval_freq=0"]
+    config = compose([*words, "training.num_threads=1"])
+    assert train(config, uri, compute_stats(open_dataset(uri), "train"), str(tmp_path / "trial")).step == 2
