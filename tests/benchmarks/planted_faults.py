@@ -112,3 +112,20 @@ def with_cameras() -> float:
     _, looking = findings_in(recordings, "modality")
     print(f"decoding {decoding:.1f} s, looking {looking:.1f} s")
     return looking / decoding
+
+
+@row(
+    "faults",
+    "planted-linters",
+    "kinds of planted defects that lerobot-doctor 0.2.0 or robovet 0.2.2 notices in LeRobot files and inspect does not",
+    "== 0",
+)
+def linters() -> float:
+    """The same sets with and without the defect, and one table."""
+    from tests.benchmarks.planted.linters import TOOLS, table
+
+    lines = table()
+    ours, *others = TOOLS
+    for name in TOOLS:
+        print(f"{name:<16} notices {sum(each.by[name] for each in lines)} of {len(lines)} kinds")
+    return sum(any(each.by[name] for name in others) and not each.by[ours] for each in lines)

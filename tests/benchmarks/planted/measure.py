@@ -102,16 +102,20 @@ def findings_of(recordings: list[Recording]) -> list[Finding]:
     return findings + find_faults(trajectories)
 
 
+def findings_of_files(uri: str, format: str, *, images: bool) -> list[Finding]:
+    """What inspect says of files; a problem is one more kind of finding."""
+    inspection = inspect_source(open_source(uri, format), images=images)
+    return [*inspection.findings, *(Finding("problem", each.what, each.why) for each in inspection.problems)]
+
+
 def findings_in(recordings: list[Recording], form: str) -> tuple[list[Finding], float]:
     """What inspect says of them when they lie in files of a form, under the recordings' names; and its CPU seconds."""
     with tempfile.TemporaryDirectory(prefix="tendon-planted-") as folder:
         uri = FORMS[form](recordings, Path(folder))
         format = {"hdf5": "robomimic", "lmdb": "minestudio"}.get(form, form)
         began = cpu_seconds()
-        inspection = inspect_source(open_source(uri, format), images=bool(recordings[0].frames))
+        found = findings_of_files(uri, format, images=bool(recordings[0].frames))
         seconds = cpu_seconds() - began
-    problems = [Finding("problem", _number_in(each.what), each.why) for each in inspection.problems]
-    found = [*inspection.findings, *problems]
     names = {str(number): each.name for number, each in enumerate(recordings)}
     return [replace(each, where=names.get(_number_in(each.where), each.where)) for each in found], seconds
 
