@@ -309,6 +309,7 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     step.add_argument("--worker", default="", metavar="K/N", help="this is machine K of N that share the seeds")
     step.add_argument("--eval-info", metavar="FOLDER", help="LeRobot's eval_info.json and videos into this folder too")
     step.add_argument("--results", metavar="FOLDER", help="the benchmark's own file too: of calvin, simpler, genmanip")
+    _may_replace(step)
 
     step = verb("compare", "bundles on the same fresh seeds: which ones are better, and how sure")
     step.add_argument(
@@ -318,6 +319,7 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
         help=f"challenger and champion, or more: a bundle, or {CHECKPOINTS}; then e.g. eval.n_episodes=200",
     )
     step.add_argument("-o", "--output", metavar="FOLDER", help="compare.json and compare.html")
+    _may_replace(step)
     step.set_defaults(overrides=[])
 
     for name, help in (

@@ -517,10 +517,13 @@ def _inspect_weights(arguments: Namespace) -> int:
 
 def evaluate(arguments: Namespace) -> int:
     """Roll a bundle out."""
+    from tendon.evaluate import benchmark_results, lerobot_info
     from tendon.evaluate.confidence import describe_rate
-    from tendon.evaluate.lerobot_info import in_lerobots_words, write_eval_info
     from tendon.evaluate.table import SUCCESS_RULE
 
+    made = lerobot_info.files_in(arguments.eval_info) if arguments.eval_info else []
+    made += benchmark_results.files_in(arguments.results) if arguments.results else []
+    refuse_existing(*made, force=arguments.force)
     perturb = ",".join(word.partition("=")[2] for word in arguments.overrides if word.startswith("perturb="))
     words = [word for word in arguments.overrides if not word.startswith("perturb=")]
     bundle_uri, overrides = steps.bundle_of(arguments.bundle_uri, words)
@@ -551,11 +554,11 @@ def evaluate(arguments: Namespace) -> int:
         "table": table.uri,
     }
     if arguments.eval_info:
-        rows |= {"lerobot": in_lerobots_words(table), "eval_info": str(write_eval_info(table, arguments.eval_info))}
+        rows["lerobot"] = lerobot_info.in_lerobots_words(table)
+        rows["eval_info"] = str(lerobot_info.write_eval_info(table, arguments.eval_info))
     if arguments.results:
-        from tendon.evaluate.benchmark_results import write_results
-
-        rows["results"] = str(write_results(table.rows, config.env.simulator, config.env.task, arguments.results))
+        env = config.env
+        rows["results"] = str(benchmark_results.write_results(table.rows, env.simulator, env.task, arguments.results))
     return finish(arguments, "evaluated", rows, "")
 
 
@@ -563,6 +566,9 @@ def compare(arguments: Namespace) -> int:
     """Bundles on the same fresh seeds: two by the gate's verdict, more with the error held over all pairs."""
     from tendon.report.comparison import split_bundles
 
+    if arguments.output:
+        pages = [str(Path(arguments.output) / name) for name in ("compare.json", "compare.html")]
+        refuse_existing(*pages, force=arguments.force)
     uris, overrides = split_bundles(arguments.bundles)
     overrides = [*overrides, *arguments.overrides]
     result = steps.compare_bundles(bundle_uris=[policy_at(uri) for uri in uris], overrides=overrides)

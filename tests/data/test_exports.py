@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tendon.data.convert import convert, dataset_uri
+from tendon.data.convert import ConversionOptions, convert, dataset_uri
 from tendon.data.dataset import Dataset, open_dataset
 from tendon.data.sources import open_source
 from tendon.data.writers import write_dataset
@@ -151,3 +152,94 @@ def test_the_advice_of_convert_is_an_option_of_convert(tmp_path: Path, capsys: p
     fix = capsys.readouterr().err.rpartition("fix:   ")[2].strip()
     assert fix == "--skip-episodes demo_1, or record it again"
     assert cli.main([*command, *fix.partition(",")[0].split()]) == 0
+
+
+NOTES = ("pick it up", "", "\u7f6e\u304f\n\u00e9", None, "task 1")
+
+
+def with_texts(root: Path, kind: pa.DataType) -> list[str]:
+    """A column of texts that changes from step to step stands between the others; what a reader gets of it."""
+    told: list[str] = []
+    for path in sorted(root.glob("data/**/*.parquet")):
+        table = pq.read_table(path)
+        notes = [NOTES[(step + len(told)) % len(NOTES)] for step in range(len(table))]
+        column = pa.array(notes, pa.string()).cast(kind)
+        pq.write_table(table.set_column(table.column_names.index("note"), "note", column), path)
+        told += [note or "" for note in notes]
+    return told
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())], ids=str)
+@pytest.mark.parametrize("version", ["v2.1", "v3.0"])
+def test_texts_of_steps_are_kept_in_their_place(version: str, kind: pa.DataType, tmp_path: Path) -> None:
+    from tests.data import lerobot_sets
+
+    root = lerobot_sets.make(tmp_path / "set", version, video=False)
+    told = with_texts(root, kind)
+    manifest = convert(open_source(str(root)), str(tmp_path / "store"), "texts")
+    dataset = open_dataset(dataset_uri(str(tmp_path / "store"), "texts", manifest.plan))
+    assert "note" in dataset.schema.text_keys
+    assert [row.task for row in dataset.rows] == ["task 0", "task 1", "task 0"]
+    order = list(json.loads((root / "meta/info.json").read_text())["features"])
+    for other in ("v2.1", "v3.0"):
+        out = tmp_path / f"out-{other}"
+        write_dataset(dataset, str(out), f"lerobot-{other}")
+        tables = [pq.read_table(path) for path in sorted(out.glob("data/**/*.parquet"))]
+        assert [text for table in tables for text in table.column("note").to_pylist()] == told
+        assert list(json.loads((out / "meta/info.json").read_text())["features"]) == order
+        tasks = out / "meta/tasks.jsonl"
+        if tasks.exists():
+            assert [json.loads(line)["task"] for line in tasks.read_text().splitlines()] == ["task 0", "task 1"]
+        again = convert(open_source(str(out)), str(tmp_path / "store"), f"again-{other}")
+        assert again.schema == manifest.schema
+
+
+def test_a_text_that_never_changes_changes_no_dataset_and_is_written_again(tmp_path: Path) -> None:
+    from tests.data import lerobot_sets
+
+    root = lerobot_sets.make(tmp_path / "set", "v3.0", video=False)
+    manifest = convert(open_source(str(root)), str(tmp_path / "store"), "texts")
+    assert manifest.format_version == 1
+    dataset = open_dataset(dataset_uri(str(tmp_path / "store"), "texts", manifest.plan))
+    write_dataset(dataset, str(tmp_path / "out"), "lerobot-v3.0")
+    (path,) = (tmp_path / "out").glob("data/**/*.parquet")
+    assert set(pq.read_table(path).column("note").to_pylist()) == {"x"}
+    assert json.loads((tmp_path / "out/meta/info.json").read_text())["features"]["note"]["dtype"] == "string"
+
+
+@pytest.mark.parametrize("kind", ["lerobot", "modality"])
+@pytest.mark.parametrize("version", ["v2.1", "v3.0"])
+def test_modality_json_is_kept_by_a_plain_export(kind: str, version: str, tmp_path: Path) -> None:
+    modality_set(tmp_path)
+    origin = open_source(str(tmp_path / "set"), kind)
+    manifest = convert(origin, str(tmp_path / "store"), kind)
+    dataset = open_dataset(dataset_uri(str(tmp_path / "store"), kind, manifest.plan))
+    write_dataset(dataset, str(tmp_path / "out"), f"lerobot-{version}")
+    theirs, ours = ((tmp_path / folder / "meta/modality.json").read_text() for folder in ("set", "out"))
+    if kind == "lerobot":
+        assert ours == theirs
+    assert list(json.loads(ours)["state"]) == list(json.loads(theirs)["state"])
+    back = open_source(str(tmp_path / "out"), "modality")
+    first = open_source(str(tmp_path / "set"), "modality")
+    for episode in first.describe().episodes:
+        before, after = first.read(episode.episode_id), back.read(episode.episode_id)
+        for key in ("observation.z", "observation.pose", "action.wrist", "action.arm"):
+            assert np.array_equal(before.features[key], after.features[key])
+
+
+@pytest.mark.parametrize("options", [{"exact": True}, {"codec": "npy"}], ids=str)
+def test_frames_that_are_kept_raw_are_trained_on(options: dict[str, Any], tmp_path: Path) -> None:
+    from tendon.config.compose import compose
+    from tendon.data.stats import compute_stats
+    from tendon.train.loop.training import train
+
+    size = 72 if "exact" in options else 40
+    path = make_lift_like_hdf5(tmp_path / "lift.hdf5", images=True, size=size, episodes=3, length=6)
+    manifest = convert(open_source(str(path)), str(tmp_path / "store"), "lift", ConversionOptions(**options))
+    uri = dataset_uri(str(tmp_path / "store"), "lift", manifest.plan)
+    assert {each.codec for each in manifest.schema.cameras} == {"npy"}
+    words = ["env=lift", "policy=bc", "env.observation=[agentview_image,object]", f"data.uri={uri}", "device=cpu"]
+    words += ["policy.hidden_dims=[8]", "policy.num_keypoints=4", "policy.feature_dim=8", "training.batch_size=4"]
+    words += ["training.offline_steps=2", "training.save_freq=2", "training.valid_freq=2", "training.eval_freq=0"]
+    config = compose([*words, "training.num_threads=1"])
+    assert train(config, uri, compute_stats(open_dataset(uri), "train"), str(tmp_path / "trial")).step == 2

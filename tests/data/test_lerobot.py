@@ -106,7 +106,7 @@ def test_every_version(version: str, tmp_path: Path) -> None:
     assert [row.splits for row in dataset.rows] == [("train",), ("train",), ("val",)]
     assert [row.task for row in dataset.rows] == ["task 0", "task 1", "task 0"]
     assert [row.success for row in dataset.rows] == [True, False, True]
-    assert dataset.manifest.left_out["note"] == "values of type string are not numbers"
+    assert dataset.manifest.metadata["constant_texts"] == {"note": "x"}
     assert dataset.manifest.schema.cameras[0].height == 32
     for row in dataset.rows:
         rows = dataset.lowdim(row)

@@ -15,6 +15,7 @@ from tendon.data.convert import ConversionOptions, convert
 from tendon.data.dataset import Dataset, open_dataset
 from tendon.data.sources import open_source
 from tendon.data.writers import write_dataset
+from tendon.errors import DataError
 from tendon.storage import open_store
 
 Maker = Callable[..., Path]
@@ -190,3 +191,85 @@ def test_extras_are_verified(lift_like_hdf5: Maker, tmp_path: Path) -> None:
     shard.write_bytes(bytes(content))
     with pytest.raises(DataError, match=r"extra\.robomimic\.npz"):
         dataset.extras(row)
+
+
+def everything_in(path: Path) -> dict[str, Any]:
+    """Every object and attribute of a file with type, shape and value, as HDF5 has them."""
+
+    def told(stored: Any, value: Any) -> tuple[Any, ...]:
+        empty = stored.get_space().get_simple_extent_type() == h5py.h5s.NULL
+        shown = None if empty else value.tobytes() if getattr(value, "dtype", np.dtype("O")) != "O" else repr(value)
+        return None if empty else stored.shape, stored.get_type().encode(), shown
+
+    found: dict[str, Any] = {}
+
+    def visit(name: str, each: Any) -> None:
+        if isinstance(each, h5py.Group):
+            links = {key: each.get(key, getlink=True) for key in each}
+            found[name] = sorted((key, getattr(link, "path", "")) for key, link in links.items())
+        else:
+            found[name] = told(each.id, each[()])
+        for key, value in each.attrs.items():
+            found[f"{name}@{key}"] = told(each.attrs.get_id(key), value)
+
+    with h5py.File(path) as file:
+        visit("/", file)
+        file.visititems(visit)
+    return found
+
+
+def with_every_type(path: Path) -> Path:
+    """Types, spaces and objects that h5py does not write by itself for the values that it reads of them."""
+    text = h5py.string_dtype()
+    with h5py.File(path, "a") as file:
+        file.attrs["maker"], file.attrs["bytes"] = "r", np.bytes_(b"ab\xff")
+        attributes = {"list": ["a", "b"], "table": np.array([["a", "b"]], text), "width": np.array([b"x", b"yy"]),
+                      "flag": True, "nothing": h5py.Empty("f4"), "nan": np.array([np.nan, 1.0]), "ascii": np.bytes_("a"),
+                      "none": np.array([], "f8"), "big": np.array([1, 2], ">i2")}  # fmt: skip
+        for name, value in attributes.items():
+            file["data"].attrs[name] = value
+        file["mask"].attrs["made"] = "by hand"
+        file["mask/20_percent"] = np.array(["demo_1", "demo_0"], text)
+        file["mask/none"] = np.array([], "S8")
+        file["mask/train"].attrs["why"] = "x"
+        file["beside/more"] = np.arange(4)
+        file["beside"].attrs["x"] = 1
+        del file["data"].attrs["total"]
+        for number, demo in enumerate(file["data"].values()):
+            values = demo["obs/object"][()] if "obs/object" in demo else demo["actions"][()]
+            demo["obs/big_endian"] = values.astype(">f4")
+            demo["obs/flags"] = values[:, :2] > 0
+            demo["obs/half"] = values.astype(np.float16)
+            if number:
+                continue
+            demo["label"], demo["texts"] = "text of one", np.array(["a", "b\u00e9cd", ""], text)
+            demo["empty"], demo["null"], demo["scalar"] = np.zeros((0, 3)), h5py.Empty("f8"), np.float64(3.5)
+            demo["complex"], demo["big"] = np.array([1 + 2j]), np.arange(3, dtype=">u2")
+            demo["compound"] = np.array([(1, 2.0)], [("a", "i4"), ("b", "f8")])
+            demo["enumeration"] = np.array([1, 2], h5py.enum_dtype({"A": 1, "B": 2}, "i4"))
+            demo.create_group("group without members")
+            demo["alias"] = h5py.SoftLink("actions")
+            demo["obs"].attrs["kind"], demo["actions"].attrs["units"] = np.float32(3), "m"
+            del demo.attrs["num_samples"]
+    return path
+
+
+def test_exact_keeps_types_spaces_links_and_what_stands_beside(lift_like_hdf5: Maker, tmp_path: Path) -> None:
+    path = with_every_type(with_everything(lift_like_hdf5(images=True, size=72)))
+    with h5py.File(path, "a") as file:
+        file.move("data/demo_3", "data/an episode")
+    target = tmp_path / "again.hdf5"
+    write_dataset(converted(path, tmp_path, exact=True), str(target), "robomimic")
+    before, after = everything_in(path), everything_in(target)
+    assert before.keys() == after.keys()
+    assert {name for name in before if before[name] != after[name]} == set()
+
+
+def test_exact_refuses_what_only_the_file_itself_can_say(lift_like_hdf5: Maker, tmp_path: Path) -> None:
+    path = lift_like_hdf5()
+    with h5py.File(path, "a") as file:
+        file["data/demo_0"].attrs["points"] = file["data/demo_0/actions"].ref
+    with pytest.raises(DataError, match="an exact copy cannot keep this") as refused:
+        converted(path, tmp_path, exact=True)
+    assert "demo_0, attribute points" in refused.value.problems[0].where
+    assert converted(path, tmp_path, exact=False).manifest.episodes == 6

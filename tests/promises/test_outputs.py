@@ -102,3 +102,35 @@ def test_a_store_that_cannot_be_written_is_four_lines(
     assert answer.code == 4, answer.err + answer.out
     assert answer.problems() == 1
     assert files_of(tmp_path)["file"] == b"no folder"
+
+
+@pytest.mark.parametrize("name", ["evaluate", "compare"])
+def test_files_of_an_evaluation_are_replaced_with_force_only(
+    tendon: Callable[..., Answer], trained: Trained, tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "out"
+    command: list[object] = [
+        "evaluate",
+        "--bundle-uri",
+        trained.bundle,
+        "--output-uri",
+        tmp_path / "tables",
+        "--eval-info",
+    ]
+    if name == "compare":
+        command = ["compare", trained.bundle, trained.bundle, "-o"]
+    command += [folder, "eval.n_episodes=2", "eval.videos=1"]
+    folder.mkdir()
+    (folder / "mine.txt").write_text("mine")
+    made = "eval_info.json" if name == "evaluate" else "compare.html"
+    (folder / made).write_text("mine")
+    refused = tendon(*command)
+    assert refused.code == 2, refused.err
+    assert refused.problems() == 1
+    assert "--force" in refused.err
+    assert files_of(folder) == {"mine.txt": b"mine", made: b"mine"}
+    assert not (tmp_path / "tables").exists(), "it is told before anything is rolled out"
+    answer = tendon(*command, "--force")
+    assert answer.code == 0, answer.err
+    assert files_of(folder)[made] != b"mine"
+    assert files_of(folder)["mine.txt"] == b"mine"

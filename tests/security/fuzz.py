@@ -1,14 +1,18 @@
 """Mutated files through every reader: whatever happens has a name, and memory stays bounded.
 
-``fuzz(reader, seconds, seed)`` counts; the corpus is made here, so that the repository keeps none. A file that once
-brought a reader down belongs into the tests beside this, written by hand.
+``fuzz(reader, seconds, seed)`` counts. It begins with the files of ``corpus/`` and mutates them and a file made anew;
+``python -m tests.security.fuzz`` makes the corpus of readers that have none, and adds a file that is named behind the
+reader: one that brought it down, or went where none went before.
 """
 
 from __future__ import annotations
 
+import io
 import random
 import resource
 import shutil
+import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,6 +25,8 @@ from tendon.data.sources.source import Source
 from tendon.errors import TendonError
 
 GROWTH_BYTES = 512 << 20
+CORPUS = Path(__file__).parent / "corpus"
+FIRST_FILES = 7  # of a corpus: the file itself, and as many that are damaged
 
 
 @dataclass
@@ -145,11 +151,13 @@ def fuzz(reader: str, seconds: float, seed: int) -> Result:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with tempfile.TemporaryDirectory() as folder:
         root, victim = make(Path(folder))
-        content = victim.read_bytes()
+        kept = list(corpus(reader).values())
+        rng.shuffle(kept)
+        contents = [victim.read_bytes(), *kept]
         ends = time.monotonic() + seconds
         while time.monotonic() < ends or not result.tries:
             result.tries += 1
-            changed = mutated(content, rng)
+            changed = kept.pop() if kept else mutated(rng.choice(contents), rng)
             victim.unlink()
             victim.write_bytes(changed)
             try:
@@ -158,8 +166,47 @@ def fuzz(reader: str, seconds: float, seed: int) -> Result:
             except TendonError:
                 result.named += 1
             except Exception as error:
-                kept = Path(tempfile.gettempdir()) / f"fuzz-{reader}-{seed}-{result.tries}"
-                shutil.copy(victim, kept)
-                result.unnamed.append(f"{type(error).__name__}: {error} ({kept})"[:300])
+                bad = Path(tempfile.gettempdir()) / f"fuzz-{reader}-{seed}-{result.tries}"
+                shutil.copy(victim, bad)
+                result.unnamed.append(f"{type(error).__name__}: {error} ({bad})"[:300])
     result.growth_bytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10
     return result
+
+
+def corpus(reader: str) -> dict[str, bytes]:
+    """The files that the repository keeps for a reader."""
+    path = CORPUS / f"{reader}.tar.xz"
+    if not path.exists():
+        return {}
+    with tarfile.open(path) as archive:
+        return {each.name: archive.extractfile(each).read() for each in archive.getmembers()}  # type: ignore[union-attr]
+
+
+def keep(reader: str, files: dict[str, bytes]) -> None:
+    """Write a corpus: of files that are alike, xz stores one."""
+    CORPUS.mkdir(exist_ok=True)
+    with tarfile.open(CORPUS / f"{reader}.tar.xz", "w:xz") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+
+
+def first_files(reader: str) -> dict[str, bytes]:
+    """A corpus that is new."""
+    with tempfile.TemporaryDirectory() as folder:
+        _, victim = READERS[reader][0](Path(folder))
+        content = victim.read_bytes()
+    rng = random.Random(f"{reader} corpus")
+    return {"whole": content} | {f"damaged-{k}": mutated(content, rng) for k in range(FIRST_FILES)}
+
+
+def main(words: list[str]) -> None:
+    """Make or add to the corpus."""
+    for reader in words[:1] or [each for each in READERS if not corpus(each)]:
+        added = {f"added-{len(corpus(reader))}": Path(words[1]).read_bytes()} if len(words) > 1 else {}
+        keep(reader, (corpus(reader) or first_files(reader)) | added)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -78,6 +78,11 @@ RESULTS: Mapping[str, tuple[str, Callable[[Rows, str], dict[str, Any]]]] = {
 }
 
 
+def files_in(folder: str | Path) -> list[str]:
+    """What ``write_results`` may make in a folder."""
+    return [str(Path(folder) / name) for name, _ in RESULTS.values()]
+
+
 def write_results(rows: Rows, simulator: str, task: str, folder: str | Path) -> Path:
     """The file of a simulator's benchmark; where it is.
 

@@ -20,6 +20,11 @@ FILE = "eval_info.json"
 SUM = "\N{N-ARY SUMMATION}"  # as LeRobot logs it
 
 
+def files_in(folder: str | Path) -> list[str]:
+    """What ``write_eval_info`` makes in a folder."""
+    return [str(Path(folder) / name) for name in (FILE, "videos")]
+
+
 def write_eval_info(table: Evaluation, folder: str | Path) -> Path:
     """Write eval_info.json and the clips of ``table`` below ``folder``; where the file is.
 
@@ -27,6 +32,8 @@ def write_eval_info(table: Evaluation, folder: str | Path) -> Path:
         ``write_eval_info(load_evaluation("s3://bucket/.../selection-1234"), "outputs/eval/today")``
     """
     folder = Path(folder)
+    for old in (folder / "videos").glob("eval_episode_*.mp4"):  # of an evaluation that is replaced
+        old.unlink()
     store = open_store(table.uri)
     videos: dict[int, str] = {}
     for number, row in enumerate(_counted(table)):

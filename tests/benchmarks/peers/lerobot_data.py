@@ -108,7 +108,7 @@ def read(folder: str, out: str) -> dict:
         "frames": len(dataset),
         "episodes": dataset.num_episodes,
         "stats": stats,
-        "features": sorted(dataset.features),
+        "features": list(dataset.features),
     }
 
 
@@ -157,7 +157,9 @@ def table(folder: str) -> dict:
     from datasets import load_dataset
 
     loaded = load_dataset("parquet", data_dir=f"{folder}/data", split="train")
-    return {"rows": len(loaded), "kinds": {name: type(value).__name__ for name, value in loaded[0].items()}}
+    kinds = {name: type(value).__name__ for name, value in loaded[0].items()}
+    texts = {name: loaded[name][:] for name, kind in kinds.items() if kind == "str"}
+    return {"rows": len(loaded), "kinds": kinds, "texts": texts}
 
 
 if __name__ == "__main__":

@@ -33,15 +33,17 @@ class Recording:
         return len(self.action)
 
 
-def record(rng: np.random.Generator, name: str, task: str, images: bool, noise: float) -> Recording:
-    """One episode."""
+def record(
+    rng: np.random.Generator, name: str, task: str, images: bool, noise: float, joints: int = 7, chunk: int = 1
+) -> Recording:
+    """One episode; it holds its last position until its steps are a multiple of ``chunk``."""
     start = rng.normal([0.0, 0.0, 0.4], 0.03)
     cube = np.array([0.3, 0.0, 0.02]) + np.append(rng.uniform(-0.08, 0.08, 2), 0)
     goal = cube + {TASKS[0]: [0, 0, 0.25], TASKS[1]: [0.05, 0.35, 0.08], TASKS[2]: [0.3, -0.05, 0.0]}[task]
     above = cube + np.array([0, 0, 0.12]) + rng.normal(0, 0.015, 3)
     detour = (start + above) / 2 + rng.normal(0, 0.05, 3)
     way = [(detour, 0.0), (above, 0.0), (cube, 0.0), (cube, 1.0), (goal, 1.0)]
-    gain, joints = rng.uniform(3.0, 5.0), rng.normal(0, 0.4, (3, 7)) * 0 + _jacobian()
+    gain, lever = rng.uniform(3.0, 5.0), rng.normal(0, 0.4, (3, 7)) * 0 + _jacobian()
     position, velocity, grip, turn = start.copy(), np.zeros(3), 0.0, rng.normal(0, 0.05, 3)
     held, rows, at, waited = cube.copy(), [], 0, 0
     turn_goal = np.array([0.0, 0.0, rng.uniform(-0.6, 0.6)])
@@ -68,14 +70,16 @@ def record(rng: np.random.Generator, name: str, task: str, images: bool, noise: 
         reached = np.linalg.norm(target - position) < 0.015 and (not close or grip > 0.8)
         at += bool(reached)
         if at == len(way):
-            break
+            if len(rows) % chunk == 0:
+                break
+            at -= 1
     T = len(rows)
     column = [np.stack([np.atleast_1d(row[k]) for row in rows]) for k in range(6)]
     sensed = lambda values, size: values + rng.normal(0, size, values.shape)  # noqa: E731
     state = {
         "eef_pos": sensed(column[0], 3e-4),
         "eef_rot": sensed(column[2], 1e-3),
-        "joint_pos": sensed(column[0] @ joints + joint_offset + 0.3 * column[2] @ joints[:3], 1e-3),
+        "joint_pos": sensed(column[0] @ lever + joint_offset + 0.3 * column[2] @ lever[:3], 1e-3)[:, :joints],
         "gripper": sensed(0.04 * (1 - column[3]), 2e-5),
         "object": sensed(column[4], 3e-4),
     }
@@ -105,11 +109,21 @@ def _draw(rng: np.random.Generator, hand: np.ndarray, cube: np.ndarray, grip: np
     return views
 
 
-def record_many(seed: int, episodes: int, tasks: int = 3, images: bool = False) -> list[Recording]:
+def record_many(
+    seed: int, episodes: int, tasks: int = 3, images: bool = False, joints: int = 7, chunk: int = 1
+) -> list[Recording]:
     """A clean set: several tasks, operators of different quality."""
     rng = np.random.default_rng(seed)
     skill = rng.uniform(0.6, 1.8, 5)
     return [
-        record(rng, f"episode_{i:06d}", TASKS[int(rng.integers(tasks))], images, float(skill[int(rng.integers(5))]))
+        record(
+            rng,
+            f"episode_{i:06d}",
+            TASKS[int(rng.integers(tasks))],
+            images,
+            float(skill[int(rng.integers(5))]),
+            joints,
+            chunk,
+        )
         for i in range(episodes)
     ]

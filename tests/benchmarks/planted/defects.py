@@ -50,11 +50,13 @@ def _scaled(r, key, dims, factor):
 
 
 def degrees(rng, r, strong, clean):
-    return _scaled(r, "joint_pos", slice(None) if strong else [int(rng.integers(7))], 180 / np.pi)
+    return _scaled(
+        r, "joint_pos", slice(None) if strong else [int(rng.integers(r.state["joint_pos"].shape[1]))], 180 / np.pi
+    )
 
 
 def unit_change(rng, r, strong, clean):
-    key = str(rng.choice(["eef_pos", "object"]))
+    key = str(rng.choice([each for each in ("eef_pos", "object") if each in r.state]))
     return _scaled(r, key, slice(None), float(rng.choice([1000.0, 0.001])) if strong else 100.0)
 
 
@@ -75,7 +77,7 @@ def spike(rng, r, strong, clean):
 
 def stuck_joint(rng, r, strong, clean):
     state = deepcopy(r.state)
-    dim = int(rng.integers(7))
+    dim = int(rng.integers(state["joint_pos"].shape[1]))
     begin = 0 if strong else r.length // 2
     state["joint_pos"][begin:, dim] = state["joint_pos"][begin, dim]
     return replace(r, state=state)

@@ -72,6 +72,19 @@ def test_the_transformer_template_is_our_default() -> None:
     assert (config.data.split, config.data.valid_split) == ("all", "none")
 
 
+@pytest.mark.parametrize("kind", ["linear", "multistep", "cosine"])
+def test_a_transformer_without_an_epoch_schedule_is_not_given_the_policy_s(kind: str) -> None:
+    rates = {"algo__optim_params__policy__learning_rate__epoch_schedule": []}
+    rates["algo__optim_params__policy__learning_rate__scheduler_type"] = kind
+    if kind == "cosine":
+        more = {"step_every_batch": True, "num_cycles": 0.5, "warmup_steps": 3}
+        rates |= {f"algo__optim_params__policy__learning_rate__{key}": value for key, value in more.items()}
+    config = config_of(changed(TEMPLATE, **rates))
+    assert tuple(config.training.epoch_schedule) == ()
+    assert config.training.lr_scheduler == ("cosine" if kind == "cosine" else "constant")
+    assert config.training.lr == 1e-4
+
+
 def test_cameras_and_goals() -> None:
     modalities = {"obs": {"low_dim": ["a"], "rgb": ["b_image"]}, "goal": {"rgb": ["b_image"]}}
     config = config_of(changed(BASE, observation__modalities=modalities, train__goal_mode="last"))

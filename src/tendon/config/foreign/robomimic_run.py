@@ -73,6 +73,7 @@ def _schedule(read: Reader, steps: int, epochs: int) -> None:
     kind, milestones = read(f"{LEARNING_RATE}scheduler_type"), [int(e) for e in read(f"{LEARNING_RATE}epoch_schedule")]
     factor, put = float(read(f"{LEARNING_RATE}decay_factor")), read.overrides
     put["training.lr_warmup_steps"], put["training.epoch_every_n_steps"] = 0, steps
+    put["training.epoch_schedule"] = []  # not the policy's own
     if kind in ("multistep", "linear") and not milestones:
         put["training.lr_scheduler"] = "constant"
     elif kind == "linear" and len(milestones) == 1:

@@ -74,10 +74,12 @@ def spike_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:
         switches = np.array(
             [np.median([len(np.unique(each[:, d])) for each in arrays]) <= 8 for d in range(len(names))]
         )
+        # of a number that hardly ever turns back, the usual bend is nothing: then its usual step is the measure
+        steps = np.median(np.stack([np.median(np.abs(np.diff(each, axis=0)), 0) for each in arrays]), 0)
         logs = np.log(np.maximum(sharpest, TINY))
-        center, spread = center_and_spread(logs)
+        center, spread = center_and_spread(np.log(np.maximum(sharpest, np.maximum(steps, TINY))))
         # a whole episode in another unit bends more everywhere, and so does a hasty operator: a spike stands alone
-        beside = np.log(np.maximum(sharpest, TINY)) - np.log(np.maximum(_sharpest_elsewhere(bends), TINY))
+        beside = logs - np.log(np.maximum(_sharpest_elsewhere(bends), np.maximum(steps, TINY)))
         least = np.maximum(np.log(SPIKE_FACTOR[part]), 3 * spread)
         for e, d in _first_by_episode((logs - center > least) & (beside > np.log(SPIKE_FACTOR[part])) & ~switches):
             step = int(bends[e][:, d].argmax()) + 1

@@ -12,8 +12,12 @@ from tendon.data.quality.trajectory import Trajectory
 
 POINTS = 12  # of an episode
 COPY = 0.2  # of the usual distance to the nearest other episode
-NEIGHBOURS = 7
-AGREEING = 5  # of them, and at most one has the episode's own text
+NEIGHBOURS = 7  # other episodes of a task, at least
+FOLDS = 10
+RIDGE = 0.3  # of numbers whose products are 1 on average
+WRONG_TEXT = 0.1  # so much more like another text; a sure text has 1, any other 0
+TOLD_APART = 0.8  # of the episodes must be most like their text
+MOST_WRONG = 0.15  # of the episodes; above, the texts mean something else
 SHORT = 0.85  # of the median length
 BLOCK = 512
 
@@ -29,25 +33,30 @@ def _paths(trajectories: Sequence[Trajectory]) -> np.ndarray:
     return np.stack(rows)
 
 
-def _distances(paths: np.ndarray) -> np.ndarray:
+def _nearest(paths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of every row the distance to the nearest other one, and the distance and number of the nearest before it."""
     squares = np.square(paths).sum(1)
-    return np.asarray(np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * paths @ paths.T, 0.0)))
+    any_other, before, which = np.full(len(paths), np.inf), np.full(len(paths), np.inf), np.zeros(len(paths), int)
+    for begin in range(0, len(paths), BLOCK):
+        rows = np.arange(begin, min(begin + BLOCK, len(paths)))
+        distances = np.sqrt(np.maximum(squares[rows, None] + squares - 2 * paths[rows] @ paths.T, 0.0))
+        distances[rows - begin, rows] = np.inf
+        any_other[rows] = distances.min(1)
+        distances[np.arange(len(paths)) > rows[:, None]] = np.inf
+        before[rows], which[rows] = distances.min(1), distances.argmin(1)
+    return any_other, before, which
 
 
 def near_duplicate_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:
     """Two episodes that are far closer to each other than any two usually are."""
     if not trajectories[0].state_names:
         return []
-    distances = _distances(_paths(trajectories))
-    np.fill_diagonal(distances, np.inf)
-    usual = float(np.median(distances.min(1)))
-    before = np.where(np.tri(len(distances), k=-1, dtype=bool), distances, np.inf)  # the later of the two is named
+    nearest, before, which = _nearest(_paths(trajectories))  # the later of the two is named
+    usual = float(np.median(nearest))
     findings = []
-    for e in np.flatnonzero(before.min(1) < COPY * usual).tolist():
-        each, other = trajectories[e], trajectories[int(before[e].argmin())]
-        message = (
-            f"is {before[e].min() / usual:.2f} of the usual distance away from {other.episode_id}: a copy with noise?"
-        )
+    for e in np.flatnonzero(before < COPY * usual).tolist():
+        each, other = trajectories[e], trajectories[int(which[e])]
+        message = f"is {before[e] / usual:.2f} of the usual distance away from {other.episode_id}: a copy with noise?"
         findings.append(_finding("near_duplicate", each, message, (0, each.length)))
     return findings
 
@@ -79,26 +88,53 @@ def cut_short_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:
 
 
 def wrong_text_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:
-    """Episodes whose nearest neighbours all have one other task text."""
+    """Episodes that a model of the others takes for those of another task text.
+
+    The model is a ridge regression from where an episode goes to its text; no episode is judged by a model that saw it.
+    """
     tasks = np.array([each.task for each in trajectories])
     names, counts = np.unique(tasks, return_counts=True)
-    if not trajectories[0].state_names or (counts >= NEIGHBOURS + 1).sum() < 2:
+    names = names[counts > NEIGHBOURS]
+    if not trajectories[0].state_names or len(names) < 2:
         return []
-    paths = _paths(trajectories)
-    groups = [paths[tasks == name] for name, count in zip(names, counts, strict=True) if count > NEIGHBOURS]
-    apart = np.std([np.median(each, 0) for each in groups], axis=0)
-    within = np.mean([center_and_spread(each)[1][0] for each in groups], axis=0) + 0.05
-    distances = _distances(paths * np.minimum(apart / within, 3.0))  # what tells tasks apart counts
-    np.fill_diagonal(distances, np.inf)
-    near = np.argsort(distances, 1)[:, :NEIGHBOURS]
+    judged = [each for each in trajectories if each.task in names]
+    of = np.searchsorted(names, [each.task for each in judged])
+    scores = _scores_unseen(_paths(judged), np.eye(len(names))[of])
+    rows = np.arange(len(judged))
+    own = scores[rows, of]
+    scores[rows, of] = -np.inf
+    gaps, nearest = scores.max(1) - own, scores.argmax(1)
+    wrong = np.flatnonzero(gaps > WRONG_TEXT)
+    if (gaps < 0).mean() < TOLD_APART or len(wrong) > MOST_WRONG * len(judged):
+        return []  # texts do not say where episodes go
     findings = []
-    for e in range(len(trajectories)):
-        texts, votes = np.unique(tasks[near[e]], return_counts=True)
-        text = str(texts[votes.argmax()])
-        if text != tasks[e] and votes.max() >= AGREEING and (tasks[near[e]] == tasks[e]).sum() <= 1:
-            message = f"its text is {str(tasks[e])!r}, it moves like {votes.max()} of {NEIGHBOURS} with {text!r}"
-            findings.append(_finding("wrong_text", trajectories[e], message, (0, trajectories[e].length)))
+    for e in wrong.tolist():
+        each, text = judged[e], str(names[nearest[e]])
+        message = f"its text is {each.task!r}, it moves like episodes with {text!r}: {own[e] + gaps[e]:.2f} against {own[e]:.2f}"
+        findings.append(_finding("wrong_text", each, message, (0, each.length)))
     return findings
+
+
+def _scores_unseen(paths: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """``wanted [E, K]`` as a ridge regression from ``paths`` gives it, each row by a fit without its tenth of the rows."""
+    unit = paths.std(0)
+    X = np.clip((paths - np.median(paths, 0)) / np.where(unit > TINY, unit, 1.0), -4, 4)
+    order = np.random.default_rng(0).permutation(len(X))
+    scores = np.empty(wanted.shape)
+    for fold in range(FOLDS):
+        left = order[fold::FOLDS]
+        kept = np.setdiff1d(order, left)
+        mean = wanted[kept].mean(0)
+        scores[left] = X[left] @ _ridge(X[kept], wanted[kept] - mean) + mean
+    return scores
+
+
+def _ridge(X: np.ndarray, Y: np.ndarray) -> np.ndarray:
+    """Weights of a ridge regression, by the smaller of its two systems of equations."""
+    num, width = X.shape
+    if num <= width:
+        return np.asarray(X.T @ np.linalg.solve(X @ X.T / width + RIDGE * np.eye(num), Y) / width)
+    return np.asarray(np.linalg.solve(X.T @ X / width + RIDGE * np.eye(width), X.T @ Y / width))
 
 
 def _finding(kind: str, of: Trajectory, message: str, frames: tuple[int, int]) -> Finding:

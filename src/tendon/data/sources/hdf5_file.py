@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from tendon.data.sources import hdf5_values
 from tendon.data.sources.hdf5_chunks import block_offset, read_chunks
 from tendon.data.sources.hdf5_safety import problems_of
 from tendon.errors import DataError
@@ -115,19 +116,59 @@ class Hdf5File:
         values.flags.writeable = False
         return values.reshape(shape)
 
-    def attributes_below(self, base: str) -> dict[str, dict[str, Any]]:
-        """The attributes of a group and of all that is in it, by path from there; what has none is left out."""
-        attributes = {"": self.attributes(base)}
-        self._handle[base].visititems(lambda path, each: attributes.__setitem__(path, dict(each.attrs)))
-        return {path: each for path, each in attributes.items() if each}
-
-    def paths_below(self, base: str) -> list[str]:
-        """Every array of a group by its path from there."""
+    def attributes_below(self, base: str, without: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+        """The attributes of a group and of all that is in it, as hdf5_values describes them; an empty group is kept."""
         import h5py
 
-        paths: list[str] = []
-        self._handle[base].visititems(lambda path, each: paths.append(path) if isinstance(each, h5py.Dataset) else None)
-        return paths
+        group = self._handle[base]
+        attributes = {"": self.exact_attributes(base)} if group.attrs else {}
+        for path, each in hdf5_values.walk(group, without=without):
+            is_empty = isinstance(each, h5py.Group) and not len(each)
+            if not isinstance(each, str) and (each.attrs or is_empty):
+                attributes[path] = self.exact_attributes(f"{base}/{path}")
+        return attributes
+
+    def exact_attributes(self, path: str) -> dict[str, Any]:
+        """The attributes of an object, as hdf5_values describes them."""
+        attributes = self._handle[path].attrs
+        return {name: self._described(attributes, name, path) for name in attributes}
+
+    def paths_below(self, base: str, without: Sequence[str] = ()) -> list[str]:
+        """Every array of a group by its path from there; soft links are none."""
+        import h5py
+
+        below = hdf5_values.walk(self._handle[base], without=without)
+        return [path for path, each in below if isinstance(each, h5py.Dataset)]
+
+    def links_below(self, base: str, without: Sequence[str] = ()) -> dict[str, Any]:
+        """The targets of soft links of a group, by path from there."""
+        below = hdf5_values.walk(self._handle[base], without=without)
+        return {path: {hdf5_values.LINK: each} for path, each in below if isinstance(each, str)}
+
+    def type_of(self, path: str, dtype: np.dtype[Any] | None, shape: tuple[int, ...] = ()) -> dict[str, Any] | None:
+        """Type and shape of an array; None where h5py makes the same for values of ``dtype`` and ``shape``."""
+        import h5py
+
+        stored = self._handle[path].id
+        space = hdf5_values.shape_of(stored)
+        is_usual = dtype is not None and dtype.kind != "V" and space == shape
+        if is_usual and h5py.h5t.py_create(dtype, logical=True).encode() == stored.get_type().encode():
+            return None
+        try:
+            return hdf5_values.type_and_shape(stored)
+        except ValueError as error:
+            raise self._not_exact(path, f"{error}") from error
+
+    def _described(self, attributes: Any, name: str, path: str) -> Any:
+        stored = attributes.get_id(name)
+        try:
+            value = attributes[name] if hdf5_values.shape_of(stored) is not None else None
+            return hdf5_values.described(stored, value)
+        except (ValueError, TypeError, OSError) as error:
+            raise self._not_exact(f"{path}, attribute {name}", f"{error}") from error
+
+    def _not_exact(self, path: str, why: str) -> DataError:
+        return self._broken("an exact copy cannot keep this", path, why, "convert without --exact, or remove it")
 
     def has(self, path: str) -> bool:
         """Whether an array or group is there."""
@@ -138,10 +179,15 @@ class Hdf5File:
         return sorted(set(self._handle) - {"data", "mask"})
 
     def read_any(self, path: str) -> np.ndarray:
-        """An array of any type; text as bytes of one width."""
+        """An array of any type; text as bytes of one width, of an empty space nothing."""
+        if hdf5_values.shape_of(self._handle[path].id) is None:
+            return np.zeros(0)
         values = np.asarray(self._handle[path][()])
         if values.dtype.hasobject:
-            flat = [each if isinstance(each, bytes) else str(each).encode() for each in values.ravel()]
+            flat = [
+                each if isinstance(each, bytes) else str(each).encode("utf-8", "surrogateescape")
+                for each in values.ravel()
+            ]
             return np.array(flat, dtype="S").reshape(values.shape)
         return values.view(values.dtype.str) if values.dtype.metadata else values
 
@@ -149,8 +195,8 @@ class Hdf5File:
         arrays = dict(_arrays(group))
         num = group.attrs.get("num_samples")
         if num is None:
-            num = arrays["actions"].shape[0] if "actions" in arrays else 0
-        shapes = {key: tuple(each.shape) for key, each in arrays.items()}
+            num = (arrays["actions"].shape or (0,))[0] if "actions" in arrays else 0
+        shapes = {key: tuple(each.shape or ()) for key, each in arrays.items()}
         dtypes = {key: each.dtype for key, each in arrays.items()}
         for key, each in arrays.items() if self._descriptor >= 0 else ():
             if (offset := block_offset(each.id, dtypes[key])) is not None:

@@ -101,7 +101,7 @@ def _of_array(array: Any) -> Iterator[tuple[str, str]]:
         files = sorted({plist.get_virtual_filename(i) for i in range(min(num, 100))})
         yield "a virtual dataset", f"its values are those of other arrays, in {', '.join(files[:3])}"
         return
-    size = math.prod(array.shape) * max(array.dtype.itemsize, 1)
+    size = math.prod(array.shape or (0,)) * max(array.dtype.itemsize, 1)
     if size > SMALL_BYTES:
         stored = array.get_storage_size()
         most = stored * (MOST_INFLATED ** min(plist.get_nfilters(), 2) if plist.get_nfilters() else 1)

@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ from tendon.data.sources.lerobot_layout import (
     layout_of,
     splits_of,
 )
-from tendon.data.sources.lerobot_table import DataFiles, masks_at, numbers_of, pictures_at
+from tendon.data.sources.lerobot_table import DataFiles, masks_at, numbers_of, pictures_at, text_numbers
 from tendon.data.sources.lerobot_video import VideoFiles
 from tendon.data.sources.source import EpisodeInfo, SourceInfo, digest_with_features
 from tendon.errors import DataError, Problem
@@ -47,6 +47,8 @@ INFO = "meta/info.json"
 TIMESTAMP = "timestamp"
 CHUNK_FRAMES = 256
 FILE_COST = 100_000  # bytes that are read in the time of opening one
+MODALITY = "meta/modality.json"  # of GR00T and InternManip; here it is only kept
+MAX_TEXTS = 1_000_000  # characters of all texts of a column
 MAX_TASK_TEXT = 40_000  # bytes of all tasks that still go into the manifest
 
 
@@ -134,8 +136,11 @@ class LeRobotSource:
 
     def _numbers(self, at: EpisodeAt, layout: LeRobotLayout) -> dict[str, np.ndarray]:
         table = self._data.rows(at, [column_of(each.key) for each in layout.features])
+        where = f"{self.uri}/{at.data_key}, {at.episode_id}"
         return {
-            each.key: numbers_of(table.column(column_of(each.key)), each, f"{self.uri}/{at.data_key}, {at.episode_id}")
+            each.key: text_numbers(table.column(each.key), self._text_numbers, where)
+            if each.key in layout.strings
+            else numbers_of(table.column(column_of(each.key)), each, where)
             for each in layout.features
         }
 
@@ -173,6 +178,10 @@ class LeRobotSource:
                 return texts[number]
         return at.tasks[0] if at.tasks else ""
 
+    @cached_property
+    def _text_numbers(self) -> dict[str, int]:
+        return {text: number for number, text in enumerate(self.describe().schema.texts)}
+
     def task_texts(self) -> list[str]:
         """The text of every task by its number."""
         self.describe()
@@ -193,20 +202,46 @@ class LeRobotSource:
                 fix="record demonstrations into it, or name another folder",
             )
         layout = replace(layout, videos=tuple(self._seen(each, episodes, layout.fps) for each in layout.videos))
+        layout, strings, constants = self._with_texts(layout, episodes)
         self._layout, self._episodes = layout, {each.episode_id: each for each in episodes}
         used = [key for key in self.folder.sizes if key.startswith(("meta/", "data/", "videos/"))]
         for key, reason in layout.left_out.items():
             log.info("convert: %s of %s is left out: %s", key, self.uri, reason)
-        many_tasks = any(each.kind == "text" for each in layout.features)
-        texts = tuple(self._tasks(layout)) if many_tasks else ()
+        has_texts = any(each.kind == "text" for each in layout.features)
+        tasks = self._tasks(layout) if has_texts else []
+        texts = (*tasks, *(text for text in strings if text not in set(tasks)))  # a task keeps its number
         schema = Schema(layout.features, (*layout.images, *layout.videos), layout.fps, layout.masks, texts)
         digest = digest_with_features(self.folder.digest(used), schema)
         return SourceInfo(
             "lerobot", self.uri, digest, sum(self.folder.sizes[key] for key in used), schema,
             tuple(EpisodeInfo(e.episode_id, e.length, splits_of(e.number, layout), tuple(self._problems(e, layout)))
                   for e in episodes),
-            {"lerobot": self._metadata(layout, episodes)}, layout.left_out,
+            {"lerobot": self._metadata(layout, episodes)} | self._texts_told(layout, constants), layout.left_out,
         )  # fmt: skip
+
+    def _with_texts(
+        self, layout: LeRobotLayout, episodes: Sequence[EpisodeAt]
+    ) -> tuple[LeRobotLayout, list[str], dict[str, str]]:
+        """The layout with the columns of texts that are kept, their texts, and those columns that hold one text only."""
+        keys = [key for key in dict.fromkeys(each.data_key for each in episodes) if key in self.folder.sizes]
+        kept: dict[str, list[str]] = {}
+        left_out: dict[str, str] = {}
+        for name in layout.strings:
+            found = self._data.texts_of(keys, name, MAX_TEXTS)
+            if isinstance(found, str):
+                left_out[name] = found
+            else:
+                kept[name] = found
+        constants = {name: texts[0] if texts else "" for name, texts in kept.items() if len(texts) <= 1}
+        changing = [name for name in kept if name not in constants]
+        texts = sorted({text for name in changing for text in kept[name]})
+        return layout.with_texts(changing, left_out), texts, constants
+
+    def _texts_told(self, layout: LeRobotLayout, constants: Mapping[str, str]) -> dict[str, Any]:
+        """What a writer needs to make columns of texts again."""
+        changing = [each.key for each in layout.features if each.key in layout.strings]
+        told: dict[str, Any] = {"strings": changing} if changing else {}
+        return told | ({"constant_texts": dict(constants)} if constants else {})
 
     def _tables(self, layout: LeRobotLayout) -> list[EpisodeAt]:
         try:
@@ -252,8 +287,11 @@ class LeRobotSource:
         """What a writer needs to say again and no array holds."""
         kept = ("codebase_version", "robot_type", "fps", "splits", "features")
         metadata = {key: layout.info[key] for key in kept if key in layout.info}
+        metadata["order"] = list(layout.info["features"])  # a manifest's objects are sorted by key
+        if MODALITY in self.folder.sizes:
+            metadata["modality"] = self.folder.read(MODALITY).decode("utf-8", "replace")
         tasks = self._tasks(layout)
-        needed = any(len(each.tasks) > 1 for each in episodes)
+        needed = any(each.kind == "text" for each in layout.features)
         return metadata | ({"tasks": tasks} if needed or sum(map(len, tasks)) <= MAX_TASK_TEXT else {})
 
     def _seen(self, camera: Camera, episodes: Sequence[EpisodeAt], fps: float) -> Camera:

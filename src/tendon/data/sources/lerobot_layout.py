@@ -10,7 +10,7 @@ import math
 import re
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +72,13 @@ class LeRobotLayout:
     left_out: Mapping[str, str]
     splits: Mapping[str, range]
     info: Mapping[str, Any]  # info.json
+    strings: tuple[str, ...] = ()  # columns of texts
+
+    def with_texts(self, keys: Sequence[str], left_out: Mapping[str, str]) -> LeRobotLayout:
+        """The layout in which these columns of texts are features, and others are left out for a reason."""
+        texts = [column(key, "int64", kind="text") for key in keys]
+        features = tuple(sorted((*self.features, *texts), key=_place))
+        return replace(self, features=features, left_out={**self.left_out, **left_out})
 
 
 def layout_of(info: Mapping[str, Any], uri: str, many_tasks: bool) -> LeRobotLayout:
@@ -94,6 +101,7 @@ def layout_of(info: Mapping[str, Any], uri: str, many_tasks: bool) -> LeRobotLay
     images: list[Camera] = []
     videos: list[Camera] = []
     masks: list[Mask] = []
+    strings: list[str] = []
     left_out = {name: "follows from the episode's place and length" for name in DERIVED}
     try:
         fps = float(info["fps"])
@@ -109,6 +117,8 @@ def layout_of(info: Mapping[str, Any], uri: str, many_tasks: bool) -> LeRobotLay
             declared = (entry.get("info") or {}).get(DECLARED) or {}
             if reason:
                 left_out[name] = reason
+            elif dtype == "string":
+                strings.append(name)
             elif dtype == "image" and declared.get("kind") == "mask":
                 height, width, _ = _height_width_channels(shape, entry.get("names"))
                 masks.append(Mask(name, _member(name), height, width, "bits"))
@@ -139,11 +149,24 @@ def layout_of(info: Mapping[str, Any], uri: str, many_tasks: bool) -> LeRobotLay
             why=f"{type(error).__name__}: {error}",
             fix="write the dataset again with LeRobot, or repair the entry",
         ) from error
-    rank = {"action": 1, "next.reward": 2, "next.done": 3, "next.success": 4, "timestamp": 5, TASK: 6}
-    features.sort(key=lambda each: (rank.get(each.key, 0), each.key))
+    features.sort(key=_place)
     return LeRobotLayout(
-        version, fps, tuple(features), tuple(images), tuple(videos), tuple(masks), left_out, splits, info
+        version,
+        fps,
+        tuple(features),
+        tuple(images),
+        tuple(videos),
+        tuple(masks),
+        left_out,
+        splits,
+        info,
+        tuple(strings),
     )
+
+
+def _place(feature: Feature) -> tuple[int, str]:
+    rank = {"action": 1, "next.reward": 2, "next.done": 3, "next.success": 4, "timestamp": 5, TASK: 6}
+    return rank.get(feature.key, 0), feature.key
 
 
 def column_of(key: str) -> str:
@@ -245,7 +268,9 @@ def _reason_to_leave_out(
         return "a video of depth"
     if dtype in ("image", "video"):
         return ""
-    if dtype in ("string", "language") or np.dtype(dtype).kind not in "fiub":
+    if dtype == "string":
+        return "" if shape in ((), (1,)) else f"{list(shape)} texts per step"
+    if dtype == "language" or np.dtype(dtype).kind not in "fiub":
         return f"values of type {dtype} are not numbers"
     if np.prod(shape, dtype=np.int64) > MAX_VALUES:
         return f"{int(np.prod(shape))} values per step: not low-dimensional"

@@ -6,7 +6,7 @@ lerobot.py reads through it. Only the row groups that an episode lies in are rea
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +94,27 @@ class DataFiles:
     def keeps(self, data_keys: Collection[str]) -> bool:
         """Whether the numbers of these files stay decoded, so that their order of reading does not matter."""
         return sum(self.folder.sizes.get(key, 0) for key in data_keys) <= KEPT_BYTES // 4
+
+    def texts_of(self, keys: Sequence[str], name: str, most_bytes: int) -> list[str] | str:
+        """The texts of a column in all of these files, sorted; or why they are not kept."""
+        import pyarrow as pa
+
+        found: set[str] = set()
+        for key in keys:
+            try:
+                file = self._file(key)
+                if name not in file.schema_arrow.names:
+                    return "the tables do not have it"
+                for group in range(file.num_row_groups):
+                    column = file.read_row_group(group, [name], use_threads=False).column(0)
+                    if not _is_text(column.type):
+                        return f"info.json says string, the tables hold {column.type}"
+                    found.update(each or "" for each in column.unique().to_pylist())
+                    if sum(map(len, found)) > most_bytes:
+                        return f"its texts are longer than {most_bytes:,} characters together"
+            except (OSError, pa.ArrowException, KeyError, UnicodeDecodeError):  # noqa: PERF203 - told where its rows are read
+                continue
+        return sorted(found)
 
     def _read(self, at: EpisodeAt, columns: list[str]) -> pa.Table:
         import pyarrow as pa
@@ -194,6 +215,26 @@ def numbers_of(column: pa.ChunkedArray, feature: Feature, where: str) -> np.ndar
         )
     values = array.to_numpy(zero_copy_only=False)
     return np.asarray(values, feature.dtype).reshape(length, *feature.shape)
+
+
+def text_numbers(column: pa.ChunkedArray, texts: Mapping[str, int], where: str) -> np.ndarray:
+    """A column of texts as their numbers ``[T]``; a missing text is the empty one."""
+    try:
+        return np.array([texts[each or ""] for each in column.to_pylist()], np.int64)
+    except KeyError as error:
+        raise DataError(
+            "a text is not the one that was there at first",
+            where=where,
+            why=f"{str(error.args[0])[:80]!r} is new: the table was changed",
+            fix="run the same command again, when nobody writes to the dataset",
+        ) from error
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def decoded(pictures: Sequence[bytes], camera: Camera | Mask, where: str) -> np.ndarray:

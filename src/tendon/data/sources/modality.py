@@ -20,14 +20,13 @@ import numpy as np
 from tendon.data.episode import Camera, Episode, LazyImages, Schema
 from tendon.data.features import TASK, Feature, column
 from tendon.data.manifest import digest_of
-from tendon.data.sources.lerobot import INFO, LeRobotSource
+from tendon.data.sources.lerobot import INFO, MODALITY, LeRobotSource
 from tendon.data.sources.lerobot_layout import TASK_INDEX
 from tendon.data.sources.modality_configs import DataConfig, find_data_config
 from tendon.data.sources.source import SourceInfo, digest_with_features
 from tendon.errors import DataError
 from tendon.storage import open_store
 
-MODALITY = "meta/modality.json"
 FIRST_TEXT = "human.action.task_description"  # the annotation that is the task where there are several
 WHOLE = {"state": "observation.state", "action": "action"}
 PREFIX = {"state": "observation.", "action": "action."}
@@ -154,9 +153,10 @@ class ModalitySource:
             for key, entry in (modality.get(kind) or {}).items()
         )
         cameras = self._mapped_cameras(info.schema.cameras, modality.get("video") or {})
-        self._texts = self._find_texts(modality.get("annotation") or {}, by_name)
+        strings = info.metadata.get("strings", ())
+        self._texts = self._find_texts(modality.get("annotation") or {}, by_name, strings)
         features = self._features(info.schema.columns, by_name)
-        texts = tuple(self.inner.task_texts()) if self._texts else info.schema.texts
+        texts = info.schema.texts or (tuple(self.inner.task_texts()) if self._texts else ())
         schema = Schema(tuple(features), cameras, info.schema.fps, info.schema.masks, texts)
         described = {
             "data_config": self.config,
@@ -260,7 +260,9 @@ class ModalitySource:
             )
         return tuple(each for each in renamed if not wanted or each.name.rpartition(".")[2] in wanted)
 
-    def _find_texts(self, annotation: Mapping[str, Any], features: Mapping[str, Feature]) -> dict[str, str]:
+    def _find_texts(
+        self, annotation: Mapping[str, Any], features: Mapping[str, Feature], strings: Sequence[str]
+    ) -> dict[str, str]:
         """The columns whose numbers point at the tasks' texts, by the features they become.
 
         One of them is the task. None: the task is that of the LeRobot dataset, often the episode's own.
@@ -271,6 +273,8 @@ class ModalitySource:
             name = (annotation[key] or {}).get("original_key") or f"annotation.{key}"
             name = TASK if name == TASK_INDEX else name
             if name in features and np.dtype(features[name].dtype).kind in "iu" and name not in texts.values():
+                if name in strings:  # the column holds the texts themselves
+                    continue
                 texts[f"annotation.{key}" if texts else TASK] = name
         return texts
 

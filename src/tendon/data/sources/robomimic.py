@@ -6,6 +6,7 @@ not read: it is ``obs`` one step later. float64 becomes float32, and the schema 
 
 from __future__ import annotations
 
+import base64
 import logging
 import tempfile
 from collections.abc import Mapping
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 NOTES = ("ep_meta", "camera_info", "success")  # attributes of a demonstration that are kept
+MAX_BESIDE = 256 << 10  # characters of what an exact copy keeps beside the demonstrations: it stands in the manifest
 DEFAULT_FPS = 20.0  # robosuite's control frequency when the file does not say
 
 
@@ -159,8 +161,21 @@ class RobomimicSource:
             others = [p for p in self._file.paths_below(base) if p not in taken and p not in elsewhere]
             arrays = {path: self._file.read_any(f"{base}/{path}") for path in others}
             obs = {path.removeprefix("obs/"): each for path, each in taken.items() if path.startswith("obs/")}
-            extras[rest.FILE] = rest.pack(arrays, obs, self._file.attributes_below(base))
+            types = self._types(base, arrays) | self._file.links_below(base)
+            extras[rest.FILE] = rest.pack(arrays, obs, self._file.attributes_below(base), types)
         return extras
+
+    def _types(self, base: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Type and shape of the arrays of a demonstration that numpy would give back otherwise."""
+        assert self._layout is not None
+        written = {path: (each.dtype, each.shape) for path, each in arrays.items()}
+        length = self._lengths.get(base.rpartition("/")[2]) or self._file.length(base)
+        for array in self._layout.arrays:
+            written[array.path] = (np.dtype(array.feature.source_dtype), (length, *array.feature.shape))
+        for at in self._layout.cameras:
+            written[at.path] = (np.dtype(at.camera.dtype), (length, *at.camera.shape))
+        types = {path: self._file.type_of(f"{base}/{path}", *each) for path, each in written.items()}
+        return {path: each for path, each in types.items() if each is not None}
 
     def _describe(self) -> SourceInfo:
         episodes = self._look()
@@ -177,11 +192,14 @@ class RobomimicSource:
         fps = float((kwargs if isinstance(kwargs, dict) else {}).get("control_freq") or DEFAULT_FPS)
         masks = tuple(each.mask for each in layout.masks)
         schema = Schema(layout.features, tuple(each.camera for each in layout.cameras), fps, masks, layout.texts)
-        for key, reason in layout.left_out.items():
+        metadata, left_out = self._metadata(layout), layout.left_out
+        if "file" in metadata.get("robomimic", {}):
+            left_out = {}
+        for key, reason in left_out.items():
             log.info("convert: %s of %s is left out: %s", key, self.uri, reason)
         return SourceInfo(
             "robomimic", self.uri, digest_with_features(file_sha256(self.path), schema), self.path.stat().st_size, schema, episodes,
-            self._metadata(layout), layout.left_out,
+            metadata, left_out,
         )  # fmt: skip
 
     def _metadata(self, layout: RobomimicLayout) -> dict[str, Any]:
@@ -195,9 +213,24 @@ class RobomimicSource:
         if layout.wide:
             metadata["extras"] = dict(layout.wide)
         if self.exact:
-            attributes = {key: rest.plain(value) for key, value in self._file.attributes("data").items()}
-            metadata["robomimic"] = {"attributes": attributes, "masks": masks}
+            kept: dict[str, Any] = {"attributes": self._file.exact_attributes("data"), "masks": masks}
+            kept["episodes"] = len(self._lengths)
+            metadata["robomimic"] = kept | self._beside_demonstrations()
         return metadata
+
+    def _beside_demonstrations(self) -> dict[str, str]:
+        """What else the file holds, packed, unless that is large: attributes, other groups, and masks with their types."""
+        demos = [f"data/{name}" for name in self._lengths]
+        arrays = {path: self._file.read_any(path) for path in self._file.paths_below("/", demos)}
+        types = {path: self._file.type_of(path, each.dtype, each.shape) for path, each in arrays.items()}
+        links = self._file.links_below("/", demos)
+        attributes = self._file.attributes_below("/", [*demos, "data"])
+        plain_masks = all(path.startswith("mask/") and not types[path] for path in arrays)
+        if plain_masks and not links and not attributes:
+            return {}
+        noted = {path: each for path, each in types.items() if each is not None} | links
+        packed = base64.b64encode(rest.pack(arrays, {}, attributes, noted)).decode()
+        return {"file": packed} if len(packed) <= MAX_BESIDE else {}
 
     def _look(self) -> tuple[EpisodeInfo, ...]:
         """Set the layout and the lengths."""

@@ -47,6 +47,8 @@ class Outgoing:
         self.source_metadata: Mapping[str, Any] = dataset.metadata.get(
             "lerobot", {}
         )  # by the source, if it was LeRobot
+        self.strings = tuple(dataset.metadata.get("strings", ()))  # columns that hold texts themselves
+        self.constant_texts: Mapping[str, str] = dataset.metadata.get("constant_texts", {})
         self.fps = int(self.schema.fps) if self.schema.fps == int(self.schema.fps) else self.schema.fps
 
     @property
@@ -63,18 +65,20 @@ class Outgoing:
     def features(self) -> dict[str, dict[str, Any]]:
         """The entries of info.json, in the order of the source where there was one."""
         entries = {each.key: self._entry(each) for each in self.schema.columns if each.key != TASK}
+        entries |= {name: {"dtype": "string", "shape": [1], "names": None} for name in self.constant_texts}
         entries |= {each.name: self._camera_entry(each) for each in self.schema.cameras}
         entries |= {each.name: self._mask_entry(each) for each in self.schema.masks}
         entries |= {
             name: {"dtype": kind, "shape": [1], "names": None} for name, kind in DEFAULTS.items() if name not in entries
         }
-        in_source = [name for name in self.source_metadata.get("features", {}) if name in entries]
+        known = self.source_metadata.get("order", self.source_metadata.get("features", {}))
+        in_source = [name for name in known if name in entries]
         return {name: entries[name] for name in [*in_source, *(name for name in entries if name not in in_source)]}
 
     @cached_property
     def tasks(self) -> list[str]:
         """The text of every task, its place is its number."""
-        if self.schema.texts:
+        if self.schema.texts and not self.strings:
             return list(self.dataset.texts)  # columns of texts are indexes into it
         of_modality = self.dataset.metadata.get("modality", {}).get("tasks", ())
         known: list[str] = list(self.source_metadata.get("tasks", of_modality))
@@ -108,7 +112,11 @@ class Outgoing:
             "index": steps + first_index,
             "task_index": np.full(row.length, self.task_numbers[row.task]),
         }
-        columns = {"task_index" if name == TASK else name: rows[name] for name in rows.dtype.names or ()}
+        columns = {
+            "task_index" if name == TASK else name: rows[name]
+            for name in rows.dtype.names or ()
+            if name not in self.strings
+        }
         made |= {name: np.ascontiguousarray(values) for name, values in columns.items()}
         return made | {"task_index": made["task_index"].astype(np.int64)}
 
@@ -121,6 +129,10 @@ class Outgoing:
         """The rows of an episode."""
         import pyarrow as pa
 
+        texts = {name: [text] * row.length for name, text in self.constant_texts.items()}
+        if self.strings:
+            rows, table = self.dataset.lowdim(row), self.dataset.texts
+            texts |= {name: [table[number] for number in rows[name].reshape(-1).tolist()] for name in self.strings}
         pictures = {each.name: self._encoded(row, each) for each in self.pictures}
         for mask in self.schema.masks:
             pictures[mask.name] = [png_bytes(each[..., None] * 255) for each in self.dataset.masks(row, mask.name)]
@@ -132,6 +144,8 @@ class Outgoing:
                 columns[name] = pa.StructArray.from_arrays(
                     [pa.array(pictures[name], pa.binary()), pa.array(paths, pa.string())], ["bytes", "path"]
                 )
+            elif name in texts:
+                columns[name] = pa.array(texts[name], pa.string())
             elif entry["dtype"] != "video":
                 columns[name] = _column(arrays[name])
         return pa.table(columns)
@@ -143,6 +157,8 @@ class Outgoing:
         return [png_bytes(frame) for frame in self.dataset.frames(row, camera.name)]
 
     def _entry(self, feature: Feature) -> dict[str, Any]:
+        if feature.key in self.strings:
+            return {"dtype": "string", "shape": [1], "names": None}
         shape = list(feature.shape) or [1]
         source_entry = self.source_metadata.get("features", {}).get(feature.key, {})
         names = source_entry.get("names") if source_entry.get("shape") == shape else None

@@ -17,6 +17,7 @@ from tendon.data.sources.lerobot_layout import DATA_V2, VIDEO_V2
 from tendon.data.writers.lerobot_stats import camera_stats, mask_stats, stats_of
 from tendon.data.writers.lerobot_table import Outgoing, hugging_face_features, nested
 from tendon.data.writers.lerobot_video import pieces_of
+from tendon.data.writers.modality_entries import keep_modality
 
 EPISODES_PER_CHUNK = 1000
 
@@ -50,6 +51,7 @@ def write(dataset: Demonstrations, target: Path, progress: Callable[[int, int, s
         steps += row.length
         progress(row.index + 1, len(dataset.rows), "episodes written")
     _write_meta(out, target, lines, stats, steps)
+    keep_modality(out.schema, dataset.metadata, target)
 
 
 def _content(pieces: list[mp4.Piece], chunks: list[VideoChunk]) -> bytes:

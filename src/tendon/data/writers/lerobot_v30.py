@@ -16,6 +16,7 @@ from tendon.data.sources.lerobot_layout import DATA_V3, VIDEO_V3
 from tendon.data.writers.lerobot_stats import Quantiles, Stats, camera_stats, mask_stats, merged_all, stats_of
 from tendon.data.writers.lerobot_table import Outgoing, nested
 from tendon.data.writers.lerobot_video import JoinedVideos, pieces_of
+from tendon.data.writers.modality_entries import keep_modality
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,6 +61,7 @@ def write(dataset: Demonstrations, target: Path, progress: Callable[[int, int, s
     for name in of_all:
         of_all[name] |= {} if name in pictures else quantiles.of(name)
     _write_meta(out, target, lines, of_all, steps)
+    keep_modality(out.schema, dataset.metadata, target)
 
 
 class _Tables:

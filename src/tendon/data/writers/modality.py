@@ -15,51 +15,22 @@ from typing import Any, cast
 import numpy as np
 
 from tendon.data.demonstrations import Demonstrations
-from tendon.data.episode import Schema, VideoChunk
-from tendon.data.features import Feature
+from tendon.data.episode import VideoChunk
 from tendon.data.rows import EpisodeRow
-from tendon.data.sources.lerobot_layout import TASK_INDEX
-from tendon.data.sources.modality import FIRST_TEXT, MODALITY
+from tendon.data.sources.lerobot import MODALITY
 from tendon.data.tario import MP4
 from tendon.data.video import encode_mp4
 from tendon.data.writers import Progress, lerobot_v21
 from tendon.data.writers.lerobot_table import without_depth
+from tendon.data.writers.modality_entries import modality_of
 
 
 def write(dataset: Demonstrations, target: Path, progress: Progress) -> None:
     """Make the folder ``target``."""
     videos = WithVideos(dataset)
     lerobot_v21.write(cast("Demonstrations", videos), target, progress)
-    (target / MODALITY).write_text(json.dumps(modality_of(videos.schema, dataset.metadata), indent=4))
-
-
-def modality_of(schema: Schema, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The object of modality.json; what the source's said of a part (absolute, rotation_type, range) stays."""
-    parts = metadata.get("modality", {}).get("parts", {})
-    state = {
-        each.key.removeprefix("observation."): each for each in schema.columns if each.key.startswith("observation.")
-    }
-    action = {each.key.removeprefix("action."): each for each in schema.columns if each.kind == "action"}
-    texts = {each.key: {"original_key": each.key} for each in schema.columns if each.key.startswith("annotation.")}
-    return {
-        "state": {key: _entry(each, parts.get("state", {}).get(key, {})) for key, each in state.items()},
-        "action": {key: _entry(each, parts.get("action", {}).get(key, {})) for key, each in action.items()},
-        "video": {each.name.rpartition(".")[2]: {"original_key": each.name} for each in schema.cameras},
-        "annotation": {FIRST_TEXT: {"original_key": TASK_INDEX}}
-        | {key.removeprefix("annotation."): entry for key, entry in texts.items()},
-    }
-
-
-def _entry(feature: Feature, known: Mapping[str, Any]) -> dict[str, Any]:
-    entry = {
-        "original_key": feature.key,
-        "start": 0,
-        "end": feature.dim,
-        "dtype": feature.dtype,
-        "absolute": known.get("absolute", True),
-        "rotation_type": known.get("rotation_type"),
-    }
-    return entry if known.get("range") is None else entry | {"range": known["range"]}
+    entries = modality_of(videos.schema, dataset.metadata)
+    (target / MODALITY).write_text(json.dumps(entries, indent=4, ensure_ascii=False), encoding="utf-8")
 
 
 class WithVideos:

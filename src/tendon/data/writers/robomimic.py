@@ -7,6 +7,7 @@ numbers have float32 precision, frames are decoded JPEGs, and ``next_obs`` (obs 
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from tendon.data.extras import npy_array
 from tendon.data.features import DECLARED, TASK, is_action_part, kind_in_vocabulary
 from tendon.data.rows import EpisodeRow
 from tendon.data.sources import robomimic_rest as rest
+from tendon.data.sources.hdf5_values import write_attribute
 from tendon.data.sources.robomimic_layout import feature_name
 from tendon.data.writers import Progress
 
@@ -33,7 +35,7 @@ def write(dataset: Demonstrations, target: Path, progress: Progress) -> None:
     import h5py
 
     metadata = dataset.metadata
-    names = demo_names(dataset.rows)
+    names = demo_names(dataset.rows, exact="robomimic" in metadata)
     with h5py.File(target, "w") as file:
         data = file.create_group("data")
         paths = _Paths.in_file(dataset)
@@ -42,20 +44,36 @@ def write(dataset: Demonstrations, target: Path, progress: Progress) -> None:
         for done, (row, name) in enumerate(zip(dataset.rows, names, strict=True), 1):
             _write_demo(dataset, row, data.create_group(name), paths)
             progress(done, len(names), "episodes written")
-        kept = metadata.get("robomimic", {}).get("attributes", {})
+        exact = metadata.get("robomimic")
+        kept = exact["attributes"] if exact else {}
         for key, value in kept.items():
-            data.attrs[key] = rest.of_plain(value)
-        if "env_args" not in kept:
+            write_attribute(data, key, value)
+        if "env_args" not in kept and not exact:
             data.attrs["env_args"] = json.dumps(_env_args(dataset), indent=4)
-        data.attrs["total"] = sum(row.length for row in dataset.rows)
+        is_whole = exact is not None and exact.get("episodes") == len(dataset.rows)
+        if not is_whole:
+            data.attrs["total"] = sum(row.length for row in dataset.rows)
+        beside = rest.unpack(base64.b64decode(exact["file"])) if exact and "file" in exact else None
         for mask, members in _masks(dataset, names).items():
-            file[f"mask/{mask}"] = np.array(members, dtype="S")
+            if not (is_whole and beside and f"mask/{mask}" in beside.arrays):
+                file[f"mask/{mask}"] = np.array(members, dtype="S")
+        if beside is not None:
+            _write_beside(file, beside)
 
 
-def demo_names(rows: Sequence[EpisodeRow]) -> list[str]:
-    """``demo_<number>`` of every episode: its own name where all have such names, else by position."""
+def _write_beside(file: Any, beside: rest.Rest) -> None:
+    for path, values in beside.arrays.items():
+        if path not in file:
+            beside.write_array(file, path, values)
+    beside.write_links(file)
+    beside.write_attributes(file)
+
+
+def demo_names(rows: Sequence[EpisodeRow], *, exact: bool = False) -> list[str]:
+    """``demo_<number>`` of every episode: its own name where all have such names or it is an exact copy, else by position."""
     own = [row.episode_id for row in rows]
-    return own if all(re.fullmatch(r"demo_\d+", name) for name in own) else [f"demo_{i}" for i in range(len(rows))]
+    is_kept = exact or all(re.fullmatch(r"demo_\d+", name) for name in own)
+    return own if is_kept else [f"demo_{i}" for i in range(len(rows))]
 
 
 def array_path(key: str, kind: str = "state") -> str:
@@ -97,7 +115,6 @@ class _Paths:
 def _write_demo(dataset: Demonstrations, row: EpisodeRow, group: Any, paths: _Paths) -> None:
     metadata, schema = dataset.metadata, dataset.schema
     rows = dataset.lowdim(row)
-    group.attrs["num_samples"] = row.length
     written: dict[str, np.ndarray] = {}
     for feature in schema.columns:
         written[paths.of[feature.key]] = np.ascontiguousarray(rows[feature.key], feature.source_dtype)
@@ -117,13 +134,15 @@ def _write_demo(dataset: Demonstrations, row: EpisodeRow, group: Any, paths: _Pa
             written[f"next_obs/{key}"] = np.concatenate([written[f"obs/{key}"][1:], last])
     elif row.task and row.task != _env_args(dataset).get("env_name"):
         group.attrs["ep_meta"] = json.dumps({"lang": row.task})
+    if rest.FILE in extras:
+        for path, values in written.items():
+            others.write_array(group, path, values)
+        others.write_links(group)
+        others.write_attributes(group)
+        return
+    group.attrs["num_samples"] = row.length
     for path, values in written.items():
         group.create_dataset(path, data=values)
-    if rest.FILE in extras:
-        for path, attributes in others.attributes.items():
-            at = group[path] if path in group else group.require_group(path) if path else group
-            for key, value in attributes.items():
-                at.attrs[key] = value
     actions = group.get("actions")
     if actions is not None and actions.ndim == 1:  # robomimic expects two axes
         values = actions[()]
