@@ -85,7 +85,7 @@ def outcome(name: str, steps: int = 0, episodes: int = EPISODES) -> Outcome:
     folder = KEPT.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     store = folder / "store"
-    length = [f"training.offline_steps={steps}", f"training.save_freq={steps}", "training.num_threads=1"]
+    length = [f"training.offline_steps={steps}", f"training.save_freq={steps // 10}", "training.num_threads=1"]
     keys = [f"policy={name}_tiny", "env=metaworld", *ENCODER, *KEYS[name], *length]
     rooms = code_version("config", "data", "loader", "policies", "train", "evaluate", "sim")
     own = folder / f"{name}-{digest(keys, DEMONSTRATIONS, rooms)}"
