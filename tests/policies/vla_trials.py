@@ -36,6 +36,8 @@ from tests.train.killed_trial import FORKSERVER
 STATE, FRONT = "observation.state", "observation.images.front"
 STEPS, SAVE = 8, 3
 TEXTS = ("push the block", "open the drawer")
+CHUNK = ("policy.chunk_size=4", "policy.n_action_steps=2")
+CHUNKS = {"dp_clip": ("policy.horizon=8", "policy.n_action_steps=2", "policy.down_dims=[16,32]", "policy.n_groups=4")}
 LORA = ("policy.lora_rank=2", "policy.tune_llm=true", "policy.tune_visual=true")
 
 
@@ -74,8 +76,9 @@ def on_base(file: Path) -> tuple[str, ...]:
 
 def config_of_trial(uri: str, name: str, *overrides: str) -> TrainConfig:
     training = ("batch_size=2", "num_threads=1", "log_freq=2", "valid_freq=4", "valid_batches=1", "valid_episodes=0")
-    length = (f"offline_steps={STEPS}", f"save_freq={SAVE}", "warmup_ratio=0.25", "lr=1e-3")
-    first = ["policy.chunk_size=4", "policy.n_action_steps=2", "device=cpu", "seed=7", f"data.uri={uri}"]
+    warm_up = ("warmup_ratio=0.25", "lr_warmup_steps=0")
+    length = (f"offline_steps={STEPS}", f"save_freq={SAVE}", *warm_up, "lr=1e-3")
+    first = [*CHUNKS.get(name, CHUNK), "device=cpu", "seed=7", f"data.uri={uri}"]
     seen = "env.observation=[observation.state,observation.images.front,task]"
     return compose(
         [f"policy={name}_tiny", *first, seen, *(f"training.{one}" for one in (*training, *length)), *overrides]

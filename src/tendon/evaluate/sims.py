@@ -128,7 +128,8 @@ def _make(name: str, target: Path, say: Callable[[str], None]) -> None:
             [str(_base_python(name)), "-m", "venv", str(making)],
             "install the venv module (apt-get install python3-venv)",
         )
-        say(f"{name}: downloading {', '.join(_pins(name)[:3])} and {len(_pins(name)) - 3} more")
+        size = _header(name, "size")
+        say(f"{name}: downloading {', '.join(_pins(name)[:3])} and {len(_pins(name)) - 3} more{size and f' ({size})'}")
         pip = [
             str(_python(making)),
             "-m",

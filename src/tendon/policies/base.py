@@ -80,6 +80,7 @@ class Policy(nn.Module):
         self.writes = config.writes(features)
         self.windows: Windows = config.windows(features)
         self.processing: Processing | None = None
+        self.measured = True  # whether somebody reads the metrics of this loss; costly ones may be left out where not
 
     def loss(self, batch: Batch, memory: Memory = None, step: int = 0) -> LossOutput:
         """Loss of a batch of raw (not normalised) windows: ``{key: [B, T, D]}`` and ``{key}_is_pad: [B, T]``.

@@ -91,6 +91,38 @@ def test_a_model_of_timms_is_a_backbone() -> None:
     assert policy.net.see(torch.zeros(1, 64, 64, 3), torch.zeros(1, 64, 64)).shape == (1, 16)
 
 
+@pytest.mark.parametrize("name", ["efficientnet_b0.ra_in1k", "vit_base_patch16_224.dino"])
+def test_our_backbones_are_timms_by_name_and_number(name: str) -> None:
+    timm = pytest.importorskip("timm", reason="timm is an extra: pip install 'tendon-robotics[rocket]'")
+    size = (64, 64)
+    sized = {"img_size": size} if "vit" in name else {}
+    theirs = timm.create_model(name, pretrained=False, features_only=True, in_chans=4, **sized).eval()
+    ours = make_backbone(name, size).eval()
+    shapes = {key: tuple(tensor.shape) for key, tensor in theirs.state_dict().items()}
+    assert {key: tuple(tensor.shape) for key, tensor in ours.state_dict().items()} == shapes
+    ours.load_state_dict(theirs.state_dict())
+    pixels = torch.randn(2, 4, *size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(ours(pixels), theirs(pixels)[-1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rule", ["zeros", "timm"])
+def test_timms_own_weights_of_three_channels_begin_it(rule: str, tmp_path: Path) -> None:
+    """As ``pretrained`` would give them; timm's rule for a fourth channel is its own."""
+    timm = pytest.importorskip("timm", reason="timm is an extra: pip install 'tendon-robotics[rocket]'")
+    from timm.models import adapt_input_conv
+
+    plain = timm.create_model("efficientnet_b0", pretrained=False)
+    save_file(plain.state_dict(), tmp_path / "b0.safetensors")
+    config = Rocket1Config(
+        "rocket1", backbone_weights=str(tmp_path / "b0.safetensors"), mask_channel_init=rule, **SIZES
+    )
+    weight = first_conv(Rocket1(config, features_of_world((64, 64)), {}).net.backbone).weight
+    three = plain.conv_stem.weight
+    expected = torch.cat([three, torch.zeros_like(three[:, :1])], 1) if rule == "zeros" else adapt_input_conv(4, three)
+    torch.testing.assert_close(weight, expected)
+
+
 def test_names() -> None:
     assert family_of("timm/vit_base_patch16_224.dino") == "vit_base_patch16_224"
     with torch.device("meta"):

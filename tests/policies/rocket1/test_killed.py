@@ -16,18 +16,19 @@ from tendon.config.compose import compose
 from tendon.data.dataset import open_dataset
 from tendon.policies.base import AUGMENT_NOISE
 from tendon.policies.registry import make_policy
+from tendon.policies.rocket1 import behaviour
 from tendon.storage import open_store
 from tendon.train.distributed.ranks import World
 from tendon.train.loop.data_feeds import find_features, open_data_feeds
 from tendon.train.state.checkpoint import digests
-from tests.policies.rocket1.killed import OVERRIDES, STEPS, make_dataset, run_two
+from tests.policies.rocket1.killed import OVERRIDES, STEPS, make_dataset, run, run_two
 
 pytest.importorskip("lmdb")
 
 
-def outcome(uri: Path) -> tuple[dict[str, str], list[dict[str, Any]]]:
+def outcome(uri: Path, steps: int = STEPS) -> tuple[dict[str, str], list[dict[str, Any]]]:
     """Digests of the last checkpoint (the memory and the loader's place are in it), and the metrics without clocks."""
-    files = digests(open_store(f"{uri}/checkpoints/{STEPS:06d}"))
+    files = digests(open_store(f"{uri}/checkpoints/{steps:06d}"))
     lines = [json.loads(line) for line in (uri / "metrics.jsonl").read_text().splitlines()]
     timeless = [{key: value for key, value in line.items() if not key.endswith("_s")} for line in lines]
     return {name: sha for name, sha in files.items() if not name.endswith("training_step.json")}, timeless
@@ -48,6 +49,33 @@ def test_killed_at_three_moments_it_ends_with_the_same_bytes(dataset: str, tmp_p
         assert run_two(tmp_path / "killed", dataset, moment) == [-signal.SIGKILL] * 2
     assert run_two(tmp_path / "killed", dataset) == [0, 0]
     assert outcome(tmp_path / "killed") == expected
+
+
+def test_behaviour_is_measured_where_it_is_logged_and_with_the_same_numbers(
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[bool] = []
+    plain = behaviour.of_policy
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(torch.is_grad_enabled())
+        return plain(*arguments)
+
+    monkeypatch.setattr(behaviour, "of_policy", counted)
+    logged: dict[int, list[dict[str, Any]]] = {}
+    for log_freq in (1, 2):
+        calls.clear()
+        short = ("training.offline_steps=4", "training.save_freq=4", "training.valid_freq=4")
+        run(str(tmp_path / f"every-{log_freq}"), dataset, -1, *short, f"training.log_freq={log_freq}")
+        assert len(calls) == 4 // log_freq + 1  # and one of the validation
+        logged[log_freq] = [
+            {key: value for key, value in line.items() if key.startswith("train/") and not key.endswith("_s")}
+            for line in outcome(tmp_path / f"every-{log_freq}", 4)[1]
+        ]
+    rare = [line for line in logged[2] if line]
+    assert rare
+    assert any("flips_per_s" in key for key in rare[0])
+    assert all(line in logged[1] for line in rare)
 
 
 def test_chance_belongs_to_the_window(dataset: str) -> None:

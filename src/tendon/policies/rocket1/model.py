@@ -74,7 +74,7 @@ class Rocket1(Policy):
             head: -log_probs[head].gather(-1, targets[head].unsqueeze(-1)).squeeze(-1) * counted[head] for head in HEADS
         }
         loss = torch.stack([self._reduced(nll[head], real_BT) for head in HEADS]).sum()
-        metrics = self._metrics(log_probs, targets, nll, counted, batch, real_BT)
+        metrics = self._metrics(log_probs, targets, nll, counted, batch, real_BT) if self.measured else {}
         carried = state | self._place(batch, real_BT) if self.config.episode_continuous_batch else None
         return LossOutput(loss, metrics, carried, {CLONING: loss})
 

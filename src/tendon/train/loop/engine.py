@@ -120,12 +120,17 @@ class Engine:
             buffer.copy_(sent[name])
 
     def update(self, batch: Batch, step: int, *, measure: bool) -> Update:
-        """Loss, backward, clip, step; the gradient's norm is computed once, and only to clip, to skip or to ``measure``."""
+        """Loss, backward, clip, step; ``measure``: metrics are read, of which a policy may leave out what is costly if not.
+
+        The gradient's norm is computed once, and only to clip, to skip or to measure.
+        """
         training = self.config.training
         for group in self.optimizer.param_groups:
             group["lr"] = group["lr_scale"] * self._rate(step)
         self.optimizer.zero_grad(set_to_none=True)
+        self.policy.measured = measure
         loss, metrics = self._backward(batch, step)
+        self.policy.measured = True
         self._keep_phase(step)
         grad_norm = None
         if training.grad_clip_norm > 0 or measure or training.nonfinite == "skip":
