@@ -108,6 +108,24 @@ def lerobot() -> Path:
     )
 
 
+def lerobot_pusht() -> Path:
+    """The same interpreter with gym-pusht, in the versions of our guest."""
+    python = lerobot()
+    known = subprocess.run([python, "-W", "ignore", "-c", "import gym_pusht"], capture_output=True, check=False)
+    if known.returncode:
+        packages = [
+            "--no-deps",
+            "gym-pusht==0.1.8",
+            "pymunk==6.11.1",
+            "pygame==2.6.1",
+            "shapely==2.1.2",
+            "cffi",
+            "pycparser",
+        ]
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+    return python
+
+
 def minestudio() -> Path:
     """MineStudio 1.1.6: the packages that its data modules and ROCKET-1 import, without Minecraft and its simulator."""
     return environment(

@@ -16,7 +16,7 @@ from ..experts.pusht import PushTExpert
 from ..protocol import Array, Refused
 
 NUMERICS = 1
-EXPERT_NUMERICS = {"PushT-v0": 1}  # by task: of the file in experts/
+EXPERT_NUMERICS = {"PushT-v0": 2}  # by task: of the file in experts/
 
 TASK, CAMERA, FPS = "PushT-v0", "top", 10
 REWARD_DIGITS = 9  # after the point
