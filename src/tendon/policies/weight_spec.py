@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,3 +33,12 @@ class WeightSpec:
         if self.uri.startswith("hf://") and not self.revision:
             what, why = f"{self.uri} has no revision", "a branch moves; a commit does not"
             yield Conflict(key, what, why, "name a commit of the repository")
+
+
+def renamed(name: str, table: Sequence[tuple[str, str]]) -> str | None:
+    """The name by the first pattern of the table that the whole of it fits; None where none does."""
+    for pattern, replacement in table:
+        fits = re.fullmatch(pattern, name)
+        if fits:
+            return fits.expand(replacement)
+    return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from tendon.policies.pi0.weights import BESIDE
+from tendon.policies.weight_spec import renamed
 
 # Ours (below net) to theirs, the first that fits.
 N1_5 = (
@@ -39,11 +40,10 @@ def their_name(ours: str, table: tuple[tuple[str, str], ...]) -> str:
     Raises:
         KeyError: it has none.
     """
-    for pattern, replacement in table:
-        fits = re.fullmatch(pattern, ours)
-        if fits:
-            return fits.expand(replacement)
-    raise KeyError(f"{ours} has no name in GR00T's files")
+    theirs = renamed(ours, table)
+    if theirs is None:
+        raise KeyError(f"{ours} has no name in GR00T's files")
+    return theirs
 
 
 def our_name(theirs: str) -> str:
@@ -51,8 +51,5 @@ def our_name(theirs: str) -> str:
     name = theirs.removeprefix("_groot_model.")  # LeRobot's own
     if BESIDE.fullmatch(theirs) or UNREAD.match(name):
         return ""
-    for pattern, replacement in OURS:
-        fits = re.fullmatch(pattern, name)
-        if fits:
-            return fits.expand(replacement)
-    return theirs
+    ours = renamed(name, OURS)
+    return theirs if ours is None else ours

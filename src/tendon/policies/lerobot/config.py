@@ -6,15 +6,17 @@ robot's state, joined in the order of ``env.observation``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tendon.config.schema import PolicyConfig
 from tendon.data.features import Feature
+from tendon.errors import Problem
 from tendon.policies.processing.images import ToFloat
 from tendon.policies.processing.normalize import Mode, Normalize
 from tendon.policies.processing.transform import Transform
+from tendon.policies.windows import ACTION, GOAL, bare
 
 ENVIRONMENT = "observation.environment_state"
 Scaling = Literal["mean_std", "min_max", "q99", "identity"]
@@ -81,3 +83,23 @@ class LeRobotConfig(LeRobotScaling):
     def action_scaling(self) -> Scaling:
         """As the configuration says."""
         return self.action_normalization
+
+
+def one_camera_problems(config: PolicyConfig, features: Mapping[str, Feature], holds: str) -> Iterator[Problem]:
+    """What keeps a policy of one action, numbers and at most one picture from these features; ``holds``: why one picture."""
+    name, reads, writes = config.name, config.reads(features), config.writes(features)
+    pictures = [key for key in reads if features[key].kind == "image"]
+    if writes != (ACTION,):
+        why = f"the key of its action is {ACTION}, the dataset's are {', '.join(writes) or 'none'}"
+        yield Problem(f"{name} predicts one action, the dataset has {len(writes)}", f"policy={name}", why, "policy=bc")
+    for key in reads:
+        if key.startswith(GOAL) or features[key].kind not in ("state", "image"):
+            what = "goal" if key.startswith(GOAL) else features[key].kind
+            why, fix = f"it reads numbers and one camera, {key} is a {what}", "leave it out of env.observation"
+            yield Problem(f"{name} cannot read {bare(key)}", "env.observation", why, fix)
+    if len(pictures) > 1:
+        why = f"{holds}, env.observation names {', '.join(map(bare, pictures))}"
+        yield Problem(f"{name} reads one camera, not {len(pictures)}", "env.observation", why, "name one of them")
+    if not reads:
+        why = "no observation feature was selected"
+        yield Problem(f"{name} has nothing to look at", "env.observation", why, "name at least one observation")

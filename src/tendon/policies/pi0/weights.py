@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from tendon.policies.weight_spec import renamed
+
 PAIR = "paligemma_with_expert."
 LANGUAGE = f"{PAIR}paligemma.model.language_model."
 EXPERT = f"{PAIR}gemma_expert.model."
@@ -44,11 +46,10 @@ def openpi_name(ours: str) -> str:
     Raises:
         KeyError: it has none.
     """
-    for pattern, replacement in OPENPI:
-        fits = re.fullmatch(pattern, ours)
-        if fits:
-            return fits.expand(replacement)
-    raise KeyError(f"{ours} has no name in openpi's files")
+    theirs = renamed(ours, OPENPI)
+    if theirs is None:
+        raise KeyError(f"{ours} has no name in openpi's files")
+    return theirs
 
 
 def our_name(theirs: str) -> str:
@@ -59,8 +60,5 @@ def our_name(theirs: str) -> str:
     name = re.sub(r"^gemma_expert\.model\.", "gemma_expert.", name)
     if BESIDE.fullmatch(theirs) or UNREAD.match(name) or name.startswith(("normalize", "unnormalize")):
         return ""
-    for pattern, replacement in OURS:
-        fits = re.fullmatch(pattern, name)
-        if fits:
-            return fits.expand(replacement)
-    return theirs.removeprefix("model.")
+    ours = renamed(name, OURS)
+    return theirs.removeprefix("model.") if ours is None else ours

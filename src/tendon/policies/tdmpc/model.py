@@ -18,13 +18,14 @@ from tendon.data.features import REWARD, Feature
 from tendon.data.stats import FeatureStats
 from tendon.errors import ConfigError, Problem
 from tendon.policies.base import AUGMENT_NOISE, Batch, LossOutput, Memory, Policy
+from tendon.policies.lerobot.config import one_camera_problems
 from tendon.policies.parts.augment import cropped
 from tendon.policies.parts.noise import draw_normal, draw_uniform, start_noise
 from tendon.policies.processing.processing import Processing
 from tendon.policies.tdmpc.config import TdmpcConfig
 from tendon.policies.tdmpc.latent_model import LatentModel, least_of_two, smallest_picture
 from tendon.policies.tdmpc.planner import PlanNoise, plan
-from tendon.policies.windows import ACTION, GOAL, bare
+from tendon.policies.windows import ACTION, bare
 
 NUMERICS = 1
 
@@ -177,22 +178,9 @@ class Tdmpc(Policy):
 
 
 def _problems(config: TdmpcConfig, features: Mapping[str, Feature]) -> Iterator[Problem]:
-    reads, writes = config.reads(features), config.writes(features)
+    reads = config.reads(features)
     pictures = [key for key in reads if features[key].kind == "image"]
-    if writes != (ACTION,):
-        why = f"the key of its action is {ACTION}, the dataset's are {', '.join(writes) or 'none'}"
-        yield Problem(f"tdmpc predicts one action, the dataset has {len(writes)}", "policy=tdmpc", why, "policy=bc")
-    for key in reads:
-        if key.startswith(GOAL) or features[key].kind not in ("state", "image"):
-            what = "goal" if key.startswith(GOAL) else features[key].kind
-            why, fix = f"it reads numbers and one camera, {key} is a {what}", "leave it out of env.observation"
-            yield Problem(f"tdmpc cannot read {bare(key)}", "env.observation", why, fix)
-    if len(pictures) > 1:
-        why = f"its encoder takes one picture, env.observation names {', '.join(map(bare, pictures))}"
-        yield Problem(f"tdmpc reads one camera, not {len(pictures)}", "env.observation", why, "name one of them")
-    if not reads:
-        why = "no observation feature was selected"
-        yield Problem("tdmpc has nothing to look at", "env.observation", why, "name at least one observation")
+    yield from one_camera_problems(config, features, "its encoder takes one picture")
     for key in pictures:
         height, width = features[key].shape[:2]
         if height != width or height < smallest_picture():

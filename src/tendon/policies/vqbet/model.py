@@ -21,13 +21,14 @@ from tendon.data.features import Feature
 from tendon.data.stats import FeatureStats
 from tendon.errors import ConfigError, Problem
 from tendon.policies.base import AUGMENT_NOISE, Batch, LossOutput, Memory, ParameterGroup, Policy
+from tendon.policies.lerobot.config import one_camera_problems
 from tendon.policies.parts.gpt import Gpt
 from tendon.policies.parts.noise import draw_uniform, start_noise
 from tendon.policies.parts.residual_vq import ResidualVq
 from tendon.policies.parts.rgb_encoder import RgbEncoder
 from tendon.policies.processing.processing import Processing
 from tendon.policies.vqbet.config import NUM_BOOKS, VqbetConfig
-from tendon.policies.windows import ACTION, GOAL, bare
+from tendon.policies.windows import ACTION, bare
 
 NUMERICS = 1
 
@@ -280,22 +281,9 @@ def _three_layers(input_dim: int, hidden_dim: int, output_dim: int) -> nn.Sequen
 
 
 def _problems(config: VqbetConfig, features: Mapping[str, Feature]) -> Iterator[Problem]:
-    reads, writes = config.reads(features), config.writes(features)
+    reads = config.reads(features)
     pictures = [key for key in reads if features[key].kind == "image"]
-    if writes != (ACTION,):
-        why = f"the key of its action is {ACTION}, the dataset's are {', '.join(writes) or 'none'}"
-        yield Problem(f"vqbet predicts one action, the dataset has {len(writes)}", "policy=vqbet", why, "policy=bc")
-    for key in reads:
-        if key.startswith(GOAL) or features[key].kind not in ("state", "image"):
-            what = "goal" if key.startswith(GOAL) else features[key].kind
-            why, fix = f"it reads numbers and one camera, {key} is a {what}", "leave it out of env.observation"
-            yield Problem(f"vqbet cannot read {bare(key)}", "env.observation", why, fix)
-    if len(pictures) > 1:
-        why = f"its tokens hold one picture a step, env.observation names {', '.join(map(bare, pictures))}"
-        yield Problem(f"vqbet reads one camera, not {len(pictures)}", "env.observation", why, "name one of them")
-    if not reads:
-        why = "no observation feature was selected"
-        yield Problem("vqbet has nothing to look at", "env.observation", why, "name at least one observation")
+    yield from one_camera_problems(config, features, "its tokens hold one picture a step")
     num_tokens = (len(pictures) + (len(reads) > len(pictures)) + 1) * config.n_obs_steps
     num_tokens += config.n_action_pred_token - 1
     if num_tokens > config.gpt_block_size:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tendon.policies.vqbet.config import NUM_BOOKS
+from tendon.policies.weight_spec import renamed
 
 Rules = tuple[tuple[str, str], ...]
 Constants = Callable[[Any], Mapping[str, Tensor]]  # of a policy's configuration
@@ -45,11 +46,10 @@ class LeRobotKind:
         """LeRobot's name of a tensor of ours; empty for the processing's."""
         if name.startswith(OURS_ALONE):
             return ""
-        for pattern, replacement in self.tensors:
-            fits = re.fullmatch(pattern, name)
-            if fits:
-                return fits.expand(replacement)
-        raise KeyError(f"{name} has no name in LeRobot")
+        theirs = renamed(name, self.tensors)
+        if theirs is None:
+            raise KeyError(f"{name} has no name in LeRobot")
+        return theirs
 
 
 # What every policy's config.json has beside the policy's own keys.
