@@ -210,8 +210,15 @@ def _provenance(
         selection_seeds=_seeds(load_evaluation(evaluated[0]).summary) if evaluated else "",
         confirmation_seeds=_seeds(winner.summary) if winner else "",
         policy=winner.summary["policy_digest"] if winner else "",
-        code=f"tendon {__version__}, {run.code_version}",
+        code=", ".join(filter(None, (f"tendon {__version__}", run.code_version, _commit(run)))),
     )
+
+
+def _commit(run: RunPlan) -> str:
+    """The git commit that the trials were trained with, as training noted it."""
+    notes = [read_note(open_store(run.trial_uri(trial.name)), "timings/train.json") for trial in run.trials[:1]]
+    commits = sorted({str(note.get("machine", {}).get("commit", "")) for note in notes} - {""})
+    return f"commit {' '.join(commits)}" if commits else ""
 
 
 def _seeds(summary: dict[str, Any]) -> str:

@@ -95,9 +95,6 @@ def _code(run: RunRow) -> Iterator[tuple[str, str]]:
     yield "code", str(record.get("code_version", ""))
     for step, image in sorted(record.get("images", {}).items()):
         yield f"image of {step}", str(image)
-    for step, machine in sorted(record.get("machines", {}).items()):
-        yield from ((f"{step}: {name}", str(value)) for name, value in machine.items())
-    yield "seconds in all", f"{run.seconds:.0f}"
 
 
 def _champion(champion: ChampionRow) -> dict[str, Any]:

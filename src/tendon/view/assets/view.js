@@ -490,7 +490,11 @@ function indexPage(root) {
         el('td', {'class': 'barred'}, run.n > 0 && rateBar(run.low, run.rate, run.high)),
         el('td', {'class': 'num hide'}, run.n ? run.successes + '/' + run.n : ''),
         el('td', {'class': 'nowrap more'}, run.when.slice(0, 16).replace('T', ' ')),
-        el('td', {'class': 'more what'}, run.verdict));
+        el('td', {'class': 'more what', title: run.verdict}, decision(run.verdict)));
+    }
+    function decision(verdict) {  // what was decided; its rate stands beside it
+      var last = verdict.slice(verdict.lastIndexOf(': ') + 2);
+      return verdict.indexOf(': ') > 0 && last.length < 40 ? last : verdict;
     }
     function draw() {
       var runs = about.runs.filter(function (run) {
@@ -513,7 +517,7 @@ function indexPage(root) {
     }
     function drawPair() {
       if (picked.length < 2) { put(pair, picked.length === 1 && el('p', {'class': 'note'}, 'Choose a second run to see what changed.')); return; }
-      var a = picked[0], b = picked[1], groups = [['Data', 'data'], ['Configuration', 'config'], ['Code and machine', 'code']];
+      var a = picked[0], b = picked[1], groups = [['Data', 'data'], ['Configuration', 'config'], ['Code', 'code']];
       put(pair, el('section', {id: 'pair'}, el('h2', null, 'What changed'), el('div', {'class': 'pair'}, side(a), side(b)),
         a.n > 0 && b.n > 0 && el('p', {'class': 'note'}, 'Intervals of two runs say little about their difference: ', el('code', null, 'tendon compare'),
           ' plays both on the same fresh seeds.'),
