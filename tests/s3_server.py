@@ -243,8 +243,11 @@ class Handler(BaseHTTPRequestHandler):
         prefix = f"{self.bucket}/{self.query.get('prefix', '')}"
         after = base64.b64decode(self.query.get("continuation-token", "")).decode()
         num = min(int(self.query.get("max-keys", 1000)), self.s3.faults.max_keys)
+        delimiter = self.query.get("delimiter", "")
         with self.s3.lock:
             names = sorted(name for name in self.s3.objects if name.startswith(prefix) and name > after)
+            if delimiter:
+                return self._list_folders(prefix, delimiter, names)
             found = [(name, self.s3.objects[name]) for name in names[:num]]
         more = len(names) > num
         rows = "".join(
@@ -255,6 +258,16 @@ class Handler(BaseHTTPRequestHandler):
         token = base64.b64encode(found[-1][0].encode()).decode() if more else ""
         tail = f"<NextContinuationToken>{token}</NextContinuationToken>" if more else ""
         self._xml("ListBucketResult", f"<IsTruncated>{str(more).lower()}</IsTruncated>{rows}{tail}")
+
+    def _list_folders(self, prefix: str, delimiter: str, names: list[str]) -> None:
+        """All in one page: enough for tests."""
+        tails = [name[len(prefix) :] for name in names]
+        folders = dict.fromkeys(tail.partition(delimiter)[0] for tail in tails if delimiter in tail)
+        base = prefix.partition("/")[2]
+        rows = "".join(
+            f"<CommonPrefixes><Prefix>{escape(base + name + delimiter)}</Prefix></CommonPrefixes>" for name in folders
+        )
+        self._xml("ListBucketResult", f"<IsTruncated>false</IsTruncated>{rows}")
 
     # ---------------------------------------------------------------------------------------------- multipart
 

@@ -169,7 +169,7 @@ def load_policy(uri: str, *, device: str = "cpu") -> LoadedPolicy:
     """A policy that acts, from a bundle, a checkpoint, a trial, a champion, or another system's folder or file.
 
     Args:
-        uri: of a champion, ``STORE/champions/NAME`` (with its one task) or the ``.json`` in it.
+        uri: of a champion, ``STORE/champions/NAME`` (with its one task) or the ``.json`` in it; or a name of ``tendon ls``.
         device: where it computes.
 
     Raises:
@@ -177,7 +177,9 @@ def load_policy(uri: str, *, device: str = "cpu") -> LoadedPolicy:
     """
     from tendon import steps
     from tendon.export.bundle import load_policy as load
+    from tendon.registry.names import policy_address
 
+    uri = policy_address(uri)
     found, _ = steps.bundle_of(champion_bundle(uri) if CHAMPIONS in f"/{uri}" else uri, ())
     policy, spec = load(found, device)
     return LoadedPolicy(policy, spec, found, steps.bundle_config(found, ()).env)
@@ -299,8 +301,9 @@ def open_dataset(uri: str) -> OpenDataset:
         TendonError: none is there.
     """
     from tendon.data.dataset import open_dataset as open_
+    from tendon.registry.names import address
 
-    return OpenDataset(open_(uri))
+    return OpenDataset(open_(address(uri, ("datasets",))))
 
 
 def run(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from keyword import iskeyword
 from typing import NoReturn
 
 from tendon import __version__
+from tendon.answers import as_document, output_lines
 from tendon.errors import CONTINUES, EXIT_CODES, leave_for_words, reported
 
 EPILOG = "exit codes:\n" + "\n".join(f"  {code:<3} {meaning}" for code, meaning in EXIT_CODES.items())
@@ -18,6 +20,7 @@ DAG_TOOLS = {  # scripts of pipelines/, with options of their own
     "compile": "the pipelines as YAML for one cluster: --output FOLDER --image-prefix REGISTRY/",
     "submit": "runs on a Kubeflow: submit, publish, schedule, watch, list, logs, open, cancel",
 }
+STORE_VERBS = ("ls", "show", "rm", "gc", "view", "completion")  # of store_commands.py
 KEEPS_ITS_WORK = ("demo", "run", "convert", "train", "demo-data")  # after Ctrl-C; the others begin anew
 BEGINS_ANEW = "run the same command again: it begins anew"
 
@@ -36,7 +39,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[:1] and words[0] in DAG_TOOLS:
         return _dag_tool(words[0], words[1:])
     root = parser()
+    _complete(root)
+    if "--json" in words:
+        with as_document(argparse.Namespace(), words[0], only_failures=True):
+            arguments = _parsed(root, words)
+    else:
+        arguments = _parsed(root, words)
+    if not arguments.verb:
+        root.print_help()
+        return 0
+    again = CONTINUES if arguments.verb in KEEPS_ITS_WORK else BEGINS_ANEW
+    with reported(arguments.verb, debug=arguments.debug, again=again):
+        if not arguments.json:
+            return _call(arguments)
+        with as_document(arguments, arguments.verb):
+            arguments.exit_code = _call(arguments)
+        return int(arguments.exit_code)
+    return 1
+
+
+def _parsed(root: Parser, words: list[str]) -> argparse.Namespace:
+    """The arguments of a command line, overrides on both sides of an option among them."""
     arguments, rest = root.parse_known_args(words)
+    if arguments.verb in ("import", "lerobot") and "--json" in arguments.words + rest:
+        arguments.json, arguments.words = True, [word for word in arguments.words if word != "--json"]
+        rest = [word for word in rest if word != "--json"]
     if arguments.verb in ("import", "lerobot"):  # words of another system, or that moved: all are theirs
         arguments.words += rest
         rest = []
@@ -44,20 +71,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         getattr(arguments, "parser", root).error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:  # overrides on both sides of an option
         arguments.overrides += rest
-    if not arguments.verb:
-        root.print_help()
-        return 0
-    again = CONTINUES if arguments.verb in KEEPS_ITS_WORK else BEGINS_ANEW
-    with reported(arguments.verb, debug=arguments.debug, again=again):
-        from tendon import commands, logs, trust
-        from tendon.runs.failures import by_hand
+    return arguments
 
-        logs.setup(arguments.verb, quiet=arguments.quiet)
-        trust.allow(arguments.trust)
-        name = arguments.verb.replace("-", "_")
-        with by_hand():
-            return int(getattr(commands, f"{name}_" if iskeyword(name) else name)(arguments) or 0)
-    return 1
+
+def _call(arguments: argparse.Namespace) -> int:
+    """The function of a verb; its exit code."""
+    from tendon import logs, store_commands, trust
+    from tendon.runs.failures import by_hand
+
+    logs.setup(arguments.verb, quiet=arguments.quiet)
+    trust.allow(arguments.trust)
+    name = arguments.verb.replace("-", "_")
+    store_commands.resolve_names(arguments)
+    with by_hand():
+        if arguments.verb in STORE_VERBS:
+            return int(getattr(store_commands, name)(arguments) or 0)
+        from tendon import commands
+
+        return int(getattr(commands, f"{name}_" if iskeyword(name) else name)(arguments) or 0)
+
+
+def _complete(root: argparse.ArgumentParser) -> None:
+    """Answer a shell that asks how a word goes on; it says so in the environment."""
+    if "_ARGCOMPLETE" not in os.environ:
+        return
+    import argcomplete
+
+    argcomplete.autocomplete(root)
 
 
 def parser() -> Parser:
@@ -79,13 +119,14 @@ def parser() -> Parser:
 
     _run_verbs(verb)
     _step_verbs(verb)
+    _store_verbs(verb)
     _tool_verbs(verb)
     lerobot = verbs.add_parser("lerobot", help="LeRobot's own command lines: tendon lerobot train policy=act env=aloha")
     lerobot.add_argument("program", choices=["train"], help="train: scripts/train.py of 2024, or today's lerobot-train")
     lerobot.add_argument(
         "words", nargs=argparse.REMAINDER, help="as LeRobot takes them; --root FOLDER of datasets, --plan"
     )
-    lerobot.set_defaults(debug=False, quiet=False, trust=[])
+    lerobot.set_defaults(debug=False, quiet=False, trust=[], json=False)
     _moved_verbs(verbs)
     for name, help in DAG_TOOLS.items():
         verbs.add_parser(name, help=help, add_help=False)
@@ -93,10 +134,18 @@ def parser() -> Parser:
 
 
 def _dag_tool(name: str, words: Sequence[str]) -> int:
-    with reported(name, again=BEGINS_ANEW):
-        from tendon.runner.dag_sources import run_tool
+    from tendon.runner.dag_sources import run_tool
 
-        return run_tool(name, words)
+    arguments = argparse.Namespace(json="--json" in words)
+    with reported(name, again=BEGINS_ANEW):
+        if not arguments.json:
+            return run_tool(name, words)
+        with as_document(arguments, name):
+            arguments.exit_code, lines = output_lines(
+                lambda: run_tool(name, [word for word in words if word != "--json"])
+            )
+            arguments.answer = {"lines": lines}
+        return int(arguments.exit_code)
     return 1
 
 
@@ -104,6 +153,9 @@ def _common() -> Parser:
     """Flags of every verb."""
     common = Parser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    common.add_argument(
+        "--json", action="store_true", help="one JSON document on standard output, all else on standard error"
+    )
     common.add_argument("--quiet", action="store_true", help="warnings and results only")
     common.add_argument(
         "--trust",
@@ -209,12 +261,6 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     step.add_argument("first")
     step.add_argument("second")
 
-    step = verb("gc", "what lies in a dataset's folder, or anywhere in a store after a kill, and belongs to nothing")
-    place = step.add_mutually_exclusive_group(required=True)
-    place.add_argument("--dataset-uri")
-    place.add_argument("--store-uri", help="only what killed writes left, of runs too")
-    step.add_argument("--delete", action="store_true", help="delete it; without this it is only listed")
-
     step = verb("stats", "statistics and findings of a dataset's train split")
     step.add_argument("--dataset-uri", required=True)
     step.add_argument("--split", default="train")
@@ -271,6 +317,58 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     ):
         step = verb(name, help)
         step.add_argument("--run-uri", required=True)
+
+
+NAMED = "a name (of tendon ls), the beginning of one, or an address"
+STORE_HELP = "where to look (default: TENDON_STORE_URI, else outputs/run, outputs/demo and outputs/train)"
+
+
+def _store_verbs(verb) -> None:  # type: ignore[no-untyped-def]
+    step = verb("ls", "what a store holds, by name: runs, trials, datasets, champions")
+    step.add_argument("kind", nargs="?", choices=["runs", "trials", "datasets", "champions"], default="runs")
+    step.add_argument("--store-uri", help=STORE_HELP)
+    step.add_argument("--last", type=_count, default=0, metavar="N", help="only the newest N")
+    step.add_argument("--names", action="store_true", help="the names alone, one in a line")
+
+    step = verb("show", "one run, trial, dataset or champion: what is known of it")
+    _named(step.add_argument("what", metavar="NAME", help=NAMED))
+    step.add_argument("--store-uri", help=STORE_HELP)
+
+    step = verb("view", "pictures: a dataset, an evaluation, a trial, a run, or all runs of a store, as one local page")
+    _named(step.add_argument("uri", metavar="NAME", help=f"{NAMED}; a store: the page over all its runs"))
+    step.add_argument("--store-uri", help=STORE_HELP)
+    step.add_argument("--out", metavar="FILE", help="write one self-contained page instead of serving it")
+    step.add_argument("--rrd", metavar="FILE", help="write episodes of a dataset as a Rerun recording")
+    step.add_argument("--episodes", nargs="*", default=[], metavar="ID", help="with --out and --rrd: which episodes")
+    step.add_argument("--port", type=_count, default=0, help="of localhost (default: any that is free)")
+    step.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
+    _may_replace(step)
+
+    step = verb("rm", "delete runs, trials or datasets: the plan first, with --yes the deletion")
+    _named(step.add_argument("what", nargs="+", metavar="NAME", help=NAMED))
+    step.add_argument("--store-uri", help=STORE_HELP)
+    step.add_argument("--yes", action="store_true", help="delete it; without this the plan is only printed")
+    step.add_argument("--force", action="store_true", help="also what a champion rests on")
+
+    step = verb("gc", "what lies in a dataset's folder, or anywhere in a store after a kill, and belongs to nothing")
+    place = step.add_mutually_exclusive_group(required=True)
+    place.add_argument("--dataset-uri")
+    place.add_argument("--store-uri", help="only what killed writes left, of runs too")
+    step.add_argument("--yes", "--delete", action="store_true", help="delete it; without this it is only listed")
+
+    step = verb("completion", 'completion of verbs, options and names: `eval "$(tendon completion bash)"`')
+    step.add_argument("shell", choices=["bash", "zsh", "fish"])
+
+
+def _named(argument: argparse.Action) -> None:
+    """Let a shell complete the names of what lies in the store."""
+
+    def complete(prefix: str, parsed_args: argparse.Namespace, **rest: object) -> list[str]:
+        from tendon.store_commands import complete_names
+
+        return complete_names(prefix, parsed_args, **rest)
+
+    argument.completer = complete  # type: ignore[attr-defined]
 
 
 def _tool_verbs(verb) -> None:  # type: ignore[no-untyped-def]
@@ -337,7 +435,7 @@ def _moved_verbs(verbs) -> None:  # type: ignore[no-untyped-def]
     """Words that are answered with the new ones; in no list."""
     old = verbs.add_parser("import", add_help=False)
     old.add_argument("words", nargs=argparse.REMAINDER)
-    old.set_defaults(debug=False, quiet=False, trust=[])
+    old.set_defaults(debug=False, quiet=False, trust=[], json=False)
 
 
 def _weights_verbs(weights: argparse.ArgumentParser) -> None:

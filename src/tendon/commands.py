@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tendon import steps
+from tendon.answers import finish, tell, wants_json
 from tendon.errors import ConfigError, GateRefused, Problem, TendonError
 from tendon.logs import duration, end_card
 from tendon.storage import join, open_store
@@ -118,7 +119,7 @@ def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
     if allowed():
         parameters[PARAMETER] = ",".join(sorted(allowed()))
     if arguments.plan:
-        return _print_plan(parameters)
+        return _print_plan(arguments, parameters)
     docker = Docker() if arguments.runner == "docker" else None
     if docker:
         parameters |= default_images()
@@ -128,7 +129,7 @@ def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
         store_uri=parameters["data_store_uri"],
         fresh=arguments.fresh,
         docker=docker,
-        on_event=Console(sys.stdout, quiet=arguments.quiet),
+        on_event=Console(sys.stderr if wants_json(arguments) else sys.stdout, quiet=arguments.quiet),
     )
     selection = json.loads(open_store(result.run_uri).read("selection.json"))
     confirmation = json.loads(open_store(result.run_uri).read("confirmation.json"))
@@ -138,8 +139,7 @@ def _run(arguments: Namespace, defaults: dict[str, Any]) -> int:
         "run": result.run_uri,
         "report": result.report_path,
     }
-    print(end_card("done", list(rows.items()), _promotion(result.run_uri)))
-    return 0
+    return finish(arguments, "done", rows, _promotion(result.run_uri))
 
 
 def _promotion(run_uri: str) -> str:
@@ -172,19 +172,21 @@ def _robomimic_run(arguments: Namespace) -> dict[str, Any]:
     return parameters | ({"data_source_uri": data} if isinstance(data, str) and not arguments.source_uri else {})
 
 
-def _print_plan(parameters: dict[str, Any]) -> int:
+def _print_plan(arguments: Namespace, parameters: dict[str, Any]) -> int:
     from tendon.registry.outlook import gate_outlook
     from tendon.runs.gate_rule import GateRule
     from tendon.runs.planner import make_plan
 
     named = {argument: parameters[name] for argument, name in PLANNED.items() if not argument.startswith("gate_")}
     plan = make_plan(**named, gate=GateRule(*(parameters[f"gate_{field.name}"] for field in fields(GateRule))))
-    print(f"run      {plan.run_uri}\nsource   {plan.source_uri} ({plan.source_digest})\ndataset  {plan.dataset_uri}")
-    for trial in plan.trials:
-        print(f"trial    {trial.name:<40} {trial.run_key}  {' '.join(trial.overrides)}")
-    print(f"rollouts {len(plan.trials)} x {plan.episodes} to select, {plan.confirm_episodes} to confirm")
-    print(f"gate     {gate_outlook(plan)}\nNothing was created.")
-    return 0
+    outlook = gate_outlook(plan)
+    lines = [
+        f"run      {plan.run_uri}\nsource   {plan.source_uri} ({plan.source_digest})\ndataset  {plan.dataset_uri}",
+        *(f"trial    {trial.name:<40} {trial.run_key}  {' '.join(trial.overrides)}" for trial in plan.trials),
+        f"rollouts {len(plan.trials)} x {plan.episodes} to select, {plan.confirm_episodes} to confirm",
+        f"gate     {outlook}\nNothing was created.",
+    ]
+    return tell(arguments, "\n".join(lines), plan=plan, gate=outlook)
 
 
 def load_sweep(path: str) -> list[dict[str, Any]]:
@@ -216,8 +218,7 @@ def convert(arguments: Namespace) -> int:
     except TendonError as error:
         raise _in_options(error) from error
     rows = {"dataset": result.dataset_uri, "episodes": result.num_episodes, "frames": result.num_frames}
-    print(end_card("converted", list(rows.items()), f"tendon stats --dataset-uri {shlex.quote(result.dataset_uri)}"))
-    return 0
+    return finish(arguments, "converted", rows, f"tendon stats --dataset-uri {shlex.quote(result.dataset_uri)}")
 
 
 def _with_recipe(uri: str, recipe: str | None) -> str:
@@ -257,16 +258,16 @@ def inspect(arguments: Namespace) -> int:
         raise DataError.of(damage)
     with Progress("inspect", None, "episodes read") as bar:
         found = inspect_uri(arguments.uri, arguments.format, bar.follow, images=arguments.images)
-    print(draw(found))
+    tell(arguments, draw(found), inspection=found, verified=bool(arguments.verify))
     if arguments.verify:
-        print("\nverified: every shard has the bytes that were committed")
+        tell(arguments, "\nverified: every shard has the bytes that were committed")
     if arguments.html:
         from tendon.report.dataset_page import render_dataset
 
         with writing(arguments.html):
             Path(arguments.html).write_text(render_dataset(found), encoding="utf-8")
-        print(f"\npage: {arguments.html}")
-    return 3 if found.problems else 0
+        tell(arguments, f"\npage: {arguments.html}", page=arguments.html)
+    return DataError.exit_code if found.problems else 0
 
 
 def diff(arguments: Namespace) -> int:
@@ -274,26 +275,8 @@ def diff(arguments: Namespace) -> int:
     from tendon.data.diff import diff as difference_of
     from tendon.data.diff import draw
 
-    print(draw(difference_of(arguments.first, arguments.second)))
-    return 0
-
-
-def gc(arguments: Namespace) -> int:
-    """List or delete what no manifest names."""
-    from tendon.data.gc import collect_garbage, find_garbage, find_leftovers, sweep_leftovers
-
-    if arguments.dataset_uri:
-        option, uri, find, delete = "dataset", arguments.dataset_uri, find_garbage, collect_garbage
-    else:
-        option, uri, find, delete = "store", arguments.store_uri, find_leftovers, sweep_leftovers
-    garbage = (delete if arguments.delete else find)(uri)
-    for each in garbage.objects:
-        print(f"{each.size:>12}  {each.key}")
-    rows = {"objects": len(garbage.objects), "bytes": garbage.bytes}
-    done = arguments.delete or not garbage.objects
-    following = "" if done else f"tendon gc --delete --{option}-uri {shlex.quote(uri)}"
-    print(end_card("deleted" if arguments.delete else "not needed", list(rows.items()), following))
-    return 0
+    found = difference_of(arguments.first, arguments.second)
+    return tell(arguments, draw(found), difference=found)
 
 
 def stats(arguments: Namespace) -> int:
@@ -306,10 +289,9 @@ def stats(arguments: Namespace) -> int:
 
         found = DatasetStats.from_json(json.dumps(result.stats))
         manifest = open_dataset(arguments.dataset_uri).manifest
-        print(json.dumps(FORMATS[arguments.format](found, manifest), indent=1))
-        return 0
-    print(end_card("statistics", list({"stats": result.stats_uri}.items()), _training(arguments.dataset_uri)))
-    return 0
+        values = FORMATS[arguments.format](found, manifest)
+        return tell(arguments, json.dumps(values, indent=1), stats=values)
+    return finish(arguments, "statistics", {"stats": result.stats_uri}, _training(arguments.dataset_uri))
 
 
 def _training(dataset_uri: str) -> str:
@@ -328,6 +310,7 @@ def _training(dataset_uri: str) -> str:
 def train(arguments: Namespace) -> int:
     """Train one policy, alone or as a trial of a run."""
     from tendon.config.compose import compose
+    from tendon.report.training_page import write_training_page
     from tendon.runs.plan import load_plan
     from tendon.runs.planner import pinned, run_key
 
@@ -357,15 +340,15 @@ def train(arguments: Namespace) -> int:
     if changes or not trial_uri:
         trial_uri = join(store_uri, "trials", run_key(config))
     if arguments.dry_run:
-        return _print_dry_run(config, trial_uri)
+        return _print_dry_run(arguments, config, trial_uri)
     result = steps.train(config=config, dataset_uri=config.data.uri, trial_uri=trial_uri)
     rows = {"checkpoint": result.checkpoint_uri, "step": result.step, "weights": result.weights_sha256[:16]}
+    rows["report"] = write_training_page(trial_uri)
     bundle = join(trial_uri, "bundle")
     following = (
         f"tendon export --checkpoint-uri {shlex.quote(result.checkpoint_uri)} --bundle-uri {shlex.quote(bundle)}"
     )
-    print(end_card("trained", list(rows.items()), following))
-    return 0
+    return finish(arguments, "trained", rows, following)
 
 
 def lerobot(arguments: Namespace) -> int:
@@ -373,23 +356,27 @@ def lerobot(arguments: Namespace) -> int:
     from tendon.lerobot import train as train_as_lerobot
 
     if {"--help", "-h"} & set(arguments.words):
-        print(LEROBOT_HELP)
-        return 0
+        return tell(arguments, LEROBOT_HELP, help=LEROBOT_HELP)
     runs = train_as_lerobot(arguments.words)
     if not runs:
-        print("checked; nothing was made. Leave --plan out to train.")
-        return 0
+        return tell(arguments, "checked; nothing was made. Leave --plan out to train.", checked=True)
     rows: list[tuple[str, object]] = []
     for run in runs:
         loss = run.result.metrics.get("train_loss")
         what = f"{' '.join(run.overrides)} loss:{loss:.3f} " if len(runs) > 1 and loss is not None else ""
         rows.append(("checkpoint", f"{what}{run.result.checkpoint_uri}"))
     following = f"tendon export --checkpoint-uri {shlex.quote(runs[-1].result.checkpoint_uri)} --bundle-uri "
-    print(end_card("trained", rows, following + shlex.quote(join(runs[-1].run_dir, "bundle"))))
-    return 0
+    following += shlex.quote(join(runs[-1].run_dir, "bundle"))
+    return tell(
+        arguments,
+        end_card("trained", rows, following),
+        title="trained",
+        checkpoints=[run.result.checkpoint_uri for run in runs],
+        next=following,
+    )
 
 
-def _print_dry_run(config: TrainConfig, trial_uri: str) -> int:
+def _print_dry_run(arguments: Namespace, config: TrainConfig, trial_uri: str) -> int:
     seen = steps.dry_run_training(config=config, dataset_uri=config.data.uri, trial_uri=trial_uri)
     rows = {
         "step": f"{1000 * seen.step_s:.1f} ms, all {config.training.offline_steps}: {duration(seen.total_s)}",
@@ -397,8 +384,7 @@ def _print_dry_run(config: TrainConfig, trial_uri: str) -> int:
         "disk": f"{seen.checkpoint_bytes / 2**20:.1f} MiB a checkpoint, {seen.num_kept} stay",
         "would go to": trial_uri,
     }
-    print(end_card("dry run, nothing was kept", list(rows.items()), "the same command without --dry-run"))
-    return 0
+    return finish(arguments, "dry run, nothing was kept", rows, "the same command without --dry-run")
 
 
 def export(arguments: Namespace) -> int:
@@ -416,8 +402,7 @@ def export(arguments: Namespace) -> int:
         self_contained=arguments.self_contained,
     )
     rows = {"bundle": arguments.bundle_uri, "digest": digest}
-    print(end_card("exported", list(rows.items()), f"tendon evaluate --bundle-uri {shlex.quote(arguments.bundle_uri)}"))
-    return 0
+    return finish(arguments, "exported", rows, f"tendon evaluate --bundle-uri {shlex.quote(arguments.bundle_uri)}")
 
 
 def _moved(old: str, new: str) -> ConfigError:
@@ -448,8 +433,7 @@ def _import_weights(arguments: Namespace) -> int:
     for note in () if arguments.quiet else notes:
         sys.stderr.write(f"note: {note}\n")
     rows = {"bundle": arguments.bundle_uri, "digest": digest}
-    print(end_card("imported", list(rows.items()), f"tendon evaluate --bundle-uri {shlex.quote(arguments.bundle_uri)}"))
-    return 0
+    return finish(arguments, "imported", rows, f"tendon evaluate --bundle-uri {shlex.quote(arguments.bundle_uri)}")
 
 
 def _export_weights(arguments: Namespace) -> int:
@@ -459,8 +443,7 @@ def _export_weights(arguments: Namespace) -> int:
     with writing(arguments.output):
         record = export_weights(policy_at(arguments.source_uri), arguments.output, arguments.format)
     rows = {"file": arguments.output, "parity": f"largest difference of an action {record.max_abs_difference:g}"}
-    print(end_card("exported", list(rows.items()), ""))
-    return 0
+    return finish(arguments, "exported", rows, "")
 
 
 def _inspect_weights(arguments: Namespace) -> int:
@@ -471,8 +454,8 @@ def _inspect_weights(arguments: Namespace) -> int:
     if open_store(uri).head("pretrained_model/policy.json") is not None:
         uri = join(uri, "pretrained_model")
     with tempfile.TemporaryDirectory(prefix="tendon-inspect-") as scratch:
-        print(draw(inspect_weights(bring(uri, Path(scratch)), arguments.format)))
-    return 0
+        found = inspect_weights(bring(uri, Path(scratch)), arguments.format)
+        return tell(arguments, draw(found), weights=found)
 
 
 def evaluate(arguments: Namespace) -> int:
@@ -491,12 +474,8 @@ def evaluate(arguments: Namespace) -> int:
     }
     if arguments.worker:
         played = steps.evaluate_part(**asked, share=arguments.worker)
-        print(
-            end_card(
-                "evaluated a share", [("episodes", played)], "the same command without --worker, when all are done"
-            )
-        )
-        return 0
+        following = "the same command without --worker, when all are done"
+        return finish(arguments, "evaluated a share", {"episodes": played}, following)
     table = steps.evaluate(**asked)
     rows = {
         "rate": steps.rate_of(table),
@@ -509,8 +488,7 @@ def evaluate(arguments: Namespace) -> int:
         from tendon.evaluate.benchmark_results import write_results
 
         rows["results"] = str(write_results(table.rows, config.env.simulator, config.env.task, arguments.results))
-    print(end_card("evaluated", list(rows.items()), ""))
-    return 0
+    return finish(arguments, "evaluated", rows, "")
 
 
 def compare(arguments: Namespace) -> int:
@@ -533,42 +511,28 @@ def compare(arguments: Namespace) -> int:
         (folder / "compare.json").write_text(json.dumps(result.to_dict(), indent=1) + "\n", encoding="utf-8")
         (folder / "compare.html").write_text(result.html, encoding="utf-8")
         rows["page"] = str(folder / "compare.html")
-    print(end_card("compared", list(rows.items()), ""))
-    return 0
+    return finish(arguments, "compared", rows, "")
 
 
 def select(arguments: Namespace) -> int:
     """Rank the trials of a run again from what the run recorded."""
     result = steps.select(run_uri=arguments.run_uri)
-    print(
-        end_card(
-            "selected",
-            list({"winner": result.winner or "none"}.items()),
-            f"tendon confirm --run-uri {shlex.quote(arguments.run_uri)}" if result.winner else "",
-        )
-    )
-    return 0
+    following = f"tendon confirm --run-uri {shlex.quote(arguments.run_uri)}" if result.winner else ""
+    return finish(arguments, "selected", {"winner": result.winner or "none"}, following)
 
 
 def confirm(arguments: Namespace) -> int:
     """The winner on fresh seeds."""
     result = steps.confirm(run_uri=arguments.run_uri)
-    print(
-        end_card(
-            "confirmed",
-            list({"verdict": result.verdict}.items()),
-            f"tendon report --run-uri {shlex.quote(arguments.run_uri)}",
-        )
-    )
-    return 0
+    following = f"tendon report --run-uri {shlex.quote(arguments.run_uri)}"
+    return finish(arguments, "confirmed", {"verdict": result.verdict}, following)
 
 
 def report(arguments: Namespace) -> int:
     """The page of a run."""
     result = steps.report(run_uri=arguments.run_uri)
     rows = {"report": result.report_uri, "record": result.record_uri}
-    print(end_card("reported", list(rows.items()), _promotion(arguments.run_uri)))
-    return 0
+    return finish(arguments, "reported", rows, _promotion(arguments.run_uri))
 
 
 def promote(arguments: Namespace) -> int:
@@ -581,8 +545,7 @@ def promote(arguments: Namespace) -> int:
             why=result.reason,
             fix="train a better challenger, or confirm on more episodes",
         )
-    print(end_card("promoted", list({"why": result.reason}.items()), ""))
-    return 0
+    return finish(arguments, "promoted", {"why": result.reason}, "")
 
 
 def init(arguments: Namespace) -> int:
@@ -615,8 +578,7 @@ def demo_data(arguments: Namespace) -> int:
     following = f"tendon run env={env.name} --source-uri {shlex.quote(made)}"
     if arguments.format == "shards":
         following = f"tendon train policy=bc env={env.name} data.uri={shlex.quote(made)} training.offline_steps=2000"
-    print(end_card("recorded", list(rows.items()), following))
-    return 0
+    return finish(arguments, "recorded", rows, following)
 
 
 def export_data(arguments: Namespace) -> int:
@@ -630,8 +592,7 @@ def export_data(arguments: Namespace) -> int:
         write_dataset(dataset, arguments.output, arguments.to, progress.follow, force=arguments.force)
     manifest = dataset.manifest
     rows = {arguments.to: arguments.output, "episodes": manifest.episodes, "frames": manifest.steps}
-    print(end_card("exported", list(rows.items()), ""))
-    return 0
+    return finish(arguments, "exported", rows, "")
 
 
 def sweep(arguments: Namespace) -> int:
@@ -640,16 +601,15 @@ def sweep(arguments: Namespace) -> int:
 
     if arguments.config:
         return _write_experiments(arguments)
-    for trial in expand(parse_sweep(load_sweep(arguments.sweep)), ""):
-        print(f"{trial.name:<50} {' '.join(trial.overrides)}")
-    return 0
+    trials = expand(parse_sweep(load_sweep(arguments.sweep)), "")
+    lines = [f"{trial.name:<50} {' '.join(trial.overrides)}" for trial in trials]
+    return tell(arguments, "\n".join(lines), trials=trials)
 
 
 def _write_experiments(arguments: Namespace) -> int:
     """Robomimic's hyperparameter helper: a JSON for each experiment, and a script."""
-    for path in load_generator(arguments.sweep, arguments.config, arguments.script).generate(arguments.command):
-        print(path)
-    return 0
+    paths = list(load_generator(arguments.sweep, arguments.config, arguments.script).generate(arguments.command))
+    return tell(arguments, "\n".join(map(str, paths)), files=paths)
 
 
 def load_generator(sweep: str, config: str, script: str | None = None) -> ConfigGenerator:
@@ -674,11 +634,12 @@ def sims(arguments: Namespace) -> int:
                 "no simulator is named", where="tendon sims install", why="NAME is missing", fix="tendon sims list"
             )
         simulators.install(arguments.name)
-    for sim in simulators.list_sims():
-        print(
-            f"{sim.name:<12} {'installed' if sim.installed else 'not installed':<14} {sim.needs or 'nothing to install'}"
-        )
-    return 0
+    listed = simulators.list_sims()
+    lines = [
+        f"{sim.name:<12} {'installed' if sim.installed else 'not installed':<14} {sim.needs or 'nothing to install'}"
+        for sim in listed
+    ]
+    return tell(arguments, "\n".join(lines), simulators=listed)
 
 
 def doctor(arguments: Namespace) -> int:
@@ -686,5 +647,5 @@ def doctor(arguments: Namespace) -> int:
     from tendon.doctor import exit_code, render, run_checks
 
     checks = run_checks(store_uri=arguments.store_uri, kfp_host=arguments.kfp_host)
-    print(render(checks))
+    tell(arguments, render(checks), checks=checks)
     return exit_code(checks)

@@ -151,8 +151,9 @@ def leave_for_words(message: str, parser: Any) -> NoReturn:
         near = nearest(word, _options(parser)) if word.startswith("-") else None
         what = f"there is no option {word}" if word.startswith("-") else message
     fix = f"did you mean {near}?  ({parser.prog} --help lists all)" if near else f"{parser.prog} --help"
-    sys.stderr.write(f"{Problem(what, 'command line', why, fix)}\n")
-    raise SystemExit(ConfigError.exit_code)
+    error = ConfigError(what, where="command line", why=why, fix=fix)
+    sys.stderr.write(f"{error}\n")
+    raise SystemExit(ConfigError.exit_code) from error
 
 
 def _options(parser: Any) -> Iterator[str]:

@@ -659,7 +659,10 @@ def _timed(uri: str, step: str) -> Iterator[None]:
     yield
     if not uri:
         return
+    from tendon.runs.machine import machine
+
     noted = {"step": step, "seconds": round(time.monotonic() - started, 3), "image": running_image()}
+    noted |= {"machine": machine()}
     open_store(uri).write(f"timings/{step}.json", json.dumps(noted).encode())
 
 

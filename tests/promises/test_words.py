@@ -88,14 +88,14 @@ def test_next_lines_do_something(tendon: Callable[..., Answer], trained: Trained
 
 
 def test_there_is_no_next_line_for_nothing(tendon: Callable[..., Answer], trained: Trained) -> None:
-    assert tendon("gc", "--delete", "--dataset-uri", trained.dataset).code == 0
+    assert tendon("gc", "--yes", "--dataset-uri", trained.dataset).code == 0
     nothing = tendon("gc", "--dataset-uri", trained.dataset)
     assert nothing.code == 0
     assert "objects  0" in nothing.out
     assert not next_line(nothing.out)
     (trained.dataset / "shards" / "left.tar").write_bytes(b"x")
     left = tendon("gc", "--dataset-uri", trained.dataset)
-    assert next_line(left.out).startswith("tendon gc --delete")
+    assert next_line(left.out).startswith("tendon gc --yes")
     assert tendon(*shlex.split(next_line(left.out))[1:]).code == 0
     assert not (trained.dataset / "shards" / "left.tar").exists()
 

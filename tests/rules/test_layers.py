@@ -17,6 +17,7 @@ SOURCE = ROOT / "src"
 ORDER = (
     "errors",
     "logs",
+    "answers",
     "storage",
     "trust",
     "plugins",
@@ -32,6 +33,7 @@ ORDER = (
     "runs",  # what one run knows of itself
     "registry",  # what outlives a run
     "report",
+    "view",  # pages over what all of them keep
     "steps",
     "robomimic",  # its users' way in
     "lerobot",  # likewise
@@ -40,6 +42,7 @@ ORDER = (
     "doctor",
     "runner",  # executes the compiled DAG on one machine
     "api",  # the way in from Python
+    "store_commands",
     "project",  # a folder for one's own demonstrations
     "commands",
     "cli",

@@ -38,7 +38,7 @@ class KeptRows:
         finished: dict[int, EpisodeResult] = {}
         for key in [entry.key for entry in self.store.list() if entry.key != BATCHES]:
             index = int(key.removesuffix(".json"))
-            result = _parsed(self.store.read(key)) if index < len(self.seeds) else None
+            result = parse_row(self.store.read(key)) if index < len(self.seeds) else None
             if result is not None and result.seed == self.seeds[index]:
                 finished[index] = result
         return finished
@@ -75,7 +75,8 @@ def _format(result: EpisodeResult) -> bytes:
     return json.dumps(result.row() | more).encode()
 
 
-def _parsed(text: bytes) -> EpisodeResult | None:
+def parse_row(text: bytes) -> EpisodeResult | None:
+    """An episode from the text of its object; None where that is not whole."""
     try:
         fields: dict[str, Any] = json.loads(text)
         actions = np.load(io.BytesIO(zlib.decompress(base64.b64decode(fields.pop("actions")))), allow_pickle=False)

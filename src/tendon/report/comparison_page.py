@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 
 from tendon.evaluate.many import Comparison
-from tendon.report.page import _closing, _opening
+from tendon.report.page import closing, opening
 from tendon.report.summary import ReportInputs
 
 
@@ -34,11 +34,11 @@ def render_comparison(found: Comparison, uris: Mapping[str, str], protocol: str,
         "by its mean."
     )
     return (
-        f"{_opening(ReportInputs(f'Comparison: {protocol}', when=when))}"
+        f"{opening(ReportInputs(f'Comparison: {protocol}', when=when))}"
         f"<section><h2>{escape(found.sentence()[:1].upper() + found.sentence()[1:])}.</h2><p>{rule}</p><table>"
         "<tr><th>policy</th><th>group</th><th>success rate</th><th>95%</th><th>episodes</th><th>trainings</th>"
         f"<th>crashed</th></tr>{policies}</table><p>seeds {escape(seeds)}</p></section>\n"
         "<section><h2>Every pair</h2><table><tr><th>first</th><th>second</th><th>points</th><th>of all pairs, 95%</th>"
         f"<th>p</th><th>p over all</th><th>told apart</th><th>test</th></tr>{duels}</table></section>\n"
-        f"<section><h2>Where they are</h2><table>{where}</table></section>\n{_closing()}"
+        f"<section><h2>Where they are</h2><table>{where}</table></section>\n{closing()}"
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from html import escape
 
 from tendon.data.inspect import FeatureView, Inspection
-from tendon.report.page import _closing, _figure, _opening
+from tendon.report.page import closing, figure_block, opening
 from tendon.report.plots_data import action_spread, data_sane
 from tendon.report.summary import DataSanity, Dimension, ReportInputs
 
@@ -35,13 +35,13 @@ def render_dataset(found: Inspection, damage: tuple[str, ...] = ()) -> str:
     cameras += "".join(
         f"<li>{each.episodes:,} episodes: {escape(each.text or '(no text)')}</li>" for each in found.texts
     )
-    figures = "".join(_figure(each) for each in (data_sane(inputs), action_spread(inputs)))
+    figures = "".join(figure_block(each) for each in (data_sane(inputs), action_spread(inputs)))
     return (
-        f"{_opening(inputs)}<section><h2>What it is</h2><table>{rows}</table></section>\n"
+        f"{opening(inputs)}<section><h2>What it is</h2><table>{rows}</table></section>\n"
         f'<section id="figures"><h2>How it is spread</h2><div class="figures">{figures}</div></section>\n'
         f"<section><h2>Splits</h2><table><tr><th>split</th><th>episodes</th><th>steps</th></tr>{splits}</table></section>\n"
         f"<section><h2>Features</h2><table><tr><th>name</th><th>type</th><th>lowest</th><th>highest</th></tr>{features}"
-        f"</table><ul>{cameras}</ul></section>\n{_closing()}"
+        f"</table><ul>{cameras}</ul></section>\n{closing()}"
     )
 
 

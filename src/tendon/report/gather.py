@@ -22,6 +22,7 @@ from tendon.registry.confirmation import Confirmation, load_confirmation
 from tendon.registry.record import Record
 from tendon.report.clips import make_clip, pick_clips
 from tendon.report.reproduce import commands
+from tendon.report.settings import winner_facts
 from tendon.report.summary import (
     Clip,
     Curve,
@@ -65,8 +66,8 @@ def gather(run: RunPlan) -> ReportInputs:
         rates=tuple(_rate(role, run, confirmation, table) for role, table in tables.items()),
         difference=Difference(numbers["difference"], (numbers["low"], numbers["high"]), pairs) if pairs else None,  # type: ignore[arg-type]
         leaderboard=tuple(LeaderboardRow.from_dict(row) for row in selection["leaderboard"]),
-        curves=tuple(curve for trial in run.trials if (curve := _curve(trial.name, metrics[trial.name]))),
-        data=_sanity(dataset) if dataset else None,
+        curves=tuple(curve for trial in run.trials if (curve := curve_of(trial.name, metrics[trial.name]))),
+        data=sanity_of(dataset) if dataset else None,
         endings=tuple(Ending(row["seed"], row["status"], row["steps"]) for row in winner.rows) if winner else (),
         clips=tuple(_clips(winner)) if winner else (),
         timings=timings,
@@ -75,6 +76,7 @@ def gather(run: RunPlan) -> ReportInputs:
             _provenance(run, selection, winner, dataset),
             image=_images(timings).get(f"train/{confirmation.winner}", ""),
         ),
+        facts=winner_facts(run, confirmation.winner, timings) if confirmation.winner else (),
         path=confirmation.verdict.path,
         videos_uri=join(winner.uri, "videos") if winner else "",
     )
@@ -102,18 +104,24 @@ def _metrics(run: RunPlan, trial: str) -> list[dict[str, Any]]:
     return read_lines(open_store(run.trial_uri(trial)), "metrics.jsonl")
 
 
-def _curve(trial: str, lines: list[dict[str, Any]]) -> Curve | None:
+def curve_of(trial: str, lines: list[dict[str, Any]]) -> Curve | None:
+    """The losses of a training from its metrics; None where it wrote none."""
     train = tuple((line["step"], line["train/loss"]) for line in lines if "train/loss" in line)
     valid = tuple((line["step"], line["valid/loss"]) for line in lines if "valid/loss" in line)
     return Curve(trial, train, valid) if train or valid else None
 
 
 def _feed(run: RunPlan, trial: str, lines: list[dict[str, Any]]) -> Feed | None:
+    return feed_of(trial, _device(run, trial), lines)
+
+
+def feed_of(trial: str, device: str, lines: list[dict[str, Any]]) -> Feed | None:
+    """How long a training waited for data, from its metrics; None where they do not say."""
     lines = [line for line in lines if "train/update_s" in line][1:]  # the first step warms up
     if not lines:
         return None
     mean = {key: sum(line[f"train/{key}"] for line in lines) / len(lines) for key in ("dataloading_s", "update_s")}
-    return Feed(trial, _device(run, trial), mean["dataloading_s"], mean["update_s"])
+    return Feed(trial, device, mean["dataloading_s"], mean["update_s"])
 
 
 def _device(run: RunPlan, trial: str) -> str:
@@ -134,7 +142,8 @@ def _dataset(run: RunPlan) -> Dataset | None:
         return None
 
 
-def _sanity(dataset: Dataset) -> DataSanity:
+def sanity_of(dataset: Dataset) -> DataSanity:
+    """What a dataset's figures are drawn of."""
     store = dataset.store
     stats = json.loads(store.read("stats/train.json")) if store.head("stats/train.json") else {}
     findings = tuple(str(Finding(**finding)) for finding in stats.get("findings", ()))
@@ -194,8 +203,15 @@ def _provenance(
         selection_seeds=_seeds(load_evaluation(evaluated[0]).summary) if evaluated else "",
         confirmation_seeds=_seeds(winner.summary) if winner else "",
         policy=winner.summary["policy_digest"] if winner else "",
-        code=f"tendon {__version__}, {run.code_version}",
+        code=", ".join(filter(None, (f"tendon {__version__}", run.code_version, _commit(run)))),
     )
+
+
+def _commit(run: RunPlan) -> str:
+    """The git commit that the trials were trained with, as training noted it."""
+    notes = [read_note(open_store(run.trial_uri(trial.name)), "timings/train.json") for trial in run.trials[:1]]
+    commits = sorted({str(note.get("machine", {}).get("commit", "")) for note in notes} - {""})
+    return f"commit {' '.join(commits)}" if commits else ""
 
 
 def _seeds(summary: dict[str, Any]) -> str:

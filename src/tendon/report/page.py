@@ -16,7 +16,7 @@ from tendon.evaluate.confidence import Interval, LeaderboardRow
 from tendon.report.figure import Figure
 from tendon.report.plots import figures
 from tendon.report.style import CSS, SCRIPT
-from tendon.report.summary import Clip, Rate, ReportInputs, Stop, decision_in_words, headline
+from tendon.report.summary import Clip, FactGroup, Rate, ReportInputs, Stop, decision_in_words, headline
 from tendon.report.svg import Canvas, Scale, whole
 
 MOST_BYTES = 5_000_000
@@ -30,16 +30,23 @@ POLICY = (
 
 def render(inputs: ReportInputs) -> str:
     """The page; clips that would push it over 5 MB are left out and the page says so."""
-    before = _opening(inputs) + _verdict(inputs) + _stops(inputs)
+    before = opening(inputs) + verdict_card(inputs) + _stops(inputs)
     if inputs.stops and not inputs.leaderboard:  # it did not get to any policy: eight empty figures would say nothing
-        return before + _lineage(inputs) + _closing()
-    after = _leaderboard(inputs) + _figures(figures(inputs)) + _lineage(inputs) + _closing()
+        return before + lineage_section(inputs) + closing()
+    after = (
+        _leaderboard(inputs)
+        + _figures(figures(inputs))
+        + facts_section(inputs.facts)
+        + lineage_section(inputs)
+        + closing()
+    )
     room = MOST_BYTES - len((before + after).encode()) - 4_000
     shown, left_out = _that_fit(inputs.clips, room)
     return before + _clips(inputs, shown, left_out) + after
 
 
-def _opening(inputs: ReportInputs) -> str:
+def opening(inputs: ReportInputs) -> str:
+    """A page up to its first section."""
     about = " &middot; ".join(escape(part) for part in (inputs.run_id and f"run {inputs.run_id}", inputs.when) if part)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -50,14 +57,16 @@ def _opening(inputs: ReportInputs) -> str:
     )
 
 
-def _verdict(inputs: ReportInputs) -> str:
+def verdict_card(inputs: ReportInputs, label: str = "") -> str:
+    """What it came to, in a sentence, with its rates and where they come from; ``label`` instead of the decision's."""
     tone = inputs.decision if inputs.decision in ("promote", "first", "keep", "cannot_tell") else "none"
+    tone = "keep" if label else tone
     said = re.sub(r"[\d.]+-[\d.]+", r'<span class="nb">\g<0></span>', escape(headline(inputs)))
     rule = f'<p class="rule">Rule: {escape(inputs.rule)}.</p>' if inputs.rule else ""
     two = " two" if len(inputs.rates) > 1 else ""
     rates = f'<div class="rates{two}">{"".join(map(_rate, inputs.rates))}</div>' if inputs.rates else ""
     return (
-        f'<div class="verdict {tone}" role="region" aria-label="Verdict"><p class="tag">{decision_in_words(inputs)}</p>'
+        f'<div class="verdict {tone}" role="region" aria-label="Verdict"><p class="tag">{label or decision_in_words(inputs)}</p>'
         f'<p class="say">{said}</p>{rule}{rates}{_trace(inputs)}</div>\n'
     )
 
@@ -238,7 +247,7 @@ def _failed(row: LeaderboardRow, *, open_: bool) -> str:
 
 
 def _figures(drawn: tuple[Figure, ...]) -> str:
-    placed = "".join(map(_figure, drawn))
+    placed = "".join(map(figure_block, drawn))
     answered = sum(bool(figure.desk) for figure in drawn)
     lede = (
         f"The same eight for every run; this one answers {answered}. Each has its numbers below it, to read or to save."
@@ -247,7 +256,8 @@ def _figures(drawn: tuple[Figure, ...]) -> str:
     return f'<section id="figures">{head}<div class="figures">{placed}</div></section>\n'
 
 
-def _figure(figure: Figure) -> str:
+def figure_block(figure: Figure) -> str:
+    """A figure with its question, its answer, and its numbers to save."""
     head = f"<figcaption><h3>{escape(figure.question)}</h3></figcaption>"
     if not figure.desk:
         return f'<figure id="fig-{figure.name}">{head}<p class="no">{escape(figure.answer)}</p></figure>'
@@ -270,7 +280,25 @@ def _download(label: str, name: str, kind: str, text: str) -> str:
     return f"<details><summary>{label}</summary>{link}<pre data-csv></pre></details>"
 
 
-def _lineage(inputs: ReportInputs) -> str:
+def facts_section(groups: tuple[FactGroup, ...], title: str = "What won, and on what it was made") -> str:
+    """Hyperparameters, machine, versions, time and cost, side by side."""
+    if not groups:
+        return ""
+    drawn = []
+    for group in groups:
+        more = ""
+        if group.more:
+            more = f"<details><summary>all {len(group.more)} settings</summary><table>{_pairs(group.more)}</table></details>"
+        drawn.append(f"<div><h3>{escape(group.title)}</h3><table>{_pairs(group.rows)}</table>{more}</div>")
+    return f'<section id="facts"><h2>{escape(title)}</h2><div class="factgroups">{"".join(drawn)}</div></section>\n'
+
+
+def _pairs(rows: tuple[tuple[str, str], ...]) -> str:
+    return "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in rows)
+
+
+def lineage_section(inputs: ReportInputs) -> str:
+    """What every number rests on, and the commands that make it again."""
     if not inputs.lineage and not inputs.record_json:
         return ""
     rows = "".join(
@@ -297,6 +325,7 @@ def _command(command: str) -> str:
     return f'<div class="cmd"><code>{" ".join(words)}</code><button data-copy>copy</button></div>'
 
 
-def _closing() -> str:
+def closing() -> str:
+    """A page from its last section on."""
     words = "Made by Tendon. Rates: Wilson intervals. Same seeds: Tango's paired interval. Trials: Newcombe's."
     return f"</main>\n<footer><p>{words}</p></footer>\n<script>{SCRIPT}</script></body></html>\n"

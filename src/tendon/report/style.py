@@ -89,6 +89,12 @@ border:1px solid var(--line)}
 border:1px solid var(--line);border-radius:3px;padding:7px 10px}
 .cmd code{min-width:0;overflow-wrap:anywhere;user-select:all;line-height:1.5}
 .cmd button{flex:none;font:.78rem/1.5 var(--sans)}
+.factgroups{display:grid;gap:18px 40px;margin-top:14px}
+.factgroups h3{font:600 .84rem/1.4 var(--sans);color:var(--ink2)}
+.factgroups table{margin-top:4px}
+.factgroups th{font-weight:400;color:var(--ink3);border-bottom:1px solid var(--line);vertical-align:top;width:42%;padding:5px 10px 5px 0}
+.factgroups td{font-size:.84rem;padding:5px 0;overflow-wrap:anywhere}
+.factgroups details table{margin-top:6px}.factgroups details td,.factgroups details th{font-size:.76rem;padding:3px 10px 3px 0}
 footer{margin-top:44px;padding-top:14px;padding-bottom:36px}
 .t{fill:var(--ink3);font-size:12px}.t.s{fill:var(--ink);font-weight:600}.t.u{fill:var(--ink3)}
 .g{stroke:var(--grid);stroke-width:1}.a{stroke:var(--ink3);stroke-width:1}.zero{stroke:var(--ink2);stroke-width:1}
@@ -118,6 +124,7 @@ main,header,footer{padding-left:32px;padding-right:32px}
 .plot .phone{display:none}.plot .desk{display:block}.plot .desk svg{max-width:500px}
 .made>div{grid-template-columns:minmax(9em,1fr) 3.4fr}
 }
+@media (min-width:760px){.factgroups{grid-template-columns:1fr 1fr}}
 @media (min-width:960px){.figures{columns:2}.clips.two{grid-template-columns:1fr 1fr;gap:24px}section{padding-top:46px}}
 @media print{body{background:#fff}.verdict,.cmd{background:none}button,details,.clips{display:none}
 .figures>figure,.made>div{break-inside:avoid}}

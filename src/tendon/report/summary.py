@@ -185,6 +185,15 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class FactGroup:
+    """Names and values that belong together; ``more`` are shown when asked for."""
+
+    title: str
+    rows: tuple[tuple[str, str], ...]
+    more: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
 class ReportInputs:
     """The whole report of one run, however far it got."""
 
@@ -205,6 +214,7 @@ class ReportInputs:
     timings: tuple[Timing, ...] = ()
     feeds: tuple[Feed, ...] = ()
     lineage: tuple[LineageRow, ...] = ()
+    facts: tuple[FactGroup, ...] = ()  # of the winner: hyperparameters, machine, versions, time and cost
     provenance: Provenance = Provenance()
     record_json: str = ""
     path: dict[str, Any] = field(default_factory=dict)  # of a test that looked after every pair: evaluate/betting.py

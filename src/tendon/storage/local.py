@@ -126,7 +126,7 @@ class LocalStore:
                 status = path.stat()
             except (FileNotFoundError, NotADirectoryError):
                 return None
-        return ObjectInfo(key, status.st_size, _etag(status)) if stat.S_ISREG(status.st_mode) else None
+        return _info(key, status) if stat.S_ISREG(status.st_mode) else None
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Every object under ``prefix``, in key order, however many."""
@@ -140,7 +140,7 @@ class LocalStore:
                     if key.startswith(prefix) and not name.startswith(HIDDEN):
                         with suppress(FileNotFoundError):  # deleted while we walk
                             status = os.stat(os.path.join(folder, name))
-                            found.append(ObjectInfo(key, status.st_size, _etag(status)))
+                            found.append(_info(key, status))
         yield from sorted(found, key=lambda info: info.key)
 
     def delete(self, key: str) -> None:
@@ -156,7 +156,7 @@ class LocalStore:
                 path = Path(folder, name)
                 with suppress(OSError), _abandoned(path) as status:
                     if status is not None:
-                        yield ObjectInfo(path.relative_to(self.root).as_posix(), status.st_size, _etag(status))
+                        yield _info(path.relative_to(self.root).as_posix(), status)
 
     def sweep(self, key: str) -> None:
         """Delete a leftover, unless somebody has begun to write it since."""
@@ -253,6 +253,10 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _info(key: str, status: os.stat_result) -> ObjectInfo:
+    return ObjectInfo(key, status.st_size, _etag(status), status.st_mtime)
 
 
 def _etag(status: os.stat_result) -> str:

@@ -123,13 +123,13 @@ class S3Store:
             if found.kind is not Trouble.NOT_THERE:
                 raise self._explained(found.kind, found.error, key) from None
             return None
-        return ObjectInfo(key, answer["ContentLength"], answer["ETag"])
+        return ObjectInfo(key, answer["ContentLength"], answer["ETag"], _modified(answer))
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Every object under ``prefix``, in key order, however many."""
         for key, entry in self.entries(prefix):
             if not key.rpartition("/")[2].startswith(HIDDEN):
-                yield ObjectInfo(key, entry["Size"], entry["ETag"])
+                yield _info(key, entry)
 
     def entries(self, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Keys and what the store's listing says of them, hidden objects included."""
@@ -144,12 +144,28 @@ class S3Store:
                 return
             ask["ContinuationToken"] = page["NextContinuationToken"]
 
+    def folders(self, prefix: str) -> list[str]:
+        """The names directly below ``prefix``, which ends with a slash; one request for a thousand."""
+        base = (f"{self.prefix}/" if self.prefix else "") + prefix
+        ask: dict[str, Any] = {"Bucket": self.bucket, "Prefix": base, "Delimiter": "/", "MaxKeys": PAGE_KEYS}
+        names: dict[str, None] = {}
+        while True:
+            page = self._call(prefix, lambda s3: s3.list_objects_v2(**ask))
+            folders = [one["Prefix"] for one in page.get("CommonPrefixes", ())]
+            keys = [one["Key"] for one in page.get("Contents", ())]  # a store without delimiters names every object
+            names |= dict.fromkeys(
+                one[len(base) :].partition("/")[0] for one in (*folders, *keys) if "/" in one[len(base) :]
+            )
+            if not page.get("IsTruncated"):
+                return sorted(names)
+            ask["ContinuationToken"] = page["NextContinuationToken"]
+
     def leftovers(self) -> Iterator[ObjectInfo]:
         """Probes and claims of processes that were killed an hour ago or more."""
         before = datetime.now(timezone.utc) - timedelta(seconds=LEFT_S)
         for key, entry in self.entries(""):
             if key.rpartition("/")[2].startswith(HIDDEN) and entry["LastModified"] < before:
-                yield ObjectInfo(key, entry["Size"], entry["ETag"])
+                yield _info(key, entry)
 
     def sweep(self, key: str) -> None:
         """Delete a leftover."""
@@ -266,6 +282,15 @@ class S3Store:
                     raise self._explained(kind, error, key) from None  # its text may quote an endpoint with a password
                 time.sleep(JITTER.uniform(0, min(BACKOFF_S[0] * 2**attempt, BACKOFF_S[1])))
         raise AssertionError("the last attempt returns or raises")
+
+
+def _info(key: str, entry: dict[str, Any]) -> ObjectInfo:
+    return ObjectInfo(key, entry["Size"], entry["ETag"], _modified(entry))
+
+
+def _modified(entry: dict[str, Any]) -> float:
+    when: datetime | None = entry.get("LastModified")
+    return when.timestamp() if when is not None else 0.0
 
 
 class _Expected(Exception):  # noqa: N818

@@ -6,7 +6,7 @@ Keys are relative, ``/``-separated. Every write is atomic: a reader sees the old
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +24,7 @@ class ObjectInfo:
     key: str
     size: int
     etag: str
+    modified: float = field(default=0.0, compare=False)  # seconds since 1970
 
 
 class Store(Protocol):

@@ -1,0 +1,3 @@
+from tests.promises.conftest import tendon, trained
+
+__all__ = ["tendon", "trained"]
