@@ -37,6 +37,7 @@ MEANING = {
     "AWS_WEB_IDENTITY_TOKEN_FILE": (STORE, "credentials of a service account, set by the cloud"),
     "TENDON_STOCK_ACCESS_KEY": (CLUSTER, "key of the install's own store, from the secret `mlpipeline-minio-artifact`"),
     "TENDON_STOCK_SECRET_KEY": (CLUSTER, "the secret that belongs to it"),
+    "TENDON_STORE_URI": (USER, "where names of runs, trials, datasets and champions are looked for"),
     "TENDON_WEIGHTS_CACHE": (
         USER,
         "where large base weights are kept on this machine; default `~/.cache/tendon/weights`",
@@ -88,6 +89,8 @@ MEANING = {
     "PET_NPROC_PER_NODE": (CLUSTER, "Kubeflow Trainer's: processes of a node"),
     "PET_MASTER_ADDR": (CLUSTER, "Kubeflow Trainer's: where the first node is"),
     "PET_MASTER_PORT": (CLUSTER, "Kubeflow Trainer's: its port"),
+    "TENDON_COMMIT": (OURS, "the git commit of what runs, for the record; the images set it"),
+    "_ARGCOMPLETE": (OURS, "a shell sets it while it completes a command line"),
     "TENDON_IMAGE": (OURS, "which image a step runs in; it stands in every record"),
     "TENDON_LOG": (OURS, "where a step keeps its log, for the page of a run that failed"),
     "TENDON_PAUSE_AT_STEP": (OURS, "a training ends at this step, as a sweep that stops early asks"),

@@ -637,10 +637,13 @@ def init(arguments: Namespace) -> int:
 
     options = ("source", "simulator", "task", "name", "policy", "steps", "store_uri", "force")
     given: dict[str, Any] = {name: getattr(arguments, name) for name in options}
-    made = make_project(arguments.folder, **given, ask=ask if sys.stdin.isatty() else None)
+    made = make_project(
+        arguments.folder, **given, ask=ask if sys.stdin.isatty() and not wants_json(arguments) else None
+    )
     rows = {"folder": arguments.folder, "episodes": len(made.info.episodes), "simulator": made.simulator}
-    print(end_card("made", list(rows.items()), commands_of(made)[1][1]))
-    return 0
+    return finish(
+        arguments, "made", rows, commands_of(made)[1][1], commands=[command for _, command in commands_of(made)]
+    )
 
 
 def demo_data(arguments: Namespace) -> int:
