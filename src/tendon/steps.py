@@ -142,7 +142,7 @@ def plan(
     from tendon.registry.protocol import protocol_of_run
     from tendon.registry.standing import conclusion_stands
     from tendon.runs import jobs
-    from tendon.runs.budget import Budget
+    from tendon.runs.budget import RunBudget
     from tendon.runs.failures import now
     from tendon.runs.forecast import make_forecast, save_forecast
     from tendon.runs.gate_rule import GateRule
@@ -171,7 +171,7 @@ def plan(
             trials_per_pod=trials_per_pod,
             trial_retries=trial_retries,
             gate=GateRule(gate_floor, gate_margin, gate_alpha, gate_test),  # type: ignore[arg-type]
-            budget=Budget(budget_gpu_hours, budget_gpu_hour_price, budget_cpu_hour_price),
+            budget=RunBudget(budget_gpu_hours, budget_gpu_hour_price, budget_cpu_hour_price),
         )
         save_plan(run)
         if search is not None:

@@ -10,7 +10,7 @@ import pytest
 from tendon import steps
 from tendon.errors import ConfigError, Interrupted
 from tendon.runs import measured
-from tendon.runs.budget import HOUR, Budget, Meter, spent_gpu_s
+from tendon.runs.budget import HOUR, Meter, RunBudget, spent_gpu_s
 from tendon.runs.outcomes import TrialOutcome, load_outcomes
 from tendon.runs.plan import load_plan
 from tendon.train.distributed.attempts import train_in_child
@@ -27,7 +27,7 @@ def test_a_training_saves_and_stops_when_the_gpu_hours_of_its_run_are_spent(
 ) -> None:
     """Two trainings count together; without a GPU nothing is counted."""
     monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'src'}:{ROOT}")
-    run_uri, budget = str(tmp_path / "run"), Budget(gpu_hours=4 / HOUR)
+    run_uri, budget = str(tmp_path / "run"), RunBudget(gpu_hours=4 / HOUR)
     before = Meter(run_uri, "first", budget, gpus=2, every_s=0.1)
     time.sleep(0.5)
     before.note()
@@ -46,7 +46,7 @@ def test_a_training_saves_and_stops_when_the_gpu_hours_of_its_run_are_spent(
     meter.note()
     assert spent_gpu_s(run_uri) >= 4
     assert len(tries.read_text().splitlines()) == 1, "it is not tried again"
-    on_cpu = Meter(run_uri, "third", Budget(gpu_hours=100), gpus=0, every_s=0)
+    on_cpu = Meter(run_uri, "third", RunBudget(gpu_hours=100), gpus=0, every_s=0)
     assert not on_cpu.is_over()
 
 
@@ -56,7 +56,7 @@ def test_a_run_whose_budget_is_spent_ends_with_a_page_and_goes_on_with_a_larger_
     monkeypatch.setattr(measured, "gpus_here", lambda: 1)
     config = "experiment=reach_bc device=auto"
     run = plan(tmp_path, **swept(2), config=config, budget_gpu_hours=1e-9)
-    Meter(run.run_uri, "earlier", Budget(1), gpus=1).note()
+    Meter(run.run_uri, "earlier", RunBudget(1), gpus=1).note()
     outcomes = steps.train_trials(run_uri=run.run_uri, trials=["lr_0.001"], dataset_uri=run.dataset_uri)
     outcome = TrialOutcome.from_json(outcomes[0])
     assert (outcome.status, outcome.failed_step) == ("stopped", "budget")
@@ -83,5 +83,5 @@ def test_a_budget_that_is_none(tmp_path: Path, name: str) -> None:
 
 
 def test_money() -> None:
-    assert Budget().money(7200, 3600) is None
-    assert Budget(gpu_hour_price=2.5, cpu_hour_price=0.1).money(7200, 3600) == pytest.approx(2.7)
+    assert RunBudget().money(7200, 3600) is None
+    assert RunBudget(gpu_hour_price=2.5, cpu_hour_price=0.1).money(7200, 3600) == pytest.approx(2.7)
