@@ -23,6 +23,7 @@ from tendon.runs.measured import (
     save,
     store_of,
     training_kind,
+    trial_of,
 )
 from tendon.runs.plan import RunPlan, load_plan
 from tendon.storage import open_store
@@ -116,6 +117,7 @@ def test_real_work_leaves_its_measurement_and_found_work_none(tmp_path: Path) ->
     assert find(store, kind) == found, "nothing was done"
     assert find(store, Kind("train", "act", {})) is None
     assert store_of("/s/trials/k/bundle") == "/s"
+    assert trial_of("/s/trials/k/checkpoints/000001") == "trial k"
     assert store_of("/elsewhere/bundle") == ""
 
 
