@@ -96,14 +96,16 @@ TABLE = (
         list,
         [],
         "What to vary, as JSON: a list of {key, name, group, values, value_names}; keys of one group move together, "
-        "groups multiply. Empty: one trial. More trials than one run can hold: start it again, or raise "
+        "groups multiply; {budget: N} takes N of them by chance, {tpe: N, per_run: M} by the scores of earlier runs. Empty: "
+        "one trial. More trials than one run can hold: start it again, or raise "
         "policy_trials_per_pod.",
     ),
     Parameter(
         "policy_trials_per_pod",
         int,
         1,
-        "Trials that one pod trains, exports and evaluates one after the other. 5 lets 150 trials fit into one run.",
+        "Trials of one pod. They train side by side as far as its CPUs, memory and GPU hold them, else one after the other. "
+        "5 lets 150 trials fit into one run.",
     ),
     Parameter(
         "policy_trial_retries",

@@ -13,7 +13,7 @@ from pipelines.training_dag import RunParameters, exit_task, training_dag
 def retrain_pipeline(form: SimpleNamespace) -> None:
     """Train a challenger when the demonstrations changed, and promote it if the gate agrees.
 
-    Unchanged demonstrations end the run at plan, which is seven small pods, unless data_force is on. The champion is
+    Unchanged demonstrations end the run at plan, which is eight small pods, unless data_force is on. The champion is
     replaced only by a challenger that is better on the same fresh seeds.
     """
     with dsl.ExitHandler(exit_task(form, remember=True), name="run"):

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from tendon.errors import ConfigError, Problem, TendonError
-from tendon.runs.budget import Budget
+from tendon.runs.budget import RunBudget
 from tendon.runs.gate_rule import GateRule
 from tendon.runs.webhook import CHOICES as NOTICES
 
@@ -59,7 +59,7 @@ def _numbers(values: Mapping[str, Any]) -> Iterator[Problem]:
             allowed = f"{least} to {most}" if most else f"{least} or more"
             yield _problem(f"{name} is {value:g}", f"it is {allowed}", f"{name}={max(least, min(50, most or 50))}")
     rule = GateRule(**{name: values.get(f"gate_{name}", getattr(GateRule(), name)) for name in GATE})
-    budget = Budget(**{name: values.get(f"budget_{name}", 0.0) for name in BUDGET})
+    budget = RunBudget(**{name: values.get(f"budget_{name}", 0.0) for name in BUDGET})
     for problem in (*rule.problems(), *budget.problems()):
         yield replace(problem, where="arguments")
     for name in COUNTS:

@@ -207,7 +207,7 @@ def _print_plan(arguments: Namespace, parameters: dict[str, Any]) -> int:
     from tendon.registry.outlook import gate_outlook, has_champion
     from tendon.registry.protocol import protocol_of_run
     from tendon.registry.standing import conclusion_stands
-    from tendon.runs.budget import Budget
+    from tendon.runs.budget import RunBudget
     from tendon.runs.forecast import make_forecast
     from tendon.runs.gate_rule import GateRule
     from tendon.runs.planner import make_sized_plan
@@ -221,7 +221,7 @@ def _print_plan(arguments: Namespace, parameters: dict[str, Any]) -> int:
     plan, source_bytes, _ = make_sized_plan(
         **named,
         gate=GateRule(*(parameters[f"gate_{field.name}"] for field in fields(GateRule))),
-        budget=Budget(*(parameters[f"budget_{field.name}"] for field in fields(Budget))),
+        budget=RunBudget(*(parameters[f"budget_{field.name}"] for field in fields(RunBudget))),
     )
     left = find_remaining(
         plan,

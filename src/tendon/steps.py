@@ -145,7 +145,7 @@ def plan(
     from tendon.registry.protocol import protocol_of_run
     from tendon.registry.standing import conclusion_stands
     from tendon.runs import jobs
-    from tendon.runs.budget import Budget
+    from tendon.runs.budget import RunBudget
     from tendon.runs.failures import now
     from tendon.runs.forecast import make_forecast, save_forecast
     from tendon.runs.gate_rule import GateRule
@@ -174,7 +174,7 @@ def plan(
             trials_per_pod=trials_per_pod,
             trial_retries=trial_retries,
             gate=GateRule(gate_floor, gate_margin, gate_alpha, gate_test),  # type: ignore[arg-type]
-            budget=Budget(budget_gpu_hours, budget_gpu_hour_price, budget_cpu_hour_price),
+            budget=RunBudget(budget_gpu_hours, budget_gpu_hour_price, budget_cpu_hour_price),
             perturb=perturb,
         )
         save_plan(run)
@@ -487,7 +487,7 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
     from tendon.config.compose import to_dict
     from tendon.config.python_files import untrusted_files
     from tendon.data.stats import DatasetStats, merge_stats
-    from tendon.runs.measured import StepClock, measuring, store_of, training_kind
+    from tendon.runs.measured import StepClock, measuring, store_of, training_kind, trial_of
     from tendon.train.loop.device import gpu_memory
     from tendon.train.loop.training import train as train_policy
 
@@ -497,10 +497,9 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
     statistics = stats(
         dataset_uri=dataset_uri, split=config.data.split, skip_episodes=config.data.skip_episodes, keep=False
     )
-    source = f"trial {trial_uri.rstrip('/').rsplit('/', 1)[-1]}"
     with (
         _timed(trial_uri, "train"),
-        measuring(store_of(trial_uri), training_kind(to_dict(config)), source) as taken,
+        measuring(store_of(trial_uri), training_kind(to_dict(config)), trial_of(trial_uri)) as taken,
         Progress("train", config.training.offline_steps, "steps") as bar,
     ):
         clock = StepClock(bar.follow)
@@ -562,11 +561,15 @@ def dry_run_training(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -
 
 def export_trials(*, run_uri: str, outcomes: Sequence[str]) -> list[str]:
     """Turn the checkpoint of each trial into a bundle whose actions are proven equal."""
+    from tendon.runs.measured import export_kind, measuring
 
     def work(outcome: TrialOutcome) -> TrialOutcome:
         run = _begin(run_uri, "export", outcome.trial)
         bundle_uri = join(run.trial_uri(outcome.trial), "bundle")
-        export(checkpoint_uri=outcome.checkpoint_uri, bundle_uri=bundle_uri)
+        kind, is_there = export_kind(run.trial(outcome.trial).config), has_tree(open_store(bundle_uri), "")
+        with measuring(run.store_uri, kind, f"trial {run.trial(outcome.trial).run_key}") as taken:
+            export(checkpoint_uri=outcome.checkpoint_uri, bundle_uri=bundle_uri)
+            taken.units, taken.stored = 0 if is_there else 1, bundle_uri
         return replace(outcome, bundle_uri=bundle_uri)
 
     run = load_plan(run_uri)
@@ -581,17 +584,8 @@ def export(*, checkpoint_uri: str, bundle_uri: str, self_contained: bool = False
     if found is not None:
         log.info("export: found finished in %s", bundle_uri)
         return found.digest
-    from tendon.config.compose import to_dict
-    from tendon.runs.measured import export_kind, measuring, store_of
-
-    trial_uri, kind = bundle_uri.rstrip("/").rsplit("/", 1)[0], export_kind(to_dict(bundle_config(checkpoint_uri, [])))
-    with (
-        _timed(trial_uri, "export"),
-        measuring(store_of(bundle_uri), kind, f"trial {trial_uri.rsplit('/', 1)[-1]}") as taken,
-    ):
-        made = export_bundle(checkpoint_uri, bundle_uri, self_contained)
-        taken.units, taken.stored = 1, bundle_uri
-    return made.digest
+    with _timed(bundle_uri.rstrip("/").rsplit("/", 1)[0], "export"):
+        return export_bundle(checkpoint_uri, bundle_uri, self_contained).digest
 
 
 def evaluate_trials(*, run_uri: str, outcomes: Sequence[str]) -> list[str]:
@@ -695,10 +689,9 @@ def evaluate(*, bundle_uri: str, config: TrainConfig, block: str, run_id: str, e
     """The table of a bundle on a block of seeds, rolled out or found."""
     from tendon.config.compose import to_dict
     from tendon.evaluate.table import evaluate_bundle
-    from tendon.runs.measured import evaluation_kind, measuring, store_of
+    from tendon.runs.measured import evaluation_kind, measuring, store_of, trial_of
 
-    source = f"trial {bundle_uri.rstrip('/').rsplit('/', 2)[-2]}" if store_of(bundle_uri) else ""
-    with measuring(store_of(bundle_uri), evaluation_kind(to_dict(config)), source) as taken:
+    with measuring(store_of(bundle_uri), evaluation_kind(to_dict(config)), trial_of(bundle_uri)) as taken:
         table = evaluate_bundle(
             bundle_uri, config.env, config.eval, **_asked(bundle_uri, config, block, run_id, evaluations_uri)
         )

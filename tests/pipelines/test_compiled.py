@@ -133,6 +133,7 @@ def test_names_group_themselves_and_every_old_one_has_a_new_one():
         "policy",
         "evaluate",
         "gate",
+        "budget",
         "cluster",
         "trust",
     }

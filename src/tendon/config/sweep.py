@@ -315,17 +315,16 @@ def _search(
 ) -> Search | None:
     if not entries:
         return None
-    fields = {name: _whole(value) for name, value in entries[0].items()}
-    trials, per_run, seed = fields.get("tpe"), fields.get("per_run", 4), fields.get("seed", 0)
-    counts = all(isinstance(one, int) and not isinstance(one, bool) for one in (trials, per_run, seed))
-    if not counts or trials < 1 or per_run < 1 or set(fields) - {"tpe", "per_run", "seed"}:
+    fields = {"per_run": 4, "seed": 0} | {name: _whole(value) for name, value in entries[0].items()}
+    counts = all(isinstance(one, int) and not isinstance(one, bool) for one in fields.values())
+    if not counts or min(fields["tpe"], fields["per_run"]) < 1 or set(fields) != {"tpe", "per_run", "seed"}:
         why = "a search is a number of trials, how many of them a run does, and a seed"
         problems.append(Problem(f"{dict(entries[0])} is no search", place, why, "{tpe: 20, per_run: 5, seed: 0}"))
         return None
     if len(entries) > 1 or has_budget:
         why = "each says how many trials there are"
         problems.append(Problem("a sweep has two searches, or a search and a budget", place, why, "leave one out"))
-    return Search(trials, per_run, seed)
+    return Search(fields["tpe"], fields["per_run"], fields["seed"])
 
 
 def _drawn(values: Mapping[str, Any], key: str, place: str, problems: list[Problem]) -> list[Any] | None:

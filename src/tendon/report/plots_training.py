@@ -172,8 +172,11 @@ def what_it_cost(inputs: ReportInputs) -> Figure:
         return canvas.svg(f"{name}-{width}", question, answer)
 
     rows = [(t.step, t.trial, t.seconds, *_gpu_cells(t)) for step in steps for t in per_step[step]]
-    notes = ("Each block is one trial; trials may have run side by side.",) if any(t.trial for t in timings) else ()
-    notes += tuple(f"Planned, {line}." for line in inputs.forecast)
+    side_by_side = "Each block is one trial; trials may have run side by side."
+    notes = [
+        *([side_by_side] if any(t.trial for t in timings) else []),
+        *(f"Planned, {line}." for line in inputs.forecast),
+    ]
     header = ("step", "trial", "seconds", "gpus", "gpu_hours")
     return drawn(name, question, answer, origin(inputs, "code", "image"), draw, Table(header, rows), notes)
 

@@ -25,7 +25,7 @@ HOUR = 3600.0
 
 
 @dataclass(frozen=True)
-class Budget:
+class RunBudget:
     """The defaults are those of the form: no limit, no price."""
 
     gpu_hours: float = 0.0  # 0: any number
@@ -51,7 +51,7 @@ class Budget:
 class Meter:
     """Counts the GPU time of one training, and says when the budget of its run is spent."""
 
-    def __init__(self, run_uri: str, trial: str, budget: Budget, gpus: int, every_s: float = NOTE_EVERY_S) -> None:
+    def __init__(self, run_uri: str, trial: str, budget: RunBudget, gpus: int, every_s: float = NOTE_EVERY_S) -> None:
         self._store, self.budget, self.gpus = open_store(run_uri), budget, gpus
         self._key = f"{FOLDER}/{trial}/{now().replace(':', '')}-{os.getpid()}-{time.monotonic_ns() % 10**6}.json"
         self._began_s, self._noted_s, self._every_s = time.monotonic(), -math.inf, every_s
@@ -84,6 +84,6 @@ def spent_gpu_s(run_uri: str, but: str = "") -> float:
     return sum(float(read_note(store, key).get("gpu_s", 0.0)) for key in keys)
 
 
-def describe_spent(run_uri: str, budget: Budget) -> str:
+def describe_spent(run_uri: str, budget: RunBudget) -> str:
     """Why a training was not begun, or stopped."""
     return f"{spent_gpu_s(run_uri) / HOUR:.2f} GPU hours are spent, budget_gpu_hours is {budget.gpu_hours:g}"

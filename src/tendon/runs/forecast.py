@@ -12,7 +12,7 @@ from typing import Any
 
 from tendon.data.manifest import KEY as MANIFEST
 from tendon.logs import duration
-from tendon.runs.budget import HOUR, Budget
+from tendon.runs.budget import HOUR, RunBudget
 from tendon.runs.failures import now
 from tendon.runs.halving import most_steps
 from tendon.runs.measured import (
@@ -81,7 +81,7 @@ class Forecast:
     """All costs of a run, of what is not finished."""
 
     costs: tuple[Cost, ...]
-    budget: Budget = field(default_factory=Budget)
+    budget: RunBudget = field(default_factory=RunBudget)
     halved: bool = False  # the steps are the most that successive halving takes
 
     @property

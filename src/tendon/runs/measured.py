@@ -94,6 +94,17 @@ def store_of(uri: str) -> str:
     return head if separator else ""
 
 
+def trial_of(uri: str) -> str:
+    """The trial that an address is in, in words; empty for another address.
+
+    Example:
+        >>> trial_of("s3://bucket/store/trials/0123/bundle")
+        'trial 0123'
+    """
+    _, separator, tail = uri.rpartition(TRIALS)
+    return f"trial {tail.partition('/')[0]}" if separator else ""
+
+
 @contextmanager
 def measuring(store_uri: str, kind: Kind, source: str) -> Iterator[Taken]:
     """Within: work whose cost is kept when it ends well; a store that refuses changes nothing."""

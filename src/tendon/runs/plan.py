@@ -13,7 +13,7 @@ from typing import Any
 from tendon.config.compose import from_dict
 from tendon.config.schema import TrainConfig
 from tendon.errors import DataError
-from tendon.runs.budget import Budget
+from tendon.runs.budget import RunBudget
 from tendon.runs.gate_rule import GateRule
 from tendon.storage import join, open_store
 
@@ -48,7 +48,7 @@ class RunPlan:
     trials: tuple[PlannedTrial, ...]
     trial_retries: int = 2  # further tries of a training that died; no part of the run's identity
     gate: GateRule = field(default_factory=GateRule)
-    budget: Budget = field(default_factory=Budget)  # no part of the run's identity
+    budget: RunBudget = field(default_factory=RunBudget)  # no part of the run's identity
     perturb: str = ""  # perturbations that the winner is played under, "standard" or names; empty: none
 
     @property
@@ -89,7 +89,7 @@ class RunPlan:
             PlannedTrial(t["name"], tuple(t["overrides"]), t["config"], t["run_key"]) for t in fields["trials"]
         )
         fields["gate"] = GateRule(**fields.get("gate", {}))
-        fields["budget"] = Budget(**fields.get("budget", {}))
+        fields["budget"] = RunBudget(**fields.get("budget", {}))
         return cls(**fields)
 
 

@@ -29,7 +29,7 @@ from tendon.evaluate.adapters import is_known, sim_numerics
 from tendon.evaluate.demo_uri import identified, is_demo
 from tendon.evaluate.feature_table import feature_table
 from tendon.evaluate.robustness import parse_perturbations
-from tendon.runs.budget import Budget
+from tendon.runs.budget import RunBudget
 from tendon.runs.gate_rule import GateRule
 from tendon.runs.plan import PlannedTrial, RunPlan
 from tendon.runs.search import Round, next_round
@@ -71,7 +71,7 @@ def make_sized_plan(
     trials_per_pod: int = 1,
     trial_retries: int = 2,
     gate: GateRule = GateRule(),  # noqa: B008 - frozen
-    budget: Budget = Budget(),  # noqa: B008 - frozen
+    budget: RunBudget = RunBudget(),  # noqa: B008 - frozen
     perturb: str = "",
 ) -> SizedPlan:
     """What is planned; a ConfigError with every problem of every trial, or the source's own."""

@@ -119,11 +119,13 @@ def train_in_child(
         return finished
     stops = stops or getattr(_stops, "now", None) or StopRequest()
     for attempt in range(retries + 1):
+        if is_over():
+            raise _over(trial_uri)
         error = _attempt(config, dataset_uri, trial_uri, train, stops, memory or MemoryWatch(), is_over, pause_at)
         if stops.requested:
             raise _stopped(stops.requested, trial_uri, error)
-        if isinstance(error, Interrupted) and is_over():
-            raise error
+        if error is not None and not isinstance(error, HOPELESS) and is_over():
+            raise error if isinstance(error, Interrupted) else _over(trial_uri)
         finished = find_result(trial_uri, pause_at) if error is None else None
         if finished is not None:
             return finished
@@ -246,6 +248,15 @@ def _stopped(name: str, trial_uri: str, error: TendonError | None) -> Interrupte
         where=trial_uri,
         why=f"{name} came; what was saved before is kept",
         fix="run the same command again: it resumes",
+    )
+
+
+def _over(trial_uri: str) -> Interrupted:
+    return Interrupted(
+        "training was stopped",
+        where=trial_uri,
+        why="its time is up; what was saved before is kept",
+        fix="give the run more and start it again: it resumes",
     )
 
 
