@@ -38,6 +38,7 @@ MOST_PER_POD = 100
 MOST_RETRIES = 20
 UNDECISIVE = ("trial_retries", "code_version")  # fields of a plan that change no result
 SHARED = ("data.", "env.", "eval.")  # one dataset, one task, one yardstick per run
+SWEPT = ("data.skip_episodes",)  # of these: which episodes of that one dataset are trained on
 
 
 def make_plan(**parameters: Any) -> RunPlan:
@@ -263,7 +264,7 @@ def _expanded(sweep: Sequence[dict[str, Any]], problems: list[Problem]) -> tuple
         problems += error.problems
         return ()
     for parameter in parameters:
-        if parameter.key.startswith(SHARED):
+        if parameter.key.startswith(SHARED) and parameter.key not in SWEPT:
             problems.append(
                 Problem(
                     f"{parameter.key} cannot be swept",
