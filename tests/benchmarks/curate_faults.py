@@ -10,7 +10,9 @@ from tests.benchmarks.rows import row
 from tests.planted_reach import write_planted
 
 GOOD, BAD, CONFIRMED = 48, 24, 200
-CONFIG = "experiment=reach_bc training.offline_steps=600 training.save_freq=200 training.keep_checkpoints=3 eval.videos=0"
+CONFIG = (
+    "experiment=reach_bc training.offline_steps=600 training.save_freq=200 training.keep_checkpoints=3 eval.videos=0"
+)
 
 
 @cache
@@ -40,7 +42,9 @@ def curated() -> tuple[float, float, float]:
         return found / len(planted), found / max(1, len(out)), 100 * decision.difference_95.low * decision.kept
 
 
-@row("faults", "curate-recall", f"share of {BAD} planted bad demonstrations of {GOOD + BAD} that are left out", ">= 0.8")
+@row(
+    "faults", "curate-recall", f"share of {BAD} planted bad demonstrations of {GOOD + BAD} that are left out", ">= 0.8"
+)
 def recall() -> float:
     """Of reach, by an operator who goes to the wrong side."""
     return curated()[0]
@@ -52,7 +56,12 @@ def precision() -> float:
     return curated()[1]
 
 
-@row("faults", "curate-kept", f"points that the policy without them is better by, low end of 95 % of {CONFIRMED} pairs", "> 0")
+@row(
+    "faults",
+    "curate-kept",
+    f"points that the policy without them is better by, low end of 95 % of {CONFIRMED} pairs",
+    "> 0",
+)
 def kept() -> float:
     """0 when the run did not keep the subset."""
     return curated()[2]
