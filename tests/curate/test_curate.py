@@ -32,7 +32,7 @@ def test_the_planted_third_is_found_and_the_run_decides(tmp_path):
 
     planned = steps.plan(
         source_uri=source, store_uri=store, dataset_name="reach", config=" ".join(CONFIG), sweep=load_sweep(f"{folder}/sweep.json"),
-        episodes=10, confirm_episodes=30, champion="champion", promote=False,
+        episodes=10, confirm_episodes=30, champion="champion", promote=False, perturb="mass,lighting",
     )  # fmt: skip
     names = [trial["name"] for trial in planned.trials]
     trained = steps.train_trials(run_uri=planned.run_uri, trials=names, dataset_uri=planned.dataset_uri)
@@ -47,4 +47,11 @@ def test_the_planted_third_is_found_and_the_run_decides(tmp_path):
     assert concluded.winner == "episodes_subset"
     assert "Which episodes stay out?" in concluded.html
     assert min(out) in concluded.html
+    assert "How robust is it?" in concluded.html
+    scores = json.loads((tmp_path / "store/runs" / planned.run_uri.rsplit("/", 1)[-1] / "record.json").read_text())[
+        "scores"
+    ]
+    assert scores["subset.kept"] == 1
+    assert -1 <= scores["card.mass.difference"] <= 1
+    assert "card.lighting.difference" not in scores  # the policy reads no picture
     assert "of its loss, more than of most episodes" in concluded.html
