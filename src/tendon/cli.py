@@ -322,6 +322,18 @@ def _step_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     _may_replace(step)
     step.set_defaults(overrides=[])
 
+    step = verb("curate", "rank demonstrations; a sweep of two trials, all and subset, that `tendon run` decides")
+    step.add_argument("overrides", nargs="*", help="the policy that ranks, e.g. experiment=reach_bc")
+    step.add_argument("--source-uri", required=True, help="demonstrations, as tendon run takes them")
+    step.add_argument("--store-uri", default="outputs/run", help="where the run will keep everything")
+    step.add_argument("--dataset-name", default="demos")
+    step.add_argument("--folds", type=_count, default=3, help="each episode is held out of one of so many trainings")
+    step.add_argument(
+        "--leave-out", type=float, metavar="SHARE", help="share or number of episodes; default: a group of their own"
+    )
+    step.add_argument("-o", "--output", required=True, metavar="FOLDER", help="curation.json and sweep.json")
+    _may_replace(step)
+
     for name, help in (
         ("select", "rank the trials of a run"),
         ("confirm", "the winner on fresh seeds, paired with the champion"),

@@ -588,6 +588,39 @@ def compare(arguments: Namespace) -> int:
     return finish(arguments, "compared", rows, "")
 
 
+def curate(arguments: Namespace) -> int:
+    """Rank demonstrations, and write the sweep of two trials that decides whether the worst stay out."""
+    folder = Path(arguments.output)
+    refuse_existing(str(folder / "sweep.json"), force=arguments.force)
+    words = shlex.join(arguments.overrides)
+    curation = steps.curate(
+        source_uri=arguments.source_uri,
+        store_uri=arguments.store_uri,
+        dataset_name=arguments.dataset_name,
+        config=" ".join(arguments.overrides),
+        folds=arguments.folds,
+        leave_out=arguments.leave_out,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "curation.json").write_text(curation.to_json() + "\n", encoding="utf-8")
+    rows: dict[str, object] = {"rule": curation.rule}
+    for one in curation.episodes[:5]:
+        rows[one.episode_id] = (
+            f"score {one.score:.1f}{', left out: ' + '; '.join(one.reasons) if one.left_out else ', kept'}"
+        )
+    rows["ranking"] = str(folder / "curation.json")
+    following = ""
+    if curation.left_out:
+        sweep = folder / "sweep.json"
+        sweep.write_text(json.dumps(curation.sweep(), indent=1) + "\n", encoding="utf-8")
+        rows["sweep"] = str(sweep)
+        source = f"--source-uri {shlex.quote(arguments.source_uri)} --store-uri {shlex.quote(arguments.store_uri)}"
+        named = f"--dataset-name {shlex.quote(arguments.dataset_name)} --sweep {shlex.quote(str(sweep))}"
+        following = f"tendon run {words} {source} {named}"
+    print(end_card("curated", list(rows.items()), following))
+    return 0
+
+
 def select(arguments: Namespace) -> int:
     """Rank the trials of a run again from what the run recorded."""
     result = steps.select(run_uri=arguments.run_uri)

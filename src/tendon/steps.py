@@ -33,6 +33,7 @@ from tendon.train.state.checkpoint import policy_at
 
 if TYPE_CHECKING:
     from tendon.config.schema import TrainConfig
+    from tendon.curate.curation import Curation
     from tendon.data.stats import DatasetStats
     from tendon.evaluate.robustness import Card
     from tendon.evaluate.table import Evaluation
@@ -861,8 +862,13 @@ class ConfirmationResult:
 def confirm(*, run_uri: str) -> ConfirmationResult:
     """Roll out winner and champion on the same fresh seeds and say which is better, or that it cannot be told."""
     from tendon.registry.confirmation import confirm_winner
+    from tendon.registry.subset import decide_subset
 
-    confirmation = confirm_winner(_begin(run_uri, "confirm"), evaluate)
+    run = _begin(run_uri, "confirm")
+    subset = decide_subset(run, evaluate)
+    if subset:
+        log.info("confirm: %s", subset.sentence)
+    confirmation = confirm_winner(run, evaluate)
     open_store(run_uri).write("confirmation.json", confirmation.to_json().encode())
     log.info("confirm: %s", confirmation.verdict.sentence)
     return ConfirmationResult(confirmation.metrics(), confirmation.verdict.sentence)
@@ -1044,6 +1050,37 @@ def unfinished_jobs(store_uri: str) -> list[UnfinishedJob]:
     from tendon.runs.jobs import unfinished_jobs as find_unfinished
 
     return find_unfinished(store_uri)
+
+
+def curate(
+    *,
+    source_uri: str,
+    store_uri: str,
+    dataset_name: str,
+    config: str,
+    folds: int = 3,
+    leave_out: float | None = None,
+) -> Curation:
+    """Rank the demonstrations by findings, by the loss of policies that never saw them, and by influence; what a run is to decide."""
+    from tendon.curate.curation import curate as rank_episodes
+    from tendon.curate.curation import save_curation
+    from tendon.runs.planner import make_plan, run_key
+
+    run = make_plan(source_uri=source_uri, store_uri=store_uri, dataset_name=dataset_name, config=config, sweep=[], episodes=1,
+                    confirm_episodes=1, champion="champion", promote=False)  # fmt: skip
+    dataset = convert(source_uri=source_uri, source_digest=run.source_digest, store_uri=store_uri, dataset_name=dataset_name,
+                      workers=0, **run.conversion)  # fmt: skip
+
+    def trained(fold: TrainConfig) -> str:
+        trial_uri = join(store_uri, "trials", run_key(fold))
+        train(config=fold, dataset_uri=dataset.dataset_uri, trial_uri=trial_uri)
+        return trial_uri
+
+    base = run.config_of(run.trials[0].name)
+    curation = rank_episodes(base, dataset.dataset_uri, folds=folds, leave_out=leave_out, train=trained)
+    save_curation(store_uri, curation)
+    log.info("curate: %s", curation.rule)
+    return curation
 
 
 @dataclass(frozen=True)

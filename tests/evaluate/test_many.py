@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import random
 
 import numpy as np
 import pytest
@@ -101,3 +102,34 @@ def test_nothing_finished_and_one_alone():
     assert found.standings[0].letters == "a"
     assert found.sentence() == "x has nothing to be compared with"
     assert not compare_many([empty, Entrant("y", (Outcomes({1: True}),))]).duels[0].told_apart
+
+
+def test_letters_means_and_pairs_agree_whatever_comes_in():
+    """Configurations of one to five trainings, with crashes: means, letters and pairs say the same thing, in JSON too."""
+    rng = random.Random(29)
+    for _ in range(25):
+        entrants = []
+        for number in range(rng.randrange(2, 7)):
+            rate, trainings = rng.random(), []
+            for _ in range(rng.choice([1, 1, 3, 5])):
+                own = min(1.0, max(0.0, rng.gauss(rate, 0.08)))
+                crashed = frozenset(seed for seed in range(37) if rng.random() < 0.05)
+                won = {seed: rng.random() < own for seed in range(37) if seed not in crashed}
+                trainings.append(Outcomes(won, len(crashed), crashed))
+            entrants.append(Entrant(f"c{number}", tuple(trainings)))
+        found = compare_many(entrants)
+        by_name = {one.name: one for one in found.standings}
+        for entrant in entrants:
+            standing = by_name[entrant.name]
+            rates = [one.successes / one.n for one in entrant.trainings]
+            assert standing.rate == pytest.approx(sum(rates) / len(rates))
+            assert standing.interval_95.low <= standing.rate <= standing.interval_95.high
+            assert standing.trainings == len(entrant.trainings)
+        assert [one.rate for one in found.standings] == sorted((one.rate for one in found.standings), reverse=True)
+        for duel in found.duels:
+            shared = set(by_name[duel.first].letters) & set(by_name[duel.second].letters)
+            assert bool(shared) != duel.told_apart
+            assert duel.p_adjusted >= duel.p
+        kept = json.loads(json.dumps(found.to_dict()))
+        assert [one["letters"] for one in kept["standings"]] == [one.letters for one in found.standings]
+        assert kept["sentence"] == found.sentence()

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tendon.errors import ConfigError
+from tendon.errors import ConfigError, DataError
 from tendon.evaluate.confidence import Interval
 from tendon.evaluate.guest import Guest, Unperturbed
 from tendon.evaluate.robustness import Card, make_card, parse_perturbations, perturbed_env
@@ -37,18 +37,23 @@ def test_each_arm_is_paired_with_the_clean_one_and_what_cannot_be_is_named(reach
 
     def evaluate(env):
         name = env.options.get("perturb", "")
+        if name == "start_state":
+            raise DataError(
+                "the simulator crashed in 40 of 40 episodes", where="here", why="it tipped over", fix="mend it"
+            )
         if name == "mass":
             raise Unperturbed("reach/Reach does not support mass: it floats", "here", "leave it out")
         return table({"": clean, "friction": hurt}.get(name, same), name)
 
-    card = make_card(("friction", "action_noise", "mass", "lighting"), reach, evaluate)
-    friction, noise, mass, lighting = card.arms
+    card = make_card(("friction", "action_noise", "mass", "lighting", "start_state"), reach, evaluate)
+    friction, noise, mass, lighting, start = card.arms
+    assert start.unsupported == "under it the simulator crashed in 40 of 40 episodes"
     assert (friction.lost, friction.gained, friction.pairs, friction.verdict) == (14, 0, 40, "worse")
     assert friction.difference == pytest.approx(-0.35)
     assert friction.difference_95.high < 0
     assert friction.p_adjusted == pytest.approx(2 * 2 * 0.5**14)  # Holm over the two that were played
     assert (noise.lost, noise.gained, noise.verdict) == (0, 1, "cannot tell")
-    assert mass.verdict == lighting.verdict == "not supported"
+    assert mass.verdict == lighting.verdict == "not played"
     assert "it floats" in mass.unsupported
     assert "reads no picture" in lighting.unsupported
     assert card.sentence() == "worse under 1 of 2 perturbations: friction (-35 points); of 1 it cannot be told"

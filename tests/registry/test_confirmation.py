@@ -192,3 +192,51 @@ def test_what_a_policy_observes_is_no_part_of_the_protocol():
     assert protocol_of(env | {"simulator": "/a/reach.py"}) == protocol_of(env | {"simulator": "/b/reach.py"})
     assert len({protocol_of(env | {key: 70}) for key in ("fps", "episode_length", "options")}) == 3
     assert protocol_of(env).startswith("Reach-v0-x-")
+
+
+def test_evidence_of_every_promotion_survives_those_that_come_later(tmp_path):
+    """A is promoted, B replaces it, A runs again and loses, a better A would win: nothing that promoted anybody changes."""
+    run_a, bundle_a = planned(tmp_path, "a")
+    run_b, bundle_b = planned(tmp_path, "b", confirm_episodes=240)
+    policies = Policies({bundle_a: ("a", 0.61), bundle_b: ("b", 0.83)})
+
+    def standing():
+        return read_champion(open_store(str(tmp_path)), "best", protocol_of_run(run_a)).champion
+
+    def evidence():
+        folders = {}
+        for run in (run_a, run_b):
+            store = open_store(run.run_uri)
+            folders |= {f"{run.run_id}/{one.key}": store.read(one.key) for one in store.list("promoted/")}
+        return folders
+
+    open_store(run_a.run_uri).write("report.html", b"the page of A")
+    assert concluded(run_a, policies)[1].promoted
+    of_a = evidence()
+    assert {key.rsplit("/", 1)[-1] for key in of_a} == {"selection.json", "confirmation.json", "report.html"}
+    assert concluded(run_b, policies)[1].promoted
+    assert standing().policy_digest == "b"
+    of_both = evidence()
+    assert of_a.items() <= of_both.items()
+    open_store(run_a.run_uri).write("report.html", b"another page of A")
+    lost, result = concluded(run_a, policies)
+    assert lost.verdict.decision == "keep"
+    assert not result.promoted
+    assert evidence() == of_both
+    again, _ = concluded(run_b, policies)
+    assert again.verdict.decision == "promote"
+    assert evidence() == of_both
+
+
+def test_more_episodes_begin_with_the_same_seeds_and_another_pair_has_others(tmp_path):
+    seeds = {}
+    for folder, episodes in (("a", 60), ("b", 140)):
+        run, bundle = planned(tmp_path / folder, "m", confirm_episodes=episodes)
+        policies = Policies({bundle: ("m", 0.7)})
+        confirm_winner(run, policies)
+        seeds[folder] = policies.seeds[0]
+    assert seeds["b"][:60] == seeds["a"]
+    run, bundle = planned(tmp_path / "c", "m2", confirm_episodes=60)
+    policies = Policies({bundle: ("m2", 0.7)})
+    confirm_winner(run, policies)
+    assert policies.seeds[0] != seeds["a"]

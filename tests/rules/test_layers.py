@@ -30,6 +30,7 @@ ORDER = (
     "export",
     "sim",  # imports nothing of the others; what it offers may be used from here on
     "evaluate",
+    "curate",
     "runs",  # what one run knows of itself
     "registry",  # what outlives a run
     "report",

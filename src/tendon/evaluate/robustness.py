@@ -15,7 +15,7 @@ from typing import Any
 
 from tendon.config.feature_map import FeatureMap
 from tendon.config.schema import EnvConfig
-from tendon.errors import ConfigError
+from tendon.errors import ConfigError, DataError
 from tendon.evaluate.confidence import (
     Interval,
     Outcomes,
@@ -59,9 +59,9 @@ class Arm:
 
     @property
     def verdict(self) -> str:
-        """``worse``, ``better``, ``cannot tell`` or ``not supported``; over all arms at most 5 % err."""
+        """``worse``, ``better``, ``cannot tell`` or ``not played``; over all arms at most 5 % err."""
         if self.unsupported:
-            return "not supported"
+            return "not played"
         if self.p_adjusted > 1 - LEVEL:
             return "cannot tell"
         return "worse" if self.difference < 0 else "better"
@@ -160,6 +160,10 @@ def make_card(
         except Unperturbed as error:
             log.info("robustness: %s", error.why)
             arms.append(Arm(name, words_of(name), unsupported=error.why))
+            continue
+        except DataError as error:  # too many crashes: the other arms, and the run, go on
+            log.warning("robustness: %s: %s", name, error.problems[0].what)
+            arms.append(Arm(name, words_of(name), unsupported=f"under it {error.problems[0].what}"))
             continue
         arms.append(_arm(name, env, clean, table))
         log.info("robustness: %s: %s", name, describe_rate(arms[-1].successes, arms[-1].n, arms[-1].crashed, block))

@@ -9,7 +9,7 @@ from tendon.config.digest import digest
 from tendon.runs.plan import RunPlan
 from tendon.storage import join, open_store
 
-FILES = ("selection.json", "confirmation.json", "record.json", "report.html")
+FILES = ("selection.json", "subset.json", "confirmation.json", "card.json", "record.json", "report.html")
 
 
 def keep_evidence(run: RunPlan, policy_digest: str) -> str:

@@ -52,7 +52,7 @@ def _played(arm: Arm) -> str:
 def _unsupported(arm: Arm) -> str:
     return (
         f'<tr class="failed"><td>{escape(arm.name)}<br><span class="small">{escape(arm.words)}</span></td>'
-        f'<td colspan="5" class="small">{escape(arm.unsupported)}</td><td>not played</td></tr>'
+        f'<td colspan="5" class="small">{escape(arm.unsupported)}</td><td>{arm.verdict}</td></tr>'
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from tendon import __version__
 from tendon.config.digest import digest, running_image
+from tendon.curate.curation import find_curation
 from tendon.data.check import Finding
 from tendon.data.dataset import Dataset, open_dataset
 from tendon.errors import DataError
@@ -21,6 +22,7 @@ from tendon.evaluate.table import Evaluation, load_evaluation
 from tendon.registry.card import load_card
 from tendon.registry.confirmation import Confirmation, load_confirmation
 from tendon.registry.record import Record
+from tendon.registry.subset import load_subset
 from tendon.report.clips import make_clip, pick_clips
 from tendon.report.plots_prediction import correlation
 from tendon.report.prediction import points_of
@@ -87,6 +89,10 @@ def gather(run: RunPlan) -> ReportInputs:
         predictions=points_of(run, selection["outcomes"], metrics),
         card=load_card(run) if run.perturb else None,
     )
+    subset = load_subset(run)
+    if subset:
+        curation = find_curation(run.store_uri, run.dataset_uri, subset.left_out)
+        inputs = replace(inputs, subset=subset, curation=curation)
     record = _record(run, confirmation, tables, inputs, dataset)
     return replace(inputs, record_json=record.to_json(), lineage=tuple(_lineage(run, record, tables)))
 
@@ -240,6 +246,8 @@ def _record(
         for name in ("success_rate", "successes", "n", "crashed", "mean_steps", "mean_sum_reward")
     }
     scores |= {f"gate.{name}": value for name, value in confirmation.verdict.numbers.items()}
+    if inputs.subset:
+        scores |= {"subset.kept": float(inputs.subset.kept), "subset.difference": inputs.subset.difference}
     for words in ("validation loss", "open-loop action error"):
         known = [
             point for point in inputs.predictions if (point.loss if "loss" in words else point.action_error) is not None

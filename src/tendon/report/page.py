@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from tendon.evaluate.confidence import Interval, LeaderboardRow
 from tendon.report.card_section import card_section
+from tendon.report.curation_section import curation_section
 from tendon.report.figure import Figure
 from tendon.report.plots import figures
 from tendon.report.style import CSS, SCRIPT
@@ -35,6 +36,8 @@ def render(inputs: ReportInputs) -> str:
     if inputs.stops and not inputs.leaderboard:  # it did not get to any policy: eight empty figures would say nothing
         return before + lineage_section(inputs) + closing()
     card = card_section(inputs.card) if inputs.card else ""
+    if inputs.subset:
+        card = curation_section(inputs.subset, inputs.curation) + card
     after = (
         _leaderboard(inputs)
         + card

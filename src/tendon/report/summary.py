@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tendon.curate.curation import Curation
 from tendon.evaluate.confidence import Interval, LeaderboardRow, Pairs, describe_rate, difference_paired, wilson
 from tendon.evaluate.robustness import Card
+from tendon.registry.subset import SubsetDecision
 from tendon.report.prediction import Predicted
 
 Status = Literal["success", "failure", "crashed"]
@@ -223,6 +225,8 @@ class ReportInputs:
     path: dict[str, Any] = field(default_factory=dict)  # of a test that looked after every pair: evaluate/betting.py
     videos_uri: str = ""  # where the recordings that are not shown lie
     predictions: tuple[Predicted, ...] = ()  # policies with their losses and their success rates
+    subset: SubsetDecision | None = None  # of a run that was a curation
+    curation: Curation | None = None
     card: Card | None = None  # the winner under perturbations, where that was asked for
 
 

@@ -40,6 +40,7 @@ MOST_PER_POD = 100
 MOST_RETRIES = 20
 UNDECISIVE = ("trial_retries", "code_version", "budget")  # fields of a plan that change no result
 SHARED = ("data.", "env.", "eval.")  # one dataset, one task, one yardstick per run
+SWEPT = ("data.skip_episodes",)  # of these: which episodes of that one dataset are trained on
 
 
 class SizedPlan(NamedTuple):
@@ -284,7 +285,7 @@ def _expanded(sweep: Sequence[dict[str, Any]], problems: list[Problem]) -> tuple
         problems += error.problems
         return ()
     for parameter in parameters:
-        if parameter.key.startswith(SHARED):
+        if parameter.key.startswith(SHARED) and parameter.key not in SWEPT:
             problems.append(
                 Problem(
                     f"{parameter.key} cannot be swept",

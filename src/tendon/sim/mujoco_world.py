@@ -109,7 +109,7 @@ class World:
             angle, away = self.rng.uniform(0, 2 * np.pi), self.rng.uniform(0.12, 0.22)
             place = middle + away * np.array([np.cos(angle), np.sin(angle), 0.0])
             colour = np.array([*self.rng.uniform(0, 1, 3), 1.0], np.float32)
-            self.distractors.append((kind, np.full(3, 0.022), place, colour))
+            self.distractors.append((kind, np.full(3, 0.03), place, colour))
         return ""
 
     def _start_state(self) -> str:

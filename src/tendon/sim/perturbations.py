@@ -36,7 +36,7 @@ WORDS = {
     "camera_pose": "cameras moved by up to 2 cm and turned by up to 3 degrees",
     "texture": "surfaces in other colours and patterns",
     "distractor": "three things in view that are not part of the task",
-    "start_state": "things begin where no episode begins: up to 3 cm and 0.3 rad further",
+    "start_state": "a start that no episode has: things lie elsewhere, or move already",
     "mass": "what is moved weighs twice as much",
     "friction": "surfaces grip half as well",
     "observation_noise": "noise in what is measured, and of 8 grey levels in pictures",
