@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import pkgutil
 import sys
 import time
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BUILD = Path("build")
+FURTHEST = 5
 
 
 class Skip(Exception):
@@ -37,6 +39,14 @@ class Row:
         """Whether the value keeps the bound."""
         relation, limit = self.bound.split()[:2]
         return {"<=": value <= float(limit), ">=": value >= float(limit), "==": value == float(limit)}[relation]
+
+    def behind(self, value: float) -> float:
+        """How many times the value is worse than the bound; below 1 where it is better."""
+        relation, limit = self.bound.split()[0], float(self.bound.split()[1])
+        if relation == "==":
+            return 1.0 if value == limit else math.inf
+        worse, better = (value, limit) if relation == "<=" else (limit, value)
+        return worse / better if better > 0 else (1.0 if worse <= better else math.inf)
 
 
 SUITES: dict[str, list[Row]] = {"bench": [], "parity": [], "faults": [], "results": []}
@@ -78,10 +88,23 @@ def run_suite(suite: str, chosen: list[str]) -> int:
         shown = "-" if result["value"] is None else f"{result['value']:.4g}"
         word = {True: "yes", False: "NO", None: "skip"}[result["holds"]]  # type: ignore[index]
         print(f"{r.id:<28} {shown:>12}  {r.bound:<14} {word:<6} {r.what} {result.get('skipped', '')}", flush=True)
+    if suite == "bench":
+        _show_furthest([(r, result["value"]) for r, result in zip(rows, results, strict=True)])
     BUILD.mkdir(exist_ok=True)
     (BUILD / f"{suite}.json").write_text(json.dumps(results, indent=1) + "\n")
     print(f"written: {BUILD / f'{suite}.json'}")
     return 1 if any(result["holds"] is False for result in results) else 0
+
+
+def _show_furthest(measured: list[tuple[Row, object]]) -> None:
+    """Print the rows that are furthest behind their bounds: where there is most to win."""
+    behind = sorted(
+        ((r.behind(value), r) for r, value in measured if isinstance(value, float)), key=lambda each: -each[0]
+    )
+    if behind:
+        print(f"\nfurthest from their bounds ({FURTHEST} at most; 1 is the bound):")
+    for times, r in behind[:FURTHEST]:
+        print(f"{r.id:<28} {times:>12.3g}  {r.bound:<14} {r.what}")
 
 
 def main() -> int:
