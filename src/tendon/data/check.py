@@ -6,6 +6,8 @@ Findings are stored with the statistics. Pure: values in, problems and findings 
 from __future__ import annotations
 
 import hashlib
+import logging
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +20,9 @@ from tendon.errors import DataError, Problem
 if TYPE_CHECKING:
     from tendon.data.sources.source import Source
 
+log = logging.getLogger(__name__)
+
+UNFORESEEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 TINY_SPAN = 1e-4  # a dimension that spans less is noise around a constant
 WRONG_RATE = 0.01  # timestamps may run so much faster or slower than the frame rate
 GAP = 1.5  # steps between two timestamps
@@ -153,6 +158,11 @@ def checked_read(source: Source, episode_id: str, schema: Schema) -> tuple[Episo
         episode = source.read(episode_id, images=False)
     except DataError as error:
         return None, list(error.problems)
+    except UNFORESEEN as error:  # of a damaged file that the reader did not think of: the episode is named all the same
+        log.debug("convert: %s", traceback.format_exc())
+        why = f"{type(error).__name__}: {error}".splitlines()[0][:500]
+        fix = f"data.skip_episodes=[{episode_id}], or record it again"
+        return None, [Problem(f"{episode_id} cannot be read", f"{source.uri}, {episode_id}", why, fix)]
     return episode, [*episode_problems(episode, source.uri), *text_problems(episode, schema, source.uri)]
 
 
