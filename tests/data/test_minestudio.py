@@ -459,18 +459,3 @@ def test_an_episode_of_no_frames_is_dropped_by_name(folder: Path, tmp_path: Path
     dataset = converted(folder, tmp_path)
     assert [row.episode_id for row in dataset.rows] == sorted(EPISODES)
     assert dataset.manifest.left_out["episode Player0"] == "it has no frames"
-
-
-def test_an_episode_that_ends_its_reader_is_named(folder: Path, tmp_path: Path) -> None:
-    """Buttons of one chunk have other lengths: joining them raised what nobody had foreseen."""
-    from tendon.data.inspect import inspect_uri
-
-    chunk = action_chunk(np.random.default_rng(0))
-    chunk["attack"] = chunk["attack"][:5]
-    put(folder / "action/part-3", "(1, 0)", pickle.dumps(chunk))
-    close_all()
-    (problem,) = inspect_uri(str(folder)).problems
-    assert "Player2-bbb-20220102-130000" in problem.where
-    with pytest.raises(DataError) as refused:
-        converted(folder, tmp_path)
-    assert refused.value.problems == [problem]
