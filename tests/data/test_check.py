@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tendon.data.check import Facts, episode_problems
+from tendon.data.check import Facts, episode_problems, length_findings
 from tendon.data.convert import ConversionOptions, convert
 from tendon.data.episode import Episode, Schema
 from tendon.data.features import column
@@ -104,3 +104,11 @@ def test_an_error_that_a_reader_did_not_foresee_names_its_episode(tmp_path: Path
     assert list(refused.value.problems) == [problem]
     assert not list(tmp_path.rglob("*.tar"))
     assert convert(source, str(tmp_path), "any", ConversionOptions(skip_episodes=("e3",))).episodes == 7
+
+
+def test_an_episode_is_short_beside_others_that_are_all_about_as_long() -> None:
+    ids, lengths = [f"e{i}" for i in range(20)], np.full(20, 96)
+    lengths[4], lengths[::3] = 64, 100
+    assert [each.where for each in length_findings(ids, lengths)] == ["e4"]
+    assert not length_findings(ids, np.linspace(60, 140, 20).astype(int)), "lengths that vary anyway"
+    assert not length_findings(ids[:5], lengths[:5]), "of few nobody can say what is usual"

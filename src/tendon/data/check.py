@@ -28,6 +28,7 @@ WRONG_RATE = 0.01  # timestamps may run so much faster or slower than the frame 
 GAP = 1.5  # steps between two timestamps
 TIMESTAMP = "timestamp"
 OUTLIER_FACTOR = 3.0  # an episode this many times longer or shorter than the median is an outlier
+SHORTER_FACTOR, LENGTH_SPREADS, FEWEST_LENGTHS = 1.4, 6.0, 12  # shorter by this, and by so many usual deviations
 MAX_LISTED = 20
 
 
@@ -264,7 +265,12 @@ def timing_findings(ids: Sequence[str], ticks: Ticks, fps: float) -> list[Findin
 def length_findings(episode_ids: Sequence[str], lengths: np.ndarray) -> list[Finding]:
     """Episodes that are far longer or shorter than the median."""
     median = float(np.median(lengths))
-    odd = np.flatnonzero((lengths > OUTLIER_FACTOR * median) | (lengths * OUTLIER_FACTOR < median))
+    is_odd = (lengths > OUTLIER_FACTOR * median) | (lengths * OUTLIER_FACTOR < median)
+    if len(lengths) >= FEWEST_LENGTHS:  # where all are about as long, less of a difference is odd
+        below = np.log(max(median, 1.0)) - np.log(np.maximum(lengths, 1))
+        spread = 1.4826 * float(np.median(np.abs(below)))
+        is_odd |= below > max(np.log(SHORTER_FACTOR), LENGTH_SPREADS * spread)
+    odd = np.flatnonzero(is_odd)
     return [
         Finding("length", episode_ids[i], f"{int(lengths[i])} steps, the median is {median:g}")
         for i in odd[:MAX_LISTED]
