@@ -477,6 +477,7 @@ def _weights_verbs(weights: argparse.ArgumentParser) -> None:
     one.add_argument("file", help="e.g. a robomimic .pth")
     one.add_argument("overrides", nargs="*", help="where it is evaluated, e.g. env=lift")
     one.add_argument("--bundle-uri", required=True)
+    _may_replace(one)
     one.add_argument("--format", default="", help=f"when it is not recognised: {formats}")
 
     one = action("export", "a checkpoint or bundle to a file of another system, proven equal")

@@ -486,7 +486,8 @@ def weights(arguments: Namespace) -> int:
 def _import_weights(arguments: Namespace) -> int:
     from tendon.export.foreign import import_weights
 
-    digest, notes = import_weights(arguments.file, arguments.bundle_uri, arguments.overrides, arguments.format)
+    given = (arguments.file, arguments.bundle_uri, arguments.overrides, arguments.format)
+    digest, notes = import_weights(*given, force=arguments.force)
     for note in () if arguments.quiet else notes:
         sys.stderr.write(f"note: {note}\n")
     rows = {"bundle": arguments.bundle_uri, "digest": digest}

@@ -20,11 +20,15 @@ LIGHT = ("config", "data", "registry", "report", "runs", "storage", "test_doctor
 
 
 def interpreter(version: str) -> str:
-    """The path of a Python of this version that starts."""
-    found = shutil.which(f"python{version}")
-    if not found or subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode:
-        raise Skip(f"there is no python{version} here")
-    return found
+    """The path of a Python of this version that starts: on the path, or one that pyenv or uv keeps."""
+    name = f"python{version}"
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    uv = Path(os.environ.get("UV_PYTHON_INSTALL_DIR", Path.home() / ".local/share/uv/python"))
+    places = [shutil.which(name), *pyenv.glob(f"{version}.*/bin/{name}"), *uv.glob(f"cpython-{version}.*/bin/{name}")]
+    for place in map(str, filter(None, places)):  # a shim is there for every version, and starts what is chosen only
+        if not subprocess.run([place, "-c", ""], capture_output=True, check=False).returncode:
+            return place
+    raise Skip(f"there is no {name} here")
 
 
 def failing_tests(version: str) -> float:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tendon.data.check import Facts, episode_problems
+from tendon.data.check import Facts, episode_problems, length_findings
+from tendon.data.convert import ConversionOptions, convert
 from tendon.data.episode import Episode, Schema
+from tendon.data.features import column
+from tendon.data.inspect import inspect_source
+from tendon.data.sources.episodes import EpisodesSource
+from tendon.errors import DataError
 
 FPS = 20.0
 
@@ -72,3 +78,37 @@ def test_what_is_wrong_is_found(episodes: list[Episode], kind: str, where: str) 
     found = kinds(episodes)
     assert where in found[kind]
     assert set(found) - {kind} <= {"timestamp_gap", "fps"} & set(found)
+
+
+class Surprised(EpisodesSource):
+    """A reader that meets what nobody foresaw."""
+
+    def read(self, episode_id: str, images: bool = True) -> Episode:
+        if episode_id == "e3":
+            raise IndexError("list index out of range")
+        return super().read(episode_id, images)
+
+
+def test_an_error_that_a_reader_did_not_foresee_names_its_episode(tmp_path: Path) -> None:
+    columns = (
+        column("observation.state", "float32", (3,)),
+        column("action", "float32", (2,)),
+        column("timestamp", "float32"),
+    )
+    source = Surprised("any", Schema(columns, (), FPS), good(), "digest")
+    (problem,) = inspect_source(source).problems
+    assert (problem.what, problem.where) == ("e3 cannot be read", "any, e3")
+    assert "IndexError" in problem.why
+    with pytest.raises(DataError) as refused:
+        convert(source, str(tmp_path), "any")
+    assert list(refused.value.problems) == [problem]
+    assert not list(tmp_path.rglob("*.tar"))
+    assert convert(source, str(tmp_path), "any", ConversionOptions(skip_episodes=("e3",))).episodes == 7
+
+
+def test_an_episode_is_short_beside_others_that_are_all_about_as_long() -> None:
+    ids, lengths = [f"e{i}" for i in range(20)], np.full(20, 96)
+    lengths[4], lengths[::3] = 64, 100
+    assert [each.where for each in length_findings(ids, lengths)] == ["e4"]
+    assert not length_findings(ids, np.linspace(60, 140, 20).astype(int)), "lengths that vary anyway"
+    assert not length_findings(ids[:5], lengths[:5]), "of few nobody can say what is usual"

@@ -441,3 +441,21 @@ def test_clips_end_at_events(tmp_path: Path) -> None:
             open_source(f"{folder}?mode=event&event_regex=minecraft.craft.*").describe()
     finally:
         minestudio_events.FIRST_FRAME = before
+
+
+def test_an_episode_of_no_frames_is_dropped_by_name(folder: Path, tmp_path: Path) -> None:
+    """Its chunks were joined, and of none there is nothing to join."""
+    close_all()
+    for each in folder.glob("*/*"):
+        if each.parent.name == "event":
+            continue
+        infos = pickle.loads(values_of(each)["__chunk_infos__"])
+        longest = max(info["episode_idx"] for info in infos) + 1
+        put(
+            each,
+            "__chunk_infos__",
+            pickle.dumps([*infos, {"episode": "Player0", "episode_idx": longest, "num_frames": 0}]),
+        )
+    dataset = converted(folder, tmp_path)
+    assert [row.episode_id for row in dataset.rows] == sorted(EPISODES)
+    assert dataset.manifest.left_out["episode Player0"] == "it has no frames"

@@ -134,3 +134,26 @@ def test_files_of_an_evaluation_are_replaced_with_force_only(
     assert answer.code == 0, answer.err
     assert files_of(folder)[made] != b"mine"
     assert files_of(folder)["mine.txt"] == b"mine"
+
+
+@pytest.mark.parametrize("verb", ["export", "weights import"])
+def test_a_folder_of_other_files_is_not_emptied_for_a_bundle(
+    tendon: Callable[..., Answer], trained: Trained, tmp_path: Path, verb: str
+) -> None:
+    """What a bundle does not hold was removed from its folder."""
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "thesis.tex").write_text("mine")
+    command: list[object] = ["export", "--checkpoint-uri", trained.checkpoint]
+    if verb == "weights import":
+        assert (
+            tendon(
+                "weights", "export", trained.checkpoint, "--format", "safetensors", "-o", tmp_path / "a.safetensors"
+            ).code
+            == 0
+        )
+        command = ["weights", "import", tmp_path / "a.safetensors", "env=reach"]
+    refused = tendon(*command, "--bundle-uri", tmp_path / "papers")
+    assert refused.code == 2, refused.err
+    assert refused.problems() == 1
+    assert "thesis.tex" in refused.err
+    assert files_of(tmp_path / "papers") == {"thesis.tex": b"mine"}

@@ -6,6 +6,8 @@ Findings are stored with the statistics. Pure: values in, problems and findings 
 from __future__ import annotations
 
 import hashlib
+import logging
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,11 +20,15 @@ from tendon.errors import DataError, Problem
 if TYPE_CHECKING:
     from tendon.data.sources.source import Source
 
+log = logging.getLogger(__name__)
+
+UNFORESEEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 TINY_SPAN = 1e-4  # a dimension that spans less is noise around a constant
 WRONG_RATE = 0.01  # timestamps may run so much faster or slower than the frame rate
 GAP = 1.5  # steps between two timestamps
 TIMESTAMP = "timestamp"
 OUTLIER_FACTOR = 3.0  # an episode this many times longer or shorter than the median is an outlier
+SHORTER_FACTOR, LENGTH_SPREADS, FEWEST_LENGTHS = 1.4, 6.0, 12  # shorter by this, and by so many usual deviations
 MAX_LISTED = 20
 
 
@@ -153,6 +159,11 @@ def checked_read(source: Source, episode_id: str, schema: Schema) -> tuple[Episo
         episode = source.read(episode_id, images=False)
     except DataError as error:
         return None, list(error.problems)
+    except UNFORESEEN as error:  # of a damaged file that the reader did not think of: the episode is named all the same
+        log.debug("convert: %s", traceback.format_exc())
+        why = f"{type(error).__name__}: {error}".splitlines()[0][:500]
+        fix = f"data.skip_episodes=[{episode_id}], or record it again"
+        return None, [Problem(f"{episode_id} cannot be read", f"{source.uri}, {episode_id}", why, fix)]
     return episode, [*episode_problems(episode, source.uri), *text_problems(episode, schema, source.uri)]
 
 
@@ -254,7 +265,12 @@ def timing_findings(ids: Sequence[str], ticks: Ticks, fps: float) -> list[Findin
 def length_findings(episode_ids: Sequence[str], lengths: np.ndarray) -> list[Finding]:
     """Episodes that are far longer or shorter than the median."""
     median = float(np.median(lengths))
-    odd = np.flatnonzero((lengths > OUTLIER_FACTOR * median) | (lengths * OUTLIER_FACTOR < median))
+    is_odd = (lengths > OUTLIER_FACTOR * median) | (lengths * OUTLIER_FACTOR < median)
+    if len(lengths) >= FEWEST_LENGTHS:  # where all are about as long, less of a difference is odd
+        below = np.log(max(median, 1.0)) - np.log(np.maximum(lengths, 1))
+        spread = 1.4826 * float(np.median(np.abs(below)))
+        is_odd |= below > max(np.log(SHORTER_FACTOR), LENGTH_SPREADS * spread)
+    odd = np.flatnonzero(is_odd)
     return [
         Finding("length", episode_ids[i], f"{int(lengths[i])} steps, the median is {median:g}")
         for i in odd[:MAX_LISTED]

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tendon.errors import DataError
+from tendon.errors import ConfigError, DataError
 from tendon.storage import open_store
-from tendon.storage.trees import file_sha256, has_tree, put_tree
+from tendon.storage.trees import MARKER, file_sha256, has_tree, put_tree
 from tendon.train.state.checkpoint import digests, fetch
 from tendon.weights.spec import SPEC_FILE
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 FILES = ("model.safetensors", "config.yaml", "stats.json", "policy.json")
 DECISIVE = ("model.safetensors", "policy.json", "weights.json")  # what an action depends on
+MADE_FIRST = {*FILES, "card.md", "parity.json", "processing.json", "processing.safetensors", SPEC_FILE}
 IN_CHECKPOINT = "pretrained_model/"
 
 
@@ -58,6 +59,7 @@ def export_bundle(checkpoint_uri: str, bundle_uri: str, self_contained: bool = F
     if found is not None:
         logger.info("export: already made: %s", bundle_uri)
         return found
+    demand_place(bundle_uri)
     from tendon.export.card import make_card
     from tendon.export.fresh import act_in_fresh_process
     from tendon.export.parity import compare, demand, fixed_inputs
@@ -90,6 +92,23 @@ def export_bundle(checkpoint_uri: str, bundle_uri: str, self_contained: bool = F
         put_tree(open_store(bundle_uri), "", result)
     _demand_same_bytes(checkpoint_uri, digests(open_store(bundle_uri)), copied, bundle_uri)
     return Bundle(bundle_uri, bundle_digest(bundle_uri), checkpoint_uri, parity)
+
+
+def demand_place(bundle_uri: str) -> None:
+    """Look whether a bundle may go to an address: the whole folder becomes the bundle, what else is in it is removed.
+
+    Raises:
+        ConfigError: something that is no bundle, nor one that was being written, is there.
+    """
+    keys = {info.key for info in open_store(bundle_uri).list()}
+    foreign = {key for key in keys - MADE_FIRST if not key.endswith(".pt")}  # what an import kept of its file ends so
+    if foreign and MARKER not in keys and "policy.json" not in keys:
+        raise ConfigError(
+            "something else is there already",
+            where=bundle_uri,
+            why=f"a bundle is a folder of its own, and this one holds {', '.join(sorted(foreign)[:3])}",
+            fix="name a folder that is empty or does not exist",
+        )
 
 
 def _merge(policy: Policy, folder: Path) -> float:

@@ -21,13 +21,15 @@ from tendon.policies.base import Policy
 from tendon.policies.spec import PolicySpec
 from tendon.policies.windows import GOAL, bare
 from tendon.storage import open_store
-from tendon.storage.trees import put_tree
+from tendon.storage.outputs import refuse_existing
+from tendon.storage.trees import file_sha256, has_tree, put_tree
+from tendon.train.state.checkpoint import digests
 from tendon.weights.foreign import WeightFormat, format_of, load_plain, weight_format
 from tendon.weights.lora import merge_tolerance
 
 
 def import_weights(
-    path: str, bundle_uri: str, overrides: Sequence[str] = (), format_name: str = ""
+    path: str, bundle_uri: str, overrides: Sequence[str] = (), format_name: str = "", *, force: bool = True
 ) -> tuple[str, tuple[str, ...]]:
     """Make a bundle of another system's file; its digest, and what to know about it.
 
@@ -36,15 +38,17 @@ def import_weights(
         bundle_uri: where the bundle goes.
         overrides: where the policy is evaluated (``env=lift``).
         format_name: a name of the table; empty: the one that recognises the file.
+        force: replace another bundle that is there.
 
     Example: ``import_weights("model.pth", "outputs/b", ["env=lift"])``.
     """
     from safetensors.torch import save_file
 
     from tendon.config.compose import compose, to_dict, to_yaml
-    from tendon.export.bundle import bundle_digest, read_policy
+    from tendon.export.bundle import DECISIVE, bundle_digest, demand_place, read_policy
     from tendon.export.fresh import act_in_fresh_process
 
+    demand_place(bundle_uri)
     weights = weight_format(format_name)[0] if format_name else format_of(Path(path))
     foreign = weights.read(Path(path))
     info, section = foreign.info, to_dict(foreign.info.config)
@@ -68,7 +72,12 @@ def import_weights(
         parity = {"checkpoint_uri": path, **record.to_json()}
         (folder / "parity.json").write_text(json.dumps(parity, indent=1) + "\n")
         (folder / "card.md").write_text(make_card(made, info, path, record))
-        put_tree(open_store(bundle_uri), "", folder)
+        store = open_store(bundle_uri)
+        new = {path.name: file_sha256(path) for path in folder.iterdir()}
+        known = digests(store) if has_tree(store, "") else {}
+        is_other = any(known.get(name, new.get(name)) != new.get(name) for name in DECISIVE)
+        refuse_existing(*([bundle_uri] if is_other else []), force=force)
+        put_tree(store, "", folder)
     return bundle_digest(bundle_uri), foreign.notes
 
 

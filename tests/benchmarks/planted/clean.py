@@ -70,7 +70,7 @@ def record(
         reached = np.linalg.norm(target - position) < 0.015 and (not close or grip > 0.8)
         at += bool(reached)
         if at == len(way):
-            if len(rows) % chunk == 0:
+            if len(rows) % chunk == 0 and len(rows) >= 3 * chunk:
                 break
             at -= 1
     T = len(rows)

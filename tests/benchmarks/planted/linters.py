@@ -110,14 +110,14 @@ def beside(defect: Defect) -> Noticed:
 
 def table(kinds: Sequence[Defect] = DEFECTS) -> list[Noticed]:
     """Every kind; printed as it comes."""
-    print(f"{'kind':<22}" + "".join(f"{name:<26}" for name in TOOLS))
+    print(f"{'kind':<22}" + "".join(f"{name:<30}" for name in TOOLS))
     lines = []
     for defect in kinds:
         lines.append(beside(defect))
         cells = [
             f"{'noticed' if lines[-1].by[name] else '-':<9} {lines[-1].recall[name]:.2f} of episodes" for name in TOOLS
         ]
-        print(f"{defect.name:<22}" + "".join(f"{cell:<26}" for cell in cells), flush=True)
+        print(f"{defect.name:<22}" + "".join(f"{cell:<30}" for cell in cells), flush=True)
     return lines
 
 

@@ -287,6 +287,8 @@ class MineStudioSource:
                 dropped[f"episode {episode}"] = f"it has no {' and no '.join(missing)}"
             elif len(set(frames.values())) != 1:
                 dropped[f"episode {episode}"] = "lengths differ: " + ", ".join(f"{k} {v}" for k, v in frames.items())
+            elif not any(frames.values()):
+                dropped[f"episode {episode}"] = "it has no frames"
             else:
                 lengths[episode] = next(iter(frames.values()))
         return lengths, dropped
