@@ -210,6 +210,37 @@ def _cpu_s() -> float:
     return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
+SWEEP = "- {key: policy, values: [act_clip_tiny, dp_clip_tiny, pi0_metaworld]}\n"
+SMALL = ("training.offline_steps=101", "training.save_freq=101", "training.valid_freq=101", "training.batch_size=8")
+
+
+@row(
+    "results",
+    "internmanip-dag",
+    "of the three policies of experiment=metaworld_language, so many have clips with their instruction",
+    "== 3",
+)
+def _dag() -> float:
+    """The whole DAG at a small size: what it shows is not how well they act."""
+    _demand_packages()
+    folder = KEPT.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "policies.yaml").write_text(SWEEP)
+    source = "demo://metaworld?episodes=10&seed=1&noise=0.1&images=true"
+    sizes = ("--episodes", 5, "--confirm-episodes", 5, "--gate-floor", 0)
+    where = ("--sweep", folder / "policies.yaml", "--source-uri", source, "--store-uri", folder / "dag")
+    line.run("run", "experiment=metaworld_language", *where, *sizes, *SMALL, cwd=folder)
+    (page,) = (folder / "dag/runs").glob("*/report.html")
+    if "told: " not in page.read_text():
+        raise RuntimeError(f"{page} has no clip with an instruction")
+    shown = 0
+    for rows in (folder / "dag/trials").glob("*/evaluations/selection-*/episodes.jsonl"):
+        episodes = [json.loads(one) for one in rows.read_text().splitlines()]
+        clips = [one for one in episodes if one.get("video")]
+        shown += bool(clips) and all(one.get("instructions") for one in clips)
+    return shown
+
+
 for family in STEPS:
     what = f"{family}, text_encoder=minilm, five Meta-World tasks from one policy"
 

@@ -349,6 +349,10 @@ def entries() -> Mapping[str, tuple[Sequence[str], Callable[[], Numbers]]]:
         "lift expert": (["tendon.sim.adapters.robosuite:Lift"], partial(simulator, "lift", expert=True)),
         "can expert": (["tendon.sim.adapters.robosuite:PickPlaceCan"], partial(simulator, "can", expert=True)),
         "minecraft": (["tendon.sim.adapters.minecraft", "tendon.sim"], minecraft),
+        "libero": (
+            ["tendon.sim.adapters.libero", "tendon.sim"],
+            partial(simulator, "libero", "env.observation=[agent_pos,joint_pos,task]", expert=False),
+        ),
     }
     for env, task in (
         ("pusht_keypoints", "pusht:PushT-v0"),

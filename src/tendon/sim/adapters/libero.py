@@ -54,7 +54,8 @@ class Adapter:
         for camera in cameras:
             _demand_camera(camera)
         self.numbers = (int(number),) if number else tuple(range(len(names)))
-        self.sizes, self.env, self.number = sizes, None, -1
+        self.sizes, self.number = sizes, -1
+        self.env: Any = None
         self.starts: dict[int, Array] = {}
         return {"action_dim": 7, "cameras": list(CAMERAS)}
 
@@ -99,8 +100,8 @@ class Adapter:
         if sim._render_context_offscreen is None:
             context = MjRenderContextOffscreen(sim, device_id=-1, max_width=width, max_height=height)
             context.vopt.geomgroup[0], context.vopt.geomgroup[1] = 0, 1  # visual meshes, not the collision ones
-        frame: Array = sim.render(width=width, height=height, camera_name=camera)[::-1]
-        return frame.copy()
+        frame: Array = np.ascontiguousarray(sim.render(width=width, height=height, camera_name=camera)[::-1])
+        return frame
 
     def close(self) -> None:
         """Let MuJoCo go."""

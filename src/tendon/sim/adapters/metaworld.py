@@ -104,15 +104,20 @@ class Adapter:
         return states, "", json.dumps(env_args) if texts else ""
 
     def render(self, width: int, height: int, camera: str) -> Array:
-        """The view of a camera, upright."""
+        """The view of a camera for people: without shadows and reflections, four times as fast in software OpenGL."""
+        return self._draw(width, height, camera or "corner2", faithful=False)
+
+    def _draw(self, width: int, height: int, camera: str, faithful: bool) -> Array:
+        """An upright frame; ``faithful``: as Meta-World draws it."""
         import mujoco
 
-        camera = camera or "corner2"
         _demand_camera(camera)
         key = (self.name, width, height)
         if key not in self.renderers:
             self.renderers[key] = mujoco.Renderer(self.env.model, height, width)
         renderer = self.renderers[key]
+        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
+            renderer.scene.flags[flag] = int(faithful)
         renderer.update_scene(self.env.data, camera=camera)
         if self.decorate is not None:
             self.decorate(renderer.scene)
@@ -157,7 +162,8 @@ class Adapter:
 
     def _observe(self) -> dict[str, Array]:
         images = {
-            f"{camera}_image": self.render(width, height, camera) for camera, (height, width) in self.sizes.items()
+            f"{camera}_image": self._draw(width, height, camera, faithful=True)
+            for camera, (height, width) in self.sizes.items()
         }
         return {"agent_pos": self.raw[:HAND].copy(), "environment_state": self.raw[HAND:].copy(), **images}
 

@@ -43,7 +43,7 @@ class Update:
     """What one update leaves, still on the device."""
 
     loss: Tensor
-    metrics: Mapping[str, Tensor]
+    metrics: Mapping[str, Tensor]  # in steps that are not logged without those that a policy leaves out as costly
     grad_norm: Tensor | None  # before clipping; None when nobody asked
     lr: float  # of the next update: LeRobot logs it after its scheduler has stepped
 
