@@ -50,7 +50,7 @@ CASES = {
         flags=("--policy.optimizer_lr=1e-3", "--policy.scheduler_warmup_steps=100"),
         episodes=500,
         least=0.40,
-        overrides=("ema.enable=false", "training.offline_steps=20000", "training.save_freq=2000"),
+        overrides=("ema.enable=false", "training.offline_steps=10000", "training.save_freq=2000"),
     ),
     "pusht-pictures": Case(
         "VQ-BeT on PushT's pictures of 48 px",
