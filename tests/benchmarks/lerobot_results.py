@@ -14,7 +14,7 @@ import resource
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ CASES = {
         flags=("--policy.optimizer_lr=1e-3", "--policy.scheduler_warmup_steps=100"),
         episodes=500,
         least=0.40,
-        overrides=("ema.enable=false", "training.offline_steps=20000", "training.save_freq=2000"),
+        overrides=("ema.enable=false", "training.offline_steps=10000", "training.save_freq=2000"),
     ),
     "pusht-pictures": Case(
         "VQ-BeT on PushT's pictures of 48 px",
@@ -118,7 +118,11 @@ class Arms:
     """What of a case lies in its folder, made where it is missing."""
 
     def __init__(self, name: str, case: Case) -> None:
-        self.case, self.folder = case, (KEPT / name).absolute()
+        from tendon.config.digest import digest
+
+        self.case = case
+        made = digest(asdict(self.config()), case.demonstrations, case.flags)  # other settings are another folder
+        self.folder = (KEPT / f"{name}-{made[:8]}").absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def config(self, dataset_uri: str = "x", *more: str) -> Any:
@@ -155,7 +159,7 @@ class Arms:
         keys = [*self.keys(dataset_uri), f"policy.init_from={first}"]
         with self.timed("ours"):
             line.run("train", *keys, "--store-uri", self.folder / "ours", cwd=self.folder)
-        (trial,) = (self.folder / "ours/trials").iterdir()
+        trial = max((self.folder / "ours/trials").iterdir(), key=lambda path: path.stat().st_mtime)  # of this code
         return trial / f"checkpoints/{self.config().training.offline_steps:06d}"
 
     def theirs(self, exported: Path, first: Path) -> Path:
