@@ -639,7 +639,9 @@ def confirm(arguments: Namespace) -> int:
 def robustness(arguments: Namespace) -> int:
     """The winner of a run under its perturbations."""
     sentence = steps.robustness(run_uri=arguments.run_uri)
-    return finish(arguments, "perturbed", {"card": sentence}, f"tendon report --run-uri {shlex.quote(arguments.run_uri)}")
+    return finish(
+        arguments, "perturbed", {"card": sentence}, f"tendon report --run-uri {shlex.quote(arguments.run_uri)}"
+    )
 
 
 def report(arguments: Namespace) -> int:

@@ -16,7 +16,8 @@ from tendon.config.foreign.internmanip import JOINED, ManipRun, read_manip, tran
 from tendon.config.override_text import quote
 from tendon.data.dataset import Dataset, open_dataset
 from tendon.data.features import TASK
-from tendon.data.sources.modality import MODALITY, WHOLE
+from tendon.data.sources.lerobot import MODALITY
+from tendon.data.sources.modality import WHOLE
 from tendon.data.sources.modality_configs import find_data_config
 from tendon.data.stats import DatasetStats, merge_stats
 from tendon.data.stats_files import groot_metadata, openpi_norm_stats

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 
 from tendon.evaluate.robustness import Card
 from tendon.report.card_section import card_section
-from tendon.report.page import _closing, _download, _opening
+from tendon.report.page import _download, closing, opening
 from tendon.report.summary import ReportInputs
 
 
@@ -16,4 +16,4 @@ def render_card(card: Card, bundle_uri: str) -> str:
     when = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     data = _download("the card as JSON", "card.json", "application/json", json.dumps(card.to_dict(), indent=1))
     title = f"Robustness of {bundle_uri}"
-    return f"{_opening(ReportInputs(title, when=when))}{card_section(card)}<section>{data}</section>\n{_closing()}"
+    return f"{opening(ReportInputs(title, when=when))}{card_section(card)}<section>{data}</section>\n{closing()}"

@@ -97,7 +97,9 @@ class Forecast:
             trial or "",
             sum(cost.units for cost in costs if cost.step == "train"),
             "step",
-            *(sum(getattr(cost, name) for cost in costs) for name in ("cpu_s", "wall_s", "gpu_s")),  # type: ignore[arg-type]
+            sum(cost.cpu_s for cost in costs),
+            sum(cost.wall_s for cost in costs),
+            sum(cost.gpu_s for cost in costs),
             sum(cost.stored_bytes for cost in costs),
         )
 
