@@ -38,7 +38,7 @@ def folders(store: Store, prefix: str) -> list[str]:
         root = store.root / prefix
         names = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
     elif isinstance(store, S3Store):
-        names = store.folders(prefix)
+        names = list(store.folders(prefix))
     else:
         names = list(dict.fromkeys(info.key[len(prefix) :].partition("/")[0] for info in store.list(prefix)))
     return sorted(name for name in names if not name.startswith(HIDDEN))
