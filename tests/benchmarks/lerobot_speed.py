@@ -40,17 +40,17 @@ class Loop:
 
 ACT = ("policy=act", "policy.dim_model=128", "policy.n_heads=4", "policy.dim_feedforward=512", "policy.chunk_size=20")
 ACT = (*ACT, "policy.n_action_steps=20", "policy.pretrained_backbone_weights=null", "training.batch_size=32")
-DIFFUSION = ("policy=diffusion", "policy.down_dims=[64,128]", "training.batch_size=64")
+DIFFUSION = ("policy=diffusion", "policy.down_dims=[64,128]", "training.batch_size=64", "training.lr_warmup_steps=0")
 VQBET = ("policy=vqbet", "policy.n_obs_steps=2", "policy.n_action_pred_token=3", "policy.gpt_hidden_dim=128")
 VQBET = (*VQBET, "policy.gpt_n_layer=4", "policy.gpt_n_head=4", "policy.gpt_input_dim=128", "policy.gpt_output_dim=128")
-VQBET = (*VQBET, "policy.crop_shape=[76,76]", "training.batch_size=8")
+VQBET = (*VQBET, "policy.crop_shape=[76,76]", "training.batch_size=8", "training.lr_warmup_steps=0")
 TDMPC = ("policy=tdmpc", "policy.mlp_dim=256", "training.batch_size=64")
 LOOPS = {
     "act": Loop((NUMBERS, *ACT)),
     "act-pictures": Loop((PICTURES, *ACT, "training.batch_size=8"), 6, 2),
     "diffusion": Loop((NUMBERS, *DIFFUSION, "policy.crop_shape=[]")),
     "diffusion-pictures": Loop((PICTURES, *DIFFUSION, "policy.crop_shape=[76,76]", "training.batch_size=8"), 6, 2),
-    "vqbet-codes": Loop((PICTURES, *VQBET), 12, 3),
+    "vqbet-codes": Loop((PICTURES, *VQBET, "policy.n_vqvae_training_steps=14"), 11, 3),
     "vqbet-pictures": Loop((PICTURES, *VQBET, "policy.n_vqvae_training_steps=2"), 6, 3),
     "tdmpc": Loop((NUMBERS, *TDMPC), 12, 3),
     "tdmpc-pictures": Loop((PICTURES, *TDMPC, "training.batch_size=16"), 8, 2),
