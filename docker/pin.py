@@ -27,8 +27,9 @@ from tendon.errors import ConfigError, TendonError, reported  # noqa: E402 - aft
 
 FOLDER = ROOT / "docker" / "requirements"
 PYPI = "https://pypi.org/simple"
-# torch for the CPU comes from PyTorch's own index or a folder, so neither it nor its CUDA libraries are in train-cpu.txt
-CUDA = re.compile(r"torch$|nvidia-|cuda-|triton$")
+# torch for the CPU comes from PyTorch's own index or a folder, so neither it nor its CUDA libraries are in train-cpu.txt,
+# nor what is built against PyPI's torch
+CUDA = re.compile(r"torch$|torchvision$|timm$|nvidia-|cuda-|triton$")
 HEADER = (
     "# Made by docker/pin.py for linux x86_64 and Python 3.11. Do not edit: change constraints.txt and run it again.\n"
 )
@@ -51,14 +52,21 @@ def requirement_sets() -> dict[str, tuple[list[str], list[str]]]:
     import tomllib  # Python 3.11, as the images
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    core, train = project["dependencies"], project["optional-dependencies"]["train"]
+    extras = project["optional-dependencies"]
+    data = [*project["dependencies"], *extras["minestudio"], *extras["search"]]
+    train = [*extras["train"], *_outside(extras["lora"] + extras["vla"] + extras["vision"] + extras["rocket"])]
     kfp = f"kfp=={constraints((ROOT / 'constraints.txt').read_text(encoding='utf-8'))['kfp']}"
     return {
         "build": (["hatchling>=1.26", "setuptools>=77"], []),  # what builds tendon and the packages that have no wheel
         "kfp": ([kfp], ["--no-deps"]),  # a step needs kfp's executor only
-        "data": (core, []),
-        "train": (core + train, []),
+        "data": (data, []),
+        "train": (data + train, []),
     }
+
+
+def _outside(requirements: Sequence[str]) -> list[str]:
+    """Those that are not further extras of tendon itself."""
+    return [one for one in requirements if not one.startswith("tendon-robotics[")]
 
 
 def resolve(requirements: Sequence[str], options: Sequence[str], index_url: str) -> list[dict[str, Any]]:
