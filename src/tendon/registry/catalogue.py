@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, TypeVar
@@ -245,7 +245,7 @@ def list_datasets(store_uri: str) -> list[DatasetRow]:
     keys = [f"datasets/{place}/manifest.json" for place in places]
     notes = read_notes(store, keys)
     heads = dict(zip(keys, side_by_side(store, store.head, keys), strict=True))
-    rows = []
+    rows: list[DatasetRow] = []
     for place, key in zip(places, keys, strict=True):
         note, head = notes.get(key), heads[key]
         if note is None or head is None:  # its conversion has not finished
@@ -293,12 +293,17 @@ def list_champions(store_uri: str) -> list[ChampionRow]:
     return newest(rows)
 
 
-LISTS = {"runs": list_runs, "trials": list_trials, "datasets": list_datasets, "champions": list_champions}
+LISTS: Mapping[str, Callable[[str], Sequence[Row]]] = {
+    "runs": list_runs,
+    "trials": list_trials,
+    "datasets": list_datasets,
+    "champions": list_champions,
+}
 
 
 def rows_of(kind: str, store_uri: str) -> Sequence[Row]:
     """The rows of one of KINDS."""
-    return LISTS[kind](store_uri)  # type: ignore[no-any-return, operator]
+    return LISTS[kind](store_uri)
 
 
 def newest(rows: Iterable[AnyRow]) -> list[AnyRow]:

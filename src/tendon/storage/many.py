@@ -20,7 +20,8 @@ from tendon.storage.store import HIDDEN, Store
 log = logging.getLogger(__name__)
 SIGNED_S, SILENT_S = 300, 20.0
 READERS = 32  # requests in flight: a store that answers after 30 ms gives a thousand in a second
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def side_by_side(store: Store, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:

@@ -52,7 +52,7 @@ class StoreView:
 def _config(run: RunRow) -> Mapping[str, Any]:
     """The winner's configuration, or the first one; of a run without a report from its plan."""
     configs = run.record.get("configs") or {one["name"]: one["config"] for one in run.record.get("trials", ())}
-    config = configs.get(run.winner) or next(iter(configs.values()), {})
+    config: Any = configs.get(run.winner) or next(iter(configs.values()), {})
     return config if isinstance(config, Mapping) else {}
 
 
