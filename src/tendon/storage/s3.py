@@ -144,7 +144,7 @@ class S3Store:
                 return
             ask["ContinuationToken"] = page["NextContinuationToken"]
 
-    def folders(self, prefix: str) -> list[str]:
+    def folders(self, prefix: str) -> tuple[str, ...]:
         """The names directly below ``prefix``, which ends with a slash; one request for a thousand."""
         base = (f"{self.prefix}/" if self.prefix else "") + prefix
         ask: dict[str, Any] = {"Bucket": self.bucket, "Prefix": base, "Delimiter": "/", "MaxKeys": PAGE_KEYS}
@@ -157,7 +157,7 @@ class S3Store:
                 one[len(base) :].partition("/")[0] for one in (*folders, *keys) if "/" in one[len(base) :]
             )
             if not page.get("IsTruncated"):
-                return sorted(names)
+                return tuple(sorted(names))
             ask["ContinuationToken"] = page["NextContinuationToken"]
 
     def leftovers(self) -> Iterator[ObjectInfo]:
