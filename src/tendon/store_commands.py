@@ -296,7 +296,7 @@ def completion(arguments: Namespace) -> int:
             why="it is not installed in this environment",
             fix="pip install argcomplete",
         ) from None
-    script = argcomplete.shellcode(["tendon"], shell=arguments.shell)  # type: ignore[no-untyped-call]
+    script = argcomplete.shellcode(["tendon"], shell=arguments.shell)  # type: ignore[attr-defined, no-untyped-call]
     return tell(arguments, script, shell=arguments.shell, script=script)
 
 

@@ -293,7 +293,7 @@ def list_champions(store_uri: str) -> list[ChampionRow]:
     return newest(rows)
 
 
-LISTS: dict[str, Callable[[str], Sequence[Row]]] = {
+LISTS: Mapping[str, Callable[[str], Sequence[Row]]] = {
     "runs": list_runs,
     "trials": list_trials,
     "datasets": list_datasets,

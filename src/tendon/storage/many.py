@@ -34,6 +34,7 @@ def side_by_side(store: Store, work: Callable[[Item], Result], items: Iterable[I
 
 def folders(store: Store, prefix: str) -> list[str]:
     """The names of the folders directly below ``prefix`` (which ends with a slash), sorted."""
+    names: Iterable[str]
     if isinstance(store, LocalStore):
         root = store.root / prefix
         names = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
