@@ -21,6 +21,7 @@ import numpy as np
 
 from tests.benchmarks.line import TENDON
 from tests.benchmarks.rows import row
+from tests.loader.coded import Coded, coded_dataset
 from tests.s3_server import Faults, S3Server, Stored
 
 NUM_RUNS, NUM_EPISODES = 500, 10_000
@@ -155,28 +156,10 @@ def ls_trials_s3() -> float:
 
 @functools.cache
 def many_episodes(num_episodes: int = NUM_EPISODES) -> Path:
-    """A converted dataset with a camera: the same short pictures, different numbers."""
-    import h5py
-
-    folder = Path(tempfile.mkdtemp(prefix="tendon-bench-view-"))
-    random = np.random.default_rng(3)
-    frames = random.integers(0, 255, (12, 32, 32, 3), np.uint8)
-    with h5py.File(folder / "many.hdf5", "w") as file:
-        data = file.create_group("data")
-        data.attrs["env_args"] = json.dumps({"env_name": "Many", "type": 1, "env_kwargs": {"control_freq": 10}})
-        data.attrs["total"] = 12 * num_episodes
-        for number in range(num_episodes):
-            demo = data.create_group(f"demo_{number}")
-            demo.attrs["num_samples"] = 12
-            demo.create_dataset("actions", data=random.uniform(-1, 1, (12, 7)))
-            demo.create_dataset("rewards", data=np.zeros(12))
-            demo.create_dataset("dones", data=np.r_[np.zeros(11), 1])
-            demo.create_dataset("obs/state", data=random.normal(size=(12, 9)))
-            demo.create_dataset("obs/agentview_image", data=frames)
-    command = [*TENDON, "convert", "--source-uri", str(folder / "many.hdf5"), "--store-uri", str(folder / "store")]
-    subprocess.run([*command, "--dataset-name", "many", "--quiet"], check=True, capture_output=True)
-    (folder / "many.hdf5").unlink()
-    return folder / "store"
+    """A store with a converted dataset that has a camera."""
+    store = Path(tempfile.mkdtemp(prefix="tendon-bench-view-"))
+    coded_dataset(str(store), Coded(num_episodes, length=11, size=24, codecs=("jpeg",), dim=9), "many")
+    return store
 
 
 def get(address: str) -> bytes:
@@ -198,7 +181,7 @@ def opened(uri: str, env: dict[str, str]) -> tuple[float, float]:
         about = json.loads(get(f"{address}api/dataset"))
         episode = json.loads(get(f"{address}api/episode/0"))
         assert len(about["ids"]) == NUM_EPISODES
-        assert episode["length"] == 12
+        assert episode["length"] == about["lengths"][0]
         assert get(f"{address}frame/0/{about['cameras'][0]['name']}/0.jpg")[:2] == b"\xff\xd8"
         seconds = time.monotonic() - started
         for number in range(0, NUM_EPISODES, NUM_EPISODES // 40):  # and a look around
@@ -239,7 +222,7 @@ def view_memory_s3() -> float:
 
 def forget() -> None:
     """Take the folders away."""
-    for folder in (runs_folder(), many_episodes().parent):
+    for folder in (runs_folder(), many_episodes()):
         shutil.rmtree(folder, ignore_errors=True)
 
 

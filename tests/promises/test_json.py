@@ -49,7 +49,7 @@ def words_of(trained: Trained, tmp_path: Path) -> dict[str, tuple[list[object], 
         "doctor": (["--store-uri", tmp_path], -1),
         "lerobot": (["train", "--help"], 0),
         "import": (["file.pth"], 2),
-        "compile": (["--output", tmp_path / "y", "--image-prefix", "registry.example/"], -1),
+        "compile": (["--nonsense"], 2),
         "submit": (["nonsense"], 2),
     }
 

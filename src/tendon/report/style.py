@@ -124,7 +124,7 @@ main,header,footer{padding-left:32px;padding-right:32px}
 .plot .phone{display:none}.plot .desk{display:block}.plot .desk svg{max-width:500px}
 .made>div{grid-template-columns:minmax(9em,1fr) 3.4fr}
 }
-@media (min-width:760px){.factgroups{grid-template-columns:1fr 1fr}}
+@media (min-width:760px){.factgroups{display:block;columns:2;column-gap:40px}.factgroups>div{break-inside:avoid;padding-bottom:18px}}
 @media (min-width:960px){.figures{columns:2}.clips.two{grid-template-columns:1fr 1fr;gap:24px}section{padding-top:46px}}
 @media print{body{background:#fff}.verdict,.cmd{background:none}button,details,.clips{display:none}
 .figures>figure,.made>div{break-inside:avoid}}
