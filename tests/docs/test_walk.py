@@ -23,6 +23,7 @@ SMALLER = {
 }
 SMALLER_AFTER = {
     "/../checkpoints/000750 eval.n_episodes=20": "/../checkpoints/000090 eval.n_episodes=2",
+    "python sweep.py": "python sweep.py 20 2",
     "training.offline_steps=200": "training.offline_steps=4 training.num_threads=1",
     "training.offline_steps=100": "training.offline_steps=4",
 }
