@@ -22,7 +22,8 @@ SMALLER = {
     "--episodes 50 --confirm-episodes 100": "--episodes 2 --confirm-episodes 8 eval.videos=0 training.num_threads=1",
 }
 SMALLER_AFTER = {
-    "/../checkpoints/000500 eval.n_episodes=20": "/../checkpoints/000120 eval.n_episodes=2",
+    "/../checkpoints/000750 eval.n_episodes=20": "/../checkpoints/000090 eval.n_episodes=2",
+    "python sweep.py": "python sweep.py 20 2",
     "training.offline_steps=200": "training.offline_steps=4 training.num_threads=1",
     "training.offline_steps=100": "training.offline_steps=4",
 }
