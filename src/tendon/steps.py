@@ -637,12 +637,16 @@ class PruneResult:
 
 def prune(*, run_uri: str, rung: int, trials_per_pod: int = 1) -> PruneResult:
     """End the trials that can hardly win, as the rung scored them; the others in groups for the next loop."""
+    from tendon.runs.budget import STOPPED
+    from tendon.runs.outcomes import load_outcomes
     from tendon.runs.remaining import groups_of
     from tendon.runs.rungs import decide_rung
 
     run = load_plan(run_uri)
     with recording_failures(run_uri, "prune"):
-        kept = decide_rung(run, rung)
+        stopped = [name for name, outcome in load_outcomes(run).items() if outcome.status == STOPPED]
+        # A decision is final, so none is made without the trials that a larger budget would bring to this rung.
+        kept = stopped or decide_rung(run, rung)
     log.info("prune: after rung %d, %d of %d trials go on: %s", rung, len(kept), len(run.trials), ", ".join(kept))
     return PruneResult(kept, [list(group) for group in groups_of(kept, trials_per_pod)])
 

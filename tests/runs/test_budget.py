@@ -11,10 +11,13 @@ from tendon import steps
 from tendon.errors import ConfigError, Interrupted
 from tendon.runs import measured
 from tendon.runs.budget import HOUR, Meter, RunBudget, spent_gpu_s
-from tendon.runs.outcomes import TrialOutcome, load_outcomes
+from tendon.runs.outcomes import TrialOutcome, load_outcomes, save_outcome
 from tendon.runs.plan import load_plan
+from tendon.runs.rungs import save_rung
+from tendon.storage import open_store
 from tendon.train.distributed.attempts import train_in_child
 from tests.runs.test_endings import finish, plan
+from tests.runs.test_halving import table
 from tests.runs.test_remaining import swept
 from tests.train import trials_that_die
 from tests.train.small_trial import make_config
@@ -74,6 +77,21 @@ def test_a_run_whose_budget_is_spent_ends_with_a_page_and_goes_on_with_a_larger_
     )
     assert load_plan(run.run_uri).budget.gpu_hours == 5.0
     assert load_outcomes(load_plan(run.run_uri))["lr_0.001"].status == "stopped"
+
+
+def test_a_rung_is_not_decided_without_the_trials_that_the_budget_stopped(tmp_path: Path) -> None:
+    """A decision is final: with a larger budget they would be neither kept nor pruned."""
+    run = load_plan(plan(tmp_path, **swept(4)).run_uri)
+    names = [trial.name for trial in run.trials]
+    for number, name in enumerate(names[:3]):
+        save_rung(run, 1, name, table(5 + number))
+    stopped = TrialOutcome(names[3], run.trials[3].run_key, status="stopped", failed_step="budget", error="spent")
+    save_outcome(run.run_uri, stopped)
+    assert steps.prune(run_uri=run.run_uri, rung=1).groups == [[names[3]]]
+    assert open_store(run.run_uri).head("rungs/1/decision.json") is None
+    save_outcome(run.run_uri, TrialOutcome(names[3], run.trials[3].run_key))
+    save_rung(run, 1, names[3], table(19))
+    assert names[3] in steps.prune(run_uri=run.run_uri, rung=1).kept
 
 
 @pytest.mark.parametrize("name", ["budget_gpu_hours", "budget_gpu_hour_price", "budget_cpu_hour_price"])

@@ -97,10 +97,10 @@ class Forecast:
             trial or "",
             sum(cost.units for cost in costs if cost.step == "train"),
             "step",
-            sum(cost.cpu_s for cost in costs),
-            sum(cost.wall_s for cost in costs),
-            sum(cost.gpu_s for cost in costs),
-            sum(cost.stored_bytes for cost in costs),
+            cpu_s=sum(cost.cpu_s for cost in costs),
+            wall_s=sum(cost.wall_s for cost in costs),
+            gpu_s=sum(cost.gpu_s for cost in costs),
+            stored_bytes=sum(cost.stored_bytes for cost in costs),
         )
 
     def lines(self, most_trials: int = 20) -> list[str]:
