@@ -141,3 +141,20 @@ def test_a_policy_made_by_hand_refuses_it_too(policy: str) -> None:
     config = compose([f"policy={policy}", "data.uri=x", "policy.crop_size=41"]).policy
     with pytest.raises(ConfigError, match="front 40 x 48"):
         make_policy(config, features_of({"observation.images.front": (40, 48, 3), "action": 2}))
+
+
+@pytest.mark.parametrize(
+    ("policy", "told"),
+    [
+        ("policy=pi0_tiny ~policy.hidden_dims", "has nothing to look at"),
+        (
+            "policy=vqbet ~policy.hidden_dims env.observation=[agentview_image,robot0_eye_in_hand_image]",
+            "reads one camera, not 2",
+        ),
+    ],
+)
+def test_what_a_policy_cannot_look_at_is_told_by_the_plan(
+    lift_like_hdf5: Maker, tmp_path: Path, policy: str, told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        planned(lift_like_hdf5(images=True), tmp_path, policy)

@@ -7,13 +7,13 @@ What a value must hold stands beside its key (``Must``); what two keys must hold
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
 from tendon.config import feature_map
-from tendon.errors import nearest
+from tendon.errors import Problem, nearest
 
 
 @dataclass(frozen=True)
@@ -462,6 +462,10 @@ class PolicyConfig(Section):
     def writes(self, features: Mapping[str, Any]) -> tuple[str, ...]:
         """Keys of the actions that the policy gives."""
         return tuple(key for key, feature in features.items() if feature.kind == "action")
+
+    def feature_problems(self, features: Mapping[str, Any]) -> Iterable[Problem]:
+        """What keeps it from learning these features, as far as keys and kinds tell; the plan asks, and the model."""
+        return ()
 
     def windows(self, features: Mapping[str, Any]) -> Any:
         """The steps it is trained on and the steps it acts on: ``tendon.loader.windows.Windows``."""

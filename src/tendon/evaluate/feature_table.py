@@ -6,7 +6,7 @@ A pure function of configurations and names, without torch. Called by plan, for 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tendon.config.feature_map import ACTION, GOAL, TASK, FeatureMap
@@ -40,6 +40,7 @@ class FeatureTable:
 
     rows: tuple[FeatureRow, ...]
     known: tuple[str, ...]  # what the demonstrations have
+    given: Mapping[str, Feature] = field(default_factory=dict)  # what the policy is given, as far as demonstrations and feature map tell
 
     @property
     def text(self) -> str:
@@ -100,7 +101,7 @@ def feature_table(policy: PolicyConfig, env: EnvConfig, demonstrations: Mapping[
     rows += [FeatureRow(key, "writes", _recorded(key, demonstrations), _taken(key, features)) for key in writes]
     unwritten = [key for key in features.action_keys if key not in writes]
     rows += [FeatureRow(key, MISSING, _recorded(key, demonstrations), _taken(key, features)) for key in unwritten]
-    return FeatureTable(tuple(rows), tuple(known))
+    return FeatureTable(tuple(rows), tuple(known), given)
 
 
 def _simulated(key: str, observation: str, features: FeatureMap) -> Feature:

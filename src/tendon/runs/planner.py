@@ -244,7 +244,8 @@ def _source_features(source: Source | None, options: ConversionOptions) -> dict[
 
 def _feature_problems(config: TrainConfig, recorded: Mapping[str, Feature] | None) -> list[Problem]:
     """A feature that somebody lacks; a crop that is larger than the demonstrations' images, or than those that the simulator draws."""
-    problems = list(feature_table(config.policy, config.env, recorded).problems)
+    table = feature_table(config.policy, config.env, recorded)
+    problems = list(table.problems or config.policy.feature_problems(table.given))
     features = FeatureMap.of(config.env)
     shown: dict[str, tuple[int, int]] = {}
     for name in features.read:

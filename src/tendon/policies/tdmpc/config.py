@@ -11,7 +11,8 @@ from typing import ClassVar
 
 from tendon.config.schema import Beta, Conflict, Count, CountOrNone, NotNegative, Positive, Share
 from tendon.data.features import REWARD, Feature
-from tendon.policies.lerobot.config import ImageScaling, LeRobotScaling, Scaling
+from tendon.errors import Problem
+from tendon.policies.lerobot.config import ImageScaling, LeRobotScaling, Scaling, one_camera_problems
 from tendon.policies.windows import NOW, Span, Windows, in_order
 
 
@@ -53,6 +54,10 @@ class TdmpcConfig(LeRobotScaling):
     pi_coeff: NotNegative = 0.5
     temporal_decay_coeff: Share = 0.5
     target_model_momentum: Beta = 0.995
+
+    def feature_problems(self, features: Mapping[str, Feature]) -> Iterator[Problem]:
+        """As every policy."""
+        yield from one_camera_problems(self, features, "its encoder takes one picture")
 
     def conflicts(self) -> Iterator[Conflict]:
         """Several planned actions, or one that is repeated; elites come from the samples."""

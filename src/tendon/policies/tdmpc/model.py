@@ -18,7 +18,6 @@ from tendon.data.features import REWARD, Feature
 from tendon.data.stats import FeatureStats
 from tendon.errors import ConfigError, Problem
 from tendon.policies.base import AUGMENT_NOISE, Batch, LossOutput, Memory, Policy
-from tendon.policies.lerobot.config import one_camera_problems
 from tendon.policies.parts.augment import cropped
 from tendon.policies.parts.noise import draw_normal, draw_uniform, start_noise
 from tendon.policies.processing.processing import Processing
@@ -180,7 +179,7 @@ class Tdmpc(Policy):
 def _problems(config: TdmpcConfig, features: Mapping[str, Feature]) -> Iterator[Problem]:
     reads = config.reads(features)
     pictures = [key for key in reads if features[key].kind == "image"]
-    yield from one_camera_problems(config, features, "its encoder takes one picture")
+    yield from config.feature_problems(features)
     for key in pictures:
         height, width = features[key].shape[:2]
         if height != width or height < smallest_picture():

@@ -13,13 +13,14 @@ from typing import Any, ClassVar, Literal
 
 from tendon.config.schema import Conflict, Count, CountOrNone, PolicyConfig, Positive, Share, Text
 from tendon.data.features import Feature
+from tendon.errors import Problem
 from tendon.policies.processing.images import Colour, Crop, Letterbox, Resize, ToFloat
 from tendon.policies.processing.join import Join
 from tendon.policies.processing.normalize import Mode, Normalize, Rules
 from tendon.policies.processing.parts import MODES, NormalizeParts
 from tendon.policies.processing.transform import Transform
 from tendon.policies.weight_spec import WeightSpec
-from tendon.policies.windows import Windows, seen_now
+from tendon.policies.windows import Windows, bare, seen_now
 
 STATE, ACTIONS, TOKENS = "joined.state", "joined.action", "tokens"  # what a network reads beside its cameras
 Scaling = Literal["mean_std", "min_max", "q99", "scale", "binary", "identity"]
@@ -144,6 +145,25 @@ class VlaConfig(PolicyConfig):
     def reads(self, features: Mapping[str, Feature]) -> tuple[str, ...]:
         """States, cameras, the instruction; each in the order in which they are named."""
         return (*self.states(features), *self.cameras(features), *self.texts(features))
+
+    def feature_problems(self, features: Mapping[str, Feature]) -> Iterator[Problem]:
+        """As every policy; it has to see something, and one instruction."""
+        name = self.name
+        readable = (*self.states(features), *self.cameras(features), *self.texts(features), *self.writes(features))
+        for key, feature in features.items():
+            if key not in readable:
+                why = f"its network takes numbers, cameras and an instruction, {key} is a {feature.kind}"
+                yield Problem(
+                    f"{name} cannot read {bare(key)}", "env.observation", why, "leave it out of env.observation"
+                )
+        if not self.writes(features):
+            yield Problem(f"{name} has nothing to predict", f"policy={name}", "the dataset has no action", "name one")
+        if not self.cameras(features):
+            why = "no camera was selected; a vision-language-action policy looks"
+            yield Problem(f"{name} has nothing to look at", "env.observation", why, "name at least one camera")
+        if len(self.texts(features)) > 1:
+            why = f"{', '.join(self.texts(features))} are texts"
+            yield Problem(f"{name} takes one instruction", "env.observation", why, "name one of them")
 
     def states(self, features: Mapping[str, Feature]) -> tuple[str, ...]:
         """Numbers that are seen."""

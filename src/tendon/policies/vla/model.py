@@ -5,7 +5,7 @@ A subclass builds ``self.net`` and names its parts. Legend: B batch, D width of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -14,14 +14,13 @@ from torch import Tensor, nn
 
 from tendon.data.features import Feature
 from tendon.data.stats import FeatureStats
-from tendon.errors import ConfigError, Problem
+from tendon.errors import ConfigError
 from tendon.policies.base import Batch, Policy
 from tendon.policies.parts.lora import Lora, add_lora, wrapped_layers
 from tendon.policies.parts.towers import without_values
 from tendon.policies.processing.processing import Processing
 from tendon.policies.processing.text import MASK
 from tendon.policies.vla.config import STATE, TOKENS, VlaConfig
-from tendon.policies.windows import bare
 
 NUMERICS = 1
 
@@ -58,7 +57,7 @@ class VlaPolicy(Policy):
         self, config: VlaConfig, features: Mapping[str, Feature], stats: Mapping[str, FeatureStats] | None
     ) -> None:
         super().__init__(config, features)
-        problems = [*_problems(config, features)]
+        problems = [*config.feature_problems(features)]
         if problems:
             raise ConfigError.of(problems)
         used = {key: features[key] for key in (*self.reads, *self.writes)}
@@ -143,20 +142,3 @@ class VlaPolicy(Policy):
     def checkpointed_units(self) -> Sequence[nn.Module]:
         """Each block of each tower."""
         return self.shard_units() if self.config.gradient_checkpointing else ()
-
-
-def _problems(config: VlaConfig, features: Mapping[str, Feature]) -> Iterator[Problem]:
-    name = config.name
-    readable = (*config.states(features), *config.cameras(features), *config.texts(features), *config.writes(features))
-    for key, feature in features.items():
-        if key not in readable:
-            why = f"its network takes numbers, cameras and an instruction, {key} is a {feature.kind}"
-            yield Problem(f"{name} cannot read {bare(key)}", "env.observation", why, "leave it out of env.observation")
-    if not config.writes(features):
-        yield Problem(f"{name} has nothing to predict", f"policy={name}", "the dataset has no action", "name one")
-    if not config.cameras(features):
-        why = "no camera was selected; a vision-language-action policy looks"
-        yield Problem(f"{name} has nothing to look at", "env.observation", why, "name at least one camera")
-    if len(config.texts(features)) > 1:
-        why = f"{', '.join(config.texts(features))} are texts"
-        yield Problem(f"{name} takes one instruction", "env.observation", why, "name one of them")

@@ -11,7 +11,8 @@ from typing import ClassVar
 
 from tendon.config.schema import Conflict, Count, ImageSize, NotNegative, Positive, Share
 from tendon.data.features import Feature
-from tendon.policies.lerobot.config import Backbone, ImageScaling, LeRobotConfig, Scaling
+from tendon.errors import Problem
+from tendon.policies.lerobot.config import Backbone, ImageScaling, LeRobotConfig, Scaling, one_camera_problems
 from tendon.policies.processing.images import Crop, ToFloat
 from tendon.policies.processing.transform import Transform
 from tendon.policies.windows import Windows, in_order, windows_of
@@ -62,6 +63,10 @@ class VqbetConfig(LeRobotConfig):
     def num_queries(self) -> int:
         """Action tokens: one for each step that is seen, and those for the future."""
         return self.n_obs_steps + self.n_action_pred_token - 1
+
+    def feature_problems(self, features: Mapping[str, Feature]) -> Iterator[Problem]:
+        """As every policy."""
+        yield from one_camera_problems(self, features, "its tokens hold one picture a step")
 
     def conflicts(self) -> Iterator[Conflict]:
         """The heads share the width; pretrained weights know batch norms only; all tokens need a position."""

@@ -21,7 +21,6 @@ from tendon.data.features import Feature
 from tendon.data.stats import FeatureStats
 from tendon.errors import ConfigError, Problem
 from tendon.policies.base import AUGMENT_NOISE, Batch, LossOutput, Memory, ParameterGroup, Policy
-from tendon.policies.lerobot.config import one_camera_problems
 from tendon.policies.parts.gpt import Gpt
 from tendon.policies.parts.noise import draw_uniform, start_noise
 from tendon.policies.parts.residual_vq import ResidualVq
@@ -283,7 +282,7 @@ def _three_layers(input_dim: int, hidden_dim: int, output_dim: int) -> nn.Sequen
 def _problems(config: VqbetConfig, features: Mapping[str, Feature]) -> Iterator[Problem]:
     reads = config.reads(features)
     pictures = [key for key in reads if features[key].kind == "image"]
-    yield from one_camera_problems(config, features, "its tokens hold one picture a step")
+    yield from config.feature_problems(features)
     num_tokens = (len(pictures) + (len(reads) > len(pictures)) + 1) * config.n_obs_steps
     num_tokens += config.n_action_pred_token - 1
     if num_tokens > config.gpt_block_size:
