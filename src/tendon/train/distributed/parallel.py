@@ -80,7 +80,7 @@ def _shard(loss: Loss, training: TrainingConfig, world: World) -> None:
 
 def full_tensor(tensor: Tensor) -> Tensor:
     """The tensor whose part is held here; every process must ask."""
-    return tensor.full_tensor() if _is_sharded(tensor) else tensor  # type: ignore[operator]
+    return tensor.full_tensor() if _is_sharded(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def as_local(saved: Tensor, held: Tensor) -> Tensor:
