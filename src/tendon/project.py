@@ -98,7 +98,10 @@ def make_project(
         simulator = str(Path(simulator).resolve())
     if simulator != NONE and not task:
         task = _answer(ask, "Which task of it", "", "--task")
-    name = name or re.sub(r"\W+", "_", source.partition("?")[0].rstrip("/").rpartition("/")[2].split(".")[0]).strip("_")
+    if not name:
+        stem = source.partition("?")[0].rstrip("/").rpartition("/")[2].split(".")[0]
+        name = re.sub(r"\W+", "_", stem).strip("_") or "demos"
+        name = f"my_{name}" if _taken(name) else name
     source = source if "://" in source else str(Path(source).resolve())
     made = Project(
         Path(folder), name, source, simulator, task or name, policy, steps, store_uri or f"outputs/{name}", info
@@ -108,15 +111,19 @@ def make_project(
         f"experiment/{name}.yaml": experiment_yaml(made),
         "README.md": readme(made),
     }
-    own = [f"{group}={name}" for group in ("env", "experiment") if (CONF / group / f"{name}.yaml").is_file()]
-    if own:
-        why = f"tendon has {' and '.join(own)} itself"
+    if _taken(name):
+        why = f"tendon has {' and '.join(_taken(name))} itself"
         raise ConfigError(f"the name {name} is taken", where="--name", why=why, fix=f"--name my_{name}")
     refuse_existing(*(str(made.folder / file) for file in texts), force=force)
     for file, text in texts.items():
         (made.folder / file).parent.mkdir(parents=True, exist_ok=True)
         (made.folder / file).write_text(text, encoding="utf-8")
     return made
+
+
+def _taken(name: str) -> list[str]:
+    """The files of tendon's own tree that this name would hide."""
+    return [f"{group}={name}" for group in ("env", "experiment") if (CONF / group / f"{name}.yaml").is_file()]
 
 
 def _answer(ask: Ask | None, question: str, default: str, option: str) -> str:
