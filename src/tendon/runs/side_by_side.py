@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 GPU_SHARE = 0.9  # of the GPU's memory may be planned for
 GPU_CONTEXT_BYTES = 700 * 2**20  # of the driver and the libraries in each process, which torch does not count
 
+NO_MEMORY = ("out of memory", "took more memory than")  # of torch, and of attempts.py
+
 
 def in_parallel(trials: Sequence[str], train: Callable[[str], str], num_fitting: Callable[[], int]) -> list[str]:
     """The outcomes of trials in their order; what failed for want of memory beside others is trained again alone.
@@ -79,4 +81,4 @@ def _fitting_into_gpu(run: RunPlan, trial: str) -> int:
 
 def _lacked_memory(outcome: str) -> bool:
     fields = json.loads(outcome)
-    return fields["status"] not in ("ok", STOPPED) and "memory" in fields["error"].lower()
+    return fields["status"] not in ("ok", STOPPED) and any(words in fields["error"].lower() for words in NO_MEMORY)
