@@ -40,7 +40,9 @@ class FeatureTable:
 
     rows: tuple[FeatureRow, ...]
     known: tuple[str, ...]  # what the demonstrations have
-    given: Mapping[str, Feature] = field(default_factory=dict)  # what the policy is given, as far as demonstrations and feature map tell
+    given: Mapping[str, Feature] = field(
+        default_factory=dict
+    )  # what the policy is given, as far as demonstrations and feature map tell
 
     @property
     def text(self) -> str:
