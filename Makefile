@@ -73,12 +73,7 @@ faults: $(INSTALLED) ## kill, cut and resume: build/faults.json
 works: $(INSTALLED) ## the README's table of what works, of the rows that were measured
 	$(BIN)/python -m tests.benchmarks.works
 
-keep-docs: $(INSTALLED) ## the guide, into build/docs; dead links, stale pages and broken snippets fail it (CHECK=1: without notebooks and snippets)
-	$(BIN)/python -m docs.builder $(if $(CHECK),--check)
-	@$(if $(CHECK),true,$(BIN)/python -m pip install --quiet --editable '.[docs]' && \
-	  TENDON_TEST_DOCS=1 $(BIN)/python -m pytest -q tests/docs && $(BIN)/python -m mkdocs build --quiet)
-
-results: $(INSTALLED) ## take what bench, parity and faults left in build/ into that table
+keep-results: $(INSTALLED) ## take what bench, parity and faults left in build/ into that table
 	$(BIN)/python -m tests.benchmarks.works keep
 
 docs: $(INSTALLED) ## the guide, into build/docs; dead links, stale pages and broken snippets fail it (CHECK=1: without notebooks and snippets)
