@@ -70,7 +70,9 @@ def run_suite(suite: str, chosen: list[str]) -> int:
     if not rows:
         print(f"no row of {suite} starts with {' '.join(chosen)}; known: {' '.join(r.id for r in SUITES[suite])}")
         return 2
-    results = []
+    results: list[dict[str, object]] = []
+    BUILD.mkdir(exist_ok=True)
+    written = BUILD / f"{suite}.json"
     print(f"{'id':<28} {'value':>12}  {'bound':<14} {'holds':<6} what")
     for r in rows:
         started = time.monotonic()
@@ -88,11 +90,10 @@ def run_suite(suite: str, chosen: list[str]) -> int:
         shown = "-" if result["value"] is None else f"{result['value']:.4g}"
         word = {True: "yes", False: "NO", None: "skip"}[result["holds"]]  # type: ignore[index]
         print(f"{r.id:<28} {shown:>12}  {r.bound:<14} {word:<6} {r.what} {result.get('skipped', '')}", flush=True)
+        written.write_text(json.dumps(results, indent=1) + "\n")  # whoever stops here keeps what was measured
     if suite == "bench":
         _show_furthest([(r, result["value"]) for r, result in zip(rows, results, strict=True)])
-    BUILD.mkdir(exist_ok=True)
-    (BUILD / f"{suite}.json").write_text(json.dumps(results, indent=1) + "\n")
-    print(f"written: {BUILD / f'{suite}.json'}")
+    print(f"written: {written}")
     return 1 if any(result["holds"] is False for result in results) else 0
 
 
