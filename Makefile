@@ -42,8 +42,8 @@ images: $(INSTALLED) ## the three container images, tagged by content (IMAGES="d
 test-images: images ## convert, stats and a whole run inside the images, with an object store between the steps
 	TENDON_TEST_IMAGES=1 $(BIN)/python -m pytest -q -m images tests/docker
 
-test: $(INSTALLED) ## every test that runs anywhere: unit, rules, the whole DAG on a toy task (two and more cores share them)
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4
+test: $(INSTALLED) ## every test that needs no simulator: unit, rules, the whole DAG on a toy task (two and more cores share them)
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 -m 'not sim'
 
 test-sim: sims ## the tests that need a real simulator
 	$(BIN)/python -m pytest -q -m sim

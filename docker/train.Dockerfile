@@ -25,7 +25,7 @@ ARG VERSION=0.0.0
 ARG REVISION=unknown
 ARG IMAGE
 # what the record of a run says it was made in
-ENV TENDON_IMAGE=${IMAGE}
+ENV TENDON_IMAGE=${IMAGE} TENDON_COMMIT=${REVISION}
 LABEL org.opencontainers.image.title="tendon-train" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \

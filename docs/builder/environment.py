@@ -89,6 +89,8 @@ MEANING = {
     "PET_NPROC_PER_NODE": (CLUSTER, "Kubeflow Trainer's: processes of a node"),
     "PET_MASTER_ADDR": (CLUSTER, "Kubeflow Trainer's: where the first node is"),
     "PET_MASTER_PORT": (CLUSTER, "Kubeflow Trainer's: its port"),
+    "CUDA_VISIBLE_DEVICES": (CLUSTER, "how many GPUs a step has, for what it took"),
+    "NVIDIA_VISIBLE_DEVICES": (CLUSTER, "the same, where the other one is not set"),
     "TENDON_COMMIT": (OURS, "the git commit of what runs, for the record; the images set it"),
     "_ARGCOMPLETE": (OURS, "a shell sets it while it completes a command line"),
     "TENDON_IMAGE": (OURS, "which image a step runs in; it stands in every record"),

@@ -147,7 +147,7 @@ def test_parameters_have_the_types_of_the_form(kubeflow, start, word, value):
         (["data_name=a", "data_name=b"], "data_name is given twice"),
         (["data_sorce_uri=x"], "did you mean data_source_uri=...?"),
         (["data_name"], "NAME=VALUE"),
-        (["zzz=1"], "one of cluster_"),
+        (["zzz=1"], "one of budget_"),
     ],
 )
 def test_wrong_parameters_start_nothing(kubeflow, start, words, told):

@@ -105,7 +105,7 @@ def test_lerobots_own_train_config_is_taken_whole(policy: str, data: Path, tmp_p
         ("--policy.type=act --step=3", "the nearest is steps"),
         ("--policy.type=act --policy.chunk_sizes=3", "the nearest is policy.chunk_size"),
         ("--policy.type=act --env.type=xarm", "env=xarm_corrected"),
-        ("--policy.type=act --env.type=libero", "LeRobot's that tendon has are"),
+        ("--policy.type=act --env.type=maniskill", "LeRobot's that tendon has are"),
         ("--policy.type=act --dataset.image_transforms.enable=true", "no other change of pictures"),
         ("--policy.type=act --use_rabc=true", "tendon does not have it"),
         ("--policy.type=act --optimizer.type=sgd", "optimizer.type is sgd"),

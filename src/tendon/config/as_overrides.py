@@ -1,6 +1,6 @@
 """A configuration that uses a folder of the user's, said in overrides alone: the steps of a pipeline have no such folder.
 
-``tendon run --config-dir lab experiment=crane`` becomes ``policy=bc env.simulator=... training.lr=...``: what differs from
+``tendon run --config-dir lab`` with an experiment of that folder becomes ``policy=bc env.simulator=... training.lr=...``: what differs from
 the files of tendon and of installed packages. Composing the result must give the same configuration.
 """
 
@@ -25,7 +25,7 @@ def as_overrides(overrides: Sequence[str], config_dir: str, config_name: str | N
     Raises:
         ConfigError: the configuration itself is wrong, or nothing but the folder can say it.
 
-    Example: ``as_overrides(["experiment=crane"], "lab")``.
+    Example: ``as_overrides(["experiment=reach_bc"], "lab")``.
     """
     wanted = compose([UNUSED, *overrides], config_dir=config_dir, config_name=config_name)
     policies = search_path(None).groups()["policy"]

@@ -81,7 +81,7 @@ def _packages() -> dict[str, str]:
 @cache
 def commit() -> str:
     """The git commit of the checkout that runs, with a plus where files were changed; empty where there is none."""
-    if os.environ.get(COMMIT):
+    if os.environ.get(COMMIT, "unknown") not in ("", "unknown"):
         return os.environ[COMMIT]
     folder = Path(__file__).resolve().parent
     if not any((above / ".git").exists() for above in list(folder.parents)[:4]):
