@@ -11,7 +11,8 @@ import tendon.sim
 ROOT = Path(tendon.sim.__file__).parent
 ALLOWED = {
     "numpy", "robosuite", "mujoco", "gym_pusht", "gym_aloha", "gym_xarm", "pymunk", "dm_control",
-    "vizdoom", "PIL", "minestudio", "sam2", "metaworld", "calvin_env", "calvin_agent", "simpler_env", "genmanip", "libero", "hydra", "omegaconf",
+    "vizdoom", "PIL", "minestudio", "sam2", "metaworld", "calvin_env", "calvin_agent", "simpler_env", "genmanip", "libero",
+    "hydra", "omegaconf",
 }  # fmt: skip
 
 
