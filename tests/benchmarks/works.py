@@ -47,7 +47,8 @@ def known_rows() -> dict[str, tuple[str, str, str]]:
     for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
         if module.name not in ("__main__", "works"):
             importlib.import_module(f"tests.benchmarks.{module.name}")
-    return {row.id: (suite, row.what, row.bound) for suite, rows in SUITES.items() for row in rows}
+    known = {row.id: (suite, row.what, row.bound) for suite, rows in SUITES.items() for row in rows}
+    return dict(sorted(known.items()))  # not in the order in which somebody imported the modules
 
 
 def measured(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
