@@ -213,15 +213,12 @@ def _print_plan(arguments: Namespace, parameters: dict[str, Any]) -> int:
     from tendon.runs.planner import make_sized_plan
     from tendon.runs.remaining import find_remaining
 
-    named = {
-        argument: parameters[name]
-        for argument, name in PLANNED.items()
-        if not name.startswith(("gate_", "budget_")) or argument == "champion" or argument == "promote"
-    }
+    gate = [f"gate_{field.name}" for field in fields(GateRule)]
+    budget = [f"budget_{field.name}" for field in fields(RunBudget)]
     plan, source_bytes, _ = make_sized_plan(
-        **named,
-        gate=GateRule(*(parameters[f"gate_{field.name}"] for field in fields(GateRule))),
-        budget=RunBudget(*(parameters[f"budget_{field.name}"] for field in fields(RunBudget))),
+        **{argument: parameters[name] for argument, name in PLANNED.items() if name not in (*gate, *budget)},
+        gate=GateRule(*map(parameters.__getitem__, gate)),
+        budget=RunBudget(*map(parameters.__getitem__, budget)),
     )
     left = find_remaining(
         plan,
