@@ -204,14 +204,10 @@ def _robomimic_run(arguments: Namespace) -> dict[str, Any]:
 
 
 def _print_plan(arguments: Namespace, parameters: dict[str, Any]) -> int:
-    from tendon.registry.outlook import gate_outlook, has_champion
-    from tendon.registry.protocol import protocol_of_run
-    from tendon.registry.standing import conclusion_stands
+    from tendon.registry.outlook import outlook_of
     from tendon.runs.budget import RunBudget
-    from tendon.runs.forecast import make_forecast
     from tendon.runs.gate_rule import GateRule
     from tendon.runs.planner import make_sized_plan
-    from tendon.runs.remaining import find_remaining
 
     gate = [f"gate_{field.name}" for field in fields(GateRule)]
     budget = [f"budget_{field.name}" for field in fields(RunBudget)]
@@ -220,27 +216,22 @@ def _print_plan(arguments: Namespace, parameters: dict[str, Any]) -> int:
         gate=GateRule(*map(parameters.__getitem__, gate)),
         budget=RunBudget(*map(parameters.__getitem__, budget)),
     )
-    left = find_remaining(
+    outlook = outlook_of(
         plan,
+        source_bytes,
         trials_per_pod=parameters["policy_trials_per_pod"],
-        most_groups=None,
-        only_new=False,
-        force=False,
-        conclusion_stands=conclusion_stands,
-        task_of=protocol_of_run,
+        halving="evaluate_rung_episodes" in parameters,
     )
-    halving = "evaluate_rung_episodes" in parameters
-    forecast = make_forecast(plan, source_bytes, left.groups, halving=halving, champion=has_champion(plan))
-    outlook = gate_outlook(plan)
+    left, forecast = outlook.remaining, outlook.forecast
     lines = [
         f"run      {plan.run_uri}\nsource   {plan.source_uri} ({plan.source_digest})\ndataset  {plan.dataset_uri}",
         *(f"trial    {trial.name:<40} {trial.run_key}  {' '.join(trial.overrides)}" for trial in plan.trials),
         f"rollouts {len(plan.trials)} x {plan.episodes} to select, {plan.confirm_episodes} to confirm",
-        f"gate     {outlook}\nto do    {left.reason}",
-        *(f"forecast {line}" for line in forecast.lines() if left.work),
+        f"gate     {outlook.gate}\nto do    {left.reason}",
+        *(f"forecast {line}" for line in (forecast.lines() if forecast else ())),
         "Nothing was created.",
     ]
-    return tell(arguments, "\n".join(lines), plan=plan, gate=outlook, to_do=left.reason, forecast=forecast)
+    return tell(arguments, "\n".join(lines), plan=plan, gate=outlook.gate, to_do=left.reason, forecast=forecast)
 
 
 def load_sweep(path: str) -> list[dict[str, Any]]:

@@ -142,18 +142,16 @@ def plan(
         halving: Trials are pruned at rungs, which takes fewer steps.
         perturb: Perturbations that the winner is played under beside a clean arm, "standard" or names; empty: none.
     """
-    from tendon.registry.outlook import gate_outlook, has_champion
-    from tendon.registry.protocol import protocol_of_run
-    from tendon.registry.standing import conclusion_stands
+    from tendon.registry.outlook import outlook_of
     from tendon.runs import jobs
     from tendon.runs.budget import RunBudget
     from tendon.runs.failures import now
-    from tendon.runs.forecast import make_forecast, save_forecast
+    from tendon.runs.forecast import save_forecast
     from tendon.runs.gate_rule import GateRule
     from tendon.runs.limits import most_groups
     from tendon.runs.plan import save_plan
     from tendon.runs.planner import make_sized_plan, shares_of
-    from tendon.runs.remaining import find_remaining, shares_of_groups
+    from tendon.runs.remaining import shares_of_groups
     from tendon.runs.search import keep_round
     from tendon.runs.sizing import size_steps
 
@@ -182,28 +180,26 @@ def plan(
         if search is not None:
             keep_round(run, search)
             log.info("plan: round %d of a search: %d trials so far", search.number + 1, len(search.points))
-        remaining = find_remaining(
+        outlook = outlook_of(
             run,
+            source_bytes,
             trials_per_pod=trials_per_pod,
             most_groups=most_groups(evaluate_workers),
             only_new=only_new,
             force=force,
-            conclusion_stands=conclusion_stands,
-            task_of=protocol_of_run,
+            halving=halving,
         )
+        remaining, forecast = outlook.remaining, outlook.forecast.lines() if outlook.forecast else []
+        if outlook.forecast:
+            save_forecast(run, outlook.forecast)
         resources = size_steps([trial.config for trial in run.trials], source_bytes)
-        outlook, forecast = gate_outlook(run), []
-        if remaining.work:
-            costs = make_forecast(run, source_bytes, remaining.groups, halving=halving, champion=has_champion(run))
-            save_forecast(run, costs)
-            forecast = costs.lines()
         unfinished = jobs.notice_unfinished(store_uri, job_id) if job_id else ()
         note = jobs.Job(run.run_uri, began, remaining.work, remaining.reason, remaining.is_complete, unfinished)
         jobs.note_job(store_uri, job_id, note)
     log.info("plan: %d trial(s) on %s, run %s", len(run.trials), run.source_uri, run.run_uri)
     for trial in run.trials:
         log.info("plan: trial %s (%s) %s", trial.name, trial.run_key, " ".join(trial.overrides))
-    for line in (outlook, *forecast):
+    for line in (outlook.gate, *forecast):
         log.info("plan: %s", line)
     for sentence in unfinished:
         log.warning("plan: %s", sentence)
@@ -222,7 +218,7 @@ def plan(
         trials=[{"name": trial.name, "overrides": " ".join(trial.overrides)} for trial in run.trials],
         forecast=forecast,
         evaluation_shares=shares_of_groups(remaining.groups, evaluate_workers),
-        outlook=outlook,
+        outlook=outlook.gate,
     )
 
 
@@ -373,7 +369,7 @@ def train_trials(*, run_uri: str, trials: Sequence[str], dataset_uri: str, rung:
 
 
 def _train_trial(run: RunPlan, trial: str, dataset_uri: str, rung: int, stops: StopRequest) -> str:
-    from tendon.runs.budget import STOPPED, Meter, describe_spent
+    from tendon.runs.budget import Meter
     from tendon.runs.halving import rung_steps
     from tendon.runs.measured import gpus_here
     from tendon.train.distributed.attempts import train_in_child
@@ -397,12 +393,19 @@ def _train_trial(run: RunPlan, trial: str, dataset_uri: str, rung: int, stops: S
             if stops.requested or not meter.stopped:
                 raise
             meter.note()
-            log.warning("train: trial %s is stopped: %s", trial, describe_spent(run.run_uri, run.budget))
-            return replace(outcome, status=STOPPED, failed_step="budget", error=describe_spent(run.run_uri, run.budget))
+            return _stopped_by_budget(run, outcome)
         meter.note()
         return replace(outcome, checkpoint_uri=result.checkpoint_uri, metrics=dict(result.metrics))
 
     return _soft(run, "train", TrialOutcome(trial, run.trial(trial).run_key), work)
+
+
+def _stopped_by_budget(run: RunPlan, outcome: TrialOutcome) -> TrialOutcome:
+    from tendon.runs.budget import STOPPED, describe_spent
+
+    why = describe_spent(run.run_uri, run.budget)
+    log.warning("train: trial %s is stopped: %s", outcome.trial, why)
+    return replace(outcome, status=STOPPED, failed_step="budget", error=why)
 
 
 def train_trials_on_nodes(
@@ -443,6 +446,7 @@ def train_trials_on_nodes(
 
 
 def _train_on_nodes(run: RunPlan, trial: str, spec: JobSpec) -> str:
+    from tendon.runs.budget import Meter
     from tendon.train.distributed.trainjob import run_job
     from tendon.train.state.status import find_finished
 
@@ -455,8 +459,24 @@ def _train_on_nodes(run: RunPlan, trial: str, spec: JobSpec) -> str:
                 why="a process per GPU is started, and the configuration says how many",
                 fix=f"policy_config='... training.num_gpus={spec.gpus}'",
             )
+        meter = Meter(run.run_uri, trial, run.budget, gpus=0)
+
+        def is_over(running: int) -> bool:
+            meter.gpus = running * int(spec.gpus)
+            return meter.is_over()
+
         if find_finished(spec.trial_uri) is None:
-            run_job(spec, retries=run.trial_retries, num_steps=training.offline_steps)
+            if is_over(0):
+                return _stopped_by_budget(run, outcome)
+            try:
+                run_job(spec, retries=run.trial_retries, num_steps=training.offline_steps, is_over=is_over)
+            except Interrupted:
+                if not meter.stopped:
+                    raise
+                if find_finished(spec.trial_uri) is None:
+                    return _stopped_by_budget(run, outcome)
+            finally:
+                meter.note()
         result = find_finished(spec.trial_uri)
         if result is None:
             raise TendonError(

@@ -12,7 +12,7 @@ from tendon.registry import promotion
 from tendon.registry.champion import Champion, read_champion, swap_champion
 from tendon.registry.confirmation import compared, confirm_winner, rounds
 from tendon.registry.ledger import read_ledger
-from tendon.registry.outlook import gate_outlook
+from tendon.registry.outlook import outlook_of
 from tendon.registry.protocol import protocol_of, protocol_of_run
 from tendon.runs.plan import load_plan
 from tendon.storage import join, open_store
@@ -139,7 +139,7 @@ def test_the_record_says_what_is_left_and_the_plan_what_is_needed(tmp_path):
     run, bundle = planned(tmp_path, "c0")
     policies = Policies({bundle: ("c0", 0.9)})
     concluded(run, policies)
-    assert "interval must begin at 0.5" in gate_outlook(planned(tmp_path / "x", "n")[0])
+    assert "interval must begin at 0.5" in outlook_of(planned(tmp_path / "x", "n")[0], 0, trials_per_pod=1).gate
     left = 0.05
     for number in range(1, 4):
         challenger, other = planned(tmp_path, f"c{number}")
@@ -152,7 +152,7 @@ def test_the_record_says_what_is_left_and_the_plan_what_is_needed(tmp_path):
         assert concluded(challenger, policies)[0].verdict.numbers["alpha_left"] == left  # a rerun spends nothing
     champion = read_champion(open_store(str(tmp_path)), "best", protocol_of_run(run)).champion
     assert left == pytest.approx(0.05 - read_ledger(open_store(str(tmp_path)), champion).spent)
-    outlook = gate_outlook(planned(tmp_path, "c9")[0])
+    outlook = outlook_of(planned(tmp_path, "c9")[0], 0, trials_per_pod=1).gate
     assert "challenger 4 may err with" in outlook
     assert "episodes see a gain of 10 points with chance 0.8" in outlook
 

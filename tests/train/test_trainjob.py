@@ -101,6 +101,25 @@ def test_told_to_stop_the_job_is_deleted_and_the_exit_code_is_75(cluster, api, s
     assert not cluster.pods, "it stays until they are gone"
 
 
+def test_gpu_hours_of_all_nodes_count_while_their_pods_run_and_end_the_job(cluster, api, planned, monkeypatch):
+    """Two nodes of a GPU each: the trial is stopped, told with what was taken, and the job is gone."""
+    from tendon.runs.budget import HOUR, RunBudget, spent_gpu_s
+    from tendon.runs.plan import load_plan, save_plan
+
+    run = load_plan(planned.run_uri)
+    save_plan(replace(run, budget=RunBudget(gpu_hours=1 / HOUR)))
+    cluster.ends = lambda index, attempt: PodEnd(after_s=60)
+    monkeypatch.setattr(trainjob, "ClusterApi", lambda: api)
+    monkeypatch.setattr(trainjob.run_job, "__kwdefaults__", trainjob.run_job.__kwdefaults__ | {"poll_s": 0.05})
+    outcome = on_nodes(planned, gpus="1", memory="4Gi")
+    assert (outcome["status"], outcome["failed_step"]) == ("stopped", "budget")
+    assert not cluster.jobs
+    assert 1 <= spent_gpu_s(run.run_uri) < 30
+    made = cluster.made
+    assert on_nodes(planned, gpus="1", memory="4Gi")["status"] == "stopped"
+    assert cluster.made == made, "a budget that is spent begins no job"
+
+
 def test_outside_of_a_cluster_it_says_so(monkeypatch):
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(ConfigError, match="inside a cluster"):

@@ -1,24 +1,62 @@
-"""What the gate will ask of a run's winner, before anything is spent. Called by steps.plan and ``tendon run --plan``."""
+"""What is left of a run, what it will take, and what the gate will ask of its winner, before anything is spent.
+
+Called by steps.plan and ``tendon plan``, which say the same.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from tendon.registry.alpha import POWER, USUAL_GAIN, episodes_needed
-from tendon.registry.champion import read_champion
+from tendon.registry.champion import Champion, read_champion
 from tendon.registry.ledger import read_ledger
 from tendon.registry.protocol import protocol_of_run
+from tendon.registry.standing import conclusion_stands
+from tendon.runs.forecast import Forecast, make_forecast
 from tendon.runs.plan import RunPlan
+from tendon.runs.remaining import Remaining, find_remaining
 from tendon.storage import open_store
 
 
-def has_champion(run: RunPlan) -> bool:
-    """Whether the winner will be confirmed beside somebody."""
-    return read_champion(open_store(run.store_uri), run.champion, protocol_of_run(run)).champion is not None
+@dataclass(frozen=True)
+class Outlook:
+    """What a planned run still has to do."""
+
+    remaining: Remaining
+    gate: str  # who is to be beaten, and what that needs
+    forecast: Forecast | None  # None: there is nothing to do
 
 
-def gate_outlook(run: RunPlan) -> str:
+def outlook_of(
+    run: RunPlan,
+    source_bytes: int,
+    *,
+    trials_per_pod: int,
+    most_groups: int | None = None,
+    only_new: bool = False,
+    force: bool = False,
+    halving: bool = False,
+) -> Outlook:
+    """Look ahead: the work that is left, who is champion, and what both will take; arguments as steps.plan has them."""
+    remaining = find_remaining(
+        run,
+        trials_per_pod=trials_per_pod,
+        most_groups=most_groups,
+        only_new=only_new,
+        force=force,
+        conclusion_stands=conclusion_stands,
+        task_of=protocol_of_run,
+    )
+    champion = read_champion(open_store(run.store_uri), run.champion, protocol_of_run(run)).champion
+    forecast = None
+    if remaining.work:
+        forecast = make_forecast(run, source_bytes, remaining.groups, halving=halving, champion=champion is not None)
+    return Outlook(remaining, describe_gate(run, champion), forecast)
+
+
+def describe_gate(run: RunPlan, champion: Champion | None) -> str:
     """Who is to be beaten, what may still be erred, and about how many episodes see a usual gain."""
     rule, store = run.gate, open_store(run.store_uri)
-    champion = read_champion(store, run.champion, protocol_of_run(run)).champion
     if champion is None:
         return f"no champion {run.champion!r} of this task yet: the winner's interval must begin at {rule.floor:g} or above"
     allowance = read_ledger(store, champion).allowance(rule.alpha)

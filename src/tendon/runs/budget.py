@@ -49,32 +49,50 @@ class RunBudget:
 
 
 class Meter:
-    """Counts the GPU time of one training, and says when the budget of its run is spent."""
+    """Counts the GPU time of one training, and says when the budget of its run is spent.
+
+    ``gpus`` may change while it counts: those of a TrainJob are busy only while its pods run.
+    """
 
     def __init__(self, run_uri: str, trial: str, budget: RunBudget, gpus: int, every_s: float = NOTE_EVERY_S) -> None:
-        self._store, self.budget, self.gpus = open_store(run_uri), budget, gpus
+        self._store, self.budget, self._gpus = open_store(run_uri), budget, gpus
         self._key = f"{FOLDER}/{trial}/{now().replace(':', '')}-{os.getpid()}-{time.monotonic_ns() % 10**6}.json"
-        self._began_s, self._noted_s, self._every_s = time.monotonic(), -math.inf, every_s
-        self._others_s = 0.0
+        self._counted_s, self._noted_s, self._every_s = time.monotonic(), -math.inf, every_s
+        self._taken_s = self._others_s = 0.0
         self.stopped = False
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs are busy now."""
+        return self._gpus
+
+    @gpus.setter
+    def gpus(self, number: int) -> None:
+        self._count()
+        self._gpus = number
 
     def is_over(self) -> bool:
         """Whether to stop now; asked often."""
         if not self.budget.gpu_hours:
             return False
-        passed_s = time.monotonic() - self._began_s
-        if passed_s - self._noted_s >= self._every_s:
+        self._count()
+        if self._counted_s - self._noted_s >= self._every_s:
             self.note()
-            self._noted_s = passed_s
+            self._noted_s = self._counted_s
             self._others_s = spent_gpu_s(self._store.uri, but=self._key)
-        self.stopped = self._others_s + self.gpus * passed_s >= self.budget.gpu_hours * HOUR
+        self.stopped = self._others_s + self._taken_s >= self.budget.gpu_hours * HOUR
         return self.stopped
 
     def note(self) -> None:
         """Keep what this training has taken so far."""
-        taken_s = self.gpus * (time.monotonic() - self._began_s)
-        if taken_s:
-            self._store.write(self._key, json.dumps({"gpu_s": round(taken_s, 3)}).encode())
+        self._count()
+        if self._taken_s:
+            self._store.write(self._key, json.dumps({"gpu_s": round(self._taken_s, 3)}).encode())
+
+    def _count(self) -> None:
+        seconds = time.monotonic()
+        self._taken_s += self._gpus * (seconds - self._counted_s)
+        self._counted_s = seconds
 
 
 def spent_gpu_s(run_uri: str, but: str = "") -> float:

@@ -40,7 +40,13 @@ T = TypeVar("T")
 
 
 def run_job(
-    spec: JobSpec, api: ClusterApi | None = None, *, poll_s: float = 10.0, retries: int = 2, num_steps: int = 0
+    spec: JobSpec,
+    api: ClusterApi | None = None,
+    *,
+    poll_s: float = 10.0,
+    retries: int = 2,
+    num_steps: int = 0,
+    is_over: Callable[[int], bool] = lambda running: False,
 ) -> None:
     """Make the job, or take over the one that is there, and wait for its end.
 
@@ -50,15 +56,16 @@ def run_job(
         poll_s: How often it is asked.
         retries: How many restarts without a new checkpoint an error of the training itself is worth.
         num_steps: How many the training has, for the log.
+        is_over: Asked at each look, with how many nodes run; once it says so the nodes save and the job ends.
 
     Raises:
         TendonError: The job failed: the error of the node that ended first.
-        Interrupted: This process was told to stop, the job is gone, or the API server was away for too long.
+        Interrupted: This process was told to stop, it is over, the job is gone, or the API server was away for too long.
     """
     api = api or ClusterApi()
     notes = WaiterNotes(spec.trial_uri)
     with _stop_asked() as asked:
-        waiter = _Waiter(spec, api, notes, asked, poll_s, retries)
+        waiter = _Waiter(spec, api, notes, asked, poll_s, retries, is_over)
         notes.sign()
         try:
             waiter.run(num_steps)
@@ -77,9 +84,10 @@ class _Waiter:
         asked: threading.Event,
         poll_s: float,
         retries: int,
+        is_over: Callable[[int], bool],
     ) -> None:
         self.spec, self.api, self.notes, self.asked = spec, api, notes, asked
-        self.poll_s, self.retries = poll_s, retries
+        self.poll_s, self.retries, self.is_over = poll_s, retries, is_over
         self.pod_uids: set[str] = set()  # of the job that is waited for
         self._is_adopted = False
         self._unreadable: set[str] = set()
@@ -197,6 +205,8 @@ class _Waiter:
             error = watch.given_up(MOST_LOSSES, self.retries)
             if error is not None:
                 raise self._ended(uid, error)
+            if self.is_over(sum(pod.get("status", {}).get("phase") == "Running" for pod in pods)):
+                raise self._stopped(uid, "the budget of this run is spent")
         raise self._stopped(uid)
 
     def _gone(self, uid: str) -> None:
@@ -233,18 +243,18 @@ class _Waiter:
         self._delete(uid)
         return error
 
-    def _stopped(self, uid: str) -> Interrupted:
+    def _stopped(self, uid: str, because: str = "this pod was told to stop") -> Interrupted:
         """Told to stop: the job ends with its last waiter. ``uid`` is empty when there was no job yet."""
         if not uid:
-            why = "this pod was told to stop before there was a job"
+            why = f"{because} before there was a job"
         elif self._is_waited_for():
-            why = "this pod was told to stop; the job runs on, another step waits for it"
+            why = f"{because}; the job runs on, another step waits for it"
         else:
             try:
                 self._delete(uid)
-                why = "this pod was told to stop, so the job was deleted"
+                why = f"{because}, so the job was deleted"
             except TendonError as error:
-                why = f"this pod was told to stop; the job could not be deleted and runs on ({error.problems[0].why})"
+                why = f"{because}; the job could not be deleted and runs on ({error.problems[0].why})"
         return _interrupted(
             "waiting for the TrainJob was interrupted",
             self.spec.name,
