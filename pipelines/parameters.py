@@ -132,7 +132,7 @@ TABLE = (
         "evaluate_rung_episodes",
         int,
         50,
-        "Rollouts per trial after a sixth and after half of its steps; they decide which trials go on.",
+        "Rollouts per trial after 14, 42 and 61 % of its steps; they decide which trials go on.",
         pipelines=("sweep_pipeline",),
     ),
     Parameter(

@@ -1,4 +1,4 @@
-"""A sweep that stops early: successive halving in two rungs, and evaluations that pods share. Compiled by compile.py."""
+"""A sweep that stops early: successive halving in three rungs, and evaluations that pods share. Compiled by compile.py."""
 
 from types import SimpleNamespace
 
@@ -22,14 +22,16 @@ from pipelines.training_dag import (
     train_task,
 )
 
+RUNGS = ("first rung", "second rung", "third rung")
+
 
 @dsl.pipeline(name="sweep-pipeline")
 @with_parameters
 def sweep_pipeline(form: SimpleNamespace) -> None:
     """Train many trials a little, and only those that may still win to the end.
 
-    After a sixth and after half of the steps every trial that is left is evaluated; at most half of them, then a quarter of
-    those, go on. The winner is selected, confirmed and reported as in the policy pipeline.
+    After 14, 42 and 61 % of the steps every trial that is left is evaluated; a half, a quarter and three sixteenths of all go
+    on at most. The winner is selected, confirmed and reported as in the policy pipeline.
     """
     with dsl.ExitHandler(exit_task(form), name="run"):
         planned, placement = planned_run(RunParameters(form, promote=form.gate_promote, halving=True))
@@ -41,35 +43,29 @@ def sweep_pipeline(form: SimpleNamespace) -> None:
         }
         with dsl.If(planned.outputs["work"] != NO, name=WORK):
             dataset = dataset_tasks(form, planned, placement)
-            with dsl.ParallelFor(planned.outputs["Output"], name="first rung", parallelism=PARALLEL_TRIALS) as group:
-                paused = train_rung(
-                    run_uri=group.run_uri, trials=group.trials, dataset_uri=group.dataset_uri, rung=1, trust=form.trust
-                )
-                placement.apply(paused).after(dataset)
-                scored = evaluate_rung(
-                    run_uri=group.run_uri,
-                    outcomes=paused.output,
-                    rung=1,
-                    episodes=form.evaluate_rung_episodes,
-                    trust=form.trust,
-                )
-                placement.apply(scored)
-            left = placement.apply(prune(**shared, rung=1, after=dsl.Collected(scored.output)))
-            with dsl.ParallelFor(left.output, name="second rung", parallelism=PARALLEL_TRIALS) as group:
-                paused = train_rung(
-                    run_uri=group.run_uri, trials=group.trials, dataset_uri=group.dataset_uri, rung=2, trust=form.trust
-                )
-                placement.apply(paused)
-                scored = evaluate_rung(
-                    run_uri=group.run_uri,
-                    outcomes=paused.output,
-                    rung=2,
-                    episodes=form.evaluate_rung_episodes,
-                    trust=form.trust,
-                )
-                placement.apply(scored)
-            left = placement.apply(prune(**shared, rung=2, after=dsl.Collected(scored.output)))
-            with dsl.ParallelFor(left.output, name="trials", parallelism=PARALLEL_TRIALS) as group:
+            groups = planned.outputs["Output"]
+            for rung, name in enumerate(RUNGS, start=1):
+                with dsl.ParallelFor(groups, name=name, parallelism=PARALLEL_TRIALS) as group:
+                    paused = train_rung(
+                        run_uri=group.run_uri,
+                        trials=group.trials,
+                        dataset_uri=group.dataset_uri,
+                        rung=rung,
+                        trust=form.trust,
+                    )
+                    placement.apply(paused)
+                    if rung == 1:
+                        paused.after(dataset)
+                    scored = evaluate_rung(
+                        run_uri=group.run_uri,
+                        outcomes=paused.output,
+                        rung=rung,
+                        episodes=form.evaluate_rung_episodes,
+                        trust=form.trust,
+                    )
+                    placement.apply(scored)
+                groups = placement.apply(prune(**shared, rung=rung, after=dsl.Collected(scored.output))).output
+            with dsl.ParallelFor(groups, name="trials", parallelism=PARALLEL_TRIALS) as group:
                 trained = placement.apply(train_task(form, planned, group))
                 exported = placement.apply(export(run_uri=group.run_uri, outcomes=trained.outputs["Output"]))
             shares = placement.apply(prune(**shared, rung=0, after=dsl.Collected(exported.outputs["Output"])))

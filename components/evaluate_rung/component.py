@@ -12,7 +12,7 @@ def evaluate_rung(run_uri: str, outcomes: str, rung: int, episodes: int, trust: 
     Args:
         run_uri: The run that plan made.
         outcomes: The outcomes of the trials so far, a JSON list.
-        rung: 1 or 2.
+        rung: 1, 2 or 3.
         episodes: Rollouts per trial.
         trust: Sha256s of Python files that may run, separated by commas; empty means none.
 

@@ -12,7 +12,7 @@ def prune(run_uri: str, dataset_uri: str, rung: int, trials_per_pod: int, worker
     Args:
         run_uri: The run that plan made.
         dataset_uri: The converted dataset, handed on.
-        rung: 1 or 2; 0 after the last training.
+        rung: 1, 2 or 3; 0 after the last training.
         trials_per_pod: Trials that one pod works through.
         workers: Pods that share the evaluation of a group.
         after: How the groups of the loop before ended; only what has to be waited for.

@@ -13,7 +13,7 @@ def train_rung(run_uri: str, trials: str, dataset_uri: str, rung: int, trust: st
         run_uri: The run that plan made.
         trials: Names of the trials, a JSON list.
         dataset_uri: The converted dataset, with statistics.
-        rung: 1 or 2; a sixth and a half of the steps.
+        rung: 1, 2 or 3; 14, 42 and 61 % of the steps.
         trust: Sha256s of Python files that may run, separated by commas; empty means none.
 
     Returns:

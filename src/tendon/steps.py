@@ -184,7 +184,7 @@ def plan(
             run,
             source_bytes,
             trials_per_pod=trials_per_pod,
-            most_groups=most_groups(evaluate_workers),
+            most_groups=most_groups(evaluate_workers, halving=halving),
             only_new=only_new,
             force=force,
             halving=halving,

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from tendon.evaluate.confidence import Outcomes, wilson
-from tendon.runs.halving import rung_steps, share_saved, survivors
+from tendon.runs.halving import SHARES, rung_steps, share_saved, survivors
 from tests.benchmarks.rows import row
 from tests.runs.killed_sweep import count, planned, result, sweep
 from tests.runs.simulated_sweeps import FAMILIES, WORLDS, Replay, replays
@@ -77,7 +77,7 @@ def _real() -> tuple[Replay, ...]:
         steps.stats(dataset_uri=steps.convert(**source).dataset_uri)
         for trial in run.trials:
             config: TrainConfig = run.config_of(trial.name)
-            for rung in (1, 2, 3):
+            for rung in range(1, len(SHARES) + 2):
                 with pausing_at(rung_steps(STEPS, rung)):
                     trained = steps.train(
                         config=config, dataset_uri=run.dataset_uri, trial_uri=run.trial_uri(trial.name)
@@ -99,14 +99,18 @@ def _replay(success: dict[tuple[str, int], np.ndarray], seeds: np.ndarray) -> Re
     names = sorted({name for name, _ in success})
     going, trained = list(names), dict.fromkeys(names, 0)
     results: dict[str, Outcomes] = {}
-    for rung in (1, 2, 3):
+    rungs: list[dict[str, Outcomes]] = []
+    last = len(SHARES) + 1
+    for rung in range(1, last + 1):
         results = {name: Outcomes({int(seed): bool(success[name, rung][seed]) for seed in seeds}) for name in going}
         trained |= dict.fromkeys(going, rung_steps(STEPS, rung) or STEPS)
-        going = survivors(results, rung)[0] if rung < 3 else going
+        if rung < last:
+            rungs.append(results)
+            going = survivors(rungs)[0]
     chosen = max(results, key=lambda name: results[name].successes)
-    rates = {name: float(success[name, 3].mean()) for name in names}
+    rates = {name: float(success[name, last].mean()) for name in names}
     best = max(rates, key=rates.__getitem__)
-    low = wilson(int(success[best, 3][seeds].sum()), EPISODES).low
+    low = wilson(int(success[best, last][seeds].sum()), EPISODES).low
     return Replay(share_saved(STEPS, list(trained.values())), rates[chosen] >= low, rates[best] - rates[chosen])
 
 

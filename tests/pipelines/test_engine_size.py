@@ -1,6 +1,7 @@
 """Pods, seconds and kilobytes of runs on a simulated engine, which repeats what a real one was recorded to do."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -84,18 +85,21 @@ def test_a_rung_adds_few_pods():
     """A loop, and per group a driver and two steps; then who goes on: prune."""
     sweep = next(yaml.load_all((COMPILED / "sweep_pipeline.yaml").read_text(encoding="utf-8"), LOADER))
 
-    def pods(first, second, trials, shares=1):
-        items = {"first rung": first, "second rung": second, "trials": trials, "evaluations": shares * trials}
-        return pods_of(sweep, RunShape(items, frozenset({"more than one worker"})))
+    def shape(first, second, third, trials, shares=1):
+        items = {"first rung": first, "second rung": second, "third rung": third, "trials": trials}
+        return RunShape(items | {"evaluations": shares * trials}, frozenset({"more than one worker"}))
 
-    assert pods(9, 4, 1) - pods(8, 4, 1) == 5
-    assert pods(8, 4, 1, shares=3) - pods(8, 4, 1) == 2 * 3
+    def pods(*groups, **shares):
+        return pods_of(sweep, shape(*groups, **shares))
+
+    assert pods(9, 4, 2, 1) - pods(8, 4, 2, 1) == 5
+    assert pods(8, 4, 2, 1, shares=3) - pods(8, 4, 2, 1) == 2 * 3
     whole = pods_of(SPECS["policy"], run_shape(16))
-    assert pods(16, 8, 2) < 1.3 * whole, "most trials end after five pods of seven"
-    assert (
-        kilobytes_of(sweep, RunShape({"first rung": 16, "second rung": 8, "trials": 2, "evaluations": 2}))
-        < 0.9 * MOST_KB
-    )
+    assert pods(16, 8, 4, 3) < 1.6 * whole, "most trials end after five pods of seven"
+    assert kilobytes_of(sweep, shape(16, 8, 4, 3)) < 0.9 * MOST_KB
+    most = groups_that_fit(halving=True)
+    left = [math.ceil(most * share) for share in (1 / 2, 3 / 8, 3 / 16)]
+    assert 0.8 * MOST_KB < kilobytes_of(sweep, shape(most, *left)) < 0.92 * MOST_KB, "as many groups as plan allows"
 
 
 @trains

@@ -54,6 +54,7 @@ def planned(store: Path, trials: int, num_steps: int, episodes: int) -> Any:
 def main(store: str, trials: str, num_steps: str, episodes: str) -> None:
     """As the sweep pipeline does it, one step after the other."""
     from tendon import steps
+    from tendon.runs.halving import SHARES
     from tendon.train.distributed import attempts
     from tendon.train.state.pause import pausing_at
 
@@ -70,7 +71,7 @@ def main(store: str, trials: str, num_steps: str, episodes: str) -> None:
     data = steps.convert(source_uri=SOURCE, store_uri=store, dataset_name="demos")
     steps.stats(dataset_uri=data.dataset_uri)
     groups = run.groups
-    for rung in (1, 2):
+    for rung in range(1, 1 + len(SHARES)):
         for group in groups:
             paused = [
                 steps.train_trials(**common, trials=[name], dataset_uri=data.dataset_uri, rung=rung)[0]

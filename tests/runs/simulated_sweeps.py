@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tendon.evaluate.confidence import Outcomes, wilson
-from tendon.runs.halving import rung_steps, share_saved, survivors
+from tendon.runs.halving import SHARES, rung_steps, share_saved, survivors
 
 STEPS, TRIALS, EPISODES = 1800, 16, 50
 Curve = Callable[[float], float]  # share of the steps to the rate of success
@@ -97,14 +97,15 @@ def replay(family: str, ends: str, seed: int, episodes: int = EPISODES) -> Repla
         noisy = np.clip(hardness + g.normal(0, 0.1, episodes), 0, 1)
         return Outcomes({number: bool(hard < rate(trial, step)) for number, hard in enumerate(noisy)})
 
-    trained, going = [0] * TRIALS, list(range(TRIALS))
-    for rung in (1, 2, 3):
+    trained, going, rungs = [0] * TRIALS, list(range(TRIALS)), []
+    for rung in range(1, len(SHARES) + 2):
         step = rung_steps(STEPS, rung) or STEPS
         results = {f"{trial:02d}": played(trial, step) for trial in going}
         for trial in going:
             trained[trial] = step
-        if rung < 3:
-            going = [int(name) for name in survivors(results, rung)[0]]
+        if rung <= len(SHARES):
+            rungs.append(results)
+            going = [int(name) for name in survivors(rungs)[0]]
     chosen = int(max(results, key=lambda name: results[name].successes))
     ended = [rate(trial, STEPS) for trial in range(TRIALS)]
     best = int(np.argmax(ended))

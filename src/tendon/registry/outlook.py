@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tendon.errors import ConfigError
 from tendon.registry.alpha import POWER, USUAL_GAIN, episodes_needed
 from tendon.registry.champion import Champion, read_champion
 from tendon.registry.ledger import read_ledger
@@ -47,11 +48,25 @@ def outlook_of(
         conclusion_stands=conclusion_stands,
         task_of=protocol_of_run,
     )
+    if halving and remaining.num_later:
+        raise _too_many(remaining, trials_per_pod)
     champion = read_champion(open_store(run.store_uri), run.champion, protocol_of_run(run)).champion
     forecast = None
     if remaining.work:
         forecast = make_forecast(run, source_bytes, remaining.groups, halving=halving, champion=champion is not None)
     return Outlook(remaining, describe_gate(run, champion), forecast)
+
+
+def _too_many(remaining: Remaining, trials_per_pod: int) -> ConfigError:
+    """Halving compares all trials at a rung, so they cannot come in several runs."""
+    num_now = sum(map(len, remaining.groups))
+    per_pod = -(-(num_now + remaining.num_later) * trials_per_pod // num_now)
+    return ConfigError(
+        f"{num_now + remaining.num_later} trials, of which one run of the sweep pipeline holds {num_now}",
+        where="parameters",
+        why="trials are pruned beside each other, so all of them belong in one run",
+        fix=f"policy_trials_per_pod={per_pod}",
+    )
 
 
 def describe_gate(run: RunPlan, champion: Champion | None) -> str:

@@ -8,20 +8,27 @@ from __future__ import annotations
 
 import os
 
+from tendon.runs.halving import KEPT
+
 OBJECT_KB = 1024
 RUN_KB = 123
 GROUP_KB = 24
 POD_KB = 24 / 7
 SHARE_PODS = 3  # of each worker of an evaluation, per group
+HALVED_RUN_KB, HALVED_GROUP_KB = (
+    150,
+    38,
+)  # with three rungs, of which each is a loop of five pods for a group that is left
 FREE_SHARE = 0.1
 
 
-def most_groups(evaluate_workers: int = 1) -> int | None:
+def most_groups(evaluate_workers: int = 1, *, halving: bool = False) -> int | None:
     """The limit that holds here; None on a single machine, where no engine keeps the graph in one object."""
-    return groups_that_fit(evaluate_workers) if "KUBERNETES_SERVICE_HOST" in os.environ else None
+    is_cluster = "KUBERNETES_SERVICE_HOST" in os.environ
+    return groups_that_fit(evaluate_workers, halving=halving) if is_cluster else None
 
 
-def groups_that_fit(evaluate_workers: int = 1) -> int:
+def groups_that_fit(evaluate_workers: int = 1, *, halving: bool = False) -> int:
     """How many pods of trials one object holds, whose evaluations so many pods share each; at least one.
 
     Example:
@@ -29,7 +36,10 @@ def groups_that_fit(evaluate_workers: int = 1) -> int:
         (33, 12)
     """
     shares_kb = SHARE_PODS * evaluate_workers * POD_KB if evaluate_workers > 1 else 0
-    return max(1, int((OBJECT_KB * (1 - FREE_SHARE) - RUN_KB) // (GROUP_KB + shares_kb)))
+    run_kb, group_kb = (HALVED_RUN_KB, HALVED_GROUP_KB) if halving else (RUN_KB, GROUP_KB)
+    if halving:
+        shares_kb *= KEPT[-1]  # only those that are trained to the end are shared
+    return max(1, int((OBJECT_KB * (1 - FREE_SHARE) - run_kb) // (group_kb + shares_kb)))
 
 
 MOST_GROUPS = groups_that_fit()

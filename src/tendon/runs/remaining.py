@@ -19,6 +19,7 @@ class Remaining:
     reason: str
     groups: tuple[tuple[str, ...], ...]  # names of trials, one group per pod
     is_complete: bool = False  # every trial is finished and the conclusion stands
+    num_later: int = 0  # trials for which one run has no room
 
 
 def find_remaining(
@@ -62,7 +63,7 @@ def find_remaining(
     reason = f"{len(chosen)} of {len(run.trials)} trial(s) to do, {len(finished)} finished"
     if len(chosen) < len(in_order):
         reason = batch_advice(len(in_order), len(chosen))
-    return Remaining(True, reason, groups_of(chosen, trials_per_pod))
+    return Remaining(True, reason, groups_of(chosen, trials_per_pod), num_later=len(in_order) - len(chosen))
 
 
 def groups_of(names: list[str], size: int) -> tuple[tuple[str, ...], ...]:

@@ -42,7 +42,7 @@ def decide_rung(run: RunPlan, rung: int) -> list[str]:
     """The trials that go on after a rung; the others get their outcome. The first decision holds."""
     store, key = open_store(run.run_uri), f"rungs/{rung}/decision.json"
     if store.head(key) is None:
-        kept, pruned = survivors(_scores(run, rung), rung)
+        kept, pruned = survivors([_scores(run, number) for number in range(1, rung + 1)])
         decision = {"kept": kept, "pruned": [asdict(one) for one in pruned]}
         store.create(key, json.dumps(decision, indent=1).encode())
     decided: dict[str, Any] = json.loads(store.read(key))
