@@ -232,3 +232,11 @@ def test_too_many_trials_show_the_way_out() -> None:
     assert problem.fix.startswith("2 or more runs")
     assert "seed" in problem.fix
     assert len(expand(parse_sweep([one("seed", values=list(range(MAX_TRIALS)))]), "x")) == MAX_TRIALS
+
+
+def test_drawn_values_beside_their_key_are_told_where_they_belong() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_sweep([{"key": "training.lr", "log_uniform": [1e-4, 1e-2]}])
+    (problem,) = caught.value.problems
+    assert problem.what == "unknown field log_uniform"
+    assert problem.fix == "values: {log_uniform: [0.0001, 0.01], count: 8, seed: 0}"

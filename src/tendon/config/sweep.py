@@ -258,6 +258,8 @@ def _parameter(entry: Any, place: str, problems: list[Problem]) -> Parameter | N
         if field not in _FIELDS:
             near = nearest(str(field), _FIELDS)
             fix = f"{near} (the nearest)" if near else "leave it out"
+            if field in _DRAWN:
+                fix = f"values: {{{field}: {entry[field]}, count: 8, seed: 0}}"
             wrong(f"unknown field {field}", f"a parameter has {', '.join(_FIELDS)}", fix)
     key, values, names = entry.get("key"), entry.get("values"), entry.get("value_names")
     if not isinstance(key, str) or not key:
@@ -271,6 +273,8 @@ def _parameter(entry: Any, place: str, problems: list[Problem]) -> Parameter | N
         wrong(f"name of {key} is {name!r}", "a name is text", f"name: {str(name)!r}")
     if not isinstance(entry.get("hidename", False), bool):
         wrong(f"hidename of {key} is {entry['hidename']!r}", "it is true or false", "hidename: true")
+    if values is None and any(field in entry for field in _DRAWN):
+        return None  # what is drawn stands beside the key, and was told above
     if isinstance(values, Mapping):
         values = _drawn(values, key, place, problems)
         if values is None:
