@@ -20,6 +20,7 @@ import numpy as np
 from tendon.data.episode import Camera, Episode, Frames, LazyImages, Schema
 from tendon.data.features import TASK
 from tendon.data.sources.folder import SourceFolder
+from tendon.data.sources.hashes import Meanwhile
 from tendon.data.sources.lerobot_layout import (
     TASK_INDEX,
     EpisodeAt,
@@ -181,6 +182,8 @@ class LeRobotSource:
 
     def _describe(self) -> SourceInfo:
         info = json.loads(self.folder.read(INFO))
+        used = [key for key in self.folder.sizes if key.startswith(("meta/", "data/", "videos/"))]
+        hashed = Meanwhile(partial(self.folder.digest, used))
         layout = layout_of(info, self.uri, many_tasks=True)
         episodes = self._tables(layout)
         if not any(len(each.tasks) > 1 for each in episodes):
@@ -195,7 +198,6 @@ class LeRobotSource:
         layout = replace(layout, videos=tuple(self._seen(each, episodes, layout.fps) for each in layout.videos))
         layout, strings, constants = self._with_texts(layout, episodes)
         self._layout, self._episodes = layout, {each.episode_id: each for each in episodes}
-        used = [key for key in self.folder.sizes if key.startswith(("meta/", "data/", "videos/"))]
         for key, reason in layout.left_out.items():
             log.info("convert: %s of %s is left out: %s", key, self.uri, reason)
         has_texts = any(each.kind == "text" for each in layout.features)
@@ -203,7 +205,7 @@ class LeRobotSource:
         known = set(tasks)
         texts = (*tasks, *(text for text in strings if text not in known))  # a task keeps its number
         schema = Schema(layout.features, (*layout.images, *layout.videos), layout.fps, layout.masks, texts)
-        digest = digest_with_features(self.folder.digest(used), schema)
+        digest = digest_with_features(hashed.result(), schema)
         return SourceInfo(
             "lerobot", self.uri, digest, sum(self.folder.sizes[key] for key in used), schema,
             tuple(EpisodeInfo(e.episode_id, e.length, splits_of(e.number, layout), tuple(self._problems(e, layout)))
