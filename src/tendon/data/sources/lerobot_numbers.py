@@ -128,7 +128,7 @@ class NumberBlocks:
         try:
             if shutil.disk_usage(tempfile.gettempdir()).free < LEAST_FREE + rows.nbytes:
                 return
-            at, content = self._end, memoryview(rows.view(np.uint8).reshape(-1))
+            at, content = self._end, rows.view(np.uint8).reshape(-1).data
             while len(content):
                 written = os.pwrite(self._scratch.fileno(), content, at)
                 at, content = at + written, content[written:]
