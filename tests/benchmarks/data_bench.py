@@ -203,6 +203,57 @@ def convert_peer() -> float:
         return peer * 6 / ours
 
 
+def command(path: Path, folder: Path, workers: int) -> float:
+    """CPU seconds of ``tendon convert`` from its start to its exit, all of its processes."""
+    watch = folder / "watch.py"
+    watch.write_text(WATCH)
+    store = tempfile.mkdtemp(prefix=STORE, dir=folder)
+    options = ["--source-uri", str(path), "--store-uri", store, "--dataset-name", "d", "--workers", str(workers)]
+    program = [sys.executable, str(watch), sys.executable, "-m", "tendon", "convert", *options]
+    return float(subprocess.run(program, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+
+
+WATCH = """
+import ctypes, os, resource, subprocess, sys
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # processes that outlive their parents are ours: their time counts
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+try:
+    while True:
+        os.wait()
+except ChildProcessError:
+    pass
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime)
+"""
+
+
+@row(
+    "bench",
+    "17-convert-command",
+    "tendon convert from its start to its exit, 120,000 frames of 84 px: share of the pure JPEG encode rate",
+    ">= 0.75 x",
+)
+def convert_command() -> float:
+    """CPU time of all its processes, sha256 of the source and the check of every value included."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = recording(Path(folder) / "r.hdf5", episodes=300, length=200, linked=True)
+        taken: list[tuple[float, float]] = []
+        for _ in range(3):
+            taken.append((command(path, Path(folder), 1), cpu_s(lambda: encode_all(path))))
+            forget_stores(Path(folder))
+        ours, bound = (statistics.median(each) for each in zip(*taken, strict=True))
+        print(f"17: {ours:.2f} s, encoding alone {bound:.2f} s", file=sys.stderr)
+        return bound / ours
+
+
+@row("bench", "17-convert-start", "CPU time of tendon convert of two episodes of 20 steps", "<= 0.25 s")
+def convert_start() -> float:
+    """What starting costs: its interpreter, its libraries, and the process that looks at the file first."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = recording(Path(folder) / "r.hdf5", episodes=2, length=20)
+        return statistics.median(command(path, Path(folder), 1) for _ in range(ROUNDS))
+
+
 # ----------------------------------------------------------------------------------------------------- 19: two processes
 
 

@@ -217,3 +217,44 @@ def first_batch() -> float:
     """Numbers, so that nothing but reading counts: 256 windows of 256 episodes. Wall time."""
     seconds, _, size = _first(256, False)
     return seconds / (size / (16 * MB_S * 1e6) + 2 * LATENCY_S)
+
+
+@functools.cache
+def _first_of_webdataset() -> float:
+    """Median seconds from presigned addresses to a batch of 256 windows by webdataset, all shards at once.
+
+    Its buffer holds every episode before the first window comes: only then is a batch as mixed as a permutation.
+    """
+    import webdataset
+
+    dataset, taken = coded(episodes=256, length=400, codecs=(), dim=62), []
+
+    def episodes_of(url: str) -> list[np.ndarray]:
+        return [
+            each["lowdim.npy"] for each in webdataset.WebDataset(f"pipe:curl -s '{url}'", shardshuffle=False).decode()
+        ]
+
+    for seed in range(ROUNDS):
+        with far(dataset, SLOW) as remote:
+            urls = [remote.store.presigned(shard.key, 600) for shard in remote.manifest.shards]  # type: ignore[attr-defined]
+            began, chance = time.monotonic(), np.random.default_rng(seed)
+            with ThreadPoolExecutor(len(urls)) as pool:
+                episodes = [each for part in pool.map(episodes_of, urls) for each in part]
+            places = chance.choice(sum(map(len, episodes)), 256, replace=False)
+            starts = np.cumsum([0, *map(len, episodes)])
+            chosen = np.searchsorted(starts, places, "right") - 1
+            np.stack([episodes[i][at - starts[i]] for i, at in zip(chosen.tolist(), places.tolist(), strict=True)])
+            taken.append(time.monotonic() - began)
+    print(f"  webdataset {taken}", file=sys.stderr)
+    return statistics.median(taken)
+
+
+@row(
+    "bench",
+    "loader-11-webdataset",
+    "first shuffled batch of 256, from the manifest, beside webdataset's, both of an effective size of 128",
+    "<= 1 x",
+)
+def first_batch_beside_webdataset() -> float:
+    """N_eff = 256 / (1 + 255 / 256): windows of 256 episodes, any of them equally likely. Wall time."""
+    return _first(256, False)[0] / _first_of_webdataset()

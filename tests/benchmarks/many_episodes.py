@@ -1,6 +1,7 @@
-"""``make bench ROWS=data-lerobot``: LeRobot sets of 1,000 to 100,000 episodes of 20 steps in, in every layout of files.
+"""``make bench ROWS=data-lerobot,data-formats``: sets of 1,000 to 100,000 episodes of 20 steps in and out, every format.
 
-Each conversion is a process of its own; CPU seconds are those of all processes it made, memory that of the largest.
+Each conversion or export is a process of its own; CPU seconds are those of all processes it made, memory that of the
+largest.
 """
 
 from __future__ import annotations
@@ -25,6 +26,35 @@ from tendon.data.convert import convert
 from tendon.data.sources import open_source
 if __name__ == "__main__":
     convert(open_source(sys.argv[1]), sys.argv[2], "x")
+"""
+WRITE = """
+import sys
+from tendon.data.dataset import open_dataset
+from tendon.data.writers import write_dataset
+if __name__ == "__main__":
+    write_dataset(open_dataset(sys.argv[1]), sys.argv[2], sys.argv[3])
+"""
+MINECRAFT = """
+import sys
+import numpy as np
+from tendon.data.convert import convert
+from tendon.data.episode import Camera, Episode, Schema, VideoChunk
+from tendon.data.features import column
+from tendon.data.sources.episodes import EpisodesSource
+from tendon.data.video import encode_mp4
+STEPS = 32  # one chunk; its video is encoded once
+if __name__ == "__main__":
+    number = int(sys.argv[2])
+    video = encode_mp4(np.zeros((STEPS, 32, 32, 3), np.uint8), 20, key_every=STEPS)
+    camera = Camera("observation.images.pov", "pov", 32, 32, 3, "mp4", "h264", 20.0, STEPS)
+    buttons = column("action.buttons", "int64", (3,), names=("attack", "forward", "jump"))
+    schema = Schema((buttons, column("action.camera", "float32", (2,))), (camera,), 20.0)
+    pressed, turned = np.zeros((STEPS, 3), np.int64), np.zeros((STEPS, 2), np.float32)
+    pictures = {camera.name: (VideoChunk(video, 0, STEPS),)}
+    episodes = [
+        Episode(f"e{i:06d}", STEPS, {"action.buttons": pressed, "action.camera": turned}, pictures) for i in range(number)
+    ]
+    convert(EpisodesSource("demo://minecraft", schema, episodes, "0" * 64), sys.argv[1], "x")
 """
 WATCH = """
 import ctypes, os, resource, subprocess, sys
@@ -97,18 +127,42 @@ def make(folder: Path, episodes: int, layout: str) -> None:
     pq.write_table(tasks, folder / "meta/tasks.parquet")
 
 
+def watched(scratch: Path, program: str, *arguments: str) -> tuple[float, float]:
+    """CPU seconds and largest resident MB of a program and of all processes that it makes."""
+    script = scratch / "program.py"
+    script.write_text(program)
+    command = [sys.executable, "-c", WATCH, str(script), *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    cpu_s, memory_mb = map(float, done.stdout.split())
+    return cpu_s, memory_mb
+
+
 @functools.cache
 def converted(episodes: int, layout: str) -> tuple[float, float]:
     """CPU seconds and largest resident MB of a conversion."""
     with tempfile.TemporaryDirectory(prefix="tendon-many-") as scratch:
         make(Path(scratch) / "source", episodes, layout)
-        script = Path(scratch) / "convert.py"
-        script.write_text(CONVERT)
-        command = [sys.executable, "-c", WATCH, str(script), f"{scratch}/source", f"{scratch}/store"]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        cpu_s, memory_mb = map(float, done.stdout.split())
+        cpu_s, memory_mb = watched(Path(scratch), CONVERT, f"{scratch}/source", f"{scratch}/store")
     print(f"  {layout}, {episodes:,} episodes: {cpu_s:.1f} s of CPU, {memory_mb:.0f} MB", file=sys.stderr)
     return cpu_s, memory_mb
+
+
+@functools.cache
+def written(episodes: int, format: str) -> dict[str, tuple[float, float]]:
+    """CPU seconds and largest resident MB of writing a format, and of reading what was written."""
+    with tempfile.TemporaryDirectory(prefix="tendon-many-") as folder:
+        scratch, measured = Path(folder), dict[str, tuple[float, float]]()
+        if format == "minestudio-v1.1":
+            watched(scratch, MINECRAFT, f"{scratch}/store", str(episodes))
+        else:
+            make(scratch / "source", episodes, "one")
+            watched(scratch, CONVERT, f"{scratch}/source", f"{scratch}/store")
+        (manifest,) = (scratch / "store/datasets/x").glob("*/manifest.json")
+        target = scratch / ("out.hdf5" if format == "robomimic" else "out")
+        measured["write"] = watched(scratch, WRITE, str(manifest.parent), str(target), format)
+        measured["read"] = watched(scratch, CONVERT, str(target), f"{scratch}/again")
+    print(f"  {format}, {episodes:,} episodes: {measured}", file=sys.stderr)
+    return measured
 
 
 def growth(layout: str) -> float:
@@ -160,3 +214,39 @@ def groups_over_one() -> float:
 def memory() -> float:
     """Interpreter and libraries included."""
     return max(converted(100_000, layout)[1] for layout in ("groups", "one", "v2.1"))
+
+
+FORMATS = ("lerobot-v3.0", "lerobot-v2.1", "modality", "robomimic", "minestudio-v1.1")
+
+
+def growth_of_formats(what: str) -> float:
+    """The largest CPU time of ten times as many episodes, over ten times the CPU time, of all formats."""
+    return max(written(10_000, each)[what][0] / (10 * written(1_000, each)[what][0]) for each in FORMATS)
+
+
+@row(
+    "bench",
+    "data-formats-write",
+    "LeRobot v3.0 and v2.1, modality, HDF5, LMDB out: CPU time of 10,000 episodes over 10 x that of 1,000, the worst",
+    "<= 1.3 x",
+)
+def growth_of_writers() -> float:
+    """Numbers alone; the LMDB has one chunk of 32 frames in every episode."""
+    return growth_of_formats("write")
+
+
+@row("bench", "data-formats-read", "the same of reading what was written", "<= 1.3 x")
+def growth_of_readers() -> float:
+    """The same sets."""
+    return growth_of_formats("read")
+
+
+@row(
+    "bench",
+    "data-formats-memory",
+    "MB of the largest process that writes, and then reads, 100,000 episodes, all formats",
+    "<= 1024 MB",
+)
+def memory_of_formats() -> float:
+    """Interpreter and libraries included."""
+    return max(memory_mb for each in FORMATS for _, memory_mb in written(100_000, each).values())

@@ -47,14 +47,21 @@ def test_pictures_of_v21_are_pictures_to_datasets(dataset: Dataset, tmp_path: Pa
     assert {described[each.name]["_type"] for each in dataset.schema.cameras} == {"Image"}
 
 
-def test_an_episode_of_many_frames_counts_by_them_in_a_camera_s_statistics() -> None:
-    from tendon.data.writers.lerobot_stats import merged_all
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_an_episode_of_many_frames_counts_by_them_in_a_camera_s_statistics(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tendon.data.writers.lerobot_stats import AllStats
 
     def episode(value: float) -> dict[str, dict[str, np.ndarray]]:
         numbers = {name: np.full((1, 1, 1), value) for name in ("min", "max", "mean", "q50")}
         return {"camera": numbers | {"std": np.zeros((1, 1, 1)), "count": np.array([8])}}
 
-    whole = merged_all([episode(0.0), episode(1.0)], [100, 300])["camera"]
+    monkeypatch.setattr("tendon.data.writers.lerobot_stats.STACKED_AT_ONCE", at_once)
+    stats = AllStats()
+    for value in (0.0, 1.0):
+        stats.add(episode(value))
+    whole = stats.merged([100, 300])["camera"]
     assert whole["mean"].item() == pytest.approx(0.75)
     assert whole["std"].item() == pytest.approx(np.sqrt(0.75 * 0.25))
 

@@ -133,7 +133,7 @@ class Dataset:
 
     def lowdim(self, row: EpisodeRow) -> np.ndarray:
         """The steps of an episode as one structured array ``[T]``, verified by its crc32c."""
-        return next(self.lowdims([row]))
+        return npy_rows(self._read_span(self._spans([row.index], LOWDIM)[0])[row.index])
 
     def lowdims(self, rows: Sequence[EpisodeRow]) -> Iterator[np.ndarray]:
         """``lowdim`` of many episodes in the order asked for; members that lie close together are read at once."""

@@ -67,8 +67,13 @@ class Track:
 
     def last_sample(self, cut: int, frame: int) -> int:
         """How far the samples from ``cut`` must be taken so that every frame before ``frame`` is in them."""
-        order = np.argsort(self.times[cut:], kind="stable")
-        return cut + int(order[: frame - cut].max()) + 1
+        assert cut < frame
+        return int(self._until[frame - 1])
+
+    @cached_property
+    def _until(self) -> np.ndarray:
+        """By frame in order of display: the end of the samples with which it and all before it are there."""
+        return np.asarray(np.maximum.accumulate(np.argsort(self.times, kind="stable")) + 1)
 
 
 def read_track(content: Bytes) -> Track:

@@ -82,7 +82,7 @@ def _decode_from_the_start(
         stream.thread_type, stream.thread_count = "NONE", 1
         for i, frame in enumerate(container.decode(stream)):
             if i in places:
-                show(i, reformatter.reformat(frame, format="rgb24"))
+                show(i, reformatter.reformat(frame, format="rgb24", threads=1))
                 num_decoded += 1
             if i >= last:
                 break

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +22,7 @@ from tendon.data.tario import LOWDIM, MP4, RAW
 from tendon.errors import DataError
 from tendon.loader.budget import Shares
 from tendon.loader.fetch import Bytes
+from tendon.loader.first_reads import first_reads
 from tendon.loader.frames import decode_jpeg_into, decode_mp4_into, open_array
 from tendon.loader.layout import Range, ShardLayout, ShardMember, range_of
 from tendon.loader.meter import Meter
@@ -31,7 +32,6 @@ from tendon.loader.video_decoder import ChunkTable, chunk_table
 log = logging.getLogger(__name__)
 
 ARRAYS = (*CODECS, RAW)  # codecs of members that are one array
-LEAST_READ = 256 << 10  # bytes up to which neighbouring episodes share one read, unless connections would be idle
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,7 @@ class UnitCache:
         self._fetches = fetches
         # Before the first batch: load the episodes of that batch first, everything else (deferred) after them.
         self.cold = source.waits
+        self._first_reads: tuple[Set[int], dict[int, int]] | None = None  # of what is wanted, by episode
         self._deferred: list[tuple[int, CachedUnit, list[Range], int, Future[None]]] = []
         dtype = layout.dataset.manifest.schema.row_dtype
         self._dtype, self._floats = dtype, all(dtype[name].base == np.dtype("<f4") for name in dtype.names or ())
@@ -205,7 +206,7 @@ class UnitCache:
 
     # ------------------------------------------------------------------------------------------- loading and eviction
 
-    def _start(self, unit: int, first: bool, wanted: Collection[int] = ()) -> CachedUnit | None:
+    def _start(self, unit: int, first: bool, wanted: Set[int] = frozenset()) -> CachedUnit | None:
         """Make room for a unit and begin to load it: ``wanted`` episodes at once, the others with _submit_deferred.
 
         The caller holds the lock. None when there is no room now; ``first`` (a batch waits for it) evicts whatever is free.
@@ -229,7 +230,7 @@ class UnitCache:
                 for member in each.members:
                     cached.pending[member.episode] = done
             job = (unit, cached, ranges, size, done)
-            if ranges[0].members[0].episode in wanted:
+            if not wanted.isdisjoint(member.episode for each in ranges for member in each.members):
                 (self._fetchers or self.pool).submit(self._load, *job)
             else:
                 self._deferred.append(job)
@@ -293,23 +294,18 @@ class UnitCache:
         with self.meter.waiting("fetch"):
             wait(pending)
 
-    def _grouped_ranges(self, unit: int, wanted: Collection[int]) -> list[list[Range]]:
+    def _grouped_ranges(self, unit: int, wanted: Set[int]) -> list[list[Range]]:
         """The reads of a unit, in groups that become available together.
 
-        Normally one group. Before the first batch its episodes (``wanted``) come first: neighbours share a group, small
-        enough that every connection has something to read.
+        Normally one group. Before the first batch its episodes (``wanted``) come first, divided among the connections.
         """
         ranges, episodes = self.layout.ranges(unit), self.layout.episodes(unit)
         if not wanted or len(episodes) == 1:
             return [ranges]
-        max_bytes = max(LEAST_READ, int(self.layout.bytes_E[list(wanted)].sum()) // self._fetches)
-        group_of, group, group_bytes = dict[int, int](), 0, 0  # group 0 is everything that is not wanted
-        for episode in episodes:
-            if episode in wanted:
-                episode_bytes = int(self.layout.bytes_E[episode])
-                if group_bytes + episode_bytes > max_bytes or episode - 1 not in group_of:
-                    group, group_bytes = group + 1, 0
-                group_of[episode], group_bytes = group, group_bytes + episode_bytes
+        if self._first_reads is None or self._first_reads[0] != wanted:
+            reads = first_reads(wanted, self.layout.unit_of, self.layout.bytes_E, self._fetches)
+            self._first_reads = set(wanted), {episode: i for i, read in enumerate(reads, 1) for episode in read}
+        group_of = self._first_reads[1]  # group 0 is everything else
         groups: dict[int, list[Range]] = {}
         for each in ranges:
             for key, run in itertools.groupby(each.members, lambda member: group_of.get(member.episode, 0)):

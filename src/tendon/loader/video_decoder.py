@@ -107,13 +107,13 @@ def _decode_group(
         for frame in decoder.context.decode(packet):
             if frame.pts in left:
                 left.discard(frame.pts)
-                show(frame.pts, decoder.reformatter.reformat(frame, format="rgb24"))
+                show(frame.pts, decoder.reformatter.reformat(frame, format="rgb24", threads=1))
     if not left:
         return end
     for frame in decoder.context.decode(None):  # what it holds back, because later frames might be shown earlier
         if frame.pts in left:
             left.discard(frame.pts)
-            show(frame.pts, decoder.reformatter.reformat(frame, format="rgb24"))
+            show(frame.pts, decoder.reformatter.reformat(frame, format="rgb24", threads=1))
     return -1
 
 

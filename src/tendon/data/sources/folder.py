@@ -18,11 +18,12 @@ from tendon.data.manifest import digest_of
 from tendon.errors import DataError, StorageError
 from tendon.storage import Store, open_store
 from tendon.storage.store import checked_key
-from tendon.storage.trees import download
+from tendon.storage.trees import download, file_sha256
 from tendon.storage.uri import local_path, scheme_of
 
 SCRATCH_BYTES = 8 << 30
 LISTED_AT_ONCE = 1000  # by a request
+SMALL = 1 << 20  # bytes of a file that is read at once
 
 
 class SourceFolder:
@@ -143,8 +144,13 @@ class SourceFolder:
     def digest(self, keys: list[str]) -> str:
         """Changes when the bytes of a file do: by sha256 where files are local, by the store's etags where not."""
         if self.is_local:
-            return digest_of({key: hashlib.sha256(self.view(key)).hexdigest() for key in sorted(keys)})
+            return digest_of({key: self._sha256(key) for key in sorted(keys)})
         return digest_of({key: [self.sizes[key], self._etags[key]] for key in sorted(keys)})
+
+    def _sha256(self, key: str) -> str:
+        if self.sizes[key] > SMALL:
+            return file_sha256(self.path(key))
+        return hashlib.sha256(self.path(key).read_bytes()).hexdigest()
 
     def _check(self, key: str) -> None:
         self._used.add(key)

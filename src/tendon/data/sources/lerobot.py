@@ -20,6 +20,7 @@ import numpy as np
 from tendon.data.episode import Camera, Episode, Frames, LazyImages, Schema
 from tendon.data.features import TASK
 from tendon.data.sources.folder import SourceFolder
+from tendon.data.sources.hashes import Meanwhile
 from tendon.data.sources.lerobot_layout import (
     TASK_INDEX,
     EpisodeAt,
@@ -32,6 +33,7 @@ from tendon.data.sources.lerobot_layout import (
     layout_of,
     splits_of,
 )
+from tendon.data.sources.lerobot_numbers import NumberBlocks
 from tendon.data.sources.lerobot_table import DataFiles, masks_at, numbers_of, pictures_at, text_numbers
 from tendon.data.sources.lerobot_video import VideoFiles
 from tendon.data.sources.source import EpisodeInfo, SourceInfo, digest_with_features
@@ -81,7 +83,6 @@ class LeRobotSource:
         self._episodes: dict[str, EpisodeAt] = {}
         self._data = DataFiles(self.folder)
         self._videos = VideoFiles(self.folder)
-        self._ahead: dict[str, dict[str, np.ndarray]] = {}  # numbers that were read before they are asked for
 
     def __getstate__(self) -> dict[str, Any]:
         return {"uri": self.uri, "folder": self.folder, "info": self._info, "layout": self._layout,
@@ -120,29 +121,20 @@ class LeRobotSource:
         """The same for the files that were read since this was asked last."""
         self.folder.check_used_unchanged()
 
-    def expect(self, episode_ids: Sequence[str]) -> None:
-        """Read the numbers of these episodes now, in the order of their files; ``read`` gives each of them once.
-
-        Files whose rows all stay decoded are not worth it.
-        """
-        self.describe()
+    @cached_property
+    def _numbers(self) -> NumberBlocks:
         assert self._layout is not None
-        places = [self._episodes[each] for each in episode_ids]
-        self._ahead.clear()
-        if self._data.keeps({each.data_key for each in self._episodes.values()}):
-            return
-        for at in sorted(places, key=lambda at: (at.data_key, at.first_row)):
-            self._ahead[at.episode_id] = {key: values.copy() for key, values in self._numbers(at, self._layout).items()}
+        layout = self._layout
 
-    def _numbers(self, at: EpisodeAt, layout: LeRobotLayout) -> dict[str, np.ndarray]:
-        table = self._data.rows(at, [column_of(each.key) for each in layout.features])
-        where = f"{self.uri}/{at.data_key}, {at.episode_id}"
-        return {
-            each.key: text_numbers(table.column(each.key), self._text_numbers, where)
-            if each.key in layout.strings
-            else numbers_of(table.column(column_of(each.key)), each, where)
-            for each in layout.features
-        }
+        def as_arrays(table: pa.Table, where: str) -> dict[str, np.ndarray]:
+            return {
+                each.key: text_numbers(table.column(each.key), self._text_numbers, where)
+                if each.key in layout.strings
+                else numbers_of(table.column(column_of(each.key)), each, where)
+                for each in layout.features
+            }
+
+        return NumberBlocks(self._data, [column_of(each.key) for each in layout.features], as_arrays)
 
     def read(self, episode_id: str, images: bool = True) -> Episode:
         """One episode; without ``images`` only its low-dimensional features.
@@ -153,7 +145,7 @@ class LeRobotSource:
         self.describe()
         assert self._layout is not None
         at, layout = self._episodes[episode_id], self._layout
-        features = self._ahead.pop(episode_id, None) or self._numbers(at, layout)
+        features = self._numbers.features(at)
         frames: dict[str, Callable[[], Frames]] = {}
         times = features[TIMESTAMP].astype(np.float64) if TIMESTAMP in features else np.arange(at.length) / layout.fps
         if not images and self.folder.is_local:  # the check phase: do the timestamps fit the videos?
@@ -190,6 +182,8 @@ class LeRobotSource:
 
     def _describe(self) -> SourceInfo:
         info = json.loads(self.folder.read(INFO))
+        used = [key for key in self.folder.sizes if key.startswith(("meta/", "data/", "videos/"))]
+        hashed = Meanwhile(partial(self.folder.digest, used))
         layout = layout_of(info, self.uri, many_tasks=True)
         episodes = self._tables(layout)
         if not any(len(each.tasks) > 1 for each in episodes):
@@ -204,14 +198,14 @@ class LeRobotSource:
         layout = replace(layout, videos=tuple(self._seen(each, episodes, layout.fps) for each in layout.videos))
         layout, strings, constants = self._with_texts(layout, episodes)
         self._layout, self._episodes = layout, {each.episode_id: each for each in episodes}
-        used = [key for key in self.folder.sizes if key.startswith(("meta/", "data/", "videos/"))]
         for key, reason in layout.left_out.items():
             log.info("convert: %s of %s is left out: %s", key, self.uri, reason)
         has_texts = any(each.kind == "text" for each in layout.features)
         tasks = self._tasks(layout) if has_texts else []
-        texts = (*tasks, *(text for text in strings if text not in set(tasks)))  # a task keeps its number
+        known = set(tasks)
+        texts = (*tasks, *(text for text in strings if text not in known))  # a task keeps its number
         schema = Schema(layout.features, (*layout.images, *layout.videos), layout.fps, layout.masks, texts)
-        digest = digest_with_features(self.folder.digest(used), schema)
+        digest = digest_with_features(hashed.result(), schema)
         return SourceInfo(
             "lerobot", self.uri, digest, sum(self.folder.sizes[key] for key in used), schema,
             tuple(EpisodeInfo(e.episode_id, e.length, splits_of(e.number, layout), tuple(self._problems(e, layout)))

@@ -34,7 +34,7 @@ DATA_V3 = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_V3 = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class VideoAt:
     """Where an episode's video lies: the file and the second at which it begins."""
 
@@ -42,7 +42,7 @@ class VideoAt:
     start_s: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EpisodeAt:
     """Where an episode lies. ``first_row`` counts in its file."""
 
@@ -179,11 +179,13 @@ def episodes_v2(lines: Sequence[Mapping[str, Any]], layout: LeRobotLayout) -> li
     per_chunk = int(layout.info.get("chunks_size") or 1000)
     data, video = layout.info.get("data_path") or DATA_V2, layout.info.get("video_path") or VIDEO_V2
     episodes = []
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}  # one object for all episodes of the same tasks
     for line in lines:
         number = int(line["episode_index"])
         place = {"episode_chunk": number // per_chunk, "episode_index": number}
         videos = {each.name: VideoAt(_filled(video, video_key=each.name, **place), 0.0) for each in layout.videos}
         tasks = tuple(str(task) for task in line.get("tasks") or ())
+        tasks = known.setdefault(tasks, tasks)
         episodes.append(EpisodeAt(number, int(line["length"]), tasks, _filled(data, **place), 0, videos))
     return sorted(episodes, key=lambda each: each.number)
 
@@ -208,6 +210,7 @@ def episodes_v3(table: pa.Table, layout: LeRobotLayout) -> list[EpisodeAt]:
     for key, first in zip(keys, columns["dataset_from_index"], strict=True):
         first_of[key] = min(first_of.get(key, first), first)
     episodes = []
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}  # one object for all episodes of the same tasks
     for i, number in enumerate(columns["episode_index"]):
         videos = {}
         for each in layout.videos:
@@ -217,6 +220,7 @@ def episodes_v3(table: pa.Table, layout: LeRobotLayout) -> list[EpisodeAt]:
             key = _filled(video, video_key=each.name, chunk_index=chunk, file_index=file)
             videos[each.name] = VideoAt(key, float(start))
         tasks = tuple(str(task) for task in columns["tasks"][i] or ())
+        tasks = known.setdefault(tasks, tasks)
         first = columns["dataset_from_index"][i] - first_of[keys[i]]
         episodes.append(EpisodeAt(int(number), int(columns["length"][i]), tasks, keys[i], int(first), videos))
     return sorted(episodes, key=lambda each: each.number)

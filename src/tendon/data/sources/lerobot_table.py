@@ -6,9 +6,9 @@ lerobot.py reads through it. Only the row groups that an episode lies in are rea
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -24,11 +24,23 @@ if TYPE_CHECKING:
 
 MAX_OPEN, MAX_OPEN_GROUPS = 64, 20_000
 MAX_FOOTERS = 1 << 14
+MANY_GROUPS = 2_000  # their footer is read in milliseconds and takes megabytes
+READ_WHOLE = 1 << 20  # bytes of a file up to which it is read at once, without a map or a thread of Arrow's
 BLOCK_BYTES = 4 << 20  # row groups that are decoded together: one group per episode costs as little as one in all
 BLOCK_ROWS = 1 << 16
 KEPT_BYTES = 192 << 20  # of decoded blocks
 TABLE_BYTES = 8 << 10  # what a table takes beside its values
 EPISODE_INDEX = "episode_index"
+
+
+class Block(NamedTuple):
+    """Row groups ``[begin, end)`` of a file that are decoded together: the rows ``[first_row, last_row)``."""
+
+    key: str
+    begin: int
+    end: int
+    first_row: int
+    last_row: int
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,19 @@ class _Groups:
         share = np.maximum(sizes / BLOCK_BYTES, rows / BLOCK_ROWS)
         return cls(np.cumsum(rows), np.floor(np.cumsum(share) - share / 2).astype(np.int64))
 
+    def blocks(self, key: str, first_row: int, stop_row: int) -> list[Block]:
+        """The blocks that the rows lie in; the last one of the file where they lie behind its end."""
+        last_group = len(self.ends) - 1
+        first = min(int(np.searchsorted(self.ends, first_row, "right")), last_group)
+        last = max(first, min(int(np.searchsorted(self.ends, stop_row, "left")), last_group))
+        blocks = []
+        for number in range(int(self.block_of[first]), int(self.block_of[last]) + 1):
+            begin, end = np.searchsorted(self.block_of, [number, number + 1]).tolist()
+            if begin < end:
+                before = int(self.ends[begin - 1]) if begin else 0
+                blocks.append(Block(key, begin, end, before, int(self.ends[end - 1])))
+        return blocks
+
 
 class DataFiles:
     """Rows of episodes out of the parquet files of a folder."""
@@ -55,6 +80,7 @@ class DataFiles:
         self.folder = folder
         self._groups: OrderedDict[str, _Groups] = OrderedDict()
         self._open: OrderedDict[str, Any] = OrderedDict()
+        self._open_groups = 0
         self._blocks: OrderedDict[tuple[Any, ...], tuple[pa.Table, int]] = OrderedDict()
         self._kept = 0  # bytes of _blocks
 
@@ -70,12 +96,19 @@ class DataFiles:
             rows = self._read(at, list(columns))
         except (OSError, pa.ArrowException, KeyError) as error:
             raise self._broken(at, "a table cannot be read", f"{error}".splitlines()[0]) from error
-        numbers = rows.column(EPISODE_INDEX).to_numpy()
-        if len(rows) != at.length or (numbers != at.number).any():
-            there = int((numbers == at.number).sum())
-            why = f"{there} of {len(rows)} rows are of episode {at.number}, the episode has {at.length} steps"
-            raise self._broken(at, "a table does not hold the rows that belong to an episode", why)
+        self.check_rows(at, rows.column(EPISODE_INDEX).to_numpy())
         return rows
+
+    def check_rows(self, at: EpisodeAt, episodes: np.ndarray) -> None:
+        """Nothing, if rows with these numbers of episodes are those of ``at``.
+
+        Raises:
+            DataError: they are of another episode, or too few.
+        """
+        if len(episodes) != at.length or (episodes != at.number).any():
+            there = int((episodes == at.number).sum())
+            why = f"{there} of {len(episodes)} rows are of episode {at.number}, the episode has {at.length} steps"
+            raise self._broken(at, "a table does not hold the rows that belong to an episode", why)
 
     def num_rows(self, at: EpisodeAt) -> int:
         """How many rows an episode's file has.
@@ -91,56 +124,78 @@ class DataFiles:
             raise self._broken(at, "a table cannot be read", f"{error}".splitlines()[0]) from error
         return int(ends[-1]) if len(ends) else 0
 
-    def keeps(self, data_keys: Collection[str]) -> bool:
-        """Whether the numbers of these files stay decoded, so that their order of reading does not matter."""
-        return sum(self.folder.sizes.get(key, 0) for key in data_keys) <= KEPT_BYTES // 4
-
     def texts_of(self, keys: Sequence[str], name: str, most_bytes: int) -> list[str] | str:
         """The texts of a column in all of these files, sorted; or why they are not kept."""
         import pyarrow as pa
 
         found: set[str] = set()
+        num_bytes = 0
         for key in keys:
             try:
                 file = self._file(key)
                 if name not in file.schema_arrow.names:
                     return "the tables do not have it"
-                for group in range(file.num_row_groups):
-                    column = file.read_row_group(group, [name], use_threads=False).column(0)
+                for batch in file.iter_batches(BLOCK_ROWS, columns=[name], use_threads=False):
+                    column = batch.column(0)
                     if not _is_text(column.type):
                         return f"info.json says string, the tables hold {column.type}"
-                    found.update(each or "" for each in column.unique().to_pylist())
-                    if sum(map(len, found)) > most_bytes:
+                    new = {each or "" for each in column.unique().to_pylist()} - found
+                    found |= new
+                    num_bytes += sum(map(len, new))
+                    if num_bytes > most_bytes:
                         return f"its texts are longer than {most_bytes:,} characters together"
             except (OSError, pa.ArrowException, KeyError, UnicodeDecodeError):  # noqa: PERF203 - told where its rows are read
                 continue
         return sorted(found)
 
+    def blocks(self, at: EpisodeAt) -> list[Block]:
+        """The blocks in which an episode lies.
+
+        Raises:
+            DataError: the file is unreadable.
+        """
+        import pyarrow as pa
+
+        try:
+            return self._groups_of(at.data_key).blocks(at.data_key, at.first_row, at.first_row + at.length)
+        except (OSError, pa.ArrowException, KeyError) as error:
+            raise self._broken(at, "a table cannot be read", f"{error}".splitlines()[0]) from error
+
+    def all_blocks(self, key: str) -> list[Block]:
+        """All blocks of a file that was read before."""
+        groups = self._groups_of(key)
+        return groups.blocks(key, 0, int(groups.ends[-1]))
+
+    def has_large_footer(self, key: str) -> bool:
+        """Whether opening a file takes long and much memory: it has thousands of row groups."""
+        return len(self._groups_of(key).ends) > MANY_GROUPS
+
+    def close(self, key: str) -> None:
+        """Free what an open file holds."""
+        if key in self._open:
+            self._open_groups -= self._open.pop(key).num_row_groups
+
+    def decode(self, block: Block, columns: Sequence[str]) -> pa.Table:
+        """Columns of a block, and the number of every row's episode."""
+        columns = [*columns, EPISODE_INDEX]
+        table = self._file(block.key).read_row_groups(list(range(block.begin, block.end)), columns, use_threads=False)
+        return table.combine_chunks() if block.end - block.begin > 1 else table
+
     def _read(self, at: EpisodeAt, columns: list[str]) -> pa.Table:
         import pyarrow as pa
 
-        groups = self._groups_of(at.data_key)
-        ends, last_group = groups.ends, len(groups.ends) - 1
-        first = min(int(np.searchsorted(ends, at.first_row, "right")), last_group)
-        last = max(first, min(int(np.searchsorted(ends, at.first_row + at.length, "left")), last_group))
-        parts, row, stop = [], at.first_row, at.first_row + at.length
-        for block in range(int(groups.block_of[first]), int(groups.block_of[last]) + 1):
-            begin, end = np.searchsorted(groups.block_of, [block, block + 1]).tolist()
-            if begin == end:
-                continue
-            before = int(ends[begin - 1]) if begin else 0
-            part = self._block(at.data_key, begin, end, columns)
-            parts.append(part.slice(row - before, min(stop, int(ends[end - 1])) - row))
-            row = int(ends[end - 1])
+        first, stop = at.first_row, at.first_row + at.length
+        parts = []
+        for block in self._groups_of(at.data_key).blocks(at.data_key, first, stop):
+            begin = max(first, block.first_row)
+            parts.append(self._block(block, columns).slice(begin - block.first_row, min(stop, block.last_row) - begin))
         return parts[0] if len(parts) == 1 else pa.concat_tables(parts)
 
-    def _block(self, key: str, begin: int, end: int, columns: list[str]) -> pa.Table:
-        """The columns of the row groups ``begin`` to ``end``, which stay decoded while there is room."""
-        name = (key, begin, end, tuple(columns))
+    def _block(self, block: Block, columns: list[str]) -> pa.Table:
+        """The columns of a block, which stay decoded while there is room."""
+        name = (block, tuple(columns))
         if name not in self._blocks:
-            columns = [*columns, EPISODE_INDEX]
-            table = self._file(key).read_row_groups(list(range(begin, end)), columns, use_threads=False)
-            table = table.combine_chunks() if end - begin > 1 else table
+            table = self.decode(block, columns)
             size = table.nbytes + TABLE_BYTES
             while self._blocks and self._kept + size > KEPT_BYTES:
                 self._kept -= self._blocks.popitem(last=False)[1][1]
@@ -159,13 +214,18 @@ class DataFiles:
 
     def _file(self, key: str) -> Any:
         """An open file; its footer takes some kilobytes for every row group, so that few large ones stay open."""
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         if key not in self._open:
-            while len(self._open) >= MAX_OPEN or sum(map(_num_groups, self._open.values())) > MAX_OPEN_GROUPS:
-                self._open.popitem(last=False)
+            while len(self._open) >= MAX_OPEN or self._open_groups > MAX_OPEN_GROUPS:
+                self._open_groups -= self._open.popitem(last=False)[1].num_row_groups
+            path = self.folder.path(key)
             # no map of the file: it would end this process when somebody cuts the file
-            self._open[key] = pq.ParquetFile(self.folder.path(key), memory_map=False)
+            small = self.folder.sizes[key] <= READ_WHOLE
+            file = pq.ParquetFile(pa.BufferReader(path.read_bytes()) if small else pa.OSFile(str(path)))
+            self._open[key] = file
+            self._open_groups += file.num_row_groups
         self._open.move_to_end(key)
         return self._open[key]
 
@@ -176,10 +236,6 @@ class DataFiles:
             why=why,
             fix=f"data.skip_episodes=[{at.episode_id}], or copy the file again (without finalize() it has no footer)",
         )
-
-
-def _num_groups(file: Any) -> int:
-    return int(file.num_row_groups)
 
 
 def pictures_at(files: DataFiles, at: EpisodeAt, camera: Camera) -> np.ndarray | tuple[bytes, ...]:

@@ -5,6 +5,7 @@ lerobot.py reads through it. The frames of an episode are found by time, as LeRo
 
 from __future__ import annotations
 
+import mmap
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from tendon.data.sources.folder import SourceFolder
 from tendon.data.sources.lerobot_layout import EpisodeAt
 from tendon.errors import DataError, Problem
 
-MAX_OPEN = 32
+MAX_OPEN, MAX_OPEN_FRAMES = 1024, 1 << 21  # whose tables take about 64 bytes each
 TOLERANCE_S = 1e-4  # LeRobot's default
 ENCODINGS = {b"avc1": "h264", b"avc3": "h264", b"av01": "av1", b"hvc1": "hevc", b"hev1": "hevc", b"vp09": "vp9"}
 
@@ -36,6 +37,7 @@ class VideoFiles:
     def __init__(self, folder: SourceFolder) -> None:
         self.folder = folder
         self._open: OrderedDict[str, _Open] = OrderedDict()
+        self._frames_open = 0  # in all of them
         self._broken_samples: dict[str, np.ndarray] = {}
 
     def look(self, key: str) -> tuple[str, int, int]:
@@ -107,12 +109,15 @@ class VideoFiles:
         file = self._file(at.videos[camera].key)
         track = file.track
         if file.as_is and first == 0 and end == len(track) <= chunk and track.cuts[:1].tolist() == [0]:
-            return (VideoChunk(bytes(file.content), 0, end),)
+            whole = bytes(file.content)
+            _release_pages(file.content)
+            return (VideoChunk(whole, 0, end),)
         chunks = []
         for begin, stop in _ranges(track.cuts, first, end, chunk):
             content = mp4.cut(file.content, track, begin, track.last_sample(begin, stop))
             shown = max(begin, first)
             chunks.append(VideoChunk(content, shown - first, stop - shown, shown - begin))
+        _release_pages(file.content)
         return tuple(chunks)
 
     def _frames(self, at: EpisodeAt, camera: str, times_s: np.ndarray) -> tuple[int, int]:
@@ -144,9 +149,11 @@ class VideoFiles:
 
     def _file(self, key: str) -> _Open:
         if key not in self._open:
-            while len(self._open) >= MAX_OPEN:
-                self._open.popitem(last=False)
-            self._open[key] = self._read(key)
+            opened = self._read(key)
+            self._frames_open += len(opened.track)
+            while self._open and (len(self._open) >= MAX_OPEN or self._frames_open > MAX_OPEN_FRAMES):
+                self._frames_open -= len(self._open.popitem(last=False)[1].track)
+            self._open[key] = opened
         self._open.move_to_end(key)
         return self._open[key]
 
@@ -173,16 +180,23 @@ class VideoFiles:
         )
 
 
+def _release_pages(content: memoryview) -> None:
+    """Let go of what was read of a map: many open files would otherwise fill the memory with what is on the disk anyway."""
+    if isinstance(content.obj, mmap.mmap):
+        content.obj.madvise(mmap.MADV_DONTNEED)
+
+
 def _ranges(cuts: np.ndarray, first: int, end: int, chunk: int) -> list[tuple[int, int]]:
     """Frames [begin, stop) of every chunk: begin is a cut, stop the next chunk's begin or ``end``."""
     begin = int(cuts[np.searchsorted(cuts, first, "right") - 1])
+    behind = int(np.searchsorted(cuts, end, "left"))
     ranges = []
     while begin < end:
-        after = cuts[(cuts > begin) & (cuts > first) & (cuts < end)]
-        within = after[after <= begin + chunk]
+        following = int(np.searchsorted(cuts, max(begin, first), "right"))
         stop = end
-        if end - begin > chunk and len(after):
-            stop = int(within[-1]) if len(within) else int(after[0])
+        if end - begin > chunk and following < behind:
+            within = min(int(np.searchsorted(cuts, begin + chunk, "right")), behind)
+            stop = int(cuts[max(within - 1, following)])
         ranges.append((begin, stop))
         begin = stop
     return ranges

@@ -12,7 +12,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from tendon.data.features import Feature, column
 from tendon.data.manifest import digest_of
 from tendon.data.masks import RunLengths
 from tendon.data.sources import lmdb_folder as lmdb
-from tendon.data.sources.hashes import folder_digest
+from tendon.data.sources.hashes import Meanwhile, folder_digest
 from tendon.data.sources.source import EpisodeInfo, Source, SourceInfo, digest_with_features
 from tendon.errors import ConfigError, DataError
 from tendon.storage.trees import download
@@ -334,6 +334,11 @@ class MineStudioSource:
         return _Layout(buttons, kinds, meta)
 
     def _describe(self) -> SourceInfo:
+        files = [
+            f"{folder}/{lmdb.DATA}" for folders in (*self._found[0].values(), self._found[1]) for folder in folders
+        ]
+        self._versions = {name: lmdb.version(self.root / name) for name in files}
+        hashed = Meanwhile(partial(folder_digest, self.root, files))
         lengths, dropped = self._joined
         layout = self._layout
         for key, reason in list(dropped.items())[:MAX_LISTED]:
@@ -346,11 +351,7 @@ class MineStudioSource:
                 left_out[f"{each.name} twice"] = (
                     f"{len(each.twice)} episodes, such as {each.twice[0]}: the last one counts"
                 )
-        files = [
-            f"{folder}/{lmdb.DATA}" for folders in (*self._found[0].values(), self._found[1]) for folder in folders
-        ]
-        self._versions = {name: lmdb.version(self.root / name) for name in files}
-        digest, num_bytes = folder_digest(self.root, files)
+        digest, num_bytes = hashed.result()
         digest = digest_of({"minestudio": digest, "kinds": self.kinds}) if self.kinds else digest
         chunk_size = self._modalities["action"].chunk_size
         schema = self._schema(chunk_size)

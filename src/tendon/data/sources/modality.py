@@ -116,10 +116,6 @@ class ModalitySource:
         """The same for the files that were read since this was asked last."""
         self.inner.check_used_unchanged()
 
-    def expect(self, episode_ids: Sequence[str]) -> None:
-        """Which episodes are read next."""
-        self.inner.expect(episode_ids)
-
     def read(self, episode_id: str, images: bool = True) -> Episode:
         """One episode; without ``images`` only its low-dimensional features."""
         schema = self.describe().schema

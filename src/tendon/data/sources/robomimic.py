@@ -21,6 +21,7 @@ from tendon.data.episode import Episode, LazyImages, Schema
 from tendon.data.extras import npy_bytes
 from tendon.data.features import DECLARED
 from tendon.data.sources import robomimic_rest as rest
+from tendon.data.sources.hashes import Meanwhile
 from tendon.data.sources.hdf5_file import Hdf5File
 from tendon.data.sources.robomimic_layout import (
     RobomimicLayout,
@@ -178,6 +179,7 @@ class RobomimicSource:
         return {path: each for path, each in types.items() if each is not None}
 
     def _describe(self) -> SourceInfo:
+        sha256 = Meanwhile(partial(file_sha256, self.path)) if self.path.is_file() else None
         episodes = self._look()
         if not any(episode.length for episode in episodes):
             raise DataError(
@@ -187,6 +189,7 @@ class RobomimicSource:
                 fix="record demonstrations into it, or name another file",
             )
         assert self._layout is not None
+        assert sha256 is not None, "a file that was read is there"
         layout = self._layout
         kwargs = layout.env_args.get("env_kwargs")
         fps = float((kwargs if isinstance(kwargs, dict) else {}).get("control_freq") or DEFAULT_FPS)
@@ -198,7 +201,7 @@ class RobomimicSource:
         for key, reason in left_out.items():
             log.info("convert: %s of %s is left out: %s", key, self.uri, reason)
         return SourceInfo(
-            "robomimic", self.uri, digest_with_features(file_sha256(self.path), schema), self.path.stat().st_size, schema, episodes,
+            "robomimic", self.uri, digest_with_features(sha256.result(), schema), self.path.stat().st_size, schema, episodes,
             metadata, left_out,
         )  # fmt: skip
 

@@ -35,7 +35,7 @@ def source_claims() -> Mapping[str, Claim]:
     return {name: known[name] for name in (*FORMATS, *(name for name in known if name not in FORMATS))}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EpisodeInfo:
     """What is known of an episode without reading its values."""
 
@@ -79,7 +79,7 @@ class Source(Protocol):
 
     Where reading casts, encodes or leaves out, ``exactly() -> Source`` gives the same demonstrations as they are.
     ``check_unchanged()`` raises when a file changed since the digest was taken, ``check_used_unchanged()`` looks only at those
-    read since it was asked last. ``expect(episode_ids)`` says which episodes are read next, where their order matters.
+    read since it was asked last. Episodes may be read in any order, which must not cost more than theirs.
     """
 
     uri: str

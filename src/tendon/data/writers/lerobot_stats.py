@@ -21,6 +21,7 @@ MAX_VALUES = 50_000_000  # kept of one feature for exact quantiles; of more, eve
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 FRAMES_PER_EPISODE = 8  # of every camera; a video gives the key frames that are nearest, which decode alone
 LARGE_SIDE = 300  # pixels from which on a picture is thinned to about half of it
+STACKED_AT_ONCE = 1024  # episodes
 Stats = dict[str, np.ndarray]
 
 
@@ -59,26 +60,54 @@ def _picture_stats(frames: np.ndarray, quantiles: bool) -> Stats:
     return stats | {"count": np.array([len(frames)])}
 
 
-def merged(parts: Sequence[Stats], steps: Sequence[int] | None = None) -> Stats:
-    """The statistics of all parts together; quantiles (of cameras) are weighted means, as LeRobot 0.4.4 has them.
+class AllStats:
+    """The statistics of many episodes, a hundred thousand of them in some hundred megabytes, and those of all together."""
 
-    ``steps`` weight the parts where their counts are those of a sample.
+    def __init__(self) -> None:
+        self._loose: list[Mapping[str, Stats]] = []
+        self._stacks: dict[str, dict[str, list[np.ndarray]]] = {}
+
+    def add(self, stats: Mapping[str, Stats]) -> None:
+        """Take an episode into account."""
+        self._loose.append(stats)
+        if len(self._loose) >= STACKED_AT_ONCE:
+            self._stack()
+
+    def merged(self, steps: Sequence[int]) -> dict[str, Stats]:
+        """For every feature; an episode counts by its ``steps``, however many of its pictures were looked at."""
+        self._stack()
+        merged = {}
+        for name, stacks in self._stacks.items():
+            merged[name] = _merged({kind: np.concatenate(parts) for kind, parts in stacks.items()}, steps)
+        return merged
+
+    def _stack(self) -> None:
+        for name in self._loose[0] if self._loose else ():
+            stacks = self._stacks.setdefault(name, {})
+            for kind in self._loose[0][name]:
+                stacks.setdefault(kind, []).append(np.stack([each[name][kind] for each in self._loose]))
+        self._loose = []
+
+
+def _merged(stacks: Mapping[str, np.ndarray], steps: Sequence[int]) -> Stats:
+    """The statistics of all parts ``[E, ...]`` together; quantiles (of cameras) are weighted means, as LeRobot 0.4.4 has them.
+
+    ``steps`` weight the parts, whose counts may be those of a sample.
     """
-    counts = np.array([int(part["count"][0]) for part in parts], np.float64)
-    sizes = counts if steps is None else np.asarray(steps, np.float64)
-    weights = (sizes / sizes.sum()).reshape(-1, *[1] * parts[0]["mean"].ndim)
-    means = np.stack([part["mean"] for part in parts])
+    counts = stacks["count"][:, 0].astype(np.float64)
+    sizes = np.asarray(steps, np.float64)
+    means = stacks["mean"]
+    weights = (sizes / sizes.sum()).reshape(-1, *[1] * (means.ndim - 1))
     mean = (weights * means).sum(0)
-    variances = np.stack([part["std"] for part in parts]) ** 2 + (means - mean) ** 2
+    variances = stacks["std"] ** 2 + (means - mean) ** 2
     stats = {
-        "min": np.stack([part["min"] for part in parts]).min(0),
-        "max": np.stack([part["max"] for part in parts]).max(0),
+        "min": stacks["min"].min(0),
+        "max": stacks["max"].max(0),
         "mean": mean,
         "std": np.sqrt((weights * variances).sum(0)),
         "count": np.array([int(counts.sum())]),
     }
-    names = [name for name in QUANTILES if name in parts[0]]
-    return stats | {name: (weights * np.stack([part[name] for part in parts])).sum(0) for name in names}
+    return stats | {name: (weights * stacks[name]).sum(0) for name in QUANTILES if name in stacks}
 
 
 class Quantiles:
@@ -99,11 +128,6 @@ class Quantiles:
         values = np.concatenate(self._kept.pop(name))
         at = np.quantile(values.reshape(len(values), -1).astype(np.float64), list(QUANTILES.values()), axis=0)
         return {kind: each.reshape(values.shape[1:] or (1,)) for kind, each in zip(QUANTILES, at, strict=True)}
-
-
-def merged_all(episodes: Sequence[Mapping[str, Stats]], steps: Sequence[int]) -> dict[str, Stats]:
-    """``merged`` for every feature; an episode counts by its ``steps``, however many of its pictures were looked at."""
-    return {name: merged([each[name] for each in episodes], steps) for name in episodes[0]}
 
 
 def _sample(dataset: Demonstrations, row: EpisodeRow, camera: Camera) -> np.ndarray:

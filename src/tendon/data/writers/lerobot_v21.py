@@ -27,10 +27,9 @@ def write(dataset: Demonstrations, target: Path, progress: Callable[[int, int, s
     import pyarrow.parquet as pq
 
     out = Outgoing(dataset)
-    lines: list[dict[str, Any]] = []
-    stats: list[dict[str, Any]] = []
     steps = 0
     described = hugging_face_features(out.features) if out.pictures or out.schema.masks else None
+    lines = _Lines(target)
     for row in dataset.rows:
         place = {"episode_chunk": row.index // EPISODES_PER_CHUNK, "episode_index": row.index}
         arrays = out.arrays(row, steps)
@@ -43,14 +42,17 @@ def write(dataset: Demonstrations, target: Path, progress: Callable[[int, int, s
             path.parent.mkdir(parents=True, exist_ok=True)
             pieces, _, chunks = pieces_of(dataset, row, camera, may_skip=False)
             path.write_bytes(_content(pieces, chunks))
-        lines.append({"episode_index": row.index, "tasks": out.tasks_of(row, arrays), "length": row.length})
+        lines.add("episodes", {"episode_index": row.index, "tasks": out.tasks_of(row, arrays), "length": row.length})
         of_episode = {name: stats_of(values, quantiles=False) for name, values in arrays.items()}
         of_episode |= {each.name: camera_stats(dataset, row, each, quantiles=False) for each in out.schema.cameras}
         of_episode |= {each.name: mask_stats(dataset, row, each, quantiles=False) for each in out.schema.masks}
-        stats.append({"episode_index": row.index, "stats": nested(of_episode)})
+        lines.add("episodes_stats", {"episode_index": row.index, "stats": nested(of_episode)})
         steps += row.length
         progress(row.index + 1, len(dataset.rows), "episodes written")
-    _write_meta(out, target, lines, stats, steps)
+    for number, task in enumerate(out.tasks):
+        lines.add("tasks", {"task_index": number, "task": task})
+    lines.close()
+    _write_info(out, target, steps)
     keep_modality(out.schema, dataset.metadata, target)
 
 
@@ -63,22 +65,31 @@ def _content(pieces: list[mp4.Piece], chunks: list[VideoChunk]) -> bytes:
     return mp4.join(pieces)
 
 
-def _write_meta(
-    out: Outgoing, target: Path, lines: list[dict[str, Any]], stats: list[dict[str, Any]], steps: int
-) -> None:
-    (target / "meta").mkdir(parents=True, exist_ok=True)
-    tasks = [{"task_index": number, "task": task} for number, task in enumerate(out.tasks)]
-    for name, rows in (("episodes", lines), ("tasks", tasks), ("episodes_stats", stats)):
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        (target / f"meta/{name}.jsonl").write_text(text)
+class _Lines:
+    """Files of lines in the folder meta, an object in each line."""
+
+    def __init__(self, target: Path) -> None:
+        (target / "meta").mkdir(parents=True, exist_ok=True)
+        names = ("episodes", "tasks", "episodes_stats")
+        self._files = {name: (target / f"meta/{name}.jsonl").open("w", encoding="utf-8") for name in names}
+
+    def add(self, name: str, line: dict[str, Any]) -> None:
+        self._files[name].write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+
+def _write_info(out: Outgoing, target: Path, steps: int) -> None:
     info = {
         "codebase_version": "v2.1",
         "robot_type": out.source_metadata.get("robot_type"),
-        "total_episodes": len(lines),
+        "total_episodes": len(out.dataset.rows),
         "total_frames": steps,
         "total_tasks": len(out.tasks),
-        "total_videos": len(lines) * len(out.videos),
-        "total_chunks": -(-len(lines) // EPISODES_PER_CHUNK),
+        "total_videos": len(out.dataset.rows) * len(out.videos),
+        "total_chunks": -(-len(out.dataset.rows) // EPISODES_PER_CHUNK),
         "chunks_size": EPISODES_PER_CHUNK,
         "fps": out.fps,
         "splits": out.splits,

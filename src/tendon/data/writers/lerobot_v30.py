@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tendon.data.demonstrations import Demonstrations
 from tendon.data.rows import EpisodeRow
 from tendon.data.sources.lerobot_layout import DATA_V3, VIDEO_V3
-from tendon.data.writers.lerobot_stats import Quantiles, Stats, camera_stats, mask_stats, merged_all, stats_of
+from tendon.data.writers.lerobot_stats import AllStats, Quantiles, Stats, camera_stats, mask_stats, stats_of
 from tendon.data.writers.lerobot_table import Outgoing, nested
 from tendon.data.writers.lerobot_video import JoinedVideos, pieces_of
 from tendon.data.writers.modality_entries import keep_modality
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FILES_PER_CHUNK = 1000
 DATA_MB, VIDEO_MB = 100, 200
 MB = 1 << 20
-EPISODES_PER_FILE = 10_000
+EPISODES_PER_FILE = 10_000  # of the table of episodes; and in a file of rows, whose footer grows with its row groups
 
 
 def write(dataset: Demonstrations, target: Path, progress: Callable[[int, int, str], None]) -> None:
@@ -33,8 +33,8 @@ def write(dataset: Demonstrations, target: Path, progress: Callable[[int, int, s
     out = Outgoing(dataset)
     tables = _Tables(target)
     videos = {each.name: JoinedVideos(target, VIDEO_V3, each, FILES_PER_CHUNK, VIDEO_MB * MB) for each in out.videos}
-    lines: list[dict[str, Any]] = []
-    stats: list[dict[str, Stats]] = []
+    table_of_episodes = _EpisodeTable(target)
+    all_stats = AllStats()
     quantiles = Quantiles(sum(row.length for row in dataset.rows))
     steps = 0
     for row in dataset.rows:
@@ -49,18 +49,20 @@ def write(dataset: Demonstrations, target: Path, progress: Callable[[int, int, s
             names = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
             line |= {f"videos/{camera.name}/{name}": value for name, value in zip(names, values, strict=True)}
         quantiles.add(arrays)
-        stats.append(_stats(out, row, arrays))
-        lines.append(line | _flat(stats[-1]))
+        stats = _stats(out, row, arrays)
+        all_stats.add(stats)
+        table_of_episodes.add(line | _flat(stats))
         steps += row.length
         progress(row.index + 1, len(dataset.rows), "episodes written")
     tables.close()
+    table_of_episodes.flush()
     for each in videos.values():
         each.flush()
-    of_all = merged_all(stats, [row.length for row in dataset.rows])
+    of_all = all_stats.merged([row.length for row in dataset.rows])
     pictures = {each.key for each in out.schema.features if each.kind in ("image", "mask")}
     for name in of_all:
         of_all[name] |= {} if name in pictures else quantiles.of(name)
-    _write_meta(out, target, lines, of_all, steps)
+    _write_meta(out, target, of_all, steps)
     keep_modality(out.schema, dataset.metadata, target)
 
 
@@ -72,20 +74,22 @@ class _Tables:
         self._number = -1
         self._writer: Any = None
         self._path = root
-        self._bytes = 0
+        self._bytes = self._groups = 0
 
     def add(self, table: pa.Table) -> dict[str, int]:
         import pyarrow.parquet as pq
 
-        if self._writer is None or self._bytes + table.nbytes >= DATA_MB * MB:
+        if self._writer is None or self._bytes + table.nbytes >= DATA_MB * MB or self._groups >= EPISODES_PER_FILE:
             self.close()
             self._number += 1
             chunk, file = divmod(self._number, FILES_PER_CHUNK)
             self._path = self.root / DATA_V3.format(chunk_index=chunk, file_index=file)
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer, self._bytes = pq.ParquetWriter(self._path, table.schema, compression="snappy"), 0
+            self._writer = pq.ParquetWriter(self._path, table.schema, compression="snappy")
+            self._bytes = self._groups = 0
         self._writer.write_table(table, row_group_size=max(len(table), 1))
         self._bytes += table.nbytes
+        self._groups += 1
         chunk, file = divmod(self._number, FILES_PER_CHUNK)
         return {"data/chunk_index": chunk, "data/file_index": file}
 
@@ -93,6 +97,33 @@ class _Tables:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+class _EpisodeTable:
+    """The table of episodes with their places and statistics, written a file at a time."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._number = 0
+        self._rows: list[dict[str, Any]] = []
+
+    def add(self, row: dict[str, Any]) -> None:
+        chunk, file = divmod(self._number, FILES_PER_CHUNK)
+        self._rows.append(row | {"meta/episodes/chunk_index": chunk, "meta/episodes/file_index": file})
+        if len(self._rows) >= EPISODES_PER_FILE:
+            self.flush()
+
+    def flush(self) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if not self._rows:
+            return
+        chunk, file = divmod(self._number, FILES_PER_CHUNK)
+        path = self.root / f"meta/episodes/chunk-{chunk:03d}/file-{file:03d}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(self._rows), path, compression="snappy")
+        self._number, self._rows = self._number + 1, []
 
 
 def _stats(out: Outgoing, row: EpisodeRow, arrays: dict[str, np.ndarray]) -> dict[str, Stats]:
@@ -105,22 +136,14 @@ def _flat(stats: dict[str, Stats]) -> dict[str, Any]:
     return {f"stats/{name}/{kind}": values.tolist() for name, each in stats.items() for kind, values in each.items()}
 
 
-def _write_meta(out: Outgoing, target: Path, lines: list[dict[str, Any]], stats: dict[str, Stats], steps: int) -> None:
-    import pyarrow as pa
+def _write_meta(out: Outgoing, target: Path, stats: dict[str, Stats], steps: int) -> None:
     import pyarrow.parquet as pq
 
-    for number, first in enumerate(range(0, len(lines), EPISODES_PER_FILE)):
-        chunk, file = divmod(number, FILES_PER_CHUNK)
-        place = {"meta/episodes/chunk_index": chunk, "meta/episodes/file_index": file}
-        path = target / f"meta/episodes/chunk-{chunk:03d}/file-{file:03d}.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        rows = [line | place for line in lines[first : first + EPISODES_PER_FILE]]
-        pq.write_table(pa.Table.from_pylist(rows), path, compression="snappy")
     pq.write_table(_task_table(out.tasks), target / "meta/tasks.parquet", compression="snappy")
     info = {
         "codebase_version": "v3.0",
         "robot_type": out.source_metadata.get("robot_type"),
-        "total_episodes": len(lines),
+        "total_episodes": len(out.dataset.rows),
         "total_frames": steps,
         "total_tasks": len(out.tasks),
         "chunks_size": FILES_PER_CHUNK,

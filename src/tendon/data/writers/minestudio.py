@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 CHUNK = 32
 PROTOCOL = 4
 MAP_BYTES = 1 << 40  # a bound on the size of an LMDB, not its size
+# sync=False below: a transaction per episode would wait for the disk twice each; write_dataset syncs the whole files
 
 
 def write(dataset: Demonstrations, target: Path, progress: Progress) -> None:
@@ -85,7 +86,7 @@ class _Part:
     def __init__(self, folder: Path, chunk_size: int) -> None:
         folder.mkdir(parents=True)
         self._chunk_size = chunk_size
-        self._environment = lmdb().open(str(folder), map_size=MAP_BYTES)
+        self._environment = lmdb().open(str(folder), map_size=MAP_BYTES, sync=False)
         self._infos: list[dict[str, Any]] = []
 
     def add(self, episode: str, chunks: Iterator[bytes]) -> None:
@@ -145,7 +146,7 @@ def _events(extras: dict[str, bytes]) -> list[list[Any]]:
 def _write_events(folder: Path, events: list[tuple[str, int, str, Any, Any]]) -> None:
     """The event LMDB: items are numbered anew, so that none is missing."""
     folder.mkdir(parents=True)
-    environment = lmdb().open(str(folder), map_size=MAP_BYTES)
+    environment = lmdb().open(str(folder), map_size=MAP_BYTES, sync=False)
     info: dict[str, dict[str, int]] = {}
     episodes: dict[str, set[str]] = {}
     with environment.begin(write=True) as transaction:
