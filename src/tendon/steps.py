@@ -391,7 +391,7 @@ def _train_trial(run: RunPlan, trial: str, dataset_uri: str, rung: int, stops: S
                 retries=run.trial_retries,
                 stops=stops,
                 is_over=meter.is_over,
-                pause_at=rung_steps(config.training.offline_steps, rung),
+                pause_at=rung_steps(config.training.num_steps, rung),
             )
         except Interrupted:
             if stops.requested or not meter.stopped:
@@ -456,7 +456,7 @@ def _train_on_nodes(run: RunPlan, trial: str, spec: JobSpec) -> str:
                 fix=f"policy_config='... training.num_gpus={spec.gpus}'",
             )
         if find_finished(spec.trial_uri) is None:
-            run_job(spec, retries=run.trial_retries, num_steps=training.offline_steps)
+            run_job(spec, retries=run.trial_retries, num_steps=training.num_steps)
         result = find_finished(spec.trial_uri)
         if result is None:
             raise TendonError(
@@ -488,6 +488,7 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
     from tendon.config.compose import to_dict
     from tendon.config.python_files import untrusted_files
     from tendon.data.stats import DatasetStats, merge_stats
+    from tendon.evaluate.online_play import playing
     from tendon.runs.measured import StepClock, measuring, store_of, training_kind, trial_of
     from tendon.train.loop.device import gpu_memory
     from tendon.train.loop.training import train as train_policy
@@ -501,13 +502,15 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
     with (
         _timed(trial_uri, "train"),
         measuring(store_of(trial_uri), training_kind(to_dict(config)), trial_of(trial_uri)) as taken,
-        Progress("train", config.training.offline_steps, "steps") as bar,
+        Progress("train", config.training.num_steps, "steps") as bar,
     ):
         clock = StepClock(bar.follow)
         made = DatasetStats.from_json(json.dumps(statistics.stats))
         if config.data.mixture:
             made = merge_stats([made, *_mixed_stats(config)])
-        result = train_policy(config, dataset_uri, made, trial_uri, clock.follow, rollouts=rollouts_in_training)
+        result = train_policy(
+            config, dataset_uri, made, trial_uri, clock.follow, rollouts=rollouts_in_training, open_play=playing
+        )
         taken.units, taken.device, taken.stored = result.step - result.resumed_from, result.device or "cpu", trial_uri
         taken.work_s = clock.seconds(taken.units)
         taken.gpus = result.num_processes if taken.device.startswith("cuda") else 0

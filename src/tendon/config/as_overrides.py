@@ -39,6 +39,7 @@ def as_overrides(overrides: Sequence[str], config_dir: str, config_name: str | N
     begun = [f"policy={wanted.policy.name}"]
     base = compose([UNUSED, *begun, f"training.offline_steps={wanted.training.offline_steps}"])
     idle = {f"policy.{key}" for key in wanted.policy.without_effect()}
+    idle |= {f"training.{key}" for key in wanted.training.without_effect()}
     changes = [
         f"++{change}" if change.partition("=")[0] in idle else change
         for change in _changes(base, wanted, to_dict(base))

@@ -17,7 +17,15 @@ from tendon.config.feature_map import FeatureMap
 from tendon.config.numerics import rollout_numerics, training_numerics
 from tendon.config.override_text import quote, split_overrides
 from tendon.config.python_files import untrusted_files
-from tendon.config.schema import CONVERSION, DATA_LATER, DATA_MEANS, SAVE_LATER, DataConfig, TrainConfig
+from tendon.config.schema import (
+    CONVERSION,
+    DATA_LATER,
+    DATA_MEANS,
+    ONLINE_SETTINGS,
+    SAVE_LATER,
+    DataConfig,
+    TrainConfig,
+)
 from tendon.config.sweep import Trial, expand, parse_sweep
 from tendon.data.features import Feature
 from tendon.data.images import planned_cameras
@@ -186,8 +194,21 @@ def run_key(config: TrainConfig) -> str:
     effective["data"]["uri"] = effective["data"]["uri"].rstrip("/").rsplit("/", 1)[-1]
     for key in SAVE_LATER:
         effective["save"].pop(key)
+    _with_its_simulator(effective, config)
     _weights_by_content(effective)
     return digest("trial", effective, training_numerics(config.policy))
+
+
+def _with_its_simulator(effective: dict[str, Any], config: TrainConfig) -> None:
+    """An online phase plays in the environment, so that all of it counts; without one its keys are no part of the run key."""
+    training = effective["training"]
+    if not config.training.online_steps:
+        for key in ("online_steps", *ONLINE_SETTINGS):
+            training.pop(key, None)
+        return
+    effective["env"] = config.env.identity
+    here = sim_numerics(config.env) if is_known(config.env.simulator) else {}
+    training["plays"] = {**rollout_numerics(config.policy), **here}
 
 
 def pinned(config: TrainConfig) -> TrainConfig:

@@ -75,5 +75,5 @@ def dry_run(
         with tempfile.TemporaryDirectory(prefix="tendon-rehearsal-") as folder:
             snapshot.write(Path(folder))
     step_s = statistics.median(seconds)
-    total_s = step_s * config.training.offline_steps
+    total_s = step_s * config.training.num_steps
     return DryRun(step_s, total_s, snapshot.num_bytes, need.num_kept, need.device_bytes, numbers)
