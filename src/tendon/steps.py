@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tendon.config.digest import running_image
-from tendon.errors import ConfigError, DataError, Interrupted, TendonError
+from tendon.errors import ConfigError, DataError, Interrupted, Problem, TendonError
 from tendon.logs import Progress
 from tendon.runs.failures import NO_TRIAL_FINISHED, recording_failures
 from tendon.runs.outcomes import TrialOutcome
@@ -111,6 +111,8 @@ def plan(
     budget_cpu_hour_price: float = 0.0,
     halving: bool = False,
     perturb: str = "",
+    train_image: str = "",
+    sim_image: str = "",
 ) -> PlanResult:
     """Turn parameters into trials and say which are left to do; every configuration error is found here, before anything costs.
 
@@ -141,6 +143,8 @@ def plan(
         budget_cpu_hour_price: The same.
         halving: Trials are pruned at rungs, which takes fewer steps.
         perturb: Perturbations that the winner is played under beside a clean arm, "standard" or names; empty: none.
+        train_image: The image that trains, where another one than this does: an online phase plays in it.
+        sim_image: The image that has the simulators.
     """
     from tendon.registry.outlook import gate_outlook, has_champion
     from tendon.registry.protocol import protocol_of_run
@@ -177,6 +181,8 @@ def plan(
             gate=GateRule(gate_floor, gate_margin, gate_alpha, gate_test),  # type: ignore[arg-type]
             budget=RunBudget(budget_gpu_hours, budget_gpu_hour_price, budget_cpu_hour_price),
             perturb=perturb,
+            train_image=train_image,
+            sim_image=sim_image,
         )
         save_plan(run)
         if search is not None:
@@ -493,9 +499,9 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
     from tendon.train.loop.device import gpu_memory
     from tendon.train.loop.training import train as train_policy
 
-    untrusted = untrusted_files(config)
-    if untrusted:
-        raise ConfigError.of(untrusted)
+    problems = [*untrusted_files(config), *_online_problems(config, dataset_uri)]
+    if problems:
+        raise ConfigError.of(problems)
     statistics = stats(
         dataset_uri=dataset_uri, split=config.data.split, skip_episodes=config.data.skip_episodes, keep=False
     )
@@ -516,6 +522,16 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
         taken.gpus = result.num_processes if taken.device.startswith("cuda") else 0
         taken.gpu_bytes, taken.gpu_bytes_total = gpu_memory(taken.device)
         return result
+
+
+def _online_problems(config: TrainConfig, dataset_uri: str) -> list[Problem]:
+    """What keeps an online phase from being played here, found before the first update."""
+    from tendon.data.manifest import load_manifest
+    from tendon.evaluate.online_check import online_problems
+
+    manifest = load_manifest(open_store(dataset_uri)) if config.training.online_steps else None
+    recorded = None if manifest is None else {feature.key: feature for feature in manifest.schema.features}
+    return [*online_problems(config, recorded, plays_here=True)]
 
 
 def _mixed_stats(config: TrainConfig) -> list[DatasetStats]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tendon.config.override_text import quote, shown
 from tendon.config.policies import policy_configs
+from tendon.config.schema import ONLINE_SETTINGS
 from tendon.errors import Problem, nearest
 
 Shape = tuple[int, ...]  # of one step, channels last
@@ -33,8 +34,8 @@ class Request:
     imagenet: bool | None = None  # None: as the policy says
 
     def set(self, key: str, value: Any) -> None:
-        """One of our keys. A policy's key may be without effect, as it may in LeRobot."""
-        prefix = "++" if key.startswith("policy.") else ""
+        """One of our keys. A policy's key, and one of an online phase, may be without effect, as it may in LeRobot."""
+        prefix = "++" if key.startswith("policy.") or key.removeprefix("training.") in ONLINE_SETTINGS else ""
         self.overrides[key] = f"{prefix}{key}={quote(value)}"
 
     def note(self, text: str) -> None:
