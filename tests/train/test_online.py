@@ -70,12 +70,12 @@ def test_two_processes_learn_what_one_does_online_too(tmp_path: Path) -> None:
     )
     for name, value in one.items():
         assert two[name].allclose(value, rtol=1e-3, atol=1e-4), name
-    buffers = [
-        digests(open_store(str(tmp_path / name / "checkpoints/000007")))["training_state/online_buffer.safetensors"]
+    states = [
+        json.loads((tmp_path / name / "checkpoints/000007/training_state/loader_state.json").read_text())
         for name in ("one", "two")
     ]
-    assert buffers[0]
-    assert len(load_file(tmp_path / "two/checkpoints/000007/training_state/online_buffer.safetensors")) > 0
+    played = [[(one["number"], one["num_steps"]) for one in state["online"]["buffer"]] for state in states]
+    assert played[0] == played[1]
 
 
 def test_without_an_offline_phase_and_without_rows_of_the_dataset(tmp_path: Path) -> None:
@@ -85,6 +85,13 @@ def test_without_an_offline_phase_and_without_rows_of_the_dataset(tmp_path: Path
     assert state["dataset"] == {"next_batch": 0}
     numbers = [one["number"] for one in state["online"]["buffer"]]
     assert numbers == sorted(numbers)
+    arrays = load_file(tmp_path / "checkpoints/000004/training_state/online_buffer.safetensors")
+    for one in state["online"]["buffer"]:
+        assert len(arrays[f"{one['number']}/action"]) == one["num_steps"]
+        assert len(arrays[f"{one['number']}/next.reward"]) == one["num_steps"]
+        seen = arrays[f"{one['number']}/observation.agent_pos"]
+        assert len(seen) == one["num_steps"] + 1
+        assert not seen[-1].equal(seen[-2])
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     trained = [line for line in lines if "train/loss" in line]
     assert all(line["train/is_online"] == 1.0 for line in trained)

@@ -26,10 +26,7 @@ def announce(engine: Engine, epoch_size: EpochSize, trial_uri: str) -> None:
     logger.info("Output dir: %s", trial_uri)
     logger.info("cfg.env.task=%s", config.env.task)
     logger.info("cfg.training.offline_steps=%d (%s)", steps, short_number(steps))
-    online_steps = config.training.online_steps
-    logger.info(
-        "cfg.training.online_steps=%d%s", online_steps, f" ({short_number(online_steps)})" if online_steps else ""
-    )
+    logger.info("cfg.training.online_steps=%d", config.training.online_steps)
     logger.info("offline_dataset.num_frames=%d (%s)", epoch_size.num_frames, short_number(epoch_size.num_frames))
     logger.info("offline_dataset.num_episodes=%d", epoch_size.num_episodes)
     logger.info("num_learnable_params=%d (%s)", num_learnable, short_number(num_learnable))
