@@ -15,7 +15,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from tendon.train.distributed.attempts import StopRequest
     from tendon.train.distributed.job_spec import JobSpec
     from tendon.train.loop.dry_run import DryRun
+    from tendon.train.online.episodes import Play
     from tendon.train.state.status import TrainResult
 
 log = logging.getLogger(__name__)
@@ -494,7 +495,6 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
     from tendon.config.compose import to_dict
     from tendon.config.python_files import untrusted_files
     from tendon.data.stats import DatasetStats, merge_stats
-    from tendon.evaluate.online_play import playing
     from tendon.runs.measured import StepClock, measuring, store_of, training_kind, trial_of
     from tendon.train.loop.device import gpu_memory
     from tendon.train.loop.training import train as train_policy
@@ -515,7 +515,13 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
         if config.data.mixture:
             made = merge_stats([made, *_mixed_stats(config)])
         result = train_policy(
-            config, dataset_uri, made, trial_uri, clock.follow, rollouts=rollouts_in_training, open_play=playing
+            config,
+            dataset_uri,
+            made,
+            trial_uri,
+            clock.follow,
+            rollouts=rollouts_in_training,
+            open_play=play_in_training,
         )
         taken.units, taken.device, taken.stored = result.step - result.resumed_from, result.device or "cpu", trial_uri
         taken.work_s = clock.seconds(taken.units)
@@ -570,13 +576,24 @@ def rollouts_in_training(policy: Policy, config: TrainConfig) -> dict[str, float
     }
 
 
+def play_in_training(config: TrainConfig) -> AbstractContextManager[Play]:
+    """Who plays the episodes of an online phase, in the simulators of the configuration."""
+    from tendon.evaluate.online_play import playing
+
+    return playing(config)
+
+
 def dry_run_training(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> DryRun:
     """One update, one validation and one checkpoint of a configuration, of which nothing is kept."""
     from tendon.data.stats import DatasetStats
     from tendon.train.loop.dry_run import dry_run
 
     statistics = stats(dataset_uri=dataset_uri, split=config.data.split, keep=False)
-    return dry_run(config, dataset_uri, DatasetStats.from_json(json.dumps(statistics.stats)), trial_uri)
+    problems = _online_problems(config, dataset_uri)
+    if problems:
+        raise ConfigError.of(problems)
+    made = DatasetStats.from_json(json.dumps(statistics.stats))
+    return dry_run(config, dataset_uri, made, trial_uri, open_play=play_in_training)
 
 
 def export_trials(*, run_uri: str, outcomes: Sequence[str]) -> list[str]:

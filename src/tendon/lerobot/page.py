@@ -66,6 +66,19 @@ WITHOUT_MEANING = {
     "policy.name": "the policy is chosen by policy=",
     "hydra.job.name": "it is a part of the run's folder alone",
 }
+PASSED_OVER = (
+    *("env.gym.render_mode", "env.gym.visualization_width", "env.gym.visualization_height"),
+    *("hydra.sweep.subdir", "hydra.job.chdir", "hydra.output_subdir", "hydra.verbose", "hydra.mode"),
+)
+HYDRAS_OWN = ("hydra.hydra_logging", "hydra.job_logging", "hydra.launcher", "hydra.sweeper", "hydra.help")
+TRANSFORMS = (
+    *("enable", "max_num_transforms", "random_order"),
+    *(
+        f"{name}.{key}"
+        for name in ("brightness", "contrast", "saturation", "hue", "sharpness")
+        for key in ("weight", "min_max")
+    ),
+)
 MODES = {
     STATE: "policy.state_normalization",
     ENVIRONMENT: "policy.environment_normalization",
@@ -167,13 +180,13 @@ class _Reader:
             request.resume = truth(value)
         elif key.startswith("policy."):
             take_policy_key(request, self.policy, key.removeprefix("policy."), value)
-        elif key.startswith(("env.gym.", "hydra.")):
+        elif key in PASSED_OVER or key.startswith(HYDRAS_OWN):
             request.note(f"{key}={shown(value)} has no effect here")
         elif hint_of(key, self.policy or None) is not None:
             request.note(f"{key} is a key of tendon's")
             request.set(key, value)
         else:
-            known = [*SAME, *OTHER_NAME, *RENAMED, *WITHOUT_MEANING, *LISTED, *self._policy_keys()]
+            known = [*SAME, *OTHER_NAME, *RENAMED, *WITHOUT_MEANING, *PASSED_OVER, *LISTED, *self._policy_keys()]
             request.problems.append(unknown_key(key, known, f"{key}={shown(value)}"))
 
     def _methods(self) -> tuple[tuple[str, Any], ...]:
@@ -188,7 +201,7 @@ class _Reader:
             ("env.task", lambda _, value: setattr(self, "task", str(value))),
             ("env.gym.obs_type", lambda _, value: setattr(self, "obs_type", str(value))),
             ("use_amp", lambda _, value: setattr(self, "use_amp", truth(value))),
-            ("hydra.sweep", lambda _, value: None),  # command.py has read it
+            ("hydra.sweep.dir", lambda _, value: None),  # command.py has read it
             ("hydra.run.dir", lambda _, value: setattr(self.request, "run_dir", str(value))),
             ("wandb.entity", lambda rest, value: self._text("wandb.entity", value)),
             ("wandb.notes", lambda rest, value: self._text("wandb.notes", value)),
@@ -265,7 +278,14 @@ class _Reader:
             self.request.deltas[rest] = value
 
     def _image_transforms(self, rest: str, value: Any) -> None:
-        if rest == "enable" and truth(value):
+        if isinstance(value, Mapping):
+            for key, one in flat(value, f"{rest}." if rest else ""):
+                self._image_transforms(key, one)
+        elif rest not in TRANSFORMS:
+            known = [f"training.image_transforms.{one}" for one in TRANSFORMS]
+            key = f"training.image_transforms.{rest}"
+            self.request.problems.append(unknown_key(key, known, f"{key}={shown(value)}"))
+        elif rest == "enable" and truth(value):
             why = "the LeRobot policies here have their crops and no other change of pictures"
             self.request.refuse(
                 "training.image_transforms.enable", value, why, "training.image_transforms.enable=false"
@@ -328,6 +348,12 @@ def chosen_env(request: Request, env: str, task: str, obs_type: str) -> str:
     own = search_path(None).groups()["env"]
     if env not in TASKS and env in own:
         request.note(f"env={env} is an environment of tendon's")
+        if task:
+            request.set("env.task", task)
+        if obs_type:
+            near = [name for name in own if name.split("_")[0] == env.split("_")[0]]
+            why = "the names of tendon's environments say what they show"
+            request.refuse("env.gym.obs_type", obs_type, why, " or ".join(f"env={name}" for name in near))
         return env
     if env not in TASKS:
         near = nearest(env, [*TASKS, *own], 0.6) or ENV

@@ -11,6 +11,17 @@ from tendon.config.policies import policy_configs
 from tendon.config.schema import ONLINE_SETTINGS
 from tendon.errors import Problem, nearest
 
+SWITCH = {
+    "true": True,
+    "1": True,
+    "yes": True,
+    "on": True,
+    "false": False,
+    "0": False,
+    "no": False,
+    "off": False,
+    "": False,
+}
 Shape = tuple[int, ...]  # of one step, channels last
 
 
@@ -67,8 +78,16 @@ def unknown_key(key: str, known: Sequence[str], text: str) -> Problem:
 
 
 def truth(value: Any) -> bool:
-    """A switch, as YAML, JSON or a flag has it."""
-    return value.lower() in ("true", "1", "yes") if isinstance(value, str) else bool(value)
+    """A switch, as YAML, JSON or a flag has it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(value, str):
+        return bool(value)
+    if value.lower() not in SWITCH:
+        raise ValueError("it is a switch: true or false")
+    return SWITCH[value.lower()]
 
 
 def numbers_of(value: Any) -> list[float]:

@@ -73,8 +73,8 @@ class Saver:
             if not self._fetch_newest(Path(folder)):
                 return self._begin(Path(folder))
             loader, facts = read_training(Path(folder), self._engine)
+            _check_config(facts["config"], to_dict(self._engine.config), self.trial_uri)
             self._load_episodes(Path(folder), loader)
-        _check_config(facts["config"], to_dict(self._engine.config), self.trial_uri)
         self._batches.load_state(loader)
         self.rules.load(facts["save_rules"])
         ago = _ago(time.time() - facts["saved_at"])
