@@ -351,9 +351,9 @@ def chosen_env(request: Request, env: str, task: str, obs_type: str) -> str:
         if task:
             request.set("env.task", task)
         if obs_type:
-            near = [name for name in own if name.split("_")[0] == env.split("_")[0]]
+            alike = [name for name in own if name.split("_")[0] == env.split("_")[0]]
             why = "the names of tendon's environments say what they show"
-            request.refuse("env.gym.obs_type", obs_type, why, " or ".join(f"env={name}" for name in near))
+            request.refuse("env.gym.obs_type", obs_type, why, " or ".join(f"env={name}" for name in alike))
         return env
     if env not in TASKS:
         near = nearest(env, [*TASKS, *own], 0.6) or ENV

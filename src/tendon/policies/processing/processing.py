@@ -134,7 +134,7 @@ class Processing(nn.Module):
         return {name: value for name, value in self.__dict__.items() if name != "_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._lock = threading.Lock()
 
     def set_texts(self, texts: Sequence[str]) -> None:
