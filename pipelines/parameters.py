@@ -232,7 +232,12 @@ TABLE = (
         "Image of plan, convert, stats and finish; the sim image for a demo:// source that needs a simulator.",
         pipelines=EVERY,
     ),
-    Parameter("cluster_image_train", str, IMAGES["train"], "Image of train and export."),
+    Parameter(
+        "cluster_image_train",
+        str,
+        IMAGES["train"],
+        "Image of train and export; for a policy that plays while it learns (training.online_steps) one with the simulator.",
+    ),
     Parameter("cluster_image_sim", str, IMAGES["sim"], "Image of evaluate and conclude.", pipelines=EVERY),
     Parameter(
         "cluster_node_selector",

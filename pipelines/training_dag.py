@@ -146,6 +146,8 @@ def planned_run(run: RunParameters) -> tuple[dsl.PipelineTask, Placement]:
             force=run.force,
             trust=form.trust,
             job_id=JOB,
+            train_image=form.cluster_image_train,
+            sim_image=form.cluster_image_sim,
             **{f"asked_{size}": getattr(form, f"cluster_{size}") for size in SIZES},
         )
     )

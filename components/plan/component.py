@@ -38,6 +38,8 @@ def plan(
     asked_memory_data: str,
     asked_memory_train: str,
     asked_memory_sim: str,
+    train_image: str,
+    sim_image: str,
     trust: str,
     job_id: str,
     trial_table: dsl.Output[dsl.Artifact],
@@ -99,6 +101,8 @@ def plan(
         asked_memory_data: Memory of convert and stats.
         asked_memory_train: Memory of train and export.
         asked_memory_sim: Memory of evaluate and conclude.
+        train_image: The image of train; an online phase of a policy plays in it.
+        sim_image: The image that has the simulators.
         trust: Sha256s of Python files that may run, separated by commas; empty means none.
         job_id: The engine's own name of this run; finish finds the run by it.
         trial_table: The trials as JSON.
@@ -165,6 +169,8 @@ def plan(
             perturb=perturb,
             only_new=only_new,
             force=force,
+            train_image=train_image,
+            sim_image=sim_image,
             artifact_uri=trial_table.uri,
             job_id=job_id,
         )

@@ -424,7 +424,7 @@ def lerobot(arguments: Namespace) -> int:
 def _print_dry_run(arguments: Namespace, config: TrainConfig, trial_uri: str) -> int:
     seen = steps.dry_run_training(config=config, dataset_uri=config.data.uri, trial_uri=trial_uri)
     rows = {
-        "step": f"{1000 * seen.step_s:.1f} ms, all {config.training.offline_steps}: {duration(seen.total_s)}",
+        "step": f"{1000 * seen.step_s:.1f} ms, all {config.training.num_steps}: {duration(seen.total_s)}",
         "memory": f"{seen.device_bytes / 2**20:.0f} MiB before activations",
         "disk": f"{seen.checkpoint_bytes / 2**20:.1f} MiB a checkpoint, {seen.num_kept} stay",
         "would go to": trial_uri,

@@ -15,12 +15,12 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tendon.config.digest import running_image
-from tendon.errors import ConfigError, DataError, Interrupted, TendonError
+from tendon.errors import ConfigError, DataError, Interrupted, Problem, TendonError
 from tendon.logs import Progress
 from tendon.runs.failures import NO_TRIAL_FINISHED, recording_failures
 from tendon.runs.outcomes import TrialOutcome
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from tendon.train.distributed.attempts import StopRequest
     from tendon.train.distributed.job_spec import JobSpec
     from tendon.train.loop.dry_run import DryRun
+    from tendon.train.online.episodes import Play
     from tendon.train.state.status import TrainResult
 
 log = logging.getLogger(__name__)
@@ -111,6 +112,8 @@ def plan(
     budget_cpu_hour_price: float = 0.0,
     halving: bool = False,
     perturb: str = "",
+    train_image: str = "",
+    sim_image: str = "",
 ) -> PlanResult:
     """Turn parameters into trials and say which are left to do; every configuration error is found here, before anything costs.
 
@@ -141,6 +144,8 @@ def plan(
         budget_cpu_hour_price: The same.
         halving: Trials are pruned at rungs, which takes fewer steps.
         perturb: Perturbations that the winner is played under beside a clean arm, "standard" or names; empty: none.
+        train_image: The image that trains, where another one than this does: an online phase plays in it.
+        sim_image: The image that has the simulators.
     """
     from tendon.registry.outlook import outlook_of
     from tendon.runs import jobs
@@ -175,6 +180,8 @@ def plan(
             gate=GateRule(gate_floor, gate_margin, gate_alpha, gate_test),  # type: ignore[arg-type]
             budget=RunBudget(budget_gpu_hours, budget_gpu_hour_price, budget_cpu_hour_price),
             perturb=perturb,
+            train_image=train_image,
+            sim_image=sim_image,
         )
         save_plan(run)
         if search is not None:
@@ -387,7 +394,7 @@ def _train_trial(run: RunPlan, trial: str, dataset_uri: str, rung: int, stops: S
                 retries=run.trial_retries,
                 stops=stops,
                 is_over=meter.is_over,
-                pause_at=rung_steps(config.training.offline_steps, rung),
+                pause_at=rung_steps(config.training.num_steps, rung),
             )
         except Interrupted:
             if stops.requested or not meter.stopped:
@@ -469,7 +476,7 @@ def _train_on_nodes(run: RunPlan, trial: str, spec: JobSpec) -> str:
             if is_over(0):
                 return _stopped_by_budget(run, outcome)
             try:
-                run_job(spec, retries=run.trial_retries, num_steps=training.offline_steps, is_over=is_over)
+                run_job(spec, retries=run.trial_retries, num_steps=training.num_steps, is_over=is_over)
             except Interrupted:
                 if not meter.stopped:
                     raise
@@ -512,27 +519,45 @@ def train(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> TrainResu
     from tendon.train.loop.device import gpu_memory
     from tendon.train.loop.training import train as train_policy
 
-    untrusted = untrusted_files(config)
-    if untrusted:
-        raise ConfigError.of(untrusted)
+    problems = [*untrusted_files(config), *_online_problems(config, dataset_uri)]
+    if problems:
+        raise ConfigError.of(problems)
     statistics = stats(
         dataset_uri=dataset_uri, split=config.data.split, skip_episodes=config.data.skip_episodes, keep=False
     )
     with (
         _timed(trial_uri, "train"),
         measuring(store_of(trial_uri), training_kind(to_dict(config)), trial_of(trial_uri)) as taken,
-        Progress("train", config.training.offline_steps, "steps") as bar,
+        Progress("train", config.training.num_steps, "steps") as bar,
     ):
         clock = StepClock(bar.follow)
         made = DatasetStats.from_json(json.dumps(statistics.stats))
         if config.data.mixture:
             made = merge_stats([made, *_mixed_stats(config)])
-        result = train_policy(config, dataset_uri, made, trial_uri, clock.follow, rollouts=rollouts_in_training)
+        result = train_policy(
+            config,
+            dataset_uri,
+            made,
+            trial_uri,
+            clock.follow,
+            rollouts=rollouts_in_training,
+            open_play=play_in_training,
+        )
         taken.units, taken.device, taken.stored = result.step - result.resumed_from, result.device or "cpu", trial_uri
         taken.work_s = clock.seconds(taken.units)
         taken.gpus = result.num_processes if taken.device.startswith("cuda") else 0
         taken.gpu_bytes, taken.gpu_bytes_total = gpu_memory(taken.device)
         return result
+
+
+def _online_problems(config: TrainConfig, dataset_uri: str) -> list[Problem]:
+    """What keeps an online phase from being played here, found before the first update."""
+    from tendon.data.manifest import load_manifest
+    from tendon.evaluate.online_check import online_problems
+
+    manifest = load_manifest(open_store(dataset_uri)) if config.training.online_steps else None
+    recorded = None if manifest is None else {feature.key: feature for feature in manifest.schema.features}
+    return [*online_problems(config, recorded, plays_here=True)]
 
 
 def _mixed_stats(config: TrainConfig) -> list[DatasetStats]:
@@ -571,13 +596,24 @@ def rollouts_in_training(policy: Policy, config: TrainConfig) -> dict[str, float
     }
 
 
+def play_in_training(config: TrainConfig) -> AbstractContextManager[Play]:
+    """Who plays the episodes of an online phase, in the simulators of the configuration."""
+    from tendon.evaluate.online_play import playing
+
+    return playing(config)
+
+
 def dry_run_training(*, config: TrainConfig, dataset_uri: str, trial_uri: str) -> DryRun:
     """One update, one validation and one checkpoint of a configuration, of which nothing is kept."""
     from tendon.data.stats import DatasetStats
     from tendon.train.loop.dry_run import dry_run
 
     statistics = stats(dataset_uri=dataset_uri, split=config.data.split, keep=False)
-    return dry_run(config, dataset_uri, DatasetStats.from_json(json.dumps(statistics.stats)), trial_uri)
+    problems = _online_problems(config, dataset_uri)
+    if problems:
+        raise ConfigError.of(problems)
+    made = DatasetStats.from_json(json.dumps(statistics.stats))
+    return dry_run(config, dataset_uri, made, trial_uri, open_play=play_in_training)
 
 
 def export_trials(*, run_uri: str, outcomes: Sequence[str]) -> list[str]:

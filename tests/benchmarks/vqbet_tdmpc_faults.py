@@ -1,7 +1,8 @@
 """``make faults``: vqbet killed inside its first phase, at the border and behind it, and tdmpc with its target network.
 
 Small networks on data in memory (tests/policies/killed_policy.py), a checkpoint every fourth update. Weights, code books,
-target, optimiser, generators, the loader's position and metrics are compared.
+target, optimiser, generators, the loader's position and metrics are compared; of tdmpc's online phase (the guest reach,
+tests/train/online_trial.py) the buffer too.
 """
 
 from __future__ import annotations
@@ -31,6 +32,42 @@ def share_equal(policy: str, moments: int = MOMENTS) -> float:
             run(uri, policy)
             equal += ended(uri, STEPS) == expected
     return equal / moments
+
+
+def share_equal_online(moments: int = MOMENTS) -> float:
+    """As ``share_equal``, of trainings that play while they learn: half of them play in a thread of their own.
+
+    Killed when a batch is asked for in either phase, before a rollout, behind one, or halfway through a write of a checkpoint.
+    """
+    from tests.benchmarks.train_faults import ended
+    from tests.train.online_trial import STEPS, run, run_killed
+
+    choice, equal = random.Random(6), 0
+    with tempfile.TemporaryDirectory() as folder:
+        expected = []
+        for is_async in ("false", "true"):
+            run(Path(folder, is_async), f"training.do_online_rollout_async={is_async}")
+            expected.append(ended(Path(folder, is_async), STEPS))
+        for i in range(moments):
+            asked = f"training.do_online_rollout_async={('false', 'true')[i % 2]}"
+            kind = ("batch", "rollout", "played", "write")[i // 2 % 4]
+            number = {"batch": (0, 11), "rollout": (0, 3), "played": (1, 4), "write": (4, 40)}[kind]
+            uri, moment = Path(folder, f"killed-{i}"), (kind, choice.randint(*number))
+            assert run_killed(uri, moment, asked) == -9, moment
+            run(uri, asked)
+            equal += ended(uri, STEPS) == expected[i % 2]
+    return equal / moments
+
+
+@row(
+    "faults",
+    "lerobot-exact-tdmpc-online",
+    f"share of {MOMENTS} trainings of tdmpc that go on online, SIGKILL in updates, rollouts and checkpoints, that end bit for bit equal",
+    "== 1",
+)
+def exact_online() -> float:
+    """The buffer among what is compared."""
+    return share_equal_online()
 
 
 def _rows() -> None:

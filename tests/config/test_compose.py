@@ -155,7 +155,7 @@ def test_missing_value_says_what_to_write() -> None:
         ("training.batch_size='8'", "training.batch_size is 8", "without quotes", "training.batch_size=100"),
         ("training.batch_size=true", "training.batch_size is true", "a whole number", "training.batch_size=100"),
         ("training.batch_size=0", "training.batch_size is 0", "at least 1", "training.batch_size=100"),
-        ("training.offline_steps=-5", "training.offline_steps is -5", "at least 1", "training.offline_steps=20000"),
+        ("training.offline_steps=-5", "training.offline_steps is -5", "0 or more", "training.offline_steps=20000"),
         ("training.save_freq=0", "training.save_freq is 0", "at least 1", "training.save_freq=1000"),
         ("training.lr=0", "training.lr is 0.0", "more than 0", "training.lr=0.0001"),
         ("training.lr=nan", "training.lr is nan", "finite", "training.lr=0.0001"),

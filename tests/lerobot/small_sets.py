@@ -41,3 +41,16 @@ def write_set(folder: Path, camera: str, size: tuple[int, int], width: int, fps:
         pictures = {camera: rng.integers(0, 256, (LENGTH, *size, 3)).astype(np.uint8)}
         episodes.append(Episode(f"demo_{number}", LENGTH, numbers, pictures, "push"))
     write_dataset(EpisodesSource(str(folder), schema, episodes, f"{folder.name} {seed}"), str(folder), "lerobot-v3.0")
+
+
+def write_numbers(folder: Path, widths: dict[str, int], fps: int) -> None:
+    """Two episodes of numbers alone, with rewards."""
+    rng = np.random.default_rng(0)
+    columns = [column(key, "float32", (width,)) for key, width in widths.items()] + [column("next.reward", "float32")]
+    episodes = []
+    for number in range(2):
+        numbers = {key: rng.uniform(-1, 1, (LENGTH, width)).astype(np.float32) for key, width in widths.items()}
+        numbers["next.reward"] = rng.uniform(0, 1, LENGTH).astype(np.float32)
+        episodes.append(Episode(f"demo_{number}", LENGTH, numbers, {}, "reach"))
+    source = EpisodesSource(str(folder), Schema(tuple(columns), (), float(fps)), episodes, folder.name)
+    write_dataset(source, str(folder), "lerobot-v3.0")

@@ -15,12 +15,14 @@ import torch
 
 from tendon import cli
 from tendon.config.compose import compose, to_dict
+from tendon.config.schema import TrainConfig
 from tendon.errors import ConfigError
-from tendon.lerobot.command import Prepared, parse_line, prepare, train
+from tendon.lerobot.command import Prepared, parse_line, parse_overrides, prepare, train
+from tendon.lerobot.page import read_page
 from tendon.logs import Format
 from tendon.train.loop.epoch_size import EpochSize
 from tendon.train.watch.metrics_log import eval_line, train_line
-from tests.lerobot.small_sets import INSERTION, PUSHT, TRANSFER, write_set, write_sets
+from tests.lerobot.small_sets import INSERTION, PUSHT, TRANSFER, write_numbers, write_set, write_sets
 
 pytestmark = pytest.mark.chain
 NOW = datetime(2024, 8, 14, 13, 35, 12).astimezone()
@@ -53,6 +55,13 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def planned(words: str) -> Prepared:
     return prepare(parse_line(words.split()), NOW)
+
+
+def composed(words: str) -> TrainConfig:
+    """Without a look at whether the simulator is installed."""
+    request = read_page(parse_overrides(words.split()))
+    assert not request.problems
+    return compose([*request.words(), "data.uri=x"])
 
 
 def problems(words: str) -> list[str]:
@@ -225,6 +234,54 @@ def test_the_other_policies_on_pusht(here: Path) -> None:
     assert re.search(r"observation.environment_state +reads 16 +MISSING +environment_state", keypoints)
 
 
+def test_tdmpc_learns_online_as_its_files_say(here: Path) -> None:
+    """xarm_lift_medium and PushT's key points; keys that are typed win, and mean nothing where there is no such phase."""
+    training = composed("policy=tdmpc env=xarm_corrected").training
+    assert (training.offline_steps, training.online_steps, training.online_steps_between_rollouts) == (
+        50_000,
+        50_000,
+        50,
+    )
+    assert (training.online_rollout_n_episodes, training.online_sampling_ratio) == (1, 0.5)
+    assert (training.online_env_seed, training.online_buffer_capacity) == (10_000, 80_000)
+    typed = "training.online_steps=7 training.online_sampling_ratio=0.75 training.do_online_rollout_async=true"
+    training = composed(f"policy=tdmpc_pusht_keypoints env=pusht {typed}").training
+    assert (training.offline_steps, training.online_steps, training.online_sampling_ratio) == (0, 7, 0.75)
+    assert (training.online_rollout_n_episodes, training.online_rollout_batch_size) == (10, 10)
+    assert training.do_online_rollout_async
+    made = planned(f"policy=diffusion training.online_env_seed=4 dataset_repo_id={PUSHT}")
+    assert "training.online_env_seed: no effect, training.online_steps is 0" in made.request.notes
+    assert "it imitates" in "".join(problems(f"policy=diffusion training.online_steps=5 dataset_repo_id={PUSHT}"))
+
+
+def test_an_online_training_is_run_resumed_and_run_again_from_its_configuration(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_numbers(here / "data/me/reach", {"observation.agent_pos": 2, "observation.target_pos": 2, "action": 2}, 10)
+    words = (
+        "policy=tdmpc env=reach dataset_repo_id=me/reach device=cpu training.eval_freq=-1 training.num_threads=1 "
+        "training.offline_steps=1 training.online_steps=2 training.online_steps_between_rollouts=1 training.batch_size=4 "
+        "training.log_freq=1 env.episode_length=4 hydra.run.dir=online policy.latent_dim=6 policy.mlp_dim=8 "
+        "policy.cem_iterations=1 policy.n_gaussian_samples=6 policy.n_pi_samples=2 policy.n_elites=3 "
+        "policy.input_shapes={observation.agent_pos:[2],observation.target_pos:[2]} policy.output_shapes={action:[2]}"
+    )
+    assert cli.main(["lerobot", "train", *words.split()]) == 0
+    told = capsys.readouterr().err
+    order = [
+        "cfg.training.online_steps=2\n",
+        "Start offline training",
+        "Start online training by interacting",
+        "step:2 smpl:12 ",
+    ]
+    assert [told.index(one) for one in order] == sorted(told.index(one) for one in order)
+    again = planned(
+        "--config-dir online/checkpoints/last/pretrained_model --config-name config training.online_steps=9"
+    )
+    assert (again.config.training.offline_steps, again.config.training.online_steps) == (1, 9)
+    resumed = planned("resume=true hydra.run.dir=online training.online_sampling_ratio=0.9")
+    assert resumed.config.training.online_sampling_ratio == 0.5
+
+
 def test_help_says_how(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["lerobot", "train", "--help"]) == 0
     assert "docs/from-lerobot.md" in capsys.readouterr().out
@@ -238,7 +295,12 @@ def test_help_says_how(capsys: pytest.CaptureFixture[str]) -> None:
         ("defaults.policy=act", "policy=act"),
         ("training.batch_size=8,16", "-m training.batch_size=8,16"),
         ("env.task=AlohaCube-v0", "env.task=PushT-v0"),
-        ("training.online_steps=5", "tendon learns from the dataset alone"),
+        ("training.online_sampling_ratoi=0.5", "the nearest is training.online_sampling_ratio"),
+        ("hydra.run.dirr=out", "the nearest is hydra.run.dir"),
+        ("hydra.sweep.dri=out", "the nearest is hydra.sweep.dir"),
+        ("env.gym.obs_typ=state", "the nearest is env.gym.obs_type"),
+        ("training.image_transforms.enabel=true", "the nearest is training.image_transforms.enable"),
+        ("use_amp=maybe", "it is a switch: true or false"),
         ("training.image_transforms.enable=true", "training.image_transforms.enable=false"),
         ("eval.n_episodes=10", "eval.batch_size=10"),
         ("dataset_repo_id=lerobot/nothing", "nothing is fetched from the hub here"),

@@ -42,7 +42,7 @@ def _trial(uri: str, event: str, number: int, there: Connection, training: dict[
             time.sleep(0.2)
 
     if event == "write":
-        _die_in_write(number)
+        die_in_write(number)
     with reported("train"):
         run(uri, before_batch, **training)
 
@@ -51,7 +51,7 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _die_in_write(number: int) -> None:
+def die_in_write(number: int) -> None:
     """Leave half an object behind: the worst a store could do."""
     whole_write, whole_file, writes = local.LocalStore.write, local.LocalStore.put_file, []
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tendon.config.compose import compose, to_dict
 from tendon.config.override_text import quote
-from tendon.config.schema import Section
+from tendon.config.schema import ONLINE_SETTINGS, Section
 from tendon.config.tree import search_path
 from tendon.errors import ConfigError
 
@@ -37,13 +37,18 @@ def as_overrides(overrides: Sequence[str], config_dir: str, config_name: str | N
             fix=f"add conf/policy/{wanted.policy.name}.yaml to the package that brings the policy",
         )
     begun = [f"policy={wanted.policy.name}"]
-    base = compose([UNUSED, *begun, f"training.offline_steps={wanted.training.offline_steps}"])
+    steps = [f"training.offline_steps={wanted.training.offline_steps}"]
+    if wanted.training.online_steps:  # one cannot be said without the other
+        online = ("online_steps", *ONLINE_SETTINGS)
+        steps += [f"training.{key}={quote(getattr(wanted.training, key))}" for key in online]
+    base = compose([UNUSED, *begun, *steps])
     idle = {f"policy.{key}" for key in wanted.policy.without_effect()}
+    idle |= {f"training.{key}" for key in wanted.training.without_effect()}
     changes = [
         f"++{change}" if change.partition("=")[0] in idle else change
         for change in _changes(base, wanted, to_dict(base))
     ]
-    words = [*begun, f"training.offline_steps={wanted.training.offline_steps}", *changes]
+    words = [*begun, *steps, *changes]
     words = [word for word in words if word.partition("=")[0] != "data.uri"]
     if compose([UNUSED, *words]) != wanted:
         raise ConfigError(

@@ -76,9 +76,10 @@ def to_yaml(config: TrainConfig) -> str:
 def describe(config: TrainConfig) -> str:
     """The whole configuration for the start of a log: one key per line, written as the override that sets it.
 
-    A key of the policy that has no effect beside the others has ``++`` before it.
+    A key that has no effect beside the others has ``++`` before it.
     """
     idle = {f"policy.{key}" for key in config.policy.without_effect()}
+    idle |= {f"training.{key}" for key in config.training.without_effect()}
     rows = [(f"++{key}" if key in idle else key, value) for key, value in _rows(to_dict(config), "")]
     width = max(len(key) for key, _ in rows)
     return "\n".join(f"  {key:<{width}}  {value}" for key, value in rows)

@@ -38,8 +38,10 @@ class Conflict:
 
 Count = Annotated[int, Must("at least 1", lambda value: value >= 1, "1")]
 CountOrNone = Annotated[int, Must("0 or more", lambda value: value >= 0, "0")]
+CountOrNull = Annotated[int | None, Must("at least 1, or null", lambda value: value is None or value >= 1, "1")]
 Seed = Annotated[int, Must("from 0 to 4294967295", lambda value: 0 <= value < 2**32, "1000")]
 Positive = Annotated[float, Must("more than 0", lambda value: value > 0, "1e-4")]
+Part = Annotated[float, Must("more than 0, at most 1", lambda value: 0 < value <= 1, "0.5")]
 NotNegative = Annotated[float, Must("0 or more", lambda value: value >= 0, "0.0")]
 Share = Annotated[float, Must("from 0 to 1", lambda value: 0 <= value <= 1, "0.1")]
 Text = Annotated[str, Must("not empty", lambda value: value.strip() != "", "TEXT")]
@@ -222,7 +224,7 @@ Beta = Annotated[float, Must("at least 0 and less than 1", lambda value: 0 <= va
 class TrainingConfig(Section):
     """The loop."""
 
-    offline_steps: Count
+    offline_steps: CountOrNone
     batch_size: Count
     gradient_accumulation_steps: Count
     num_gpus: Count
@@ -261,15 +263,48 @@ class TrainingConfig(Section):
     rank_timeout_s: Positive
     resume_from: str = field(default="", kw_only=True)
     master_weights: Literal["fp32", "bf16"] = field(default="fp32", kw_only=True)
+    online_steps: CountOrNone = field(default=0, kw_only=True)
+    online_rollout_n_episodes: Count = field(default=1, kw_only=True)
+    online_rollout_batch_size: Count = field(default=1, kw_only=True)
+    online_steps_between_rollouts: CountOrNull = field(default=None, kw_only=True)
+    online_sampling_ratio: Part = field(default=0.5, kw_only=True)
+    online_env_seed: Annotated[
+        int | None, Must("from 0 to 4294967295, or null", lambda value: value is None or 0 <= value < 2**32, "10000")
+    ] = field(default=None, kw_only=True)
+    online_buffer_capacity: CountOrNull = field(default=None, kw_only=True)
+    online_buffer_seed_size: CountOrNone = field(default=0, kw_only=True)
+    do_online_rollout_async: bool = field(default=False, kw_only=True)
+
+    @property
+    def num_steps(self) -> int:
+        """Updates of the whole training."""
+        return self.offline_steps + self.online_steps
+
+    @property
+    def num_online_rows(self) -> int:
+        """Rows of a batch of the online phase that come from episodes of its own."""
+        return round(self.batch_size * self.online_sampling_ratio)
+
+    def without_effect(self) -> dict[str, str]:
+        """Keys of the online phase, where there is none."""
+        return {} if self.online_steps else dict.fromkeys(ONLINE_SETTINGS, "training.online_steps=50000")
 
     def conflicts(self) -> Iterator[Conflict]:
         """The learning rate must arrive before training ends, and what one key sets another may not undo."""
-        if self.lr_warmup_steps > self.offline_steps:
+        if not self.num_steps:
+            yield Conflict(
+                "offline_steps",
+                "training.offline_steps is 0 and training.online_steps too",
+                "there is nothing to train",
+                "training.offline_steps=20000",
+            )
+        elif self.lr_warmup_steps > self.num_steps:
+            online = f" and training.online_steps {self.online_steps}" if self.online_steps else ""
             yield Conflict(
                 "lr_warmup_steps",
-                f"training.lr_warmup_steps is {self.lr_warmup_steps}, training.offline_steps {self.offline_steps}",
+                f"training.lr_warmup_steps is {self.lr_warmup_steps}, training.offline_steps {self.offline_steps}{online}",
                 "training would end before the learning rate has risen to training.lr",
-                f"training.lr_warmup_steps={self.offline_steps // 10} or more training.offline_steps",
+                f"training.lr_warmup_steps={self.num_steps // 10} or more training.offline_steps",
             )
         if self.lr_warmup_steps and self.warmup_ratio:
             yield Conflict(
@@ -280,6 +315,8 @@ class TrainingConfig(Section):
             )
         yield from self._schedule_conflicts()
         yield from self._batch_conflicts()
+        if self.online_steps:
+            yield from self._online_conflicts()
         if self.master_weights == "bf16" and (self.precision != "bf16" or self.sharding != "ddp"):
             yield Conflict(
                 "master_weights",
@@ -332,6 +369,65 @@ class TrainingConfig(Section):
                 f"precision={self.precision}, nonfinite={self.nonfinite}, eval_freq={self.eval_freq}",
                 "training.sharding=ddp",
             )
+
+    def _online_conflicts(self) -> Iterator[Conflict]:
+        """What an online phase must be told, and what it cannot be together with."""
+        for key, meaning, example in (
+            ("online_steps_between_rollouts", "how many updates follow each rollout", 50),
+            ("online_buffer_capacity", "how many steps of its own episodes are kept", 80_000),
+        ):
+            if getattr(self, key) is None:
+                what = f"training.online_steps is {self.online_steps} and training.{key} null"
+                yield Conflict(key, what, f"the online phase must know {meaning}", f"training.{key}={example}")
+        if self.online_rollout_batch_size > self.online_rollout_n_episodes:
+            yield Conflict(
+                "online_rollout_batch_size",
+                f"training.online_rollout_batch_size is {self.online_rollout_batch_size}, "
+                f"training.online_rollout_n_episodes {self.online_rollout_n_episodes}",
+                "each environment plays at least one episode of a rollout",
+                f"training.online_rollout_batch_size={self.online_rollout_n_episodes}",
+            )
+        capacity = self.online_buffer_capacity
+        if capacity is not None and self.online_buffer_seed_size >= capacity:
+            yield Conflict(
+                "online_buffer_seed_size",
+                f"training.online_buffer_seed_size is {self.online_buffer_seed_size}, training.online_buffer_capacity {capacity}",
+                "updates begin when the buffer holds more than online_buffer_seed_size, which it never would",
+                f"training.online_buffer_seed_size={capacity // 10}",
+            )
+        if not self.num_online_rows:
+            yield Conflict(
+                "online_sampling_ratio",
+                f"training.online_sampling_ratio is {self.online_sampling_ratio}, training.batch_size {self.batch_size}",
+                "no row of a batch would come from the episodes that are played",
+                f"training.online_sampling_ratio={max(0.01, round(1 / self.batch_size, 3))}",
+            )
+        elif self.num_online_rows % self.num_gpus:
+            yield Conflict(
+                "online_sampling_ratio",
+                f"{self.num_online_rows} online rows of a batch cannot be dealt to {self.num_gpus} processes",
+                "each process gets as many rows of the dataset and of the buffer as the others",
+                f"training.online_sampling_ratio={self.num_gpus * max(1, self.num_online_rows // self.num_gpus) / self.batch_size:g}",
+            )
+        if self.sharding == "fsdp" or self.overfit_batch:
+            key = "sharding" if self.sharding == "fsdp" else "overfit_batch"
+            why = "the first process plays, and would hold a part of the weights"
+            why = why if self.sharding == "fsdp" else "the first batch for ever needs no new episodes"
+            fix = "training.sharding=ddp" if self.sharding == "fsdp" else "training.overfit_batch=false"
+            yield Conflict(key, f"training.{key} and training.online_steps are both set", why, fix)
+
+
+# Keys of the online phase beside online_steps: without it they are no part of a run key.
+ONLINE_SETTINGS = (
+    *("online_rollout_n_episodes", "online_rollout_batch_size", "online_steps_between_rollouts"),
+    *("online_sampling_ratio", "online_env_seed", "online_buffer_capacity", "online_buffer_seed_size"),
+    "do_online_rollout_async",
+)
+
+
+def num_updates(training: Mapping[str, Any]) -> int:
+    """Updates of a whole training, of its section as a mapping; saved ones may be from before there was an online phase."""
+    return int(training.get("offline_steps") or 0) + int(training.get("online_steps") or 0)
 
 
 @dataclass(frozen=True)
@@ -447,6 +543,7 @@ class PolicyConfig(Section):
     init_from: str = field(default="", kw_only=True)  # weights to start from: URI, or URI#FORMAT
     model: ClassVar[str] = ""  # package.module:Class, made of (config, features, stats); imported where it is trained
     decides: ClassVar[tuple[str, ...]] = ()  # keys whose values decide which others have an effect
+    learns_online: ClassVar[bool] = False  # from rewards, so that episodes of its own teach it something
 
     def without_effect(self) -> dict[str, str]:
         """Keys that change nothing beside the values of the others, each with what to set instead.
@@ -508,6 +605,8 @@ class TrainConfig(Section):
                 "files of weights are written by the first process, which then holds a part of them",
                 "training.sharding=ddp, or save.weights_every_n_steps=0",
             )
+        if self.training.online_steps:
+            yield from self._online_conflicts()
         wanted = self.save.on_best_rollout_return or self.save.on_best_rollout_success_rate
         if wanted and not self.training.eval_freq:
             yield Conflict(
@@ -516,3 +615,32 @@ class TrainConfig(Section):
                 "no rollouts happen while it trains",
                 "training.eval_freq=1000, or save.on_best_rollout_return=false save.on_best_rollout_success_rate=false",
             )
+
+    def _online_conflicts(self) -> Iterator[Conflict]:
+        """A policy that learns from rewards, an environment to play in, and room for an episode."""
+        steps, capacity = self.training.online_steps, self.training.online_buffer_capacity
+        if not self.policy.learns_online:
+            yield Conflict(
+                "training",
+                f"training.online_steps is {steps}, policy {self.policy.name}",
+                "it imitates: episodes of its own would teach it what it does already; tdmpc learns from their rewards",
+                "training.online_steps=0, or policy=tdmpc",
+            )
+        if self.env.name == "none":
+            what, why = (
+                f"training.online_steps is {steps}, and there is no environment",
+                "its episodes are played in one",
+            )
+            yield Conflict(
+                "env", what, why, "env=pusht_keypoints, the environment of the dataset, or training.online_steps=0"
+            )
+        elif capacity is not None and capacity <= self.env.episode_length:
+            yield Conflict(
+                "training",
+                f"training.online_buffer_capacity is {capacity}, env.episode_length {self.env.episode_length}",
+                "the buffer keeps whole episodes, with what is seen after their last step",
+                f"training.online_buffer_capacity={max(80_000, 2 * self.env.episode_length)}",
+            )
+        if self.data.edges:
+            what = "training.online_steps and data.edges are both set"
+            yield Conflict("data", what, "windows of the buffer repeat the nearest step", "data.edges={}")

@@ -16,7 +16,7 @@ from tendon.config.keys import fields_of, is_free, is_section, musts, plain, unk
 from tendon.config.override_text import quote, shown
 from tendon.config.places import Places
 from tendon.config.policies import policy_configs
-from tendon.config.schema import DATA_DEFAULTS, DataConfig, PolicyConfig, Section, TrainConfig
+from tendon.config.schema import DATA_DEFAULTS, DataConfig, PolicyConfig, Section, TrainConfig, TrainingConfig
 from tendon.errors import ConfigError, Problem, nearest
 
 MISSING = "???"
@@ -103,17 +103,18 @@ class ValueReader:
         for conflict in made.conflicts():
             place = self.where(f"{prefix}{conflict.key}")
             self.problems.append(Problem(conflict.what, place, conflict.why, conflict.fix))
-        if isinstance(made, PolicyConfig):
+        if isinstance(made, (PolicyConfig, TrainingConfig)):
             self._no_effect(made, prefix)
         return made
 
-    def _no_effect(self, policy: PolicyConfig, prefix: str) -> None:
+    def _no_effect(self, policy: PolicyConfig | TrainingConfig, prefix: str) -> None:
         """Keys that a person set and that change nothing; those of a file that holds every key are let be."""
         refused = {conflict.key for conflict in policy.conflicts()}
         for key, instead in policy.without_effect().items():
             full = f"{prefix}{key}"
             if full in self.where.chosen and key not in refused:
-                why = f"no number of policy {policy.name} depends on it with these settings"
+                whose = f"policy {policy.name}" if isinstance(policy, PolicyConfig) else "this training"
+                why = f"no number of {whose} depends on it with these settings"
                 fix = f"{instead}, or leave {full} out (++{full}=VALUE keeps it all the same)"
                 self.problems.append(Problem(f"{full} has no effect", self.where(full), why, fix))
 

@@ -120,7 +120,7 @@ def curate(
                 name, lengths[name], held.untrained, held.loss, held.influence, findings.get(name, ())
             )
     ranked, rule = rank_episodes([signals[name] for name in names], leave_out)
-    steps = config.training.offline_steps
+    steps = config.training.num_steps
     return Curation(dataset_uri, config.policy.name, folds, steps, checkpoints, rule, ranked)
 
 

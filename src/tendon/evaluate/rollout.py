@@ -53,6 +53,7 @@ class EpisodeResult:
     rewards: tuple[float, ...] = field(default=(), compare=False, repr=False)
     start: str = field(default="", compare=False, repr=False)  # fingerprint of the first observation
     instructions: tuple[str, ...] = ()  # what the robot was told, one after another
+    observations: tuple[dict[str, Array], ...] = field(default=(), compare=False, repr=False)  # T + 1, where asked for
 
     def row(self) -> dict[str, Any]:
         """The evaluation row, ready for JSON."""
@@ -83,6 +84,8 @@ class Work:
     shares: int = 1
     check: BatchCheck | None = None  # how the policy was asked before
     keep: Callable[[int, EpisodeResult], None] = lambda index, result: None
+    guests: Sequence[Guest] = ()  # one for each row, which live on; none: each is started here and ended here
+    watches: bool = False  # results have every observation
 
     def mine(self, num_episodes: int, rows: int) -> list[int]:
         """The positions of this machine's episodes, the finished ones too."""
@@ -130,9 +133,12 @@ def evaluate_policy(
     inbox: queue.SimpleQueue[_Ask | _Done | BaseException] = queue.SimpleQueue()
     stop = threading.Event()
     reading = Reading.of(policy)
+    guests = work.guests or [new_guest(env, eval) for _ in range(min(rows, len(left)))]
     workers = [
-        _Worker(row, rows, _guest(env, eval), reading, seeds, lanes, inbox, stop) for row in range(min(rows, len(left)))
+        _Worker(row, rows, guest, reading, seeds, lanes, inbox, stop) for row, guest in enumerate(guests[: len(left)])
     ]
+    for worker in workers:
+        worker.lives_on, worker.watches = bool(work.guests), work.watches
     if seed_checked is not None and workers:
         workers[0].plays_again = True
     service = _ActorService(policy, features, rows, checked, check)
@@ -171,7 +177,7 @@ def _first_check(policy: Policy, env: EnvConfig, eval: EvalConfig, seed: int, ro
     """What a batch changes on the first observation of the first episode, which is played by somebody else."""
     reading = Reading.of(policy)
     episode = ActingEpisode(seed, 0, reading.depth)
-    with _guest(env, eval) as guest:
+    with new_guest(env, eval) as guest:
         episode.history.append(guest.reset(seed))
         episode.instruction = guest.instruction
         if reading.wants_goal:
@@ -316,6 +322,7 @@ class _Worker(threading.Thread):
         self.reading = reading
         self.rows = rows
         self.plays_again = False
+        self.lives_on = self.watches = False  # see Work
         self.seed_check: SeedCheck | None = None
         self._last: EpisodeResult | None = None
 
@@ -345,7 +352,8 @@ class _Worker(threading.Thread):
             self.inbox.put(error)
         finally:
             self.busy = False
-            self.guest.close()
+            if not self.lives_on:
+                self.guest.close()
 
     def _play_again(self) -> None:
         last = self._last
@@ -363,10 +371,11 @@ class _Worker(threading.Thread):
                     raise _Stopped
             return episode.planned.popleft()
 
-        return run_episode(self.guest, episode, act, wants_goal=self.reading.wants_goal)
+        return run_episode(self.guest, episode, act, wants_goal=self.reading.wants_goal, watches=self.watches)
 
 
-def _guest(env: EnvConfig, eval: EvalConfig) -> Guest:
+def new_guest(env: EnvConfig, eval: EvalConfig) -> Guest:
+    """A simulator of this task, not started yet."""
     return Guest(env, start_timeout_s=eval.start_timeout_s, step_timeout_s=eval.step_timeout_s)
 
 
@@ -380,7 +389,12 @@ def _start(guest: Guest, stop: threading.Event) -> None:
 
 
 def run_episode(
-    guest: Guest, episode: ActingEpisode, act: Callable[[dict[str, Array]], Actions], *, wants_goal: bool = False
+    guest: Guest,
+    episode: ActingEpisode,
+    act: Callable[[dict[str, Array]], Actions],
+    *,
+    wants_goal: bool = False,
+    watches: bool = False,
 ) -> EpisodeResult:
     """One episode, until the first success, the end the simulator declares, or ``env.episode_length`` steps.
 
@@ -389,16 +403,19 @@ def run_episode(
         episode: fresh.
         act: from what is observed now to the action that is executed next.
         wants_goal: the policy is shown what there is at the end.
+        watches: the result has every observation.
     """
     started = time.monotonic()
     actions: list[Actions] = []
     rewards: list[float] = []
     instructions: list[str] = []
+    seen: list[dict[str, Array]] = []
     status: Status = "failure"
     error = start = ""
     try:
         observation = guest.reset(episode.seed)
         start = fingerprint(observation)
+        seen.append(observation)
         episode.instruction = guest.instruction
         instructions += [guest.instruction] if guest.instruction else []
         if wants_goal:
@@ -412,6 +429,8 @@ def run_episode(
             stepped = guest.step(action)
             rewards.append(stepped.reward)
             observation = stepped.observation
+            if watches:
+                seen.append(observation)
             if stepped.success:
                 status = "success"
             if stepped.success or stepped.done:
@@ -434,6 +453,7 @@ def run_episode(
         rewards=tuple(rewards),
         start=start,
         instructions=tuple(instructions),
+        observations=tuple(seen) if watches else (),
     )
 
 

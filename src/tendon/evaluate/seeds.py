@@ -37,6 +37,7 @@ SELECTION = SeedBlock("selection", 100_000, 999_999)
 CONFIRMATION_FIRST = 1_000_000
 CONFIRMATION_SIZE = 10_000
 CONFIRMATION_BLOCKS = 1_000
+ONLINE = SeedBlock("online", 20_000_000, 29_999_999)
 
 
 def confirmation(run_id: str) -> SeedBlock:
@@ -59,3 +60,13 @@ def training(count: int, start: int = 0) -> tuple[int, ...]:
 def selection(count: int) -> tuple[int, ...]:
     """Seeds on which trials are compared."""
     return SELECTION.take(count)
+
+
+def online(begin: int, number: int) -> int:
+    """The seed of an episode that a policy plays while it learns; after the last of the block comes the first again.
+
+    Example:
+        >>> online(10_000, 5)
+        20010005
+    """
+    return ONLINE.first + (begin + number) % (ONLINE.last - ONLINE.first + 1)

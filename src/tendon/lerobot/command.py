@@ -24,6 +24,7 @@ from tendon.data.features import Feature
 from tendon.data.sources.source import open_source
 from tendon.errors import ConfigError, Problem
 from tendon.evaluate.feature_table import feature_table
+from tendon.evaluate.online_check import online_problems
 from tendon.lerobot.datasets import FoundDataset, find_dataset
 from tendon.lerobot.expressions import evaluate
 from tendon.lerobot.features import declared_problems
@@ -160,6 +161,7 @@ def prepare(line: CommandLine, now: datetime, run_dir: str = "") -> Prepared:
         config = _composed(request, base, saved if base else None, recorded)
     problems = _misfits(request, config, recorded)
     problems += _other_windows(request, config, recorded)
+    problems += online_problems(config, recorded or None, plays_here=True)
     _raise(problems)
     _check_device(config)
     folder = run_dir or named(request.run_dir or RUN_DIR, now, config)

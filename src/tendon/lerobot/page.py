@@ -11,6 +11,7 @@ from typing import Any
 
 from tendon.config.keys import hint_of
 from tendon.config.override_text import shown
+from tendon.config.schema import ONLINE_SETTINGS
 from tendon.config.tree import search_path
 from tendon.data.cpus import usable_cpus
 from tendon.errors import Problem, nearest
@@ -32,12 +33,14 @@ from tendon.lerobot.request import Request, Shape, numbers_of, policy_keys, trut
 from tendon.policies.processing.normalize import IMAGENET
 
 Pairs = Sequence[tuple[str, Any]]
+ONLINE = tuple(f"training.{key}" for key in ONLINE_SETTINGS)
 
 SAME = (
     *("seed", "device", "wandb.enable", "wandb.project", "training.offline_steps", "training.batch_size"),
     *("training.log_freq", "training.save_freq", "training.save_checkpoint", "training.lr", "training.lr_backbone"),
     *("training.weight_decay", "training.grad_clip_norm", "training.adam_betas", "training.adam_eps"),
     *("training.lr_scheduler", "training.lr_warmup_steps", "eval.n_episodes", "env.episode_length", "env.fps"),
+    *("training.online_steps", *ONLINE),
 )
 OTHER_NAME = {
     "training.adam_weight_decay": "training.weight_decay",
@@ -62,8 +65,20 @@ WITHOUT_MEANING = {
     "env.name": "the environment is chosen by env=",
     "policy.name": "the policy is chosen by policy=",
     "hydra.job.name": "it is a part of the run's folder alone",
-    "training.do_online_rollout_async": "there is no online phase",
 }
+PASSED_OVER = (
+    *("env.gym.render_mode", "env.gym.visualization_width", "env.gym.visualization_height"),
+    *("hydra.sweep.subdir", "hydra.job.chdir", "hydra.output_subdir", "hydra.verbose", "hydra.mode"),
+)
+HYDRAS_OWN = ("hydra.hydra_logging", "hydra.job_logging", "hydra.launcher", "hydra.sweeper", "hydra.help")
+TRANSFORMS = (
+    *("enable", "max_num_transforms", "random_order"),
+    *(
+        f"{name}.{key}"
+        for name in ("brightness", "contrast", "saturation", "hue", "sharpness")
+        for key in ("weight", "min_max")
+    ),
+)
 MODES = {
     STATE: "policy.state_normalization",
     ENVIRONMENT: "policy.environment_normalization",
@@ -71,7 +86,7 @@ MODES = {
 }
 LISTED = (
     *("policy", "env", "resume", "use_amp", "dataset_repo_id", "override_dataset_stats", "eval.batch_size"),
-    *("training.eval_freq", "training.num_workers", "training.online_steps", "training.delta_timestamps"),
+    *("training.eval_freq", "training.num_workers", "training.delta_timestamps"),
     *("training.image_transforms.enable", "env.task", "env.gym.obs_type", "hydra.run.dir", "hydra.sweep.dir"),
     *("wandb.entity", "wandb.notes", "policy.input_shapes", "policy.output_shapes"),
 )
@@ -104,7 +119,6 @@ def read_page(pairs: Pairs, *, saved_policy: str = "") -> Request:
         for key, value in preset.settings.items():
             request.set(key, value)
         request.statistics = {key: dict(values) for key, values in preset.statistics.items()}
-        _say_online(request, preset, pairs)
         if ENVIRONMENT in preset.declared:  # a preset on key points needs an environment that shows them
             reader.obs_type = KEYPOINTS
     for key, value in pairs:
@@ -130,13 +144,6 @@ def _preset(request: Request, name: str) -> Preset | None:
     return None
 
 
-def _say_online(request: Request, preset: Preset, pairs: Pairs) -> None:
-    if preset.online_steps and not any(key == "training.online_steps" for key, _ in pairs):
-        request.note(
-            f"training.online_steps is {preset.online_steps} in LeRobot's file: tendon learns from the dataset alone, 0 is taken"
-        )
-
-
 class _Reader:
     """Takes one key after the other."""
 
@@ -148,10 +155,12 @@ class _Reader:
         self.shapes: dict[str, Shape] = {}
         self.use_amp = False
         self.device = ""
+        self.given: dict[str, Any] = {}  # by their names
 
     def take(self, key: str, value: Any) -> None:
         """One key of theirs."""
         request = self.request
+        self.given[key] = value
         if key in RENAMED:
             request.note(f"{key} was renamed by LeRobot later: {RENAMED[key]}={shown(value)} is taken")
             key = RENAMED[key]
@@ -171,13 +180,13 @@ class _Reader:
             request.resume = truth(value)
         elif key.startswith("policy."):
             take_policy_key(request, self.policy, key.removeprefix("policy."), value)
-        elif key.startswith(("env.gym.", "hydra.", "training.online_", "training.bet_")):
+        elif key in PASSED_OVER or key.startswith(HYDRAS_OWN):
             request.note(f"{key}={shown(value)} has no effect here")
         elif hint_of(key, self.policy or None) is not None:
             request.note(f"{key} is a key of tendon's")
             request.set(key, value)
         else:
-            known = [*SAME, *OTHER_NAME, *RENAMED, *WITHOUT_MEANING, *LISTED, *self._policy_keys()]
+            known = [*SAME, *OTHER_NAME, *RENAMED, *WITHOUT_MEANING, *PASSED_OVER, *LISTED, *self._policy_keys()]
             request.problems.append(unknown_key(key, known, f"{key}={shown(value)}"))
 
     def _methods(self) -> tuple[tuple[str, Any], ...]:
@@ -186,14 +195,13 @@ class _Reader:
             ("override_dataset_stats", self._statistics),
             ("training.delta_timestamps", self._deltas),
             ("training.image_transforms", self._image_transforms),
-            ("training.online_steps", self._online),
             ("training.eval_freq", self._eval_freq),
             ("training.num_workers", lambda _, value: self.request.set("data.threads", max(1, int(value)))),
             ("eval.batch_size", self._guests),
             ("env.task", lambda _, value: setattr(self, "task", str(value))),
             ("env.gym.obs_type", lambda _, value: setattr(self, "obs_type", str(value))),
             ("use_amp", lambda _, value: setattr(self, "use_amp", truth(value))),
-            ("hydra.sweep", lambda _, value: None),  # command.py has read it
+            ("hydra.sweep.dir", lambda _, value: None),  # command.py has read it
             ("hydra.run.dir", lambda _, value: setattr(self.request, "run_dir", str(value))),
             ("wandb.entity", lambda rest, value: self._text("wandb.entity", value)),
             ("wandb.notes", lambda rest, value: self._text("wandb.notes", value)),
@@ -214,6 +222,7 @@ class _Reader:
             self.request.note(f"use_amp=true is training.precision={precision} on {self.device or 'this machine'}")
         if self.shapes:
             self.request.declared = self.shapes
+        self._say_online(is_saved=is_saved)
         for key, mode in self.modes.items():
             if key == "action" and self._is_fixed("ACTION", mode):
                 continue
@@ -226,6 +235,17 @@ class _Reader:
             self.request.refuse("eval.batch_size", num_guests, why, f"eval.batch_size={self.num_episodes}")
         elif num_guests:
             set_guests(self.request, num_guests)
+
+    def _say_online(self, *, is_saved: bool) -> None:
+        """What of the online phase's keys means nothing, and what means something else."""
+        request, given = self.request, [key for key in ONLINE if key in self.given]
+        if given and not is_saved and not _number_in(request.overrides.get("training.online_steps", "")):
+            request.note(f"{', '.join(given)}: no effect, training.online_steps is 0")
+        elif self.given.get("training.online_env_seed") is not None:
+            seed = self.given["training.online_env_seed"]
+            request.note(
+                f"training.online_env_seed={seed}: online episodes begin at seed {seed} of a block of their own, which judges nothing"
+            )
 
     # ------------------------------------------------------------------------------------------------------ single keys
 
@@ -258,16 +278,18 @@ class _Reader:
             self.request.deltas[rest] = value
 
     def _image_transforms(self, rest: str, value: Any) -> None:
-        if rest == "enable" and truth(value):
+        if isinstance(value, Mapping):
+            for key, one in flat(value, f"{rest}." if rest else ""):
+                self._image_transforms(key, one)
+        elif rest not in TRANSFORMS:
+            known = [f"training.image_transforms.{one}" for one in TRANSFORMS]
+            key = f"training.image_transforms.{rest}"
+            self.request.problems.append(unknown_key(key, known, f"{key}={shown(value)}"))
+        elif rest == "enable" and truth(value):
             why = "the LeRobot policies here have their crops and no other change of pictures"
             self.request.refuse(
                 "training.image_transforms.enable", value, why, "training.image_transforms.enable=false"
             )
-
-    def _online(self, _: str, value: Any) -> None:
-        if value and int(value) > 0:
-            why = "tendon learns from the dataset alone; LeRobot itself dropped this phase in February 2025"
-            self.request.refuse("training.online_steps", value, why, "training.online_steps=0")
 
     def _eval_freq(self, _: str, value: Any) -> None:
         self.request.set("training.eval_freq", max(0, int(value)))
@@ -303,6 +325,11 @@ class _Reader:
             self.request.choices["env"] = chosen
 
 
+def _number_in(override: str) -> int:
+    text = override.partition("=")[2]
+    return int(text) if text.isdigit() else 0
+
+
 def has_gpu() -> bool:
     """Whether torch sees one here."""
     import torch
@@ -321,6 +348,12 @@ def chosen_env(request: Request, env: str, task: str, obs_type: str) -> str:
     own = search_path(None).groups()["env"]
     if env not in TASKS and env in own:
         request.note(f"env={env} is an environment of tendon's")
+        if task:
+            request.set("env.task", task)
+        if obs_type:
+            alike = [name for name in own if name.split("_")[0] == env.split("_")[0]]
+            why = "the names of tendon's environments say what they show"
+            request.refuse("env.gym.obs_type", obs_type, why, " or ".join(f"env={name}" for name in alike))
         return env
     if env not in TASKS:
         near = nearest(env, [*TASKS, *own], 0.6) or ENV

@@ -28,7 +28,6 @@ class Preset:
     declared: Mapping[str, Shape]  # input_shapes and output_shapes; cameras with channels last
     settings: Mapping[str, Any]  # of ours
     statistics: Mapping[str, Mapping[str, list[float]]] = field(default_factory=dict)  # override_dataset_stats
-    online_steps: int = 0
 
 
 PUSHT = {IMAGE: (96, 96, 3), STATE: (2,), "action": (2,)}
@@ -61,11 +60,12 @@ PRESETS: Mapping[str, Preset] = {
     "tdmpc": Preset(
         "lerobot/xarm_lift_medium",
         {IMAGE: (84, 84, 3), STATE: (4,), "action": (4,)},
-        _settings(1, 5_000, 10_000, 100),
-        online_steps=50_000,
+        {**_settings(1, 5_000, 10_000, 100), "training.online_steps": 50_000},
     ),
     "tdmpc_pusht_keypoints": Preset(
-        "lerobot/pusht_keypoints", PUSHT_KEYPOINTS, _settings(1, 10_000, 50_000, 500), online_steps=1_000_000
+        "lerobot/pusht_keypoints",
+        PUSHT_KEYPOINTS,
+        {**_settings(1, 10_000, 50_000, 500), "training.offline_steps": 0, "training.online_steps": 1_000_000},
     ),
     "vqbet": Preset("lerobot/pusht", PUSHT, _settings(100_000, 25_000, 25_000), PUSHT_RANGES),
 }

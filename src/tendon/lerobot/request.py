@@ -8,8 +8,20 @@ from typing import Any
 
 from tendon.config.override_text import quote, shown
 from tendon.config.policies import policy_configs
+from tendon.config.schema import ONLINE_SETTINGS
 from tendon.errors import Problem, nearest
 
+SWITCH = {
+    "true": True,
+    "1": True,
+    "yes": True,
+    "on": True,
+    "false": False,
+    "0": False,
+    "no": False,
+    "off": False,
+    "": False,
+}
 Shape = tuple[int, ...]  # of one step, channels last
 
 
@@ -33,8 +45,8 @@ class Request:
     imagenet: bool | None = None  # None: as the policy says
 
     def set(self, key: str, value: Any) -> None:
-        """One of our keys. A policy's key may be without effect, as it may in LeRobot."""
-        prefix = "++" if key.startswith("policy.") else ""
+        """One of our keys. A policy's key, and one of an online phase, may be without effect, as it may in LeRobot."""
+        prefix = "++" if key.startswith("policy.") or key.removeprefix("training.") in ONLINE_SETTINGS else ""
         self.overrides[key] = f"{prefix}{key}={quote(value)}"
 
     def note(self, text: str) -> None:
@@ -66,8 +78,16 @@ def unknown_key(key: str, known: Sequence[str], text: str) -> Problem:
 
 
 def truth(value: Any) -> bool:
-    """A switch, as YAML, JSON or a flag has it."""
-    return value.lower() in ("true", "1", "yes") if isinstance(value, str) else bool(value)
+    """A switch, as YAML, JSON or a flag has it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(value, str):
+        return bool(value)
+    if value.lower() not in SWITCH:
+        raise ValueError("it is a switch: true or false")
+    return SWITCH[value.lower()]
 
 
 def numbers_of(value: Any) -> list[float]:

@@ -145,7 +145,7 @@ def read_today(given: Sequence[tuple[str, Any]]) -> Request:
     path = next((str(value) for key, value in given if key in ("config_path", "config")), "")
     if path:
         pairs = [*_file(path), *(pair for pair in given if pair[0] not in ("config_path", "config"))]
-        if any(key == "resume" and truth(value) for key, value in given):
+        if any(key == "resume" and _is_true(value) for key, value in given):
             _refuse_resume(request, path)
     folder = next((str(value) for key, value in reversed(pairs) if key in PATHS and value), "")
     if folder:
@@ -153,7 +153,7 @@ def read_today(given: Sequence[tuple[str, Any]]) -> Request:
         request.set("policy.init_from", folder)
     values = dict(pairs)  # the last one counts
     policy = str(values.pop("policy.type", "") or "")
-    if policy not in KINDS and truth(values.get("resume")) and values.get("output_dir"):
+    if policy not in KINDS and _is_true(values.get("resume")) and values.get("output_dir"):
         request.resume, request.run_dir = True, str(values["output_dir"])
         return request  # a run of tendon's: its checkpoint says the rest
     if policy not in KINDS:
@@ -203,6 +203,14 @@ def _policy_file(folder: str) -> list[tuple[str, Any]]:
     named = tree.get("type") or next((k.name for k in KINDS.values() if all(mark in tree for mark in k.marks)), "")
     pairs = [("policy.type", named), ("policy.normalization_mapping", tree.get("normalization_mapping"))]
     return [*pairs, *((f"policy.{key}", value) for key, value in tree.items() if key not in skipped)]
+
+
+def _is_true(value: Any) -> bool:
+    """Where the key itself is judged later."""
+    try:
+        return truth(value)
+    except ValueError:
+        return False
 
 
 def _refuse_resume(request: Request, path: str) -> None:

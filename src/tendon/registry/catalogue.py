@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
+from tendon.config.schema import num_updates
 from tendon.storage import ObjectInfo, Store, join, open_store
 from tendon.storage.many import folders, read_notes, side_by_side
 
@@ -218,7 +219,7 @@ def _trial(
         policy=policy,
         env=env,
         step=int(status.get("step") or beat.get("step") or 0),
-        num_steps=int(config.get("training", {}).get("offline_steps") or 0),
+        num_steps=num_updates(config.get("training", {})),
         loss=loss if isinstance(loss, (int, float)) else None,
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tendon.config.schema import num_updates
 from tendon.evaluate.table import load_evaluation
 from tendon.runs.plan import RunPlan
 from tendon.storage import open_store
@@ -39,11 +40,11 @@ def points_of(
     for trial in run.trials:
         training = trial.config["training"]
         lines = metrics.get(trial.name, [])
-        near = max(1, min(int(training["valid_freq"]), int(training["offline_steps"]) // 10))
+        near = max(1, min(int(training["valid_freq"]), num_updates(training) // 10))
         rolled = [*_rungs(run, trial.name), *_rollouts(trial.config, lines)]
         if tables.get(trial.name):
             found = load_evaluation(tables[trial.name]).summary
-            rolled.append((int(training["offline_steps"]), found["success_rate"], found["n"], "end"))
+            rolled.append((num_updates(training), found["success_rate"], found["n"], "end"))
         for step, rate, n, where in rolled:
             loss, error = (_nearest(lines, key, step, near) for key in (LOSS, ERROR))
             if n and (loss is not None or error is not None):

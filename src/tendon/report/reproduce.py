@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from tendon.config.schema import num_updates
 from tendon.runs.plan import RunPlan
 from tendon.storage import join
 from tendon.trust import as_options
@@ -23,7 +24,7 @@ def commands(run: RunPlan) -> dict[str, str]:
     for trial in run.trials:
         trial_uri = run.trial_uri(trial.name)
         bundle_uri = join(trial_uri, "bundle")
-        final = join(trial_uri, "checkpoints", f"{trial.config['training']['offline_steps']:06d}")
+        final = join(trial_uri, "checkpoints", f"{num_updates(trial.config['training']):06d}")
         lines[f"train/{trial.name}"] = ["train", "--run-uri", run.run_uri, "--trial", trial.name]
         lines[f"export/{trial.name}"] = ["export", "--checkpoint-uri", final, "--bundle-uri", bundle_uri]
         lines[f"evaluate/{trial.name}"] = ["evaluate", "--bundle-uri", bundle_uri, f"eval.n_episodes={run.episodes}"]

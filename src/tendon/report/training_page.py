@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from tendon.config.schema import num_updates
 from tendon.data.dataset import open_dataset
 from tendon.errors import DataError, TendonError
 from tendon.report.gather import curve_of, feed_of, sanity_of
@@ -109,7 +110,7 @@ def _data(uri: str) -> tuple[DataSanity | None, str]:
 def _sentence(
     config: Mapping[str, Any], status: Mapping[str, Any], beat: Mapping[str, Any], lines: list[dict[str, Any]]
 ) -> str:
-    planned = config.get("training", {}).get("offline_steps", 0)
+    planned = num_updates(config.get("training", {}))
     step = status.get("step") or beat.get("step") or max([line.get("step", 0) for line in lines], default=0)
     metrics = status.get("metrics", {})
     name = next((key for key in ("valid_loss", "train_loss") if isinstance(metrics.get(key), (int, float))), "")

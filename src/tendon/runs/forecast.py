@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from tendon.config.schema import num_updates
 from tendon.data.manifest import KEY as MANIFEST
 from tendon.logs import duration
 from tendon.runs.budget import HOUR, RunBudget
@@ -201,7 +202,7 @@ def _conversion(run: RunPlan, source_bytes: int) -> Cost:
 
 def _steps_left(run: RunPlan, name: str) -> int:
     """Updates that are left after what is finished, or after the last checkpoint that is there."""
-    steps, trial_uri = int(run.trial(name).config["training"]["offline_steps"]), run.trial_uri(name)
+    steps, trial_uri = num_updates(run.trial(name).config["training"]), run.trial_uri(name)
     if find_finished(trial_uri) is not None:
         return 0
     keys = (entry.key.split("/") for entry in open_store(trial_uri).list(f"{CHECKPOINTS}/"))
@@ -212,7 +213,7 @@ def _steps_left(run: RunPlan, name: str) -> int:
 def _share_of_steps(run: RunPlan, names: Sequence[str]) -> float:
     if not names:
         return 1.0
-    steps = max(int(run.trial(name).config["training"]["offline_steps"]) for name in names)
+    steps = max(num_updates(run.trial(name).config["training"]) for name in names)
     return most_steps(steps, len(names)) / (steps * len(names))
 
 

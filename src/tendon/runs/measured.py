@@ -29,6 +29,7 @@ TRAINING_SPEED = (
     *("batch_size", "gradient_accumulation_steps", "num_gpus", "sharding", "precision", "compile", "num_threads"),
     *("valid_freq", "valid_batches", "save_freq", "eval_freq", "freeze", "optimizer"),
 )
+PLAYING_SPEED = ("online_steps_between_rollouts", "online_rollout_n_episodes", "online_sampling_ratio")
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,8 @@ def training_kind(config: Mapping[str, Any]) -> Kind:
         "task": [env["simulator"], env["task"]],
         "device": config.get("device"),
     }
+    if config["training"].get("online_steps"):
+        about["playing"] = {key: config["training"].get(key) for key in PLAYING_SPEED}
     return Kind("train", str(policy["name"]), about, "step")
 
 

@@ -12,12 +12,20 @@ from typing import Any, NamedTuple
 
 from tendon.config.compose import compose, to_dict
 from tendon.config.crops import crop_problems, keypoint_problems
-from tendon.config.digest import code_version, digest
+from tendon.config.digest import code_version, digest, running_image
 from tendon.config.feature_map import FeatureMap
 from tendon.config.numerics import rollout_numerics, training_numerics
 from tendon.config.override_text import quote, split_overrides
 from tendon.config.python_files import untrusted_files
-from tendon.config.schema import CONVERSION, DATA_LATER, DATA_MEANS, SAVE_LATER, DataConfig, TrainConfig
+from tendon.config.schema import (
+    CONVERSION,
+    DATA_LATER,
+    DATA_MEANS,
+    ONLINE_SETTINGS,
+    SAVE_LATER,
+    DataConfig,
+    TrainConfig,
+)
 from tendon.config.sweep import Trial, expand, parse_sweep
 from tendon.data.features import Feature
 from tendon.data.images import planned_cameras
@@ -28,6 +36,7 @@ from tendon.errors import ConfigError, Problem, TendonError
 from tendon.evaluate.adapters import is_known, sim_numerics
 from tendon.evaluate.demo_uri import identified, is_demo
 from tendon.evaluate.feature_table import feature_table
+from tendon.evaluate.online_check import online_problems
 from tendon.evaluate.robustness import parse_perturbations
 from tendon.runs.budget import RunBudget
 from tendon.runs.gate_rule import GateRule
@@ -74,6 +83,8 @@ def make_sized_plan(
     gate: GateRule = GateRule(),  # noqa: B008 - frozen
     budget: RunBudget = RunBudget(),  # noqa: B008 - frozen
     perturb: str = "",
+    train_image: str = "",
+    sim_image: str = "",
 ) -> SizedPlan:
     """What is planned; a ConfigError with every problem of every trial, or the source's own."""
     problems = _check_parameters(dataset_name, champion, episodes, confirm_episodes)
@@ -100,7 +111,7 @@ def make_sized_plan(
         trials = search.trials(parameters, "")
     fixed = [*overrides, f"eval.n_episodes={episodes}", f"data.uri={quote(uri)}"]
     recorded = _source_features(source, options)
-    planned = [_planned(trial, fixed, recorded, problems) for trial in trials]
+    planned = [_planned(trial, fixed, recorded, problems, (train_image, sim_image)) for trial in trials]
     if problems:
         raise ConfigError.of(problems)
     code = code_version("data", "loader", "policies", "train", "export", "sim", "evaluate")
@@ -186,8 +197,21 @@ def run_key(config: TrainConfig) -> str:
     effective["data"]["uri"] = effective["data"]["uri"].rstrip("/").rsplit("/", 1)[-1]
     for key in SAVE_LATER:
         effective["save"].pop(key)
+    _with_its_simulator(effective, config)
     _weights_by_content(effective)
     return digest("trial", effective, training_numerics(config.policy))
+
+
+def _with_its_simulator(effective: dict[str, Any], config: TrainConfig) -> None:
+    """An online phase plays in the environment, so that all of it counts; without one its keys are no part of the run key."""
+    training = effective["training"]
+    if not config.training.online_steps:
+        for key in ("online_steps", *ONLINE_SETTINGS):
+            training.pop(key, None)
+        return
+    effective["env"] = config.env.identity
+    here = sim_numerics(config.env) if is_known(config.env.simulator) else {}
+    training["plays"] = {**rollout_numerics(config.policy), **here}
 
 
 def pinned(config: TrainConfig) -> TrainConfig:
@@ -259,12 +283,19 @@ def _feature_problems(config: TrainConfig, recorded: Mapping[str, Feature] | Non
 
 
 def _planned(
-    trial: Trial, fixed: Sequence[str], recorded: Mapping[str, Feature] | None, problems: list[Problem]
+    trial: Trial,
+    fixed: Sequence[str],
+    recorded: Mapping[str, Feature] | None,
+    problems: list[Problem],
+    images: tuple[str, str],
 ) -> PlannedTrial | None:
     config = _composed([*fixed, *trial.overrides], f"trial {trial.name}", problems)
     if config is None:
         return None
     found = [*untrusted_files(config), *_feature_problems(config, recorded)]
+    found += online_problems(
+        config, recorded, plays_here=not running_image(), train_image=images[0], sim_image=images[1]
+    )
     problems += [replace(problem, where=f"trial {trial.name}: {problem.where}") for problem in found]
     return PlannedTrial(trial.name, trial.overrides, to_dict(config), run_key(config))
 

@@ -10,6 +10,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from tendon.config.schema import num_updates
 from tendon.evaluate.confidence import Outcomes
 from tendon.evaluate.table import Evaluation
 from tendon.runs.halving import Pruned, rung_steps, survivors
@@ -25,7 +26,7 @@ def save_rung(run: RunPlan, rung: int, trial: str, table: Evaluation) -> None:
     outcomes = Outcomes.of(table.rows)
     score = {
         "trial": trial,
-        "step": rung_steps(run.config_of(trial).training.offline_steps, rung),
+        "step": rung_steps(run.config_of(trial).training.num_steps, rung),
         "evaluation_uri": table.uri,
         "success": {str(seed): won for seed, won in outcomes.by_seed.items()},
         "crashed": sorted(outcomes.crashed_seeds),
@@ -65,7 +66,8 @@ def _scores(run: RunPlan, rung: int) -> dict[str, Outcomes]:
 
 def _save_pruned(run: RunPlan, rung: int, pruned: Pruned) -> None:
     trial = run.trial(pruned.name)
-    step, steps = rung_steps(trial.config["training"]["offline_steps"], rung), trial.config["training"]["offline_steps"]
+    steps = num_updates(trial.config["training"])
+    step = rung_steps(steps, rung)
     error = f"pruned at step {step} of {steps}: {pruned.reason}"
     outcome = TrialOutcome(trial.name, trial.run_key, status=PRUNED, failed_step=PRUNED, error=error)
     save_outcome(run.run_uri, outcome)

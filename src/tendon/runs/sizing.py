@@ -10,6 +10,8 @@ train    low-dimensional, bc, at most 2 million weights a      500m      1Gi
          hidden layer, batches of at most 256 windows
 train    low-dimensional, any other policy                     2         4Gi
 train    with images                                           4         16Gi
+train    that plays while it learns (training.online_steps)    4         8Gi
+train    that plays while it learns, with images               8         24Gi
 sim      the numpy simulator                                   500m      1Gi
 sim      any other simulator                                   2         4Gi
 sim      with images                                           4         8Gi
@@ -78,6 +80,8 @@ def _data(source_bytes: int) -> tuple[str, str]:
 
 
 def _train(config: dict[str, Any]) -> tuple[str, str]:
+    if config["training"].get("online_steps"):
+        return ("8", "24Gi") if _has_images(config) else ("4", "8Gi")
     if _has_images(config):
         return ("4", "16Gi")
     policy = config["policy"]

@@ -129,6 +129,14 @@ class Processing(nn.Module):
                 raw |= self.transforms[index].inverse(raw, self.numbers(index), batch)
         return {key: value for key, value in raw.items() if key in self.features or key not in self.after}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has a lock of its own."""
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._lock = threading.Lock()
+
     def set_texts(self, texts: Sequence[str]) -> None:
         """The table that a text's index points into: the loader's, before training."""
         with self._lock:

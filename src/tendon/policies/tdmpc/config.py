@@ -22,6 +22,7 @@ class TdmpcConfig(LeRobotScaling):
 
     model: ClassVar[str] = "tendon.policies.tdmpc.model:Tdmpc"
     decides: ClassVar[tuple[str, ...]] = ("use_mpc",)
+    learns_online: ClassVar[bool] = True
 
     state_normalization: Scaling = "identity"
     environment_normalization: Scaling = "identity"

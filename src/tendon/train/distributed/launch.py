@@ -52,6 +52,7 @@ def launch(
     *,
     open_data: object,
     rollouts: object,
+    open_play: object,
 ) -> TrainResult:
     """Train in processes of their own and wait for them; arguments and errors as ``loop.train``."""
     with (
@@ -66,6 +67,7 @@ def launch(
             "trial_uri": trial_uri,
             "open_data": _reference(open_data),
             "rollouts": _reference(rollouts) if rollouts is not None else "",
+            "open_play": _reference(open_play) if open_play is not None else "",
         }
         Path(folder, "job.json").write_text(json.dumps(job))
         command = [
@@ -80,7 +82,7 @@ def launch(
         environment = os.environ | {JOB: folder, "OMP_NUM_THREADS": str(config.training.num_threads or 1)}
         process = subprocess.Popen(command, env=environment, start_new_session=True)  # Ctrl-C goes through us
         try:
-            _watch(process, Path(folder), signals, lambda done: progress(done, config.training.offline_steps))
+            _watch(process, Path(folder), signals, lambda done: progress(done, config.training.num_steps))
         finally:
             if process.poll() is None:
                 process.kill()

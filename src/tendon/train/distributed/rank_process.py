@@ -43,6 +43,7 @@ def main() -> int:
             progress,
             open_data=_found(job["open_data"]),
             rollouts=_found(job["rollouts"]) if job["rollouts"] else None,
+            open_play=_found(job["open_play"]) if job["open_play"] else None,
         )
     except TendonError as error:
         report(error)

@@ -6,6 +6,7 @@ run will take is known before it is paid for.
 
 from __future__ import annotations
 
+import math
 import statistics
 import tempfile
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from tendon.train.loop.data_feeds import OpenDataFeeds, find_features, open_data
 from tendon.train.loop.device import cpu_threads
 from tendon.train.loop.engine import Engine
 from tendon.train.loop.resource_estimate import check_resources
+from tendon.train.online.episodes import OpenPlay
 from tendon.train.state.snapshot import take_snapshot
 from tendon.train.watch.announce import announce
 from tendon.train.watch.monitors import make_callbacks
@@ -49,6 +51,7 @@ def dry_run(
     trial_uri: str,
     *,
     open_data: OpenDataFeeds = open_data_feeds,
+    open_play: OpenPlay | None = None,
 ) -> DryRun:
     """Go through the motions of ``loop.train`` in one process; its errors come now."""
     with cpu_threads(config.training.num_threads):
@@ -68,6 +71,7 @@ def dry_run(
             numbers = update.numbers()
             seconds.append(perf_counter() - began)
         engine.check_used()
+        rollouts_s = _played_s(engine, open_play)
         if feeds.valid is not None:
             valid = engine.validate(feeds.valid_batches(engine.policy, engine.device))
             numbers |= {f"valid_{name}": value for name, value in valid.items()}
@@ -75,5 +79,16 @@ def dry_run(
         with tempfile.TemporaryDirectory(prefix="tendon-rehearsal-") as folder:
             snapshot.write(Path(folder))
     step_s = statistics.median(seconds)
-    total_s = step_s * config.training.offline_steps
+    total_s = step_s * config.training.num_steps + rollouts_s
     return DryRun(step_s, total_s, snapshot.num_bytes, need.num_kept, need.device_bytes, numbers)
+
+
+def _played_s(engine: Engine, open_play: OpenPlay | None) -> float:
+    """What all rollouts of the online phase will take, by one episode of each environment; 0 where there is no such phase."""
+    training = engine.config.training
+    if not training.online_steps or open_play is None:
+        return 0.0
+    with open_play(engine.config) as play, engine.judged() as policy:
+        played = play(policy, 0, training.online_rollout_batch_size)
+    times = math.ceil(training.online_rollout_n_episodes / training.online_rollout_batch_size)
+    return played.seconds * times * math.ceil(training.online_steps / (training.online_steps_between_rollouts or 1))

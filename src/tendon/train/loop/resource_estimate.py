@@ -20,6 +20,7 @@ from tendon.errors import ConfigError, StorageError
 from tendon.storage.local import LocalStore
 from tendon.storage.store import Store
 from tendon.train.loop.engine import Engine
+from tendon.train.online.phase import buffer_bytes
 
 logger = logging.getLogger(__name__)
 MOMENTS = 2  # Adam's, as large as the weights each
@@ -47,7 +48,7 @@ def estimate(engine: Engine) -> ResourceNeed:
     num_best = save.on_best_validation + save.on_best_rollout_return + save.on_best_rollout_success_rate
     num_kept = config.training.keep_checkpoints + len(save.epochs) + num_best * save.top_k
     saved = sum(t.numel() * t.element_size() for t in engine.policy.trainable_state_dict().values())
-    return ResourceNeed(held // parts, saved + learning * MOMENTS + average, num_kept)
+    return ResourceNeed(held // parts, saved + learning * MOMENTS + average + buffer_bytes(engine), num_kept)
 
 
 def check_resources(engine: Engine, store: Store) -> ResourceNeed:

@@ -18,7 +18,7 @@ def learning_rate(training: TrainingConfig, step: int, steps_per_epoch: int = 1)
     return training.lr * factor(
         training.lr_scheduler,
         step,
-        num_steps=training.offline_steps,
+        num_steps=training.num_steps,
         num_warmup_steps=num_warmup_steps(training),
         end_factor=training.lr_end_factor,
     )
@@ -26,7 +26,7 @@ def learning_rate(training: TrainingConfig, step: int, steps_per_epoch: int = 1)
 
 def num_warmup_steps(training: TrainingConfig) -> int:
     """By steps, or by ratio of all steps, rounded up as transformers does."""
-    return training.lr_warmup_steps or math.ceil(training.warmup_ratio * training.offline_steps)
+    return training.lr_warmup_steps or math.ceil(training.warmup_ratio * training.num_steps)
 
 
 def factor(kind: str, step: int, *, num_steps: int, num_warmup_steps: int, end_factor: float) -> float:

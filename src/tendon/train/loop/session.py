@@ -13,6 +13,7 @@ from tendon.policies.base import Policy
 from tendon.train.loop.action_error import action_error
 from tendon.train.loop.data_feeds import DataFeeds
 from tendon.train.loop.engine import Engine, Update
+from tendon.train.online.phase import START, OnlinePhase
 from tendon.train.state.saver import ResumePoint, Saver
 from tendon.train.watch.callbacks import Callback, RunContext
 from tendon.train.watch.heartbeat import Heartbeat
@@ -42,6 +43,7 @@ class TrainingSession:
     start: ResumePoint
     metrics_log: MetricsLog
     loss_monitor: LossMonitor
+    online: OnlinePhase | None = None
     began_s: float = field(default_factory=perf_counter)
 
     @property
@@ -56,7 +58,23 @@ class TrainingSession:
         waits = {
             name.replace("/", "_"): value for name, value in self.feeds.train.metrics.items() if name.endswith("_s")
         }
+        if self.online is not None and step >= self.engine.config.training.offline_steps:
+            numbers |= self.online.numbers()
+            self.metrics_log.train(step, numbers | waits | self.loss_monitor.numbers(), self.online.seen)
+            return
         self.metrics_log.train(step, numbers | waits | self.loss_monitor.numbers())
+
+    def play_online(self, step: int) -> None:
+        """What the online phase plays before update ``step``; nothing in the offline phase and within a round."""
+        if self.online is None or step < self.engine.config.training.offline_steps:
+            return
+        if step == max(self.start.step, self.engine.config.training.offline_steps):
+            logger.info(START)
+        if self.online.is_due(step):
+            self.heartbeat.at(step, "judge")
+            self.loss_monitor.check()
+            played = self.online.begin_round(step)
+            self.metrics_log.played(step, played, self.online.batches.buffer)
 
     def validate(self, num_done: int) -> dict[str, float]:
         """Validation loss and action error; why they are a reason to save."""
@@ -90,6 +108,8 @@ class TrainingSession:
         self.heartbeat.at(num_done, "save")
         self.loss_monitor.check()
         self.saver.wait()
+        if self.online is not None:
+            self.online.settle()
         self.metrics_log.flush()
         for callback in self.callbacks:
             callback.on_save(self.run, num_done, reasons)
@@ -114,6 +134,7 @@ def open_session(
     heartbeat: Heartbeat,
     rollouts: Rollouts | None,
     given: Sequence[Callback],
+    online: OnlinePhase | None = None,
 ) -> Iterator[TrainingSession]:
     """The trial, resumed; callbacks and the thread that saves are ended whatever happens."""
     config = engine.config
@@ -123,6 +144,8 @@ def open_session(
         else []
     )
     start = saver.resume()
+    if online is not None:
+        online.batches.start_at(start.step)
     run = RunContext(config, engine, feeds.epoch_size, saver.store, saver.trial_uri)
     metrics_log = MetricsLog(run, start.metric_lines, callbacks)
     loss_monitor = LossMonitor(engine, feeds, saver.store, start.step, start.losses)
@@ -132,7 +155,7 @@ def open_session(
     finished = False
     try:
         yield TrainingSession(
-            engine, feeds, saver, heartbeat, rollouts, callbacks, run, start, metrics_log, loss_monitor
+            engine, feeds, saver, heartbeat, rollouts, callbacks, run, start, metrics_log, loss_monitor, online
         )
         finished = True
     finally:

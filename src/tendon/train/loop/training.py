@@ -23,6 +23,8 @@ from tendon.train.loop.device import cpu_threads, pick_device
 from tendon.train.loop.engine import Engine
 from tendon.train.loop.resource_estimate import check_resources
 from tendon.train.loop.session import Rollouts, TrainingSession, open_session
+from tendon.train.online.episodes import OpenPlay
+from tendon.train.online.phase import leave_memory, open_phase
 from tendon.train.state.checkpoint import weights_sha256
 from tendon.train.state.checkpoint_rules import RECURRING, SaveRules
 from tendon.train.state.pause import find_result, last_step, write_paused
@@ -47,6 +49,7 @@ def train(
     *,
     open_data: OpenDataFeeds = open_data_feeds,
     rollouts: Rollouts | None = None,
+    open_play: OpenPlay | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> TrainResult:
     """Train one trial to its end, or continue it.
@@ -59,6 +62,7 @@ def train(
         progress: called at each log step and at the end.
         open_data: how batches are opened; with several processes a function of a module.
         rollouts: plays the policy in its simulator, every ``training.eval_freq`` steps; likewise.
+        open_play: who plays the episodes of the online phase; likewise.
         callbacks: watch the run, beside those that the configuration names (in this process only).
 
     Raises:
@@ -72,27 +76,30 @@ def train(
         return finished
     progress = progress or (lambda done, total: None)
     if wants_ranks(config):
-        return launch(config, dataset_uri, stats, trial_uri, progress, open_data=open_data, rollouts=rollouts)
+        return launch(
+            config, dataset_uri, stats, trial_uri, progress, open_data=open_data, rollouts=rollouts, open_play=open_play
+        )
     with (
         cpu_threads(config.training.num_threads),
         join_world(pick_device(config.device)) as world,
         Interrupts() as signals,
     ):
         engine = Engine(config, stats.features, world, find_features(dataset_uri), weights_uri(trial_uri))
-        feeds = open_data(dataset_uri, config, engine.policy.windows, world)
-        engine.set_texts(feeds.texts)
-        engine.steps_per_epoch = feeds.epoch_size.steps_per_epoch(config.training.epoch_every_n_steps)
+        opened = open_data(dataset_uri, leave_memory(engine), engine.policy.windows, world)
+        engine.set_texts(opened.texts)
+        engine.steps_per_epoch = opened.epoch_size.steps_per_epoch(config.training.epoch_every_n_steps)
         rules = SaveRules(config.save, config.training, engine.steps_per_epoch, perf_counter())
-        saver = Saver(trial_uri, engine, feeds.train, rules, stats.to_json(), to_yaml(config))
-        check_resources(engine, saver.store)
-        announce(engine, feeds.epoch_size, trial_uri)
-        with (
-            Heartbeat(saver.store, world, config.training.rank_timeout_s, leave) as heartbeat,
-            open_session(engine, feeds, saver, heartbeat, rollouts, callbacks) as session,
-        ):
-            result = _run(session, signals, progress)
+        with open_phase(engine, opened, open_play) as (feeds, online):
+            saver = Saver(trial_uri, engine, feeds.train, rules, stats.to_json(), to_yaml(config))
+            check_resources(engine, saver.store)
+            announce(engine, feeds.epoch_size, trial_uri)
+            with (
+                Heartbeat(saver.store, world, config.training.rank_timeout_s, leave) as heartbeat,
+                open_session(engine, feeds, saver, heartbeat, rollouts, callbacks, online) as session,
+            ):
+                result = _run(session, signals, progress)
     if world.is_first:
-        is_whole = result.step == config.training.offline_steps
+        is_whole = result.step == config.training.num_steps
         (write_finished if is_whole else write_paused)(trial_uri, result)
     logger.info("End of training")
     return result
@@ -102,13 +109,14 @@ def _run(session: TrainingSession, signals: Interrupts, progress: Progress) -> T
     engine, rules, heartbeat, start = session.engine, session.saver.rules, session.heartbeat, session.start
     config, feeds, world = engine.config, session.feeds, engine.world
     training = config.training
-    num_steps = training.offline_steps
+    num_steps = training.num_steps
     num_here = last_step(num_steps)
     engine.at = heartbeat.at
     uri = session.saver.uri(start.step)
     if start.step == 0:
         engine.prepare(feeds.batches_from_start(engine.policy, engine.device))
     for step in range(start.step, num_here):
+        session.play_online(step)
         heartbeat.at(step, "data")
         asked = perf_counter()
         arrays = feeds.next(config)

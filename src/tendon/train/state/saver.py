@@ -21,9 +21,10 @@ from tendon.errors import ConfigError, Problem
 from tendon.storage import open_store
 from tendon.train.loop.data_feeds import Batches
 from tendon.train.loop.engine import Engine
+from tendon.train.online.batches import OnlineBatches
 from tendon.train.state import checkpoint
 from tendon.train.state.checkpoint_rules import SaveRules
-from tendon.train.state.snapshot import Snapshot, read_training, take_snapshot
+from tendon.train.state.snapshot import Snapshot, read_online, read_training, take_snapshot
 from tendon.train.state.start import flat, go_on_from, start_from_weights
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class Saver:
         """``stats``: the text of stats.json; ``yaml``: the effective configuration."""
         self.store, self.trial_uri, self.rules = open_store(trial_uri), trial_uri, rules
         self._engine, self._batches, self._stats, self._yaml = engine, batches, stats, yaml
-        self._num_steps = engine.config.training.offline_steps
+        self._num_steps = engine.config.training.num_steps
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[None] | None = None
 
@@ -72,7 +73,8 @@ class Saver:
             if not self._fetch_newest(Path(folder)):
                 return self._begin(Path(folder))
             loader, facts = read_training(Path(folder), self._engine)
-        _check_config(facts["config"], to_dict(self._engine.config), self.trial_uri)
+            _check_config(facts["config"], to_dict(self._engine.config), self.trial_uri)
+            self._load_episodes(Path(folder), loader)
         self._batches.load_state(loader)
         self.rules.load(facts["save_rules"])
         ago = _ago(time.time() - facts["saved_at"])
@@ -91,6 +93,8 @@ class Saver:
         uri = world.from_first(checkpoint.named_step(config.training.resume_from) if world.is_first else None)
         checkpoint.fetch(open_store(uri), folder)
         loader, facts = go_on_from(folder, self._engine, uri)
+        self._load_episodes(folder, loader)
+        loader = loader if isinstance(self._batches, OnlineBatches) else loader.get("dataset", loader)
         try:
             self._batches.load_state(loader)
         except ConfigError as error:
@@ -113,7 +117,8 @@ class Saver:
             "save_rules": self.rules.to_json(),
             "config": to_dict(self._engine.config),
         }
-        snapshot = take_snapshot(self._engine, self._stats, self._yaml, self._batches.state, facts)
+        played = self._batches.tensors if isinstance(self._batches, OnlineBatches) else {}
+        snapshot = take_snapshot(self._engine, self._stats, self._yaml, self._batches.state, facts, played)
         logger.info("Checkpoint policy after step %d", step)
         if self._engine.world.is_first:
             self._pending = self._thread.submit(self._commit, name, snapshot)
@@ -145,6 +150,11 @@ class Saver:
         kept = self.rules.kept(names)
         self.rules.records = {name: score for name, score in self.rules.records.items() if name in kept}
         return kept
+
+    def _load_episodes(self, folder: Path, loader: Mapping[str, Any]) -> None:
+        """What the buffer of an online phase held."""
+        if isinstance(self._batches, OnlineBatches):
+            self._batches.load_episodes(loader, read_online(folder))
 
     def _fetch_newest(self, folder: Path) -> bool:
         """The same checkpoint for every process: the first one chooses."""

@@ -27,8 +27,10 @@ from tendon.weights.spec import SPEC_FILE, SavedWeights
 
 MODEL, STATE = "pretrained_model", "training_state"
 WEIGHTS = "model.safetensors"
+ONLINE = "online_buffer.safetensors"  # episodes of an online phase
 PARAMETERS = "optimizer_parameters.json"  # what the optimiser's numbers stand for
 Tensors = dict[str, Tensor]
+NOTHING: Mapping[str, Tensor] = {}
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,17 @@ class Snapshot:
 
 
 def take_snapshot(
-    engine: Engine, stats: str, config_yaml: str, loader: Mapping[str, Any], facts: Mapping[str, Any]
+    engine: Engine,
+    stats: str,
+    config_yaml: str,
+    loader: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    played: Mapping[str, Tensor] = NOTHING,
 ) -> Snapshot:
-    """Everything a checkpoint holds, copied to host memory; every process must ask, the first one's is complete."""
+    """Everything a checkpoint holds, copied to host memory; every process must ask, the first one's is complete.
+
+    ``played``: episodes of an online phase, which never change and so are not copied.
+    """
     weights = {name: _copied(tensor) for name, tensor in engine.policy.trainable_state_dict().items()}
     acting = weights
     tensors: dict[str, Tensors] = {}
@@ -66,6 +76,8 @@ def take_snapshot(
     optimizer = engine.optimizer.state_dict()
     moments = {f"state/{i}/{k}": _copied(v) for i, values in optimizer["state"].items() for k, v in values.items()}
     tensors |= {f"{MODEL}/{WEIGHTS}": acting, f"{STATE}/optimizer_state.safetensors": moments}
+    if played:
+        tensors[f"{STATE}/{ONLINE}"] = dict(played)
     for rank, state in enumerate(engine.world.to_first(random_state())):
         tensors[f"{STATE}/{_rng_file(rank)}"] = state
     rates = [group["lr"] for group in engine.optimizer.param_groups]
@@ -111,6 +123,12 @@ def read_training(folder: Path, engine: Engine) -> tuple[dict[str, Any], dict[st
     if own.exists():  # a process that the saved run did not have keeps the generators it was born with
         restore_random_state(load_file(own))
     return _read_json(state / "loader_state.json"), facts
+
+
+def read_online(folder: Path) -> Tensors:
+    """Episodes of an online phase in a checkpoint; none where there was no such phase, or nothing was played yet."""
+    file = folder / STATE / ONLINE
+    return load_file(file) if file.exists() else {}
 
 
 def read_other(

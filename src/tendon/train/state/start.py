@@ -145,13 +145,13 @@ def go_on_from(folder: Path, engine: Engine, uri: str) -> tuple[dict[str, Any], 
     facts = json.loads((folder / STATE / "training_step.json").read_text())
     before, now = flat(facts["config"]), flat(to_dict(engine.config))
     changed = {key for key in before.keys() & now.keys() if before[key] != now[key]}
-    num_steps = engine.config.training.offline_steps
+    num_steps = engine.config.training.num_steps
     where = f"training.resume_from={uri}"
     if facts["step"] >= num_steps:
         raise ConfigError(
             f"the run is at step {facts['step']} already",
             where=where,
-            why=f"training.offline_steps is {num_steps}: nothing is left to train",
+            why=f"training.offline_steps and online_steps are {num_steps} together: nothing is left to train",
             fix=f"training.offline_steps={2 * facts['step']}, or name an earlier step",
         )
     saved = SavedWeights.read(folder / MODEL)

@@ -26,10 +26,12 @@ def announce(engine: Engine, epoch_size: EpochSize, trial_uri: str) -> None:
     logger.info("Output dir: %s", trial_uri)
     logger.info("cfg.env.task=%s", config.env.task)
     logger.info("cfg.training.offline_steps=%d (%s)", steps, short_number(steps))
+    logger.info("cfg.training.online_steps=%d", config.training.online_steps)
     logger.info("offline_dataset.num_frames=%d (%s)", epoch_size.num_frames, short_number(epoch_size.num_frames))
     logger.info("offline_dataset.num_episodes=%d", epoch_size.num_episodes)
     logger.info("num_learnable_params=%d (%s)", num_learnable, short_number(num_learnable))
     logger.info("num_total_params=%d (%s)", num_total, short_number(num_total))
     if parts := engine.policy.describe():
         logger.info("parts of the policy:\n%s", parts)
-    logger.info("Start offline training on a fixed dataset")
+    if steps:
+        logger.info("Start offline training on a fixed dataset")

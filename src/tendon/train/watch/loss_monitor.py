@@ -133,4 +133,4 @@ class LossMonitor:
         return ", ".join(episodes[:MAX_NAMES]) + (" ..." if len(episodes) > MAX_NAMES else "")
 
     def _name(self, index: int) -> str:
-        return self._feeds.episode_ids.get(int(index), str(index))
+        return self._feeds.episode_ids.get(int(index), f"online {-1 - index}" if index < 0 else str(index))

@@ -17,6 +17,8 @@ from typing import Any
 from tendon.storage.json_values import read_lines
 from tendon.storage.store import Store
 from tendon.train.loop.epoch_size import EpochSize
+from tendon.train.online.episodes import PlayedRollout
+from tendon.train.online.replay_buffer import ReplayBuffer
 from tendon.train.watch.callbacks import Callback, RunContext
 
 logger = logging.getLogger(__name__)
@@ -65,13 +67,39 @@ class MetricsLog:
         self.lines = [dict(line) for line in lines]
         self._flushed_at = time.monotonic()
 
-    def train(self, step: int, numbers: dict[str, float]) -> None:
-        """Log training step ``step``."""
-        logger.info(train_line(step, self._epoch_size, numbers))
+    def train(self, step: int, numbers: dict[str, float], size: EpochSize | None = None) -> None:
+        """Log training step ``step``; ``size``: of what an epoch of it is, where that is not the dataset."""
+        size = size or self._epoch_size
+        logger.info(train_line(step, size, numbers))
         for callback in self._callbacks:
             numbers |= callback.more_numbers(self._run, step)
-        seen = self._epoch_size.counts(step + 1)
-        self._add(step, "train", numbers | seen)
+        self._add(step, "train", numbers | size.counts(step + 1))
+
+    def played(self, step: int, rollout: PlayedRollout, buffer: ReplayBuffer) -> None:
+        """Log what was played before update ``step`` of the online phase, and what the buffer holds now."""
+        episodes = rollout.episodes
+        if not episodes:
+            return
+        sums, wins = [one.sum_reward for one in episodes], [one.success for one in episodes]
+        numbers = {
+            "avg_sum_reward": sum(sums) / len(sums),
+            "pc_success": 100.0 * sum(wins) / len(wins),
+            "num_episodes": float(len(episodes)),
+            "buffer_episodes": float(len(buffer.episodes)),
+            "buffer_frames": float(buffer.num_frames),
+        }
+        logger.info(
+            "online step:%s played:%d %srwrd:%.3f success:%.1f%% buffer: %d episodes, %d of %d frames",
+            short_number(step),
+            len(episodes),
+            SUM,
+            numbers["avg_sum_reward"],
+            numbers["pc_success"],
+            len(buffer.episodes),
+            buffer.num_frames,
+            buffer.capacity,
+        )
+        self._add(step, "online", numbers)
 
     def valid(self, num_steps: int, numbers: dict[str, float]) -> None:
         """Log the validation after ``num_steps`` updates."""
