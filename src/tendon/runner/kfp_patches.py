@@ -55,6 +55,7 @@ TARGETS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("kfp.local.io", "IOStore.get_parent_input", ("self", "key")),
 )
 CHANNEL = "pipelinechannel--"
+NEED_TORCH = ("convert", "train", "export", "evaluate", "conclude")  # themselves, or those that come after them
 MOST_NAMES = 3  # trials of a group that its name spells out
 
 
@@ -141,6 +142,8 @@ class TaskMonitor:
         """Stands in for kfp's own way of running a command."""
         task: Task = self._local.task
         assert isinstance(self.processes, Processes)
+        if task.step in NEED_TORCH:
+            self.processes.warm_up()
         task.finished = self.processes.run(full_command, env_vars or {}, lambda text: self._tell("line", task, text))
         return task.finished.exit_code
 

@@ -16,11 +16,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tendon import fork_server
 from tendon.errors import (
     ConfigError,
     DataError,
@@ -102,12 +103,11 @@ def run_local(
         arguments = {STORE: store_uri, **arguments}
     home = kfp_home(store_uri) if docker is None else shared_home(store_uri)
     _check_docker(docker, store_uri)
-    processes: Processes | Containers = Containers() if docker else Processes()
-    monitor = TaskMonitor(steps_in_order(spec), on_event or Console(sys.stdout), processes)
     with (
         _home(home, fresh=fresh) as workspace,
-        signals_stop(processes),
-        patched_kfp(monitor, max_parallel, home / "kfp.log"),
+        nullcontext("") if docker else fork_server.serving() as forks,
+        signals_stop(processes := Containers() if docker else Processes(forks)),
+        patched_kfp(monitor := TaskMonitor(steps_in_order(spec), on_event or Console(sys.stdout), processes), max_parallel, home / "kfp.log"),
     ):
         local.init(
             runner=local.DockerRunner(**docker.options()) if docker else local.SubprocessRunner(use_venv=False),
