@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tendon import fork_server
 from tendon.config.digest import digest, running_image
 from tendon.config.numerics import module_numerics, rollout_numerics
 from tendon.config.schema import EnvConfig, EvalConfig, PolicyConfig
@@ -60,7 +61,7 @@ def evaluate_bundle(
     if has_tree(open_store(evaluations_uri), question.name):
         log.info("evaluate: found finished in %s", question.uri)
         return load_evaluation(question.uri, reused=True)
-    with tempfile.TemporaryDirectory() as folder:
+    with fork_server.nearby(), tempfile.TemporaryDirectory() as folder:
         played = _make_table(Path(folder), question)
         put_tree(open_store(evaluations_uri), question.name, Path(folder))
     return replace(load_evaluation(question.uri), played=played)
@@ -81,7 +82,8 @@ def evaluate_share(
     question = _Question(bundle_uri, env, eval, block, seeds, evaluations_uri)
     if has_tree(open_store(evaluations_uri), question.name):
         return 0
-    return len(_roll_out(question, share, shares).results)
+    with fork_server.nearby():
+        return len(_roll_out(question, share, shares).results)
 
 
 class _Question:
