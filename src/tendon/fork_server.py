@@ -211,13 +211,16 @@ def start_module(
     return start(request, streams, name=PYTHON, command=COMMAND, folder=folder)
 
 
-def importing(modules: Sequence[str]) -> str:
-    """Code that imports what can be imported."""
+def importing(names: Sequence[str]) -> str:
+    """Code that imports modules, and calls what is named ``module:function`` so that its cache is filled."""
     return f"""
 import contextlib, importlib
-for name in {tuple(modules)!r}:
-    with contextlib.suppress(ImportError):
-        importlib.import_module(name)
+for name in {tuple(names)!r}:
+    with contextlib.suppress(Exception):
+        module, _, function = name.partition(":")
+        found = importlib.import_module(module)
+        if function:
+            getattr(found, function)()
 """
 
 

@@ -25,8 +25,31 @@ from tendon.runs.failures import LOG
 
 GRACE_S = 60.0
 ERROR_LINE = "error: "
-STEP = ("numpy", "tendon.runner.executor", "tendon.steps", "tendon.logs")  # what every step needs
-WITH_TORCH = ("torch", "tendon.train.loop.engine", "tendon.export.parity", "tendon.evaluate.rollout")
+# What the server of a run imports: for every step, of which a run without work has two, and for those that do work.
+STEP = (
+    "numpy",
+    "hydra.initialize",
+    "hydra.core.override_parser.overrides_parser",
+    "tendon.runner.executor",
+    "tendon.steps",
+    "tendon.runs.planner",
+    "tendon.report.failure_page",
+    "tendon.config.policies:policy_configs",
+)
+WORK = (
+    "pyarrow.compute",
+    "pyarrow.parquet",
+    "tendon.data.convert",
+    "tendon.data.stats",
+    "tendon.evaluate.demo_episodes",
+    "tendon.report.gather",
+    "torch",
+    "tendon.train.loop.training",
+    "tendon.export.parity",
+    "tendon.evaluate.table",
+    "tendon.evaluate.rollout",
+    "tendon.registry.confirmation",
+)
 Process: TypeAlias = "subprocess.Popen[bytes] | fork_server.Child"
 
 
@@ -95,7 +118,7 @@ class Processes:
     def warm_up(self) -> None:
         """There is work to do: the server imports torch while the first of it runs on another processor."""
         if self.forks:
-            code = fork_server.importing(WITH_TORCH)
+            code = fork_server.importing(WORK)
             fork_server.prepare(code, name=fork_server.PYTHON, command=fork_server.COMMAND, folder=self.forks)
 
     def _start(self, command: Sequence[str], environment: dict[str, str]) -> tuple[Process, IO[str], IO[str]]:
