@@ -36,6 +36,20 @@ LISTEN_S = 20.0
 MAX_BYTES, MAX_FDS = 1 << 24, 16
 PYTHON = "python"  # the server of this very interpreter
 COMMAND = (sys.executable, "-c", "from tendon.fork_server import main; main()")
+# What the steps that do the work of a run import, most of it torch. No CUDA is begun by an import.
+WORK = (
+    "pyarrow.compute",
+    "pyarrow.parquet",
+    "tendon.data.convert",
+    "tendon.data.stats",
+    "tendon.report.gather",
+    "torch",
+    "tendon.train.loop.training",
+    "tendon.export.parity",
+    "tendon.evaluate.table",
+    "tendon.evaluate.rollout",
+    "tendon.registry.confirmation",
+)
 DEVICES = ("/dev/nvidia", "/dev/dri")  # whoever has a graphics card open shares it with no fork
 _server = {"pid": 0}  # in a fork: the server it comes from
 _spent = {"cpu_s": 0.0}  # by forks that this process asked for
@@ -93,7 +107,9 @@ class Child:
                 return None
             with self._lock:  # a second thread that waits finds what the first one read
                 if self.returncode is None:
-                    said = _receive(self._connection)[0] or {"code": -signal.SIGKILL}  # the server died: so do its forks
+                    said = _receive(self._connection)[0] or {
+                        "code": -signal.SIGKILL
+                    }  # the server died: so do its forks
                     self._connection.close()
                     _spent["cpu_s"] += said.get("cpu_s", 0.0)
                     self.returncode = int(said["code"])
@@ -224,11 +240,13 @@ for name in {tuple(names)!r}:
 """
 
 
-def prepare(code: str, *, name: str, command: Sequence[str], folder: str) -> None:
-    """Let a server run code that makes later forks quicker; nobody waits for it."""
-    with contextlib.suppress(OSError), _connect(folder, name, command, os.environ) as connection:
-        message = json.dumps({"prepare": code}).encode()
-        connection.sendall(len(message).to_bytes(4, "big") + message)
+def warm_up(imports: Sequence[str] = WORK, folder: str = "") -> None:
+    """Let the server import what later steps need, while this process keeps another processor busy; nobody waits."""
+    folder = folder or os.environ.get(VARIABLE, "")
+    if folder:
+        with contextlib.suppress(OSError), _connect(folder, PYTHON, COMMAND, os.environ) as connection:
+            message = json.dumps({"prepare": importing(imports)}).encode()
+            connection.sendall(len(message).to_bytes(4, "big") + message)
 
 
 def _connect(folder: str, name: str, command: Sequence[str], environment: Mapping[str, str]) -> socket.socket:

@@ -144,7 +144,9 @@ class Guest:
         self.offered_cameras: tuple[str, ...] = ()
         self.instruction = ""  # what the robot is told in the episode that was reset last
         self._task_instruction = ""
-        self._process: subprocess.Popen[bytes] | fork_server.Child | None = None  # the guest's warden, see sim/warden.py
+        self._process: subprocess.Popen[bytes] | fork_server.Child | None = (
+            None  # the guest's warden, see sim/warden.py
+        )
         self._pid = 0
 
     def __enter__(self) -> Guest:

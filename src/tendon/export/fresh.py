@@ -48,9 +48,12 @@ def act_in_fresh_process(folder: Path, inputs: Sequence[Batch], where: str) -> l
 def _run(arguments: list[str], said: Path) -> tuple[int, str]:
     """The process: a fork that has imported torch and holds no policy, or a new interpreter. Its exit code, its last line."""
     module = "tendon.export.fresh"
-    with said.open("w+", encoding="utf-8", errors="replace") as error, open(os.devnull, "r+", encoding="utf-8") as nothing:
+    with (
+        said.open("w+", encoding="utf-8", errors="replace") as error,
+        open(os.devnull, "r+", encoding="utf-8") as nothing,
+    ):
         streams = (nothing.fileno(), nothing.fileno(), error.fileno())
-        process = fork_server.start_module(module, arguments, os.environ, streams, imports=("torch",)) or (
+        process = fork_server.start_module(module, arguments, os.environ, streams, imports=fork_server.WORK) or (
             subprocess.Popen([sys.executable, "-m", module, *arguments], stdin=nothing, stdout=nothing, stderr=error)
         )
         try:

@@ -25,8 +25,7 @@ from tendon.runs.failures import LOG
 
 GRACE_S = 60.0
 ERROR_LINE = "error: "
-# What the server of a run imports: for every step, of which a run without work has two, and for those that do work.
-STEP = (
+STEP = (  # what the server of a run imports before its first step; what work needs is asked for where there is work
     "numpy",
     "hydra.initialize",
     "hydra.core.override_parser.overrides_parser",
@@ -35,20 +34,6 @@ STEP = (
     "tendon.runs.planner",
     "tendon.report.failure_page",
     "tendon.config.policies:policy_configs",
-)
-WORK = (
-    "pyarrow.compute",
-    "pyarrow.parquet",
-    "tendon.data.convert",
-    "tendon.data.stats",
-    "tendon.evaluate.demo_episodes",
-    "tendon.report.gather",
-    "torch",
-    "tendon.train.loop.training",
-    "tendon.export.parity",
-    "tendon.evaluate.table",
-    "tendon.evaluate.rollout",
-    "tendon.registry.confirmation",
 )
 Process: TypeAlias = "subprocess.Popen[bytes] | fork_server.Child"
 
@@ -80,6 +65,7 @@ class Processes:
         self.forks = forks
         self._running: set[Process] = set()
         self._lock = threading.RLock()  # the signal handler may interrupt the thread that holds it
+        fork_server.warm_up(STEP, forks)
 
     def run(self, command: Sequence[str], environment: dict[str, str], say: Callable[[str], None]) -> Finished:
         """Run kfp's command for one task to its end; ``say`` gets every progress line as it comes."""
@@ -115,12 +101,6 @@ class Processes:
             else:
                 process.terminate()
 
-    def warm_up(self) -> None:
-        """There is work to do: the server imports torch while the first of it runs on another processor."""
-        if self.forks:
-            code = fork_server.importing(WORK)
-            fork_server.prepare(code, name=fork_server.PYTHON, command=fork_server.COMMAND, folder=self.forks)
-
     def _start(self, command: Sequence[str], environment: dict[str, str]) -> tuple[Process, IO[str], IO[str]]:
         """The process with what it says on standard output and on standard error."""
         (stdout, out), (stderr, error) = os.pipe(), os.pipe()
@@ -133,7 +113,7 @@ class Processes:
             os.close(error)
         if self.stopping:
             process.terminate()
-        return process, *(open(fd, encoding="utf-8", errors="replace") for fd in (stdout, stderr))  # noqa: SIM115
+        return process, *(open(fd, encoding="utf-8", errors="replace") for fd in (stdout, stderr))
 
     def _spawn(self, command: Sequence[str], environment: dict[str, str], outputs: tuple[int, int]) -> Process:
         """A fork of the server where there is one, a new interpreter elsewhere."""

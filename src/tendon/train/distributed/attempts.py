@@ -50,7 +50,6 @@ LONGEST_PAUSE_S = 30.0
 TrainFunction = Callable[..., object]
 Process: TypeAlias = "subprocess.Popen[bytes] | fork_server.Child"
 TRIAL_PROCESS = "tendon.train.distributed.trial_process"
-IMPORTS = ("torch", "tendon.train.loop.engine")
 
 
 class StopRequest:
@@ -181,7 +180,7 @@ def _start(folder: str, environment: dict[str, str]) -> Process:
     """The process of a trial, in a session of its own: Ctrl-C goes through us. A fork where a server is near."""
     with open(os.devnull, encoding="utf-8") as nothing:
         streams = (nothing.fileno(), 1, 2)
-        fork = fork_server.start_module(TRIAL_PROCESS, [folder], environment, streams, imports=IMPORTS)
+        fork = fork_server.start_module(TRIAL_PROCESS, [folder], environment, streams, imports=fork_server.WORK)
     return fork or subprocess.Popen(
         [sys.executable, "-m", TRIAL_PROCESS, folder], env=environment, start_new_session=True
     )
