@@ -131,13 +131,26 @@ class Guest:
         draws: bool = False,
         python: Path | None = None,
         any_action: bool = False,
+        films: bool = False,
     ) -> None:
-        """``cameras`` None: those that ``env`` reads; ``draws``: render will be called; ``any_action``: ``env`` need not name its parts."""
+        """A guest that was not started.
+
+        Args:
+            env: The task and its simulator.
+            cameras: None: those that ``env`` reads.
+            start_timeout_s: For the start, and each reset.
+            step_timeout_s: For each step.
+            draws: ``render`` will be called.
+            python: Another interpreter than the simulator's own.
+            any_action: ``env`` need not name the parts of an action.
+            films: ``film`` will be called after episodes.
+        """
         self.env = env
         self.features = FeatureMap.of(env)
         self.cameras = self.features.read_cameras if cameras is None else self.features.named_cameras(cameras)
         self.start_timeout_s, self.step_timeout_s = start_timeout_s, step_timeout_s
-        self.draws = draws or bool(self.cameras)
+        self.films = films
+        self.draws = draws or films or bool(self.cameras)
         self.python = python
         self.any_action = any_action
         self.action_dim = 0
@@ -189,7 +202,8 @@ class Guest:
     def reset(self, seed: int) -> dict[str, Array]:
         """The first observation of the episode of this seed."""
         self._trim_log()
-        reply = self._ask("reset", {"seed": seed}, timeout_s=max(self.start_timeout_s, self.step_timeout_s))
+        film = {"film": True} if self.films else {}
+        reply = self._ask("reset", {"seed": seed, **film}, timeout_s=max(self.start_timeout_s, self.step_timeout_s))
         said = str(reply.fields.get("instruction", self._task_instruction))
         self.instruction = said if self.features.instruction is None else self.features.instruction
         return {**reply.arrays, **reply.images}
@@ -212,6 +226,24 @@ class Guest:
     def render(self, width: int, height: int, camera: str = "") -> Array:
         """One frame, uint8 ``[H, W, 3]``."""
         return self._ask("render", {"width": width, "height": height, "camera": camera}).images["frame"]
+
+    def film(self, size: int, stride: int, most: int) -> tuple[list[Array], int]:
+        """What was to be seen of the episode that is over, without playing it again; no frames where the simulator cannot.
+
+        Args:
+            size: Pixels of the square frame.
+            stride: Steps from frame to frame at least.
+            most: Frames at most; of a longer episode they are further apart.
+
+        Returns:
+            Frames, one that looks like the one before being the same array; the steps between them.
+        """
+        fields = self._ask("film", {"stride": stride, "most": most}).fields
+        frames: list[Array] = []
+        for index, count in fields["frames"]:
+            view = {"index": index, "width": size, "height": size, "camera": ""}
+            frames += [self._ask("film_frame", view).images["frame"]] * count
+        return frames, int(fields["stride"])
 
     def reset_expert(self, seed: int, noise: float) -> None:
         """Prepare the scripted expert for the episode that was just reset; ConfigError where there is none."""

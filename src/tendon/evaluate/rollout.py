@@ -27,6 +27,7 @@ from tendon.evaluate.guest import Guest, GuestCrash
 from tendon.evaluate.seed_check import SeedCheck, fingerprint, play_again
 
 if TYPE_CHECKING:
+    from tendon.evaluate.filming import Filming
     from tendon.policies.base import Policy
 
 logger = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ def evaluate_policy(
     checked: Callable[[BatchCheck], None] | None = None,
     seed_checked: Callable[[SeedCheck], None] | None = None,
     work: Work | None = None,
+    filming: Filming | None = None,
 ) -> list[EpisodeResult]:
     """Run one episode per seed and return the results in the order of ``seeds``.
 
@@ -110,6 +112,7 @@ def evaluate_policy(
         checked: called once with how the policy was asked, and what a batch changes.
         seed_checked: called once with what came of playing one episode again; None plays none again.
         work: what is finished already, and which share of the rest is played here; the results are those of the share.
+        filming: makes clips of episodes in the guests that have just played them.
 
     Raises:
         TendonError: the simulator is missing, cannot do the task, or does not start.
@@ -131,7 +134,8 @@ def evaluate_policy(
     stop = threading.Event()
     reading = Reading.of(policy)
     workers = [
-        _Worker(row, rows, _guest(env, eval), reading, seeds, lanes, inbox, stop) for row in range(min(rows, len(left)))
+        _Worker(row, rows, _guest(env, eval, filming), reading, seeds, lanes, inbox, stop, filming)
+        for row in range(min(rows, len(left)))
     ]
     if seed_checked is not None and workers:
         workers[0].plays_again = True
@@ -307,8 +311,10 @@ class _Worker(threading.Thread):
         lanes: _Lanes,
         inbox: queue.SimpleQueue[_Ask | _Done | BaseException],
         stop: threading.Event,
+        filming: Filming | None,
     ) -> None:
         super().__init__(daemon=True)
+        self.filming = filming
         self.row, self.guest, self.seeds, self.lanes, self.inbox = row, guest, seeds, lanes, inbox
         self.stopped = stop
         self.answers: queue.SimpleQueue[bool | None] = queue.SimpleQueue()
@@ -339,6 +345,8 @@ class _Worker(threading.Thread):
                     self.guest.kill()
                 else:
                     self._last = result
+                    if self.filming is not None:
+                        self.filming.follow(self.guest, index, result)
         except _Stopped:
             return
         except BaseException as error:  # the caller raises it
@@ -366,8 +374,9 @@ class _Worker(threading.Thread):
         return run_episode(self.guest, episode, act, wants_goal=self.reading.wants_goal)
 
 
-def _guest(env: EnvConfig, eval: EvalConfig) -> Guest:
-    return Guest(env, start_timeout_s=eval.start_timeout_s, step_timeout_s=eval.step_timeout_s)
+def _guest(env: EnvConfig, eval: EvalConfig, filming: Filming | None = None) -> Guest:
+    films = filming is not None
+    return Guest(env, start_timeout_s=eval.start_timeout_s, step_timeout_s=eval.step_timeout_s, films=films)
 
 
 def _start(guest: Guest, stop: threading.Event) -> None:

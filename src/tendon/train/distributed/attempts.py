@@ -173,7 +173,7 @@ def _attempt(
             if process.poll() is None:
                 process.kill()
                 process.wait()
-        return _error_of(process.returncode, Path(folder), trial_uri, out_of_memory)
+        return _error_of(process.wait(), Path(folder), trial_uri, out_of_memory)
 
 
 def _start(folder: str, environment: dict[str, str]) -> Process:
