@@ -33,6 +33,7 @@ VARIABLE = "TENDON_FORK_SERVER"
 ALIVE, SPENT = "alive", "cpu_s"  # files of the folder: a pipe that the owner holds open, CPU seconds of what ended
 PR_SET_PDEATHSIG = 1
 LISTEN_S = 20.0
+NO_SERVER = (OSError, ValueError, subprocess.SubprocessError)
 MAX_BYTES, MAX_FDS = 1 << 24, 16
 PYTHON = "python"  # the server of this very interpreter
 COMMAND = (sys.executable, "-c", "from tendon.fork_server import main; main()")
@@ -72,7 +73,7 @@ class Child:
 
     def __init__(self, connection: socket.socket, pid: int) -> None:
         self.pid, self.returncode = pid, None  # type: int, int | None
-        self._connection, self._lock = connection, threading.Lock()
+        self._connection, self._lock = connection, threading.RLock()  # a signal handler may ask again
 
     def poll(self) -> int | None:
         """The exit code, a negative signal number, or None while it runs."""
@@ -106,11 +107,11 @@ class Child:
             if not self._has_ended(left_s):
                 return None
             with self._lock:  # a second thread that waits finds what the first one read
+                if self.returncode is not None:
+                    break
+                said = _receive(self._connection)[0] or {"code": -signal.SIGKILL}  # the server died: so do its forks
+                self._connection.close()
                 if self.returncode is None:
-                    said = _receive(self._connection)[0] or {
-                        "code": -signal.SIGKILL
-                    }  # the server died: so do its forks
-                    self._connection.close()
                     _spent["cpu_s"] += said.get("cpu_s", 0.0)
                     self.returncode = int(said["code"])
         return self.returncode
@@ -145,7 +146,10 @@ def stop_with_parent(parent: int) -> bool:
 
 @contextmanager
 def serving() -> Iterator[str]:
-    """A folder for servers, which end with it or with this process."""
+    """A folder for servers, which end with it or with this process; empty where nothing is forked."""
+    if sys.platform != "linux":
+        yield ""
+        return
     folder, before_s = tempfile.mkdtemp(prefix="tendon-forks-"), _spent["cpu_s"]
     os.mkfifo(f"{folder}/{ALIVE}")
     alive = os.open(f"{folder}/{ALIVE}", os.O_RDWR | os.O_CLOEXEC)
@@ -180,7 +184,7 @@ def start(
     command: Sequence[str],
     descriptors: Sequence[int] = (),
     folder: str = "",
-    timeout_s: float = 120.0,
+    timeout_s: float | None = None,
 ) -> Child | None:
     """A process that is a fork, or None: no server is near, or it cannot fork.
 
@@ -191,21 +195,24 @@ def start(
         command: Of that server, without its last arguments.
         descriptors: More that it gets.
         folder: Of the servers; that of the environment when left out.
-        timeout_s: For the server to import what it should.
+        timeout_s: For the server to import what it should; None: as long as it takes.
     """
     folder = folder or os.environ.get(VARIABLE, "")
     if not folder or sys.platform != "linux":
         return None
     try:
         connection = _connect(folder, name, command, request.environment)
+    except NO_SERVER:
+        return None
+    try:
         connection.settimeout(timeout_s)
         message = json.dumps(asdict(request) | {"environment": dict(request.environment)}).encode()
         socket.send_fds(connection, [len(message).to_bytes(4, "big")], [*streams, *descriptors])
         connection.sendall(message)
         said = _receive(connection)[0]
         connection.settimeout(None)
-    except (OSError, ValueError):
-        return None
+    except NO_SERVER:
+        said = None
     if not said or "pid" not in said:
         connection.close()
         return None
@@ -244,7 +251,7 @@ def warm_up(imports: Sequence[str] = WORK, folder: str = "") -> None:
     """Let the server import what later steps need, while this process keeps another processor busy; nobody waits."""
     folder = folder or os.environ.get(VARIABLE, "")
     if folder:
-        with contextlib.suppress(OSError), _connect(folder, PYTHON, COMMAND, os.environ) as connection:
+        with contextlib.suppress(*NO_SERVER), _connect(folder, PYTHON, COMMAND, os.environ) as connection:
             message = json.dumps({"prepare": importing(imports)}).encode()
             connection.sendall(len(message).to_bytes(4, "big") + message)
 
@@ -291,6 +298,13 @@ def _receive(connection: socket.socket) -> tuple[dict[str, Any] | None, list[int
         return (json.loads(data), fds) if len(head) == 4 and len(data) == length else (None, fds)
     except (OSError, ValueError):
         return None, []
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    """Whether the other end is gone: it has nothing more to say, so what can be read is the end."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _reply(connection: socket.socket, message: Mapping[str, Any]) -> None:
@@ -351,6 +365,7 @@ class Server:
         if request is not None:
             self._prepare(request["prepare"])
             why = _why_not(alone=request["alone"]) if "code" in request and len(fds) >= 3 else "nothing to do"
+            why = why or ("nobody waits any more" if _is_closed(connection) else "")
         pid = -1 if why else os.fork()
         if pid == 0:
             connection.close()

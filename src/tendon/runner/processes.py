@@ -105,8 +105,8 @@ class Processes:
         """The process with what it says on standard output and on standard error."""
         (stdout, out), (stderr, error) = os.pipe(), os.pipe()
         try:
+            process = self._spawn(command, _environment(environment, self.forks), (out, error))
             with self._lock:
-                process = self._spawn(command, _environment(environment, self.forks), (out, error))
                 self._running.add(process)
         finally:
             os.close(out)
