@@ -123,8 +123,8 @@ def _run(
     with (
         _home(home, fresh=fresh) as workspace,
         signals_stop(processes),
-        patched_kfp(monitor, max_parallel, home / "kfp.log"),
         quick_yaml(),
+        patched_kfp(monitor, max_parallel, home / "kfp.log"),
     ):
         local.init(
             runner=local.DockerRunner(**docker.options()) if docker else local.SubprocessRunner(use_venv=False),
