@@ -78,7 +78,7 @@ keep-results: $(INSTALLED) ## take what bench, parity and faults left in build/ 
 
 docs: $(INSTALLED) ## the guide, into build/docs; dead links, stale pages and broken snippets fail it (CHECK=1: without notebooks and snippets)
 	$(BIN)/python -m docs.builder $(if $(CHECK),--check)
-	@$(if $(CHECK),true,$(BIN)/python -m pip install --quiet --editable '.[docs]' && \
+	@$(if $(CHECK),true,$(BIN)/python -m pip install --quiet --editable '.[docs]' --constraint constraints.txt && \
 	  TENDON_TEST_DOCS=1 $(BIN)/python -m pytest -q tests/docs && $(BIN)/python -m mkdocs build --quiet)
 
 results: $(INSTALLED) ## policies trained and rolled out from nothing: build/results.json (ROWS=internmanip-act_clip)

@@ -4,6 +4,8 @@ import hashlib
 import importlib.util
 import json
 import re
+import shutil
+import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -275,3 +277,22 @@ def test_the_step_takes_the_place_of_its_shell_so_that_sigterm_reaches_it():
         sent = without_shell(command)
         assert "exec env _KFP_RUNTIME=true python3 -m kfp.dsl.executor_main" in sent[2], name
         assert [sent[:2], sent[3:]] == [command[:2], command[3:]]
+
+
+def test_the_files_that_install_a_simulator_are_all_that_it_imports(tmp_path):
+    recipe = (DOCKER / "sim.Dockerfile").read_text().replace("\\\n", " ")
+    copied = re.findall(r"^COPY (.*) /opt/installer/(\S+)$", recipe, re.MULTILINE)
+    for sources, target in copied:
+        (tmp_path / target).mkdir(parents=True, exist_ok=True)
+        for source in sources.split():
+            path = ROOT / source
+            if path.is_dir():
+                shutil.copytree(path, tmp_path / target, dirs_exist_ok=True)
+            else:
+                shutil.copy(path, tmp_path / target)
+    look = "import tendon.evaluate.guest; from tendon.evaluate.sims import list_sims; print(*(one.name for one in list_sims()))"
+    environment = {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", look], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert copied
+    assert done.returncode == 0, done.stderr
+    assert "robosuite" in done.stdout

@@ -37,3 +37,11 @@ def test_cameras_are_looked_at_where_that_is_wanted() -> None:
         defect = next(each for each in DEFECTS if each.name == name)
         outcome = measure(defect, strong=True, seed=23, episodes=30)
         assert outcome.found == outcome.planted
+
+
+@pytest.mark.parametrize("form", ["", "lmdb"])
+def test_an_end_that_is_missing_is_found_though_the_episode_is_hardly_shorter(form: str) -> None:
+    cut_short = next(each for each in DEFECTS if each.name == "cut_short")
+    outcomes = [measure(cut_short, strong=False, seed=seed, episodes=60, form=form) for seed in (31, 32)]
+    assert sum(each.found for each in outcomes) >= 9  # of 12
+    assert all(each.named <= 2 for each in outcomes)

@@ -151,6 +151,7 @@ def minestudio() -> Path:
             "cffi",
             "glfw",
             "imageio",
+            "hydra-core",
             "numpy<2.4",
         ],
         ["--no-deps", "gym-notices", "cloudpickle", "setuptools<66", "wheel<0.40"],

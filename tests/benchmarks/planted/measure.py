@@ -50,9 +50,13 @@ def plant(
     tasks = 3 if defect.name == "wrong_text" else int(rng.integers(1, 4))
     joints, chunk = (3, CHUNK) if form == "lmdb" else (7, 1)
     recordings = record_many(int(rng.integers(1 << 30)), episodes, tasks, defect.images, joints, chunk)
-    if form == "lmdb":  # it has no place for where the object is
+    if form == "lmdb":  # it has no place for where the object is, and one camera
         recordings = [
-            replace(each, state={key: values for key, values in each.state.items() if key != "object"})
+            replace(
+                each,
+                state={key: values for key, values in each.state.items() if key != "object"},
+                frames={name: frames for name, frames in each.frames.items() if name == "front"},
+            )
             for each in recordings
         ]
     first = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tendon.data.check import Finding
-from tendon.data.quality import motion, pictures, response, similarity
+from tendon.data.quality import ends, motion, pictures, response, similarity
 from tendon.data.quality.trajectory import Trajectory
 
 FEWEST = 12  # episodes; of fewer nobody can say what is usual
@@ -20,7 +20,7 @@ LOOKS: tuple[Look, ...] = (
     response.response_findings,
     response.leak_findings,
     similarity.near_duplicate_findings,
-    similarity.cut_short_findings,
+    ends.cut_short_findings,
     similarity.wrong_text_findings,
     pictures.exposure_findings,
     pictures.frozen_findings,

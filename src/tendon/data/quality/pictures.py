@@ -19,6 +19,7 @@ LAGS = (-4, -3, -2, -1, 0, 1, 2, 3, 4)
 PARTS = 24  # principal parts of a thumbnail
 OFF = 0.9  # steps between the usual lag of a camera and that of an episode
 APART = 0.7  # ... and between what two cameras say of one episode
+FAR, ALONE = 2.0, 0.1  # of a single camera: steps, or the share of what is not explained that must go
 SPREADS = 5.0
 
 
@@ -106,6 +107,11 @@ def camera_shift_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:
     lags = {camera: np.array([_best_lag(errors) for errors in table]) for camera, table in tables.items()}
     off = {camera: each - np.median(each) for camera, each in lags.items()}
     odd = {camera: np.abs(each) > max(OFF, SPREADS * center_and_spread(each)[1].item()) for camera, each in off.items()}
+    if len(off) == 1:  # nothing beside it says that the state is not to blame: it must be far off, or fit much better
+        (camera,) = off
+        usual = int(np.argmin(np.abs(np.array(LAGS) - np.median(lags[camera]))))
+        gains = 1 - tables[camera].min(1) / tables[camera][:, usual]
+        odd[camera] &= (np.abs(off[camera]) > FAR) | (gains > ALONE)
     for camera in (
         off if len(off) > 1 else ()
     ):  # what one camera says of an episode, the others say too: they share the state

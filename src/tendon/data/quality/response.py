@@ -19,6 +19,7 @@ LAGS = (-3, -2, -1, 0, 1, 2, 3)
 LATE = (-12, -10, -8, -6, -5, -4, -3, -2, 2, 3, 4, 5, 6, 8, 10, 12)  # steps that one number of the action may be late
 EXPLAINED = 0.15  # of the variance of a number of the state, to be judged by
 CLIP = 8.0
+LARGEST = 4.0  # times the usual largest change of an episode
 BETTER = 0.85  # the error must shrink to this share of itself
 BETTER_ALONE = 0.75  # of one number of the action: many are tried
 LEAST_GAIN = 0.25  # of signs turned together, as a logarithm
@@ -35,6 +36,7 @@ class Model:
     state_unit: np.ndarray
     action_center: np.ndarray
     action_unit: np.ndarray
+    most: np.ndarray  # changes of a number of the state are cut there
     weights: np.ndarray
     judged: np.ndarray
     scale: np.ndarray  # of what is left, per number of the state
@@ -45,7 +47,9 @@ class Model:
         state_center, state_unit = _center_and_unit([each.state for each in trajectories])
         action_center, action_unit = _center_and_unit([each.action for each in trajectories])
         nothing = np.empty(0)
-        empty = cls(state_center, state_unit, action_center, action_unit, nothing, nothing, nothing)
+        largest = [np.abs(np.diff(each.state, axis=0)).max(0) for each in trajectories]
+        most = LARGEST * np.median(np.stack(largest), 0) / state_unit
+        empty = cls(state_center, state_unit, action_center, action_unit, most, nothing, nothing, nothing)
         every = max(1, sum(each.length for each in trajectories) // MAX_FITTED)
         pairs = [empty.inputs_and_changes(each) for each in trajectories]
         X, Y = (np.concatenate([pair[k][::every] for pair in pairs]) for k in (0, 1))
@@ -67,7 +71,10 @@ class Model:
             ((each.action if action is None else action) - self.action_center) / self.action_unit, -CLIP, CLIP
         )
         ones = np.ones((len(states) - 1, 1))
-        return np.concatenate([actions[:-1], states[:-1], ones], 1), np.diff(states, axis=0)
+        changes = (
+            np.diff(each.state, axis=0) / self.state_unit
+        )  # of what lies far outside too, where a clean episode goes
+        return np.concatenate([actions[:-1], states[:-1], ones], 1), np.clip(changes, -self.most, self.most)
 
     def errors(self, each: Trajectory, action: np.ndarray | None = None) -> np.ndarray:
         """What the model does not explain, in units of what it usually does not, ``[T-1, S]`` of the judged numbers."""
@@ -201,9 +208,10 @@ def _missing_steps(trajectories: Sequence[Trajectory], model: Model) -> list[Fin
     surprises = [np.sqrt(np.minimum(np.square(model.errors(each)), 400.0).mean(1)) for each in trajectories]
     peaks = np.array([each.max() for each in surprises])
     logs = np.log(peaks + TINY)
-    center, spread = center_and_spread(logs)
+    center = np.median(logs)
+    above = 1.5 * (np.quantile(logs, 0.75) - center)  # the spread of what is more than usual: less says nothing
     findings = []
-    for e in np.flatnonzero(logs - center > np.maximum(np.log(2.5), (SPREADS + 3) * spread)).tolist():
+    for e in np.flatnonzero(logs - center > max(np.log(2.0), 4 * above)).tolist():
         step = int(surprises[e].argmax())
         message = f"between steps {step} and {step + 1} the state moves on by more than one step: frames are missing"
         findings.append(_finding("dropped_frames", trajectories[e], message, (step, step + 2), surprises[e]))

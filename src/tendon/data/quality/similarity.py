@@ -1,4 +1,4 @@
-"""Faults that show when whole episodes are compared: copies with noise, ends that are missing, texts of another task."""
+"""Faults that show when whole episodes are compared: copies with noise, texts of another task."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tendon.data.check import Finding
-from tendon.data.quality.robust import TINY, center_and_spread, sparkline
+from tendon.data.quality.robust import TINY, sparkline
 from tendon.data.quality.trajectory import Trajectory
 
 POINTS = 12  # of an episode
@@ -18,7 +18,6 @@ RIDGE = 0.3  # of numbers whose products are 1 on average
 WRONG_TEXT = 0.1  # so much more like another text; a sure text has 1, any other 0
 TOLD_APART = 0.8  # of the episodes must be most like their text
 MOST_WRONG = 0.15  # of the episodes; above, the texts mean something else
-SHORT = 0.85  # of the median length
 BLOCK = 512
 
 
@@ -58,32 +57,6 @@ def near_duplicate_findings(trajectories: Sequence[Trajectory]) -> list[Finding]
         each, other = trajectories[e], trajectories[int(which[e])]
         message = f"is {before[e] / usual:.2f} of the usual distance away from {other.episode_id}: a copy with noise?"
         findings.append(_finding("near_duplicate", each, message, (0, each.length)))
-    return findings
-
-
-def cut_short_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:
-    """Episodes that are shorter than others of their task and end where none of those ends."""
-    if not trajectories[0].state_names:
-        return []
-    unit = np.median(np.stack([each.state.std(0) for each in trajectories]), 0) + TINY
-    findings = []
-    for task in dict.fromkeys(each.task for each in trajectories):
-        group = [each for each in trajectories if each.task == task]
-        if len(group) < NEIGHBOURS:
-            continue
-        ends = np.stack([each.state[-3:].mean(0) for each in group]) / unit
-        speeds = np.stack([np.abs(np.diff(each.state[-4:], axis=0)).mean(0) for each in group]) / unit
-        values = np.concatenate([ends, 10 * speeds], 1)
-        center, spread = center_and_spread(values)
-        far = np.sqrt(np.square(np.clip((values - center) / np.maximum(spread, 0.1), -12, 12)).mean(1))
-        usual, width = center_and_spread(np.log(far + TINY))
-        lengths = np.array([each.length for each in group])
-        odd = (np.log(far + TINY) > usual + np.maximum(0.5, 4 * width)) & (lengths < SHORT * np.median(lengths))
-        for e in np.flatnonzero(odd).tolist():
-            message = (
-                f"ends after {lengths[e]} steps, usual are {np.median(lengths):g}, in a state in which no other ends"
-            )
-            findings.append(_finding("cut_short", group[e], message, (max(0, lengths[e] - 3), int(lengths[e]))))
     return findings
 
 

@@ -5,6 +5,7 @@ minestudio.py reads through it. Only data.mdb is opened, read-only and without a
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -120,9 +121,20 @@ def read_bytes(root: Path, folder: str, key: str, uri: str) -> bytes:
 
 
 def environment(folder: Path) -> Any:
-    """An open LMDB folder; one that was open already is used again, LMDB allows only one per process."""
-    stat = (folder / DATA).stat()
-    return _environment(str(folder), stat.st_ino, stat.st_mtime_ns)
+    """An open LMDB folder; one that was open already is used again, LMDB allows only one per process.
+
+    Raises:
+        DataError: its file is a pipe or a device, which LMDB would wait for.
+    """
+    status = (folder / DATA).stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError(
+            "a file of the dataset is no plain file",
+            where=str(folder / DATA),
+            why="it is a pipe, a socket or a device",
+            fix="copy the dataset's files again",
+        )
+    return _environment(str(folder), status.st_ino, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=64)
