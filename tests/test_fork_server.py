@@ -112,3 +112,17 @@ def test_nothing_outlives_whoever_wanted_it(tmp_path, who):
         process.wait()
     owner.stdout.close()
     assert is_gone(server)
+
+
+def test_a_server_whose_owner_died_before_it_listened_ends(tmp_path):
+    os.mkfifo(tmp_path / fork_server.ALIVE)
+    subprocess.run([*fork_server.COMMAND, str(tmp_path), "late"], check=True)
+    others = [pid for pid in os.listdir("/proc") if pid.isdigit() and str(tmp_path).encode() in _words(pid)]
+    assert all(is_gone(int(pid)) for pid in others)
+
+
+def _words(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""

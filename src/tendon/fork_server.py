@@ -322,6 +322,8 @@ class Server:
     def __init__(self, folder: str, name: str) -> None:
         self.folder = folder
         self.alive = os.open(f"{folder}/{ALIVE}", os.O_RDONLY | os.O_NONBLOCK)
+        # an owner that died before this line is seen only if somebody wrote since: we do, for a moment
+        os.close(os.open(f"{folder}/{ALIVE}", os.O_WRONLY | os.O_NONBLOCK))
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.listener.bind(f"{folder}/{name}")
         self.listener.listen(64)
