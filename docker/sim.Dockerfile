@@ -18,7 +18,7 @@ COPY pyproject.toml constraints.txt ./
 COPY docker/requirements ./docker/requirements
 RUN /opt/install.sh dependencies train
 # Only what installs a simulator, so that a change elsewhere in tendon does not install it again: it takes minutes.
-COPY src/tendon/__init__.py src/tendon/errors.py src/tendon/plugins.py src/tendon/trust.py /opt/installer/tendon/
+COPY src/tendon/__init__.py src/tendon/errors.py src/tendon/fork_server.py src/tendon/plugins.py src/tendon/trust.py /opt/installer/tendon/
 COPY src/tendon/config/__init__.py src/tendon/config/digest.py src/tendon/config/feature_map.py src/tendon/config/numerics.py \
     src/tendon/config/schema.py /opt/installer/tendon/config/
 COPY src/tendon/evaluate/__init__.py src/tendon/evaluate/adapters.py src/tendon/evaluate/sims.py src/tendon/evaluate/guest.py \

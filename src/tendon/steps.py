@@ -19,6 +19,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tendon import fork_server
 from tendon.config.digest import running_image
 from tendon.errors import ConfigError, DataError, Interrupted, Problem, TendonError
 from tendon.logs import Progress
@@ -293,6 +294,7 @@ def convert(
     if manifest is not None and not strict:
         log.info("convert: found finished in %s", uri)
     else:
+        fork_server.warm_up()
         with (
             recording_failures(uri, "convert", worker if of > 1 else ""),
             _timed(uri, "convert"),
@@ -641,6 +643,7 @@ def export(*, checkpoint_uri: str, bundle_uri: str, self_contained: bool = False
     if found is not None:
         log.info("export: found finished in %s", bundle_uri)
         return found.digest
+    fork_server.warm_up()
     with _timed(bundle_uri.rstrip("/").rsplit("/", 1)[0], "export"):
         return export_bundle(checkpoint_uri, bundle_uri, self_contained).digest
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 
 from tests.benchmarks import line
@@ -56,6 +57,30 @@ def start_torch_step() -> float:
         return statistics.median(times)
 
 
+IMPORTS = "import tendon.cli, tendon.commands, tendon.train.loop.training, tendon.policies.bc.model, pyarrow.parquet"
+
+
+def import_seconds(code: str) -> float:
+    """CPU time of an interpreter that runs the code and nothing else."""
+    script = f"{code}; import time; print(time.process_time())"
+    return float(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
+
+
+@row("bench", "start-imports", "CPU seconds of everything that is imported before a first training step", "<= 1.5 s")
+def start_imports() -> float:
+    """Nearly all of it is torch's own: see the next row."""
+    return statistics.median(import_seconds(IMPORTS) for _ in range(ROUNDS))
+
+
+@row("bench", "start-imports-torch", "the same over `import torch` alone", "<= 1.3 x")
+def start_imports_over_torch() -> float:
+    """By turns."""
+    pairs = [(import_seconds(IMPORTS), import_seconds("import torch")) for _ in range(ROUNDS)]
+    ours, torch = (statistics.median(values) for values in zip(*pairs, strict=True))
+    print(f"  {ours:.2f} s, torch alone {torch:.2f} s of CPU")
+    return ours / torch
+
+
 NO_OPS = 10
 RUN_NO_OPS = """
 import sys, time
@@ -81,7 +106,7 @@ print(time.monotonic() - started)
 """
 
 
-@row("bench", "dag-overhead", f"seconds per step of a pipeline of {NO_OPS} steps that do nothing", "<= 0.3 s")
+@row("bench", "dag-overhead", f"seconds per step of a pipeline of {NO_OPS} steps that do nothing", "<= 0.15 s")
 def dag_overhead() -> float:
     """What kfp's engine, our runner and a process start cost."""
     with tempfile.TemporaryDirectory() as folder:
@@ -103,3 +128,45 @@ def rerun_slowest_step() -> float:
             out, _ = line.run(*command, cwd=Path(folder))
             slowest.append(max(float(seconds) for seconds in re.findall(r"done in ([0-9.]+) s", out)))
     return statistics.median(slowest)
+
+
+@row(
+    "bench",
+    "rerun-finished-step",
+    "seconds of the finish step of such a run: a step that has nothing to do",
+    "<= 0.15 s",
+)
+def rerun_finished_step() -> float:
+    """A fork, kfp's executor, the store."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["run", "experiment=reach_bc", "--source-uri", "demo://reach?episodes=40", "--store-uri", "store"]
+        line.run(*command, cwd=Path(folder))
+        found = []
+        for _ in range(ROUNDS):
+            out, _ = line.run(*command, cwd=Path(folder))
+            found.append(float(re.findall(r"finish ... done in ([0-9.]+) s", out)[-1]))
+    return statistics.median(found)
+
+
+@cache
+def fresh_reach() -> tuple[float, float]:
+    """Wall and CPU seconds of `tendon demo --task reach` in an empty folder, medians of three."""
+    walls, cpus = [], []
+    for _ in range(3):
+        with tempfile.TemporaryDirectory() as folder:
+            out, wall_s = line.run("demo", "--task", "reach", "--store-uri", "store", cwd=Path(folder))
+            walls.append(wall_s)
+            cpus.append(float(re.findall(r"took +([0-9.]+) s CPU", out)[-1]))
+    return statistics.median(walls), statistics.median(cpus)
+
+
+@row("bench", "run-reach", "seconds of a fresh reach run, demonstrations to promotion, on two quiet cores", "<= 12 s")
+def run_reach() -> float:
+    """The command of the README."""
+    return fresh_reach()[0]
+
+
+@row("bench", "run-reach-cpu", "processor seconds of the same, all processes", "<= 12 s")
+def run_reach_cpu() -> float:
+    """What the end card says."""
+    return fresh_reach()[1]

@@ -36,6 +36,7 @@ class Loop:
     steps: int = 20
     warm_up: int = 5
     rounds: int = 3
+    sizes: str = "in small sizes"  # what of LeRobot's own was made smaller
 
 
 ACT = ("policy=act", "policy.dim_model=128", "policy.n_heads=4", "policy.dim_feedforward=512", "policy.chunk_size=20")
@@ -45,15 +46,39 @@ VQBET = ("policy=vqbet", "policy.n_obs_steps=2", "policy.n_action_pred_token=3",
 VQBET = (*VQBET, "policy.gpt_n_layer=4", "policy.gpt_n_head=4", "policy.gpt_input_dim=128", "policy.gpt_output_dim=128")
 VQBET = (*VQBET, "policy.crop_shape=[76,76]", "training.batch_size=8", "training.lr_warmup_steps=0")
 TDMPC = ("policy=tdmpc", "policy.mlp_dim=256", "training.batch_size=64")
+FULL_ACT = ("policy=act", "policy.pretrained_backbone_weights=null", "training.batch_size=8")
+FULL_DIFFUSION = (
+    "policy=diffusion",
+    "policy.crop_shape=[76,76]",
+    "training.batch_size=8",
+    "training.lr_warmup_steps=0",
+)
 LOOPS = {
-    "act": Loop((NUMBERS, *ACT)),
-    "act-pictures": Loop((PICTURES, *ACT, "training.batch_size=8"), 6, 2),
-    "diffusion": Loop((NUMBERS, *DIFFUSION, "policy.crop_shape=[]")),
-    "diffusion-pictures": Loop((PICTURES, *DIFFUSION, "policy.crop_shape=[76,76]", "training.batch_size=8"), 6, 2),
-    "vqbet-codes": Loop((PICTURES, *VQBET, "policy.n_vqvae_training_steps=14"), 11, 3),
-    "vqbet-pictures": Loop((PICTURES, *VQBET, "policy.n_vqvae_training_steps=2"), 6, 3),
-    "tdmpc": Loop((NUMBERS, *TDMPC), 12, 3),
-    "tdmpc-pictures": Loop((PICTURES, *TDMPC, "training.batch_size=16"), 8, 2),
+    "act-full": Loop(
+        (PICTURES, *FULL_ACT), 4, 1, sizes="in LeRobot's own sizes (512, chunks of 100), batches of 8 of 84 px"
+    ),
+    "diffusion-full": Loop(
+        (PICTURES, *FULL_DIFFUSION), 3, 1, sizes="in LeRobot's own sizes (512, 1024, 2048), batches of 8, 76 of 84 px"
+    ),
+    "act": Loop((NUMBERS, *ACT), sizes="small: 128 wide, chunks of 20, numbers only"),
+    "act-pictures": Loop(
+        (PICTURES, *ACT, "training.batch_size=8"), 6, 2, sizes="small: 128 wide, chunks of 20, batches of 8"
+    ),
+    "diffusion": Loop((NUMBERS, *DIFFUSION, "policy.crop_shape=[]"), sizes="small: 64 and 128 channels, numbers only"),
+    "diffusion-pictures": Loop(
+        (PICTURES, *DIFFUSION, "policy.crop_shape=[76,76]", "training.batch_size=8"),
+        6,
+        2,
+        sizes="small: 64 and 128 channels, batches of 8",
+    ),
+    "vqbet-codes": Loop(
+        (PICTURES, *VQBET, "policy.n_vqvae_training_steps=14"), 11, 3, sizes="small: GPT of 4 x 128, batches of 8"
+    ),
+    "vqbet-pictures": Loop(
+        (PICTURES, *VQBET, "policy.n_vqvae_training_steps=2"), 6, 3, sizes="small: GPT of 4 x 128, batches of 8"
+    ),
+    "tdmpc": Loop((NUMBERS, *TDMPC), 12, 3, sizes="small: 256 wide, numbers only"),
+    "tdmpc-pictures": Loop((PICTURES, *TDMPC, "training.batch_size=16"), 8, 2, sizes="small: 256 wide, batches of 16"),
 }
 
 
@@ -113,7 +138,8 @@ def _ratio(name: str, loop: Loop) -> float:
 
 
 def _rows(name: str, loop: Loop) -> None:
-    what = f"CPU time of a training step of {name}, data included, over LeRobot 0.4.4's own loop"
+    policy = name.removesuffix("-full")
+    what = f"CPU time of a training step of {policy} {loop.sizes}, data included, over LeRobot 0.4.4's own loop"
 
     @row("bench", f"train-lerobot-{name}", what, f"<= {STEPS_LIMIT}")
     def _measure() -> float:

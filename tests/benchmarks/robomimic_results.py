@@ -42,18 +42,24 @@ ALGOS: dict[str, dict[str, Any]] = {
         },
     },
 }
+FULL: dict[str, dict[str, Any]] = {  # robomimic's own sizes: 400 x 2 LSTM, 512 x 6 transformer
+    "BC-RNN-GMM": {"rnn": {"enabled": True, "horizon": 10, "hidden_dim": 400, "num_layers": 2}},
+    "BC-Transformer-GMM": {
+        "transformer": {"enabled": True, "context_length": 10, "embed_dim": 512, "num_layers": 6, "num_heads": 8}
+    },
+}
 TRAIN = {"BC-RNN-GMM": {"seq_length": 10}, "BC-Transformer-GMM": {"frame_stack": 10}}
 
 
-def config_of(algo: str, seed: int, epochs: int) -> dict[str, Any]:
-    """A robomimic JSON: read by robomimic as it is, and by us through tendon.config.foreign."""
+def config_of(algo: str, seed: int, epochs: int, *, full: bool = False, steps: int = STEPS_PER_EPOCH) -> dict[str, Any]:
+    """A robomimic JSON: read by robomimic as it is, and by us through tendon.config.foreign; ``full``: in robomimic's sizes."""
     rate = {"initial": 1e-3, "decay_factor": 0.1, "epoch_schedule": [epochs * 2 // 3]}
     return {
         "algo_name": "bc",
         "experiment": {
             "name": algo,
             "validate": False,
-            "epoch_every_n_steps": STEPS_PER_EPOCH,
+            "epoch_every_n_steps": steps,
             "save": {"enabled": True, "every_n_epochs": epochs},
             "rollout": {"horizon": 150},
         },
@@ -68,7 +74,7 @@ def config_of(algo: str, seed: int, epochs: int) -> dict[str, Any]:
             "cuda": False,
             **TRAIN.get(algo, {}),
         },
-        "algo": ALGOS[algo] | {"optim_params": {"policy": {"learning_rate": rate}}},
+        "algo": ALGOS[algo] | (FULL[algo] if full else {}) | {"optim_params": {"policy": {"learning_rate": rate}}},
         "observation": {"modalities": {"obs": {"low_dim": KEYS}}},
     }
 
@@ -84,7 +90,7 @@ def prepare() -> tuple[Path, str]:
     return file, str(next((store / "datasets" / "demos").iterdir()))
 
 
-def ours(tree: dict[str, Any], dataset_uri: str) -> tuple[Any, float, float]:
+def ours(tree: dict[str, Any], dataset_uri: str, steps_per_epoch: int = STEPS_PER_EPOCH) -> tuple[Any, float, float]:
     """Our training of the same JSON: the policy, CPU seconds of a step (median over epochs), last epoch's loss."""
     import torch
 
@@ -99,18 +105,18 @@ def ours(tree: dict[str, Any], dataset_uri: str) -> tuple[Any, float, float]:
     config = compose([*translate(tree).overrides, f"data.uri='{dataset_uri}'", "env=lift", "training.num_threads=1"])
     stats = DatasetStats.from_json(json.dumps(steps.stats(dataset_uri=dataset_uri, split=config.data.split).stats))
     engine = Engine(config, stats.features)
-    engine.steps_per_epoch = STEPS_PER_EPOCH
+    engine.steps_per_epoch = steps_per_epoch
     feeds = open_data_feeds(dataset_uri, config, engine.policy.windows)
     seconds, losses = [], []
-    for first in range(0, config.training.offline_steps, STEPS_PER_EPOCH):
+    for first in range(0, config.training.offline_steps, steps_per_epoch):
         began = time.process_time()
-        for step in range(first, first + STEPS_PER_EPOCH):
+        for step in range(first, first + steps_per_epoch):
             update = engine.update(
                 to_tensors(next(feeds.train), engine.policy.windows, engine.device), step, measure=False
             )
             losses.append(update.loss.item())  # robomimic reads it at every step
-        seconds.append((time.process_time() - began) / STEPS_PER_EPOCH)
-    return engine.policy.eval(), statistics.median(seconds), statistics.mean(losses[-STEPS_PER_EPOCH:])
+        seconds.append((time.process_time() - began) / steps_per_epoch)
+    return engine.policy.eval(), statistics.median(seconds), statistics.mean(losses[-steps_per_epoch:])
 
 
 def theirs(tree: dict[str, Any], file: Path, folder: Path) -> dict[str, Any]:

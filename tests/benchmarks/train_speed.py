@@ -141,7 +141,7 @@ def _typical(times: list[float]) -> float:
 @row(
     "bench",
     "train-robomimic",
-    "CPU time of a training step, data included, over that of robomimic's own loop",
+    "CPU time of a training step of bc, 1024 x 2, batches of 100, data included, over robomimic's own loop (HDF5 in memory)",
     "<= 0.9",
 )
 def beside_robomimic() -> float:
@@ -165,7 +165,7 @@ def beside_robomimic() -> float:
 @row(
     "bench",
     "train-lerobot",
-    "CPU time of a training step, data included, over that of LeRobot's own loop",
+    "CPU time of a training step of bc, 1024 x 2, batches of 100, data included, over LeRobot's loop around the same network",
     "<= 0.9",
 )
 def beside_lerobot() -> float:

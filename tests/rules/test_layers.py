@@ -17,6 +17,7 @@ SOURCE = ROOT / "src"
 ORDER = (
     "errors",
     "logs",
+    "fork_server",  # names what it imports for others as text
     "answers",
     "storage",
     "trust",

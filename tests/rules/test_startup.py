@@ -64,3 +64,32 @@ def test_reading_the_configuration_needs_hydra_only_to_compose() -> None:
 
 def test_the_check_sees_what_is_imported() -> None:
     assert "numpy" in imported_by("import numpy")
+
+
+NEEDLESS = {  # what a training in one process has no use for, each a quarter of a second or more
+    *("torch._dynamo", "torch._inductor", "torch.distributed.tensor", "torch.distributed.fsdp", "sympy"),
+    *("torch.fx.experimental.symbolic_shapes", "torch.onnx", "torchvision", "matplotlib", "pandas", "scipy"),
+    *("transformers", "diffusers", "kfp", "kubernetes", "boto3", "botocore", "h5py"),
+}
+
+
+def test_a_training_in_one_process_imports_no_more_than_it_needs(tmp_path: Path) -> None:
+    """From the command to the end of its first step, whatever the policy asks of torch."""
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom tendon import steps\nfrom tendon.cli import main\n"
+        "steps.convert(source_uri='demo://reach?episodes=2&seed=1', store_uri='store', dataset_name='demos')\n"
+        "uri = next(Path('store/datasets/demos').iterdir()).resolve()\n"
+        "words = ['env=reach', 'policy=bc_rnn', 'policy.rnn_hidden_dim=8', 'ema.enable=true', 'training.batch_size=4']\n"
+        "main(['train', *words, f'data.uri={uri}', 'training.offline_steps=1', 'training.valid_episodes=0', '--store-uri', 's'])\n"
+        f"print('NEEDLESS', sorted({NEEDLESS!r} & set(sys.modules)), 'torch' in sys.modules)"
+    )
+    paths = os.pathsep.join([str(SOURCE), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": paths},
+        cwd=tmp_path,
+    )
+    assert "NEEDLESS [] True" in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]

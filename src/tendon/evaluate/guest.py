@@ -23,6 +23,8 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from tendon import fork_server
+from tendon.config.digest import digest
 from tendon.config.feature_map import FeatureMap
 from tendon.config.numerics import file_of
 from tendon.config.schema import EnvConfig
@@ -39,19 +41,33 @@ TAIL_LINES = 12
 LOG_BYTES = 4 << 20  # a guest's output is cut back when it grows beyond
 CLOSE_S = 3.0
 KILL_S = 7.0  # a warden has 5 s for it
-BOOTSTRAP = """
+LOAD = """
 import importlib.util, sys
-folder = sys.argv[1]
 sys.path = [entry for entry in sys.path if entry]
-from_file = importlib.util.spec_from_file_location
-spec = from_file("tendon_sim", folder + "/__init__.py", submodule_search_locations=[folder])
-sys.modules["tendon_sim"] = module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
+if "tendon_sim" not in sys.modules:
+    folder = sys.argv[1]
+    from_file = importlib.util.spec_from_file_location
+    spec = from_file("tendon_sim", folder + "/__init__.py", submodule_search_locations=[folder])
+    sys.modules["tendon_sim"] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+"""
+BOOTSTRAP = f"""{LOAD}
 from tendon_sim.warden import guard
 guard(int(sys.argv[-1]))
 from tendon_sim.guest import main
 main(sys.argv[2:])
 """
+SERVER = """
+import importlib.util, sys
+sys.path = [entry for entry in sys.path if entry]
+spec = importlib.util.spec_from_file_location("tendon_fork_server", sys.argv[1])
+sys.modules["tendon_fork_server"] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+del sys.argv[1]
+module.main()
+"""
+PER_STEP = ("TENDON_", "_KFP")  # beginnings of variables that differ between the steps of a run and change no import
+CARDS = ("/dev/nvidia0", "/dev/dri/renderD128")
 
 
 class Unperturbed(ConfigError):  # noqa: N818 - reads better where it is raised
@@ -115,20 +131,35 @@ class Guest:
         draws: bool = False,
         python: Path | None = None,
         any_action: bool = False,
+        films: bool = False,
     ) -> None:
-        """``cameras`` None: those that ``env`` reads; ``draws``: render will be called; ``any_action``: ``env`` need not name its parts."""
+        """A guest that was not started.
+
+        Args:
+            env: The task and its simulator.
+            cameras: None: those that ``env`` reads.
+            start_timeout_s: For the start, and each reset.
+            step_timeout_s: For each step.
+            draws: ``render`` will be called.
+            python: Another interpreter than the simulator's own.
+            any_action: ``env`` need not name the parts of an action.
+            films: ``film`` will be called after episodes.
+        """
         self.env = env
         self.features = FeatureMap.of(env)
         self.cameras = self.features.read_cameras if cameras is None else self.features.named_cameras(cameras)
         self.start_timeout_s, self.step_timeout_s = start_timeout_s, step_timeout_s
-        self.draws = draws or bool(self.cameras)
+        self.films = films
+        self.draws = draws or films or bool(self.cameras)
         self.python = python
         self.any_action = any_action
         self.action_dim = 0
         self.offered_cameras: tuple[str, ...] = ()
         self.instruction = ""  # what the robot is told in the episode that was reset last
         self._task_instruction = ""
-        self._process: subprocess.Popen[bytes] | None = None  # the guest's warden, see sim/warden.py
+        self._process: subprocess.Popen[bytes] | fork_server.Child | None = (
+            None  # the guest's warden, see sim/warden.py
+        )
         self._pid = 0
 
     def __enter__(self) -> Guest:
@@ -171,7 +202,8 @@ class Guest:
     def reset(self, seed: int) -> dict[str, Array]:
         """The first observation of the episode of this seed."""
         self._trim_log()
-        reply = self._ask("reset", {"seed": seed}, timeout_s=max(self.start_timeout_s, self.step_timeout_s))
+        film = {"film": True} if self.films else {}
+        reply = self._ask("reset", {"seed": seed, **film}, timeout_s=max(self.start_timeout_s, self.step_timeout_s))
         said = str(reply.fields.get("instruction", self._task_instruction))
         self.instruction = said if self.features.instruction is None else self.features.instruction
         return {**reply.arrays, **reply.images}
@@ -194,6 +226,24 @@ class Guest:
     def render(self, width: int, height: int, camera: str = "") -> Array:
         """One frame, uint8 ``[H, W, 3]``."""
         return self._ask("render", {"width": width, "height": height, "camera": camera}).images["frame"]
+
+    def film(self, size: int, stride: int, most: int) -> tuple[list[Array], int]:
+        """What was to be seen of the episode that is over, without playing it again; no frames where the simulator cannot.
+
+        Args:
+            size: Pixels of the square frame.
+            stride: Steps from frame to frame at least.
+            most: Frames at most; of a longer episode they are further apart.
+
+        Returns:
+            Frames, one that looks like the one before being the same array; the steps between them.
+        """
+        fields = self._ask("film", {"stride": stride, "most": most}).fields
+        frames: list[Array] = []
+        for index, count in fields["frames"]:
+            view = {"index": index, "width": size, "height": size, "camera": ""}
+            frames += [self._ask("film_frame", view).images["frame"]] * count
+        return frames, int(fields["stride"])
 
     def reset_expert(self, seed: int, noise: float) -> None:
         """Prepare the scripted expert for the episode that was just reset; ConfigError where there is none."""
@@ -260,20 +310,39 @@ class Guest:
         lifeline, self._lifeline_fd = os.pipe()  # we never write: its end of file tells the guest that we are gone
         fds = (requests, replies, self._pixel_file.fileno(), lifeline)
         isolated = [] if python == Path(sys.executable) else ["-I"]
-        command = [str(python), *isolated, "-c", BOOTSTRAP, str(adapters.GUEST_FOLDER), adapter, *map(str, fds)]
         try:
-            self._process = subprocess.Popen(
-                command,
+            environ = self._environ(python)
+            self._process = self._forked([str(python), *isolated], adapter, environ, fds) or subprocess.Popen(
+                [str(python), *isolated, "-c", BOOTSTRAP, str(adapters.GUEST_FOLDER), adapter, *map(str, fds)],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,
                 pass_fds=fds,
-                env=self._environ(python),
+                env=environ,
                 start_new_session=True,
             )
         finally:
             for fd in (requests, replies, lifeline):
                 os.close(fd)
+
+    def _forked(
+        self, python: list[str], adapter: str, environ: dict[str, str], fds: tuple[int, ...]
+    ) -> fork_server.Child | None:
+        """The guest as a fork of a server that has imported this simulator; None where there is no such server."""
+        if environ.get("MUJOCO_GL") == "egl" and any(os.path.exists(card) for card in CARDS):
+            return None  # a display on a graphics card is opened by the import, and shared with no fork
+        folder = str(adapters.GUEST_FOLDER)
+        arguments = (folder, adapter, *range(len(fds)))
+        prepare = f"{LOAD.replace('sys.argv[1]', repr(folder))}\nfrom tendon_sim import guest, warden\nguest.preload({adapter!r})"
+        request = fork_server.Request(BOOTSTRAP, arguments, environ, os.getcwd(), prepare, alone=True)
+        kept = {name: value for name, value in environ.items() if not name.startswith(PER_STEP)}
+        name = f"sim-{digest(python, folder, adapter, sorted(kept.items()))}"
+        command = [*python, "-c", SERVER, fork_server.__file__]
+        with open(os.devnull, "rb") as nothing:
+            streams = (nothing.fileno(), self._log.fileno(), self._log.fileno())
+            return fork_server.start(
+                request, streams, name=name, command=command, descriptors=fds, timeout_s=self.start_timeout_s
+            )
 
     def _action_dim(self, fields: dict[str, Any]) -> int:
         """How many numbers an action has; the parts of ``env.action`` must be those of the simulator."""

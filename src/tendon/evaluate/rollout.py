@@ -27,6 +27,7 @@ from tendon.evaluate.guest import Guest, GuestCrash
 from tendon.evaluate.seed_check import SeedCheck, fingerprint, play_again
 
 if TYPE_CHECKING:
+    from tendon.evaluate.filming import Filming
     from tendon.policies.base import Policy
 
 logger = logging.getLogger(__name__)
@@ -101,6 +102,7 @@ def evaluate_policy(
     checked: Callable[[BatchCheck], None] | None = None,
     seed_checked: Callable[[SeedCheck], None] | None = None,
     work: Work | None = None,
+    filming: Filming | None = None,
 ) -> list[EpisodeResult]:
     """Run one episode per seed and return the results in the order of ``seeds``.
 
@@ -113,6 +115,7 @@ def evaluate_policy(
         checked: called once with how the policy was asked, and what a batch changes.
         seed_checked: called once with what came of playing one episode again; None plays none again.
         work: what is finished already, and which share of the rest is played here; the results are those of the share.
+        filming: makes clips of episodes in the guests that have just played them.
 
     Raises:
         TendonError: the simulator is missing, cannot do the task, or does not start.
@@ -133,9 +136,10 @@ def evaluate_policy(
     inbox: queue.SimpleQueue[_Ask | _Done | BaseException] = queue.SimpleQueue()
     stop = threading.Event()
     reading = Reading.of(policy)
-    guests = work.guests or [new_guest(env, eval) for _ in range(min(rows, len(left)))]
+    guests = work.guests or [new_guest(env, eval, filming) for _ in range(min(rows, len(left)))]
     workers = [
-        _Worker(row, rows, guest, reading, seeds, lanes, inbox, stop) for row, guest in enumerate(guests[: len(left)])
+        _Worker(row, rows, guest, reading, seeds, lanes, inbox, stop, filming)
+        for row, guest in enumerate(guests[: len(left)])
     ]
     for worker in workers:
         worker.lives_on, worker.watches = bool(work.guests), work.watches
@@ -313,8 +317,10 @@ class _Worker(threading.Thread):
         lanes: _Lanes,
         inbox: queue.SimpleQueue[_Ask | _Done | BaseException],
         stop: threading.Event,
+        filming: Filming | None,
     ) -> None:
         super().__init__(daemon=True)
+        self.filming = filming
         self.row, self.guest, self.seeds, self.lanes, self.inbox = row, guest, seeds, lanes, inbox
         self.stopped = stop
         self.answers: queue.SimpleQueue[bool | None] = queue.SimpleQueue()
@@ -346,6 +352,8 @@ class _Worker(threading.Thread):
                     self.guest.kill()
                 else:
                     self._last = result
+                    if self.filming is not None:
+                        self.filming.follow(self.guest, index, result)
         except _Stopped:
             return
         except BaseException as error:  # the caller raises it
@@ -374,9 +382,10 @@ class _Worker(threading.Thread):
         return run_episode(self.guest, episode, act, wants_goal=self.reading.wants_goal, watches=self.watches)
 
 
-def new_guest(env: EnvConfig, eval: EvalConfig) -> Guest:
+def new_guest(env: EnvConfig, eval: EvalConfig, filming: Filming | None = None) -> Guest:
     """A simulator of this task, not started yet."""
-    return Guest(env, start_timeout_s=eval.start_timeout_s, step_timeout_s=eval.step_timeout_s)
+    films = filming is not None
+    return Guest(env, start_timeout_s=eval.start_timeout_s, step_timeout_s=eval.step_timeout_s, films=films)
 
 
 def _start(guest: Guest, stop: threading.Event) -> None:

@@ -210,6 +210,11 @@ def needs_graphics(name: str) -> bool:
     return not is_file(name) and bool(_pins(name)) and _header(name, "draws") == "mujoco"
 
 
+def can_draw(name: str) -> bool:
+    """Whether a guest of this simulator can show what it does on this machine, as far as OpenGL is asked."""
+    return not needs_graphics(name) or bool(graphics(interpreter(name)))
+
+
 def graphics(python: Path) -> str:
     """The MUJOCO_GL with which this interpreter's MuJoCo draws without a screen: yours, egl, osmesa, or "" for none."""
     return os.environ.get("MUJOCO_GL") or _working_backend(python)

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tendon import fork_server
 from tendon.config.digest import digest, running_image
 from tendon.config.numerics import module_numerics, rollout_numerics
 from tendon.config.schema import EnvConfig, EvalConfig, PolicyConfig
@@ -60,7 +61,7 @@ def evaluate_bundle(
     if has_tree(open_store(evaluations_uri), question.name):
         log.info("evaluate: found finished in %s", question.uri)
         return load_evaluation(question.uri, reused=True)
-    with tempfile.TemporaryDirectory() as folder:
+    with fork_server.nearby(), tempfile.TemporaryDirectory() as folder:
         played = _make_table(Path(folder), question)
         put_tree(open_store(evaluations_uri), question.name, Path(folder))
     return replace(load_evaluation(question.uri), played=played)
@@ -81,7 +82,8 @@ def evaluate_share(
     question = _Question(bundle_uri, env, eval, block, seeds, evaluations_uri)
     if has_tree(open_store(evaluations_uri), question.name):
         return 0
-    return len(_roll_out(question, share, shares).results)
+    with fork_server.nearby():
+        return len(_roll_out(question, share, shares).results)
 
 
 class _Question:
@@ -187,10 +189,13 @@ class _Rolled:
     seed_checks: list[SeedCheck]
     rows: KeptRows
     played: int
+    clips: dict[int, bytes]  # by position among the seeds
 
 
-def _roll_out(question: _Question, share: int = 0, shares: int = 1) -> _Rolled:
-    """Play what is left of a share, and keep each episode as it ends."""
+def _roll_out(question: _Question, share: int = 0, shares: int = 1, *, films: bool = False) -> _Rolled:
+    """Play what is left of a share, and keep each episode as it ends; ``films``: clips are made on the way."""
+    from tendon.evaluate import sims
+    from tendon.evaluate.filming import Filming
     from tendon.evaluate.kept_rows import KeptRows
     from tendon.evaluate.rollout import Work, evaluate_policy
     from tendon.export.bundle import load_policy
@@ -212,20 +217,26 @@ def _roll_out(question: _Question, share: int = 0, shares: int = 1) -> _Rolled:
         rows.save_check(found)
         checks.append(found)
 
+    filming = None
     if len(done) < len(mine):
+        if films and eval.videos and sims.can_draw(env.simulator):
+            filming = Filming(eval.videos, finished)
         policy, _ = load_policy(question.bundle_uri)
         started = time.monotonic()
         with Progress(f"evaluate {question.block}", len(mine), "episodes") as progress:
-            results = evaluate_policy(policy, env, eval, seeds, progress.follow, checked, seed_checks.append, work=work)
+            results = evaluate_policy(
+                policy, env, eval, seeds, progress.follow, checked, seed_checks.append, work=work, filming=filming
+            )
         wall_s = time.monotonic() - started
     wall_s += sum(finished[index].wall_s for index in done) / max(1, eval.batch_size)
-    return _Rolled(results, wall_s, checks[0] if checks else None, seed_checks, rows, len(mine) - len(done))
+    clips = filming.clips if filming is not None else {}
+    return _Rolled(results, wall_s, checks[0] if checks else None, seed_checks, rows, len(mine) - len(done), clips)
 
 
 def _make_table(folder: Path, question: _Question) -> int:
     """Write the table into a folder; how many episodes had to be rolled out."""
     env, eval, seeds = question.env, question.eval, question.seeds
-    rolled = _roll_out(question)
+    rolled = _roll_out(question, films=True)
     results = rolled.results
     crashed = [result for result in results if result.status == "crashed"]
     if len(crashed) > min(eval.max_crashed * len(results), len(results) - 1):  # a rate needs one episode
@@ -236,7 +247,7 @@ def _make_table(folder: Path, question: _Question) -> int:
             why=crashed[0].error.strip().splitlines()[-1] if crashed[0].error.strip() else "it gave no reason",
             fix=f"repair the simulator, or raise eval.max_crashed (now {eval.max_crashed:g}) if these seeds may be left out",
         )
-    clips = _clips(folder, env, eval, results)
+    clips = _clips(folder, env, eval, results, rolled.clips)
     rows = [result.row() | {"video": clips.get(result.seed, "")} for result in results]
     (folder / "episodes.jsonl").write_text("".join(to_json(row) + "\n" for row in rows))
     summary = summarise(rows, block=question.block, env=env, seeds=seeds, wall_s=rolled.wall_s)
@@ -258,25 +269,46 @@ def _seeds_note(results: list[EpisodeResult], checks: list[SeedCheck]) -> str:
     return note
 
 
-def _clips(folder: Path, env: EnvConfig, eval: EvalConfig, results: list[EpisodeResult]) -> dict[int, str]:
-    """Videos of the first few successes and failures, replayed from their recorded actions; none where nothing can draw."""
+def _clips(
+    folder: Path, env: EnvConfig, eval: EvalConfig, results: list[EpisodeResult], filmed: dict[int, bytes]
+) -> dict[int, str]:
+    """Videos of the first few successes and failures; none where nothing can draw.
+
+    What no guest filmed while it played (an earlier attempt's, or a simulator's that cannot be put into a state) is
+    played again from its actions.
+    """
     from tendon.evaluate.rollout import drawing_guest, render_episode
     from tendon.evaluate.video import encode_clip
 
-    chosen = [r for status in ("success", "failure") for r in [r for r in results if r.status == status][: eval.videos]]
     clips: dict[int, str] = {}
+    chosen = [
+        index
+        for status in ("success", "failure")
+        for index in [index for index, result in enumerate(results) if result.status == status][: eval.videos]
+    ]
     if not chosen:
         return clips
     (folder / "videos").mkdir()
+
+    def keep(index: int, mp4: bytes) -> None:
+        seed = results[index].seed
+        clips[seed] = f"videos/seed_{seed}.mp4"
+        (folder / clips[seed]).write_bytes(mp4)
+
+    for index in filter(filmed.__contains__, chosen):
+        keep(index, filmed[index])
+    left = [index for index in chosen if index not in filmed]
+    if not left:
+        return clips
     try:
         with drawing_guest(env, eval) as guest:
-            for result in chosen:
+            for index in left:
+                result = results[index]
                 replay = render_episode(guest, result.seed, result.actions, recorded=result.status, every=2)
-                if not replay.agrees:
+                if replay.agrees:
+                    keep(index, encode_clip(replay.frames, env.fps / 2))
+                else:
                     log.warning("evaluate: clip of seed %d: %s", result.seed, replay.note)
-                    continue
-                clips[result.seed] = f"videos/seed_{result.seed}.mp4"
-                (folder / clips[result.seed]).write_bytes(encode_clip(replay.frames, env.fps / 2))
     except TendonError as error:
         log.warning("evaluate: no clips: %s; %s", error.problems[0].why, error.problems[0].fix)
     return clips

@@ -6,6 +6,7 @@ writes EXCHANGE/actions.safetensors. ``act_in_fresh_process`` starts it; called 
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tendon import fork_server
 from tendon.errors import DataError, TendonError
 from tendon.export.parity import actions_over
 from tendon.policies.base import Batch
@@ -32,14 +34,8 @@ def act_in_fresh_process(folder: Path, inputs: Sequence[Batch], where: str) -> l
 
     with tempfile.TemporaryDirectory(prefix="tendon-parity-") as exchange:
         save_file(_named(inputs), Path(exchange, "inputs.safetensors"))
-        command = [sys.executable, "-m", "tendon.export.fresh", str(folder), exchange, str(torch.get_num_threads())]
-        command.append(where)
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-            why = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        except subprocess.TimeoutExpired:
-            done, why = None, f"it had not acted after {TIMEOUT_S:g} s"
-        if done is None or done.returncode:
+        code, why = _run([str(folder), exchange, str(torch.get_num_threads()), where], Path(exchange, "stderr.txt"))
+        if code:
             raise DataError(
                 "the bundle does not act in a process of its own",
                 where=where,
@@ -47,6 +43,27 @@ def act_in_fresh_process(folder: Path, inputs: Sequence[Batch], where: str) -> l
                 fix="export again; if it stays, the checkpoint and this version of tendon do not belong together",
             )
         return _steps(load_file(Path(exchange, "actions.safetensors")))
+
+
+def _run(arguments: list[str], said: Path) -> tuple[int, str]:
+    """The process: a fork that has imported torch and holds no policy, or a new interpreter. Its exit code, its last line."""
+    module = "tendon.export.fresh"
+    with (
+        said.open("w+", encoding="utf-8", errors="replace") as error,
+        open(os.devnull, "r+", encoding="utf-8") as nothing,
+    ):
+        streams = (nothing.fileno(), nothing.fileno(), error.fileno())
+        process = fork_server.start_module(module, arguments, os.environ, streams, imports=fork_server.WORK) or (
+            subprocess.Popen([sys.executable, "-m", module, *arguments], stdin=nothing, stdout=nothing, stderr=error)
+        )
+        try:
+            code = process.wait(TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            return 1, f"it had not acted after {TIMEOUT_S:g} s"
+        error.seek(0)
+        return code, (error.read().strip().splitlines() or [f"exit status {code}"])[-1]
 
 
 def main(folder: str, exchange: str, num_threads: str, where: str) -> None:

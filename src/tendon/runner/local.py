@@ -16,11 +16,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tendon import fork_server
 from tendon.errors import (
     ConfigError,
     DataError,
@@ -34,7 +35,7 @@ from tendon.errors import (
 )
 from tendon.runner.containers import Containers, Docker
 from tendon.runner.dag_sources import COMPILED, dag_root
-from tendon.runner.kfp_patches import TaskFailure, TaskMonitor, check_kfp, patched_kfp
+from tendon.runner.kfp_patches import TaskFailure, TaskMonitor, check_kfp, patched_kfp, quick_yaml
 from tendon.runner.processes import Processes, signals_stop
 from tendon.runner.progress import Console, OnEvent
 from tendon.runs.failures import NO_TRIAL_FINISHED
@@ -92,21 +93,37 @@ def run_local(
     Raises:
         TendonError: The problems and the exit code of the step that failed; Interrupted after Ctrl-C.
     """
+    with nullcontext("") if docker else fork_server.serving() as forks:
+        processes = Containers() if docker else Processes(forks)  # whose server starts while we read the pipeline
+        return _run(yaml_path, arguments, store_uri, fresh, max_parallel, on_event, docker, processes)
+
+
+def _run(
+    yaml_path: str | Path,
+    arguments: dict[str, Any],
+    store_uri: str,
+    fresh: bool,
+    max_parallel: int,
+    on_event: OnEvent | None,
+    docker: Docker | None,
+    processes: Processes | Containers,
+) -> RunResult:
     check_kfp()
     from kfp import local
 
-    component = _load(yaml_path)
-    spec = component.pipeline_spec
+    with quick_yaml():
+        component = _load(yaml_path)
+        spec = component.pipeline_spec
     _check_arguments(arguments, spec.root.input_definitions.parameters, str(yaml_path))
     if STORE in spec.root.input_definitions.parameters:
         arguments = {STORE: store_uri, **arguments}
     home = kfp_home(store_uri) if docker is None else shared_home(store_uri)
     _check_docker(docker, store_uri)
-    processes: Processes | Containers = Containers() if docker else Processes()
     monitor = TaskMonitor(steps_in_order(spec), on_event or Console(sys.stdout), processes)
     with (
         _home(home, fresh=fresh) as workspace,
         signals_stop(processes),
+        quick_yaml(),
         patched_kfp(monitor, max_parallel, home / "kfp.log"),
     ):
         local.init(
@@ -178,7 +195,8 @@ def default_arguments(yaml_path: str | Path) -> dict[str, Any]:
     from kfp.local.executor_output_utils import pb2_value_to_python
     from kfp.pipeline_spec.pipeline_spec_pb2 import ParameterType
 
-    parameters = _load(yaml_path).pipeline_spec.root.input_definitions.parameters
+    with quick_yaml():
+        parameters = _load(yaml_path).pipeline_spec.root.input_definitions.parameters
     values = {name: pb2_value_to_python(parameter.default_value) for name, parameter in parameters.items()}
     integers = {
         name for name, parameter in parameters.items() if parameter.parameter_type == ParameterType.NUMBER_INTEGER

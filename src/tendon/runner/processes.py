@@ -17,13 +17,25 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import IO, Protocol
+from typing import IO, Protocol, TypeAlias
 
 import tendon
+from tendon import fork_server
 from tendon.runs.failures import LOG
 
 GRACE_S = 60.0
 ERROR_LINE = "error: "
+STEP = (  # what the server of a run imports before its first step; what work needs is asked for where there is work
+    "numpy",
+    "hydra.initialize",
+    "hydra.core.override_parser.overrides_parser",
+    "tendon.runner.executor",
+    "tendon.steps",
+    "tendon.runs.planner",
+    "tendon.report.failure_page",
+    "tendon.config.policies:policy_configs",
+)
+Process: TypeAlias = "subprocess.Popen[bytes] | fork_server.Child"
 
 
 @dataclass(frozen=True)
@@ -47,10 +59,13 @@ class Stoppable(Protocol):
 class Processes:
     """The step processes that run now, and the wish to stop them."""
 
-    def __init__(self) -> None:
+    def __init__(self, forks: str = "") -> None:
+        """``forks``: the folder of a fork server that steps come from; without one each is a new interpreter."""
         self.stopping = False
-        self._running: set[subprocess.Popen[str]] = set()
+        self.forks = forks
+        self._running: set[Process] = set()
         self._lock = threading.RLock()  # the signal handler may interrupt the thread that holds it
+        fork_server.warm_up(STEP, forks)
 
     def run(self, command: Sequence[str], environment: dict[str, str], say: Callable[[str], None]) -> Finished:
         """Run kfp's command for one task to its end; ``say`` gets every progress line as it comes."""
@@ -58,12 +73,12 @@ class Processes:
         folder.mkdir(parents=True, exist_ok=True)
         words: list[str] = []
         with (folder / "log.txt").open("w", encoding="utf-8") as log:
-            process = self._start(_direct(command, folder), {**environment, LOG: str(folder / "log.txt")})
-            assert process.stdout is not None
-            assert process.stderr is not None
+            process, stdout, stderr = self._start(
+                _direct(command, folder), {**environment, LOG: str(folder / "log.txt")}
+            )
             readers = [
-                threading.Thread(target=_listen, args=(process.stdout, log, None), daemon=True),
-                threading.Thread(target=_listen, args=(process.stderr, log, forward(words, say)), daemon=True),
+                threading.Thread(target=_listen, args=(stdout, log, None), daemon=True),
+                threading.Thread(target=_listen, args=(stderr, log, forward(words, say)), daemon=True),
             ]
             for reader in readers:
                 reader.start()
@@ -86,22 +101,38 @@ class Processes:
             else:
                 process.terminate()
 
-    def _start(self, command: Sequence[str], environment: dict[str, str]) -> subprocess.Popen[str]:
-        with self._lock:
-            process = subprocess.Popen(
-                command,
-                env=_environment(environment),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
-                start_new_session=True,
-            )
-            self._running.add(process)
+    def _start(self, command: Sequence[str], environment: dict[str, str]) -> tuple[Process, IO[str], IO[str]]:
+        """The process with what it says on standard output and on standard error."""
+        (stdout, out), (stderr, error) = os.pipe(), os.pipe()
+        try:
+            process = self._spawn(command, _environment(environment, self.forks), (out, error))
+            with self._lock:
+                self._running.add(process)
+        finally:
+            os.close(out)
+            os.close(error)
         if self.stopping:
             process.terminate()
-        return process
+        return process, *(open(fd, encoding="utf-8", errors="replace") for fd in (stdout, stderr))
+
+    def _spawn(self, command: Sequence[str], environment: dict[str, str], outputs: tuple[int, int]) -> Process:
+        """A fork of the server where there is one, a new interpreter elsewhere."""
+        out, error = outputs
+        if self.forks and list(command[:2]) == [sys.executable, "-m"]:
+            with open(os.devnull, encoding="utf-8") as nothing:
+                fork = fork_server.start_module(
+                    command[2],
+                    command[3:],
+                    environment,
+                    (nothing.fileno(), out, error),
+                    imports=STEP,
+                    folder=self.forks,
+                )
+            if fork is not None:
+                return fork
+        return subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=error, start_new_session=True
+        )
 
 
 @contextmanager
@@ -145,11 +176,12 @@ def task_folder(command: Sequence[str]) -> Path:
     return Path(executor_input["outputs"]["outputFile"]).parent
 
 
-def _environment(extra: dict[str, str]) -> dict[str, str]:
-    """Our own environment, with this very tendon first on the path of the step."""
+def _environment(extra: dict[str, str], forks: str) -> dict[str, str]:
+    """Our own environment, with this very tendon first on the path of the step, and the folder of the fork servers."""
     source = str(Path(tendon.__file__).resolve().parents[1])
     path = [source, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {**os.environ, "PYTHONUNBUFFERED": "1", **extra, "PYTHONPATH": os.pathsep.join(dict.fromkeys(path))}
+    near = {fork_server.VARIABLE: forks} if forks else {}
+    return {**os.environ, "PYTHONUNBUFFERED": "1", **near, **extra, "PYTHONPATH": os.pathsep.join(dict.fromkeys(path))}
 
 
 def _listen(stream: IO[str], log: IO[str], hear: Callable[[str], None] | None) -> None:
@@ -174,6 +206,6 @@ def forward(words: list[str], say: Callable[[str], None]) -> Callable[[str], Non
     return hear
 
 
-def _kill_group(process: subprocess.Popen[str]) -> None:
+def _kill_group(process: Process) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)

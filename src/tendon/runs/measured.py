@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from tendon import fork_server
 from tendon.config.digest import digest
 from tendon.errors import TendonError
 from tendon.runs.failures import now
@@ -230,9 +231,9 @@ class StepClock:
 
 
 def cpu_seconds() -> float:
-    """CPU time of this process and of every child that has ended."""
+    """CPU time of this process and of every child that has ended, forks of a server among them."""
     times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+    return times.user + times.system + times.children_user + times.children_system + fork_server.cpu_seconds()
 
 
 def gpus_here() -> int:

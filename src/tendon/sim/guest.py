@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from .film import Film
 from .perturbations import Perturbed, Unsupported
 from .protocol import PART, VERSION, Array, Message, ProtocolError, Refused, SharedPixels, receive, send
 
@@ -60,6 +61,15 @@ def die_with_host(lifeline_fd: int) -> None:
         os.killpg(os.getpgrp(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="lifeline", daemon=True).start()
+
+
+def preload(name: str) -> None:
+    """Import what an adapter of tendon's own says that it imports (``IMPORTS``), for a server that guests are forks of."""
+    if ":" in name:  # somebody else's file runs in guests alone
+        return
+    module = importlib.import_module(f".adapters.{name}", __package__)
+    for imported in getattr(module, "IMPORTS", ()):
+        importlib.import_module(imported)
 
 
 def load_adapter(name: str) -> Any:
@@ -128,6 +138,7 @@ class Server:
         self.adapter_name = adapter_name
         self.adapter: Any = None
         self.played: Any = None  # what resets and steps: the adapter, or the adapter under a perturbation
+        self.film: Film | None = None  # of the episode that is played, if the host may want to see it
         self._kinds: dict[str, tuple[int, ...]] = {}  # shapes of what was observed first
         self.read: frozenset[str] | None = None  # names of the images that the host reads; None: all
 
@@ -183,6 +194,11 @@ class Server:
         """Start the episode of a seed; an adapter may return what the robot is told beside the observation."""
         started = self.played.reset(int(request.fields["seed"]))
         observation, instruction = started if isinstance(started, tuple) else (started, None)
+        self.film = Film(self.adapter) if request.fields.get("film") else None
+        if self.film is not None and not self.film.is_possible:
+            self.film = None
+        elif self.film is not None:
+            self.film.keep()
         return self._observed({} if instruction is None else {"instruction": str(instruction)}, observation)
 
     def op_goal(self, request: Message) -> Message:
@@ -193,6 +209,8 @@ class Server:
         """Execute one action: an array, or a dict where it has several parts."""
         parts = {name.removeprefix(PART): values for name, values in request.arrays.items() if name != "action"}
         observation, reward, success, done, *said = self.played.step(parts or request.arrays["action"])
+        if self.film is not None:
+            self.film.keep()
         fields: dict[str, Any] = {
             "reward": number("reward", reward),
             "success": truth("success", success),
@@ -207,6 +225,19 @@ class Server:
             int(fields["width"]), int(fields["height"]), fields["camera"]
         )
         return Message({}, {}, {"frame": np.asarray(frame, np.uint8)})
+
+    def op_film(self, request: Message) -> Message:
+        """Which steps of the episode that is over are drawn, and for how many frames each stays; () where none can be."""
+        stride, most = int(request.fields["stride"]), int(request.fields["most"])
+        stride, frames = self.film.plan(stride, most) if self.film is not None else (stride, [])
+        return Message({"stride": stride, "frames": frames})
+
+    def op_film_frame(self, request: Message) -> Message:
+        """One of them."""
+        if self.film is None:
+            raise Refused("no episode was filmed", "reset it with film")
+        self.film.show(int(request.fields["index"]))
+        return self.op_render(request)
 
     def op_reset_expert(self, request: Message) -> Message:
         """Prepare the scripted expert for the episode that was just reset."""

@@ -19,6 +19,7 @@ from ..protocol import Array, Refused
 
 NUMERICS = 1
 EXPERT_NUMERICS = {"AlohaTransferCube-v0": 1, "AlohaInsertion-v0": 1}  # by task: of the file in experts/
+IMPORTS = ("dm_control.mujoco", "gym_aloha.tasks.sim")  # what make() imports: see guest.preload
 
 TASKS = {"AlohaTransferCube-v0": "transfer_cube", "AlohaInsertion-v0": "insertion"}
 CAMERAS = ("top", "angle", "front_close")

@@ -19,6 +19,7 @@ from ..protocol import Array, Refused
 
 NUMERICS = 1
 EXPERT_NUMERICS = {"reach-v3": 1}  # by task: of the package's own experts, which its version is part of
+IMPORTS = ("metaworld",)  # what make() imports: see guest.preload
 
 FPS = 80
 HAND = 4  # numbers of agent_pos

@@ -17,6 +17,7 @@ from ..protocol import Array, Refused
 
 NUMERICS = 1
 EXPERT_NUMERICS = {"PushT-v0": 2}  # by task: of the file in experts/
+IMPORTS = ("gym_pusht.envs.pusht",)  # what make() imports: see guest.preload
 
 TASK, CAMERA, FPS = "PushT-v0", "top", 10
 REWARD_DIGITS = 9  # after the point
@@ -27,6 +28,7 @@ class Adapter:
     """See sim/guest.py for what each method is asked, sim/perturbations.py for the last few."""
 
     FLAT_PICTURES = True
+    PIXEL = 1.0  # of 512 pixels, or a hundredth of a radian
     SENSOR_NOISE = 3.0  # of 512 pixels
     ACTION_NOISE = 10.0
 
@@ -91,6 +93,21 @@ class Adapter:
             raise Refused(f"pusht has no camera {camera!r}", f"use the camera {CAMERA}")
         frame: Array = self.env._get_img(self.env._draw(), width=width, height=height, render_action=True)
         return frame
+
+    def snapshot(self) -> Array:
+        """All that is drawn: agent, T, and where the agent should be."""
+        agent, block, asked = self.env.agent, self.env.block, self.env._last_action
+        cross = agent.position if asked is None else asked
+        return np.array([*agent.position, *block.position, 100 * block.angle, *cross, asked is not None])
+
+    def show(self, snapshot: Array) -> None:
+        """Put them there; nothing is simulated."""
+        agent, block = self.env.agent, self.env.block
+        agent.position = tuple(snapshot[:2])
+        block.angle = float(snapshot[4]) / 100
+        block.position = tuple(snapshot[2:4])
+        self.env._last_action = np.array(snapshot[5:7]) if snapshot[7] else None
+        self.env.space.reindex_shapes_for_body(block)
 
     def close(self) -> None:
         """Let the simulator go."""

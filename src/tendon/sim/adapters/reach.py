@@ -29,6 +29,7 @@ class Adapter:
     """See sim/guest.py for what each method is asked, sim/perturbations.py for the last few."""
 
     FLAT_PICTURES = True
+    PIXEL = 4e-3  # m that people cannot see
     SENSOR_NOISE = 0.01  # m
     ACTION_NOISE = 0.2
     mass, friction = 1.0, 1.0
@@ -107,6 +108,14 @@ class Adapter:
         frame[np.hypot(x - self.target[0], y - self.target[1]) < RADIUS + 0.02] = (0, 158, 115)
         frame[np.hypot(x - self.position[0], y - self.position[1]) < 0.05] = (0, 114, 178)
         return frame
+
+    def snapshot(self) -> Array:
+        """All that is drawn."""
+        return np.concatenate([self.position, self.target])
+
+    def show(self, snapshot: Array) -> None:
+        """Mass and target where they were."""
+        self.position, self.target = snapshot[:2], snapshot[2:]
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -19,6 +19,7 @@ from ..protocol import Array, Refused
 
 NUMERICS = 1
 EXPERT_NUMERICS = {"Lift": 1, "PickPlaceCan": 1}  # by task: of the files in experts/
+IMPORTS = ("robosuite", "robosuite.utils.binding_utils")  # what make() imports: see guest.preload
 
 OPTIONS = {"robot": "Panda", "hard_reset": False}
 CAMERAS = ("agentview", "robot0_eye_in_hand")

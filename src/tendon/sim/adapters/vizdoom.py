@@ -22,6 +22,7 @@ from ..vizdoom_map import APPROACHED, HUNTED, MAP, Scene, actor, scene, wad
 
 NUMERICS = 1
 EXPERT_NUMERICS = {"Hunt": 1, "Approach": 1}  # by task: of the file in experts/
+IMPORTS = ("vizdoom",)  # what make() imports: see guest.preload
 
 CAMERA = "agent"
 TICS = 35  # a second

@@ -20,6 +20,7 @@ from ..protocol import Array, Refused
 
 NUMERICS = 1
 EXPERT_NUMERICS = {"XarmLiftCorrected": 1}  # by task: of the file in experts/
+IMPORTS = ("gym_xarm.tasks",)  # what make() imports: see guest.preload
 
 TASK, CAMERA, FPS, SUBSTEPS = "XarmLiftCorrected", "camera0", 25, 20
 

@@ -20,8 +20,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeAlias
 
+from tendon import fork_server
 from tendon.config.compose import to_dict
 from tendon.config.schema import TrainConfig
 from tendon.errors import (
@@ -47,6 +48,8 @@ POLL_S = 0.1
 LONGEST_PAUSE_S = 30.0
 
 TrainFunction = Callable[..., object]
+Process: TypeAlias = "subprocess.Popen[bytes] | fork_server.Child"
+TRIAL_PROCESS = "tendon.train.distributed.trial_process"
 
 
 class StopRequest:
@@ -54,7 +57,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.requested = ""  # the signal's name
-        self.children: set[subprocess.Popen[bytes]] = set()  # several trials may train side by side
+        self.children: set[Process] = set()  # several trials may train side by side
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         """Hand the signal on at once; a second Ctrl-C ends the child without saving."""
@@ -159,8 +162,7 @@ def _attempt(
         Path(folder, "job.json").write_text(json.dumps(job))
         if stops.requested:
             return None
-        command = [sys.executable, "-m", "tendon.train.distributed.trial_process", folder]
-        process = subprocess.Popen(command, env=environment(pause_at), start_new_session=True)  # Ctrl-C goes through us
+        process = _start(folder, environment(pause_at))
         stops.children.add(process)
         try:
             if stops.requested:  # the signal came before there was a child to hand it to
@@ -171,10 +173,20 @@ def _attempt(
             if process.poll() is None:
                 process.kill()
                 process.wait()
-        return _error_of(process.returncode, Path(folder), trial_uri, out_of_memory)
+        return _error_of(process.wait(), Path(folder), trial_uri, out_of_memory)
 
 
-def _wait(process: subprocess.Popen[bytes], memory: MemoryWatch, is_over: Callable[[], bool]) -> str:
+def _start(folder: str, environment: dict[str, str]) -> Process:
+    """The process of a trial, in a session of its own: Ctrl-C goes through us. A fork where a server is near."""
+    with open(os.devnull, encoding="utf-8") as nothing:
+        streams = (nothing.fileno(), 1, 2)
+        fork = fork_server.start_module(TRIAL_PROCESS, [folder], environment, streams, imports=fork_server.WORK)
+    return fork or subprocess.Popen(
+        [sys.executable, "-m", TRIAL_PROCESS, folder], env=environment, start_new_session=True
+    )
+
+
+def _wait(process: Process, memory: MemoryWatch, is_over: Callable[[], bool]) -> str:
     """Until the child ends; what its memory was when it was killed for it, else nothing. When it is over, it is told to save."""
     killed_at, was_told = "", False
     while True:

@@ -14,15 +14,16 @@ from tendon import logs
 from tendon.config.compose import from_dict
 from tendon.data.stats import DatasetStats
 from tendon.errors import TendonError, unexpected
+from tendon.fork_server import stop_with_parent
 from tendon.train.distributed.launch import JOB, report
 from tendon.train.distributed.torchrun_process import AGENT
-from tendon.train.distributed.trial_process import stop_with_parent
+from tendon.train.distributed.trial_process import STOPPED
 
 
 def main() -> int:
     """Train as this rank; the exit code."""
-    if AGENT in os.environ:
-        stop_with_parent(int(os.environ[AGENT]))
+    if AGENT in os.environ and not stop_with_parent(int(os.environ[AGENT])):
+        os._exit(STOPPED)
     folder, rank = Path(os.environ[JOB]), int(os.environ["RANK"])
     Path(folder, f"pid-{rank}").write_text(str(os.getpid()))
     logs.setup("train", quiet=rank > 0)

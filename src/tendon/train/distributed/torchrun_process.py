@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import sys
 
-from tendon.train.distributed.trial_process import stop_with_parent
+from tendon.fork_server import stop_with_parent
+from tendon.train.distributed.trial_process import STOPPED
 
 AGENT = "TENDON_TORCHRUN"  # the process id of torchrun, for its ranks
 
 if __name__ == "__main__":
-    stop_with_parent(int(sys.argv.pop(1)))
+    if not stop_with_parent(int(sys.argv.pop(1))):
+        os._exit(STOPPED)
     os.environ[AGENT] = str(os.getpid())
     from torch.distributed.run import main
 

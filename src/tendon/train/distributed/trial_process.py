@@ -15,11 +15,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tendon.fork_server import stop_with_parent
+
 if TYPE_CHECKING:
     from tendon.errors import TendonError
 
 STOPPED = 75
-PR_SET_PDEATHSIG = 1
 
 
 def main(folder: Path) -> int:
@@ -27,7 +28,8 @@ def main(folder: Path) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)  # nothing is there to be saved until the loop puts its own handler here
     job = json.loads((folder / "job.json").read_text())
-    stop_with_parent(job["parent"])
+    if not stop_with_parent(job["parent"]):  # no training outlives the step that waits for it
+        return STOPPED
 
     from tendon import logs
     from tendon.errors import TendonError, with_a_name
@@ -47,17 +49,6 @@ def main(folder: Path) -> int:
 
 def _leave(number: int, frame: object) -> None:
     os._exit(STOPPED)
-
-
-def stop_with_parent(parent: int) -> None:
-    """Be told to stop when the step is killed, so that no training outlives it (Linux only)."""
-    if sys.platform != "linux":
-        return
-    import ctypes
-
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
-        os._exit(STOPPED)
 
 
 def _report(folder: Path, error: TendonError) -> int:
