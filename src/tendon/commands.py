@@ -41,7 +41,7 @@ DEMOS: dict[str, dict[str, Any]] = {  # task: parameters of the pipeline
         "evaluate_confirm_episodes": 50,
     },
     "pusht": {  # its corners, a small Diffusion Policy
-        "data_source_uri": "demo://pusht_keypoints?episodes=250&seed=1",
+        "data_source_uri": "demo://pusht_keypoints?episodes=120&seed=1",
         "policy_config": "experiment=pusht_diffusion",
         "evaluate_episodes": 50,
         "evaluate_confirm_episodes": 50,

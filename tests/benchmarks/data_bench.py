@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from tests.benchmarks.data_faults import s3_server
+from tests.benchmarks.many_episodes import WATCH
 from tests.benchmarks.rows import Skip, row
 
 ROUNDS = 5
@@ -209,22 +210,9 @@ def command(path: Path, folder: Path, workers: int) -> float:
     watch.write_text(WATCH)
     store = tempfile.mkdtemp(prefix=STORE, dir=folder)
     options = ["--source-uri", str(path), "--store-uri", store, "--dataset-name", "d", "--workers", str(workers)]
-    program = [sys.executable, str(watch), sys.executable, "-m", "tendon", "convert", *options]
-    return float(subprocess.run(program, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
-
-
-WATCH = """
-import ctypes, os, resource, subprocess, sys
-ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # processes that outlive their parents are ours: their time counts
-subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
-try:
-    while True:
-        os.wait()
-except ChildProcessError:
-    pass
-used = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(used.ru_utime + used.ru_stime)
-"""
+    program = [sys.executable, str(watch), "-m", "tendon", "convert", *options]
+    watched = subprocess.run(program, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    return float(watched.split()[0])
 
 
 @row(

@@ -124,6 +124,8 @@ ASKED = {
     "nodes": 1,
     "only_new": True,
     "force": False,
+    "train_image": "t",
+    "sim_image": "s",
     "trust": "",
     "job_id": "j1",
 }

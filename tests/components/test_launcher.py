@@ -262,6 +262,8 @@ PLAN = {
     "nodes": 1,
     "only_new": True,
     "force": False,
+    "train_image": "",
+    "sim_image": "",
     "trust": "",
     **{f"asked_{quantity}_{kind}": "" for quantity in ("cpu", "memory") for kind in ("data", "train", "sim")},
     "job_id": JOB,

@@ -301,7 +301,7 @@ def test_a_cluster_gets_what_no_parameter_can_say(tmp_path, capsys):
             assert executor["imagePullSecret"][0]["secretName"] == "registry-key"
             assert {mount["sizeLimit"] for mount in executor.get("emptyDirMounts", ())} <= {"32Gi"}
         limits = [t["iteratorPolicy"] for dag in spec["components"].values() for t in tasks_with_limits(dag)]
-        loops = {"evaluate_pipeline": 0, "sweep_pipeline": 4}.get(name, 3)  # trials twice, and evaluations
+        loops = {"evaluate_pipeline": 0, "sweep_pipeline": 5}.get(name, 3)  # trials twice, and evaluations; rungs
         assert limits == [{"parallelismLimit": 9}] * loops
         about = spec["pipelineInfo"]["description"]
         assert "Compiled for 9 trials at once; /dev/shm 32Gi for train" in about

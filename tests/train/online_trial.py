@@ -8,10 +8,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerProcess
-from typing import Any
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from tendon.train.loop.data_feeds import DataFeeds
 from tendon.train.loop.training import train
 from tendon.train.online.episodes import Play, PlayedRollout
 from tendon.train.state.status import TrainResult
+from tests.policies import killed_policy
 from tests.train.killed_trial import FORKSERVER
 from tests.train.small_trial import feature_stats
 
@@ -69,26 +69,10 @@ def stats() -> DatasetStats:
     return DatasetStats("digest", "train", 10, 400, "exact", features, ())
 
 
-class WindowLoader:
+class WindowLoader(killed_policy.WindowLoader):
     """Windows of which each is a function of (seed, place in the stream)."""
 
-    num_windows, num_episodes = 400, 10
-    metrics: Mapping[str, float] = {}
     texts: tuple[str, ...] = ()
-
-    def __init__(self, seed: int, size: int, windows: Windows, world: World = ALONE) -> None:
-        self.seed, self.size, self.windows, self.world = seed, size, windows, world
-        self.next_batch = 0
-        self.before_batch: Callable[[int], None] = lambda k: None
-
-    @property
-    def state(self) -> dict[str, Any]:
-        return {"next_batch": self.next_batch}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        self.next_batch = state["next_batch"]
-
-    def close(self) -> None: ...
 
     def batch(self, k: int) -> dict[str, np.ndarray]:
         places = range(k * self.size + self.world.rank, (k + 1) * self.size, self.world.size)
@@ -102,11 +86,6 @@ class WindowLoader:
             made[key] = rng.uniform(-1, 1, (steps, WIDTHS[key])).astype(np.float32)
             made[f"{key}_is_pad"] = rng.random(steps) < 0.1
         return made | {"episode_index": np.array(place % 10), "frame_index": np.array(place)}
-
-    def __next__(self) -> dict[str, np.ndarray]:
-        self.before_batch(self.next_batch)
-        self.next_batch += 1
-        return self.batch(self.next_batch - 1)
 
 
 def run(uri: object, *overrides: str, moment: Moment = ("never", 0), world: World = ALONE) -> TrainResult:

@@ -130,13 +130,14 @@ def test_the_lines_of_a_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
     run(tmp_path)
     lines = [record.getMessage().splitlines()[0] for record in caplog.records]
     heads = [line.split("=")[0].split(" ")[0] for line in lines if not line.startswith(("valid ", "train: "))]
-    assert heads[:12] == [
+    assert heads[:13] == [
         "cfg:",
         "Logs",
         "Using",
         "Output",
         "cfg.env.task",
         "cfg.training.offline_steps",
+        "cfg.training.online_steps",
         "offline_dataset.num_frames",
         "offline_dataset.num_episodes",
         "num_learnable_params",

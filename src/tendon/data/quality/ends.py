@@ -68,12 +68,12 @@ def _end_scores_unseen(group: Sequence[Trajectory], unit: np.ndarray) -> np.ndar
         ]
     )
     order = np.random.default_rng(0).permutation(len(group))
-    scores = np.empty(len(group))
+    scores: np.ndarray = np.empty(len(group))
     for fold in range(min(FOLDS, len(group))):
         left = order[fold::FOLDS]
         kept = np.setdiff1d(order, left)
         scores[left] = _end_scores(ends[kept], middles[kept].reshape(-1, ends.shape[1]), ends[left])
-    return np.asarray(scores)
+    return scores
 
 
 def _moment(state: np.ndarray, action: np.ndarray, end: int) -> np.ndarray:

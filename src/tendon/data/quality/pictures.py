@@ -112,14 +112,13 @@ def camera_shift_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:
         usual = int(np.argmin(np.abs(np.array(LAGS) - np.median(lags[camera]))))
         gains = 1 - tables[camera].min(1) / tables[camera][:, usual]
         odd[camera] &= (np.abs(off[camera]) > FAR) | (gains > ALONE)
-    for camera in (
-        off if len(off) > 1 else ()
-    ):  # what one camera says of an episode, the others say too: they share the state
-        others = np.median([off[other] for other in off if other != camera], axis=0)
-        apart = off[camera] - others
-        spread = center_and_spread(apart)[1].item()
-        farther = np.abs(off[camera]) >= np.maximum(np.abs(others), APART - 0.2)
-        odd[camera] |= (np.abs(apart) > max(APART, SPREADS * spread)) & farther
+    else:
+        for camera in off:  # what one camera says of an episode, the others say too: they share the state
+            others = np.median([off[other] for other in off if other != camera], axis=0)
+            apart = off[camera] - others
+            spread = center_and_spread(apart)[1].item()
+            farther = np.abs(off[camera]) >= np.maximum(np.abs(others), APART - 0.2)
+            odd[camera] |= (np.abs(apart) > max(APART, SPREADS * spread)) & farther
     for camera, flags in odd.items():
         for e in np.flatnonzero(flags).tolist():
             each, steps = trajectories[e], off[camera][e]

@@ -71,9 +71,8 @@ class Model:
             ((each.action if action is None else action) - self.action_center) / self.action_unit, -CLIP, CLIP
         )
         ones = np.ones((len(states) - 1, 1))
-        changes = (
-            np.diff(each.state, axis=0) / self.state_unit
-        )  # of what lies far outside too, where a clean episode goes
+        # of what lies far outside too: clean episodes go there
+        changes = np.diff(each.state, axis=0) / self.state_unit
         return np.concatenate([actions[:-1], states[:-1], ones], 1), np.clip(changes, -self.most, self.most)
 
     def errors(self, each: Trajectory, action: np.ndarray | None = None) -> np.ndarray:
