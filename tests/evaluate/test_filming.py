@@ -14,24 +14,24 @@ from tendon.evaluate.rollout import evaluate_policy
 from tests.evaluate.test_rollout import Towards
 
 
-def film_and_live(env, num_steps=9, scale=0.3):
+def film_and_live(env, num_steps=9, scale=0.3, size=128):
     """Frames of a film at every third step, and those that were drawn as it happened."""
     with Guest(env, cameras=(), films=True) as guest:
         rng = np.random.default_rng(0)
         first = guest.reset(7)
         actions = [scale * rng.standard_normal(guest.action_dim) for _ in range(num_steps)]
         if "agent_pos" in first and first["agent_pos"].max() > 10:  # PushT: pixels
-            actions = [first["agent_pos"] + 20 * action for action in actions]
+            actions = [first["agent_pos"] + 200 * action for action in actions]
         for action in actions:
             guest.step(action)
-        film, stride = guest.film(64, 3, 100)
+        film, stride = guest.film(size, 3, 100)
         again = guest.reset(7)
         assert all(np.array_equal(first[name], again[name]) for name in first), "the film changed the next episode"
-        live = [guest.render(64, 64)]
+        live = [guest.render(size, size)]
         for number, action in enumerate(actions, 1):
             guest.step(action)
             if number % 3 == 0:
-                live.append(guest.render(64, 64))
+                live.append(guest.render(size, size))
     assert stride == 3
     assert len(film) == len(live) == 1 + num_steps // 3
     return film, live

@@ -21,6 +21,7 @@ IMPORTS = ("gym_pusht.envs.pusht",)  # what make() imports: see guest.preload
 
 TASK, CAMERA, FPS = "PushT-v0", "top", 10
 REWARD_DIGITS = 9  # after the point
+SMALLEST_CROSS = 96  # pixels; gym-pusht draws a cross of 0 pixels on less, which OpenCV refuses
 SLIPPERY = 0.01  # of its speed the T keeps in a second, where a table grips less
 
 
@@ -88,10 +89,11 @@ class Adapter:
         return states, "", json.dumps(env_args) if texts else ""
 
     def render(self, width: int, height: int, camera: str) -> Array:
-        """The table, with a cross where the agent should be."""
+        """The table, with a cross where the agent should be on frames that are not tiny."""
         if camera not in ("", CAMERA):
             raise Refused(f"pusht has no camera {camera!r}", f"use the camera {CAMERA}")
-        frame: Array = self.env._get_img(self.env._draw(), width=width, height=height, render_action=True)
+        drawn = min(width, height) >= SMALLEST_CROSS
+        frame: Array = self.env._get_img(self.env._draw(), width=width, height=height, render_action=drawn)
         return frame
 
     def snapshot(self) -> Array:
