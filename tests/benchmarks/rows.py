@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import operator
 import pkgutil
 import sys
 import time
@@ -20,6 +21,7 @@ from pathlib import Path
 
 BUILD = Path("build")
 FURTHEST = 5
+RELATIONS = {"<=": operator.le, "<": operator.lt, ">=": operator.ge, ">": operator.gt, "==": operator.eq}
 
 
 class Skip(Exception):
@@ -38,14 +40,14 @@ class Row:
     def holds(self, value: float) -> bool:
         """Whether the value keeps the bound."""
         relation, limit = self.bound.split()[:2]
-        return {"<=": value <= float(limit), ">=": value >= float(limit), "==": value == float(limit)}[relation]
+        return RELATIONS[relation](value, float(limit))
 
     def behind(self, value: float) -> float:
         """How many times the value is worse than the bound; below 1 where it is better."""
         relation, limit = self.bound.split()[0], float(self.bound.split()[1])
         if relation == "==":
             return 1.0 if value == limit else math.inf
-        worse, better = (value, limit) if relation == "<=" else (limit, value)
+        worse, better = (value, limit) if relation in ("<=", "<") else (limit, value)
         return worse / better if better > 0 else (1.0 if worse <= better else math.inf)
 
 

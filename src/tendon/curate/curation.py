@@ -7,7 +7,7 @@ ordinary run decides. A fold is a trial like any other, found again when it is f
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ FOLDER = "curations"
 ALL, SUBSET = "all", "subset"
 KEY = "data.skip_episodes"
 FEWEST_A_FOLD = 2
+ROUNDS = 2  # policies of the second learn from nothing that the first would leave out: bad episodes teach what good ones contradict
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Curation:
     checkpoints: int  # of each fold, for the influence
     rule: str  # how many are left out, and why so many
     episodes: tuple[Ranked, ...]  # the worst first
+    rounds: int = 1
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -86,7 +88,7 @@ def curate(
     leave_out: float | None,
     train: Callable[[TrainConfig], str],
 ) -> Curation:
-    """Rank the episodes that are trained on.
+    """Rank the episodes that are trained on, a second time by policies that learned from none of those that stood out.
 
     Args:
         config: of the policy that is trained for each fold.
@@ -106,22 +108,28 @@ def curate(
             why=f"every fold holds out {FEWEST_A_FOLD} episodes or more, and there are at least 2 folds",
             fix="--folds 2, or record more episodes",
         )
-    findings = _findings(dataset, names)
-    signals: dict[str, Signals] = {}
-    checkpoints = 0
-    for held_out in fold_members(names, folds, config.seed):
-        skipped = (*config.data.skip_episodes, *held_out)
-        fold = replace(config, data=replace(config.data, skip_episodes=tuple(sorted(skipped))))
-        found, checkpoints = _of_fold(
-            train(fold), dataset_uri, config, held_out, [row.episode_id for row in dataset.rows]
-        )
-        for name, held in found.items():
-            signals[name] = Signals(
-                name, lengths[name], held.untrained, held.loss, held.influence, findings.get(name, ())
+    findings, members = _findings(dataset, names), fold_members(names, folds, config.seed)
+    ranked: tuple[Ranked, ...] = ()
+    rule, checkpoints, rounds = "", 0, 0
+    while rounds < ROUNDS:
+        suspects = {one.episode_id for one in ranked if one.left_out}
+        if rounds and (not suspects or any(len(set(names) - suspects - set(fold)) < FEWEST_A_FOLD for fold in members)):
+            break
+        signals: dict[str, Signals] = {}
+        for held_out in members:
+            skipped = sorted({*config.data.skip_episodes, *held_out, *suspects})
+            fold = replace(config, data=replace(config.data, skip_episodes=tuple(skipped)))
+            found, checkpoints = _of_fold(
+                train(fold), dataset_uri, config, held_out, [row.episode_id for row in dataset.rows], suspects
             )
-    ranked, rule = rank_episodes([signals[name] for name in names], leave_out)
+            for name, held in found.items():
+                signals[name] = Signals(
+                    name, lengths[name], held.untrained, held.loss, held.influence, findings.get(name, ())
+                )
+        ranked, rule = rank_episodes([signals[name] for name in names], leave_out)
+        rounds += 1
     steps = config.training.num_steps
-    return Curation(dataset_uri, config.policy.name, folds, steps, checkpoints, rule, ranked)
+    return Curation(dataset_uri, config.policy.name, folds, steps, checkpoints, rule, ranked, rounds)
 
 
 def fold_members(names: Sequence[str], folds: int, seed: int) -> list[list[str]]:
@@ -133,7 +141,12 @@ def fold_members(names: Sequence[str], folds: int, seed: int) -> list[list[str]]
 
 
 def _of_fold(
-    trial_uri: str, dataset_uri: str, config: TrainConfig, held_out: Sequence[str], everything: Sequence[str]
+    trial_uri: str,
+    dataset_uri: str,
+    config: TrainConfig,
+    held_out: Sequence[str],
+    everything: Sequence[str],
+    suspects: Set[str],
 ) -> tuple[Mapping[str, Any], int]:
     from tendon.curate.signals import held_out_signals
     from tendon.export.bundle import load_policy
@@ -141,7 +154,7 @@ def _of_fold(
 
     names = sorted(complete(open_store(trial_uri)), key=int)
     policies = [load_policy(policy_at(join(trial_uri, "checkpoints", name)))[0] for name in names]
-    return held_out_signals(policies, dataset_uri, config, held_out, everything), len(policies)
+    return held_out_signals(policies, dataset_uri, config, held_out, everything, suspects), len(policies)
 
 
 def _findings(dataset: Dataset, names: Sequence[str]) -> dict[str, tuple[str, ...]]:

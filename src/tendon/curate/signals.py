@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -44,8 +44,14 @@ def held_out_signals(
     config: TrainConfig,
     held_out: Sequence[str],
     everything: Sequence[str],
+    suspects: Set[str] = frozenset(),
 ) -> dict[str, Held]:
-    """Loss and influence of each held-out episode, from checkpoints of one training in their order."""
+    """Loss and influence of each held-out episode, from checkpoints of one training in their order.
+
+    ``suspects`` are measured too, but have no vote on where the others should point.
+    """
+    voters = [name for name in held_out if name not in suspects]
+    voters = voters if len(voters) > 1 else list(held_out)
     losses: dict[str, list[float]] = {name: [] for name in held_out}
     products = dict.fromkeys(held_out, 0.0)
     for policy in (_untrained(policies[-1], config.seed), *policies):
@@ -54,9 +60,10 @@ def held_out_signals(
             loss, gradient_P = _gradient(policy, dataset_uri, config, name, everything)
             losses[name].append(loss)
             directions_P[name] = (gradient_P / max(float(gradient_P.norm()), 1e-12)).to(torch.float32)
-        total_P = torch.stack(list(directions_P.values())).sum(0)
+        total_P = torch.stack([directions_P[name] for name in voters]).sum(0)
         for name, direction_P in directions_P.items():
-            others_P = (total_P - direction_P) / max(1, len(held_out) - 1)
+            is_voter = name in voters
+            others_P = (total_P - direction_P * is_voter) / max(1, len(voters) - is_voter)
             products[name] += float(direction_P @ others_P) / (1 + len(policies))
     return {name: Held(losses[name][0], losses[name][-1], products[name]) for name in held_out}
 

@@ -32,12 +32,16 @@ def _ranked(curation: Curation) -> str:
     kept = [one for one in curation.episodes if not one.left_out]
     how = (
         f"{curation.rule[:1].upper()}{curation.rule[1:]}. Ranked by {curation.folds} policies ({curation.policy}, {curation.steps:,} "
-        f"steps), each of which never saw the episodes that it ranks; influence over {curation.checkpoints} checkpoints."
+        f"steps), each of which never saw the episodes that it ranks{_again(curation)}; influence over {curation.checkpoints} checkpoints."
     )
     return (
         f'<p class="small">{escape(how)}</p><h3>Left out: {len(out)}</h3>{_table(out)}'
         f"<details><summary>Kept: {len(kept)}</summary>{_table(kept)}</details>"
     )
+
+
+def _again(curation: Curation) -> str:
+    return ", and in the end none that had been left out before" if curation.rounds > 1 else ""
 
 
 def _table(episodes: list[Ranked]) -> str:
