@@ -79,7 +79,7 @@ def test_a_training_in_one_process_imports_no_more_than_it_needs(tmp_path: Path)
         "import sys\nfrom pathlib import Path\nfrom tendon import steps\nfrom tendon.cli import main\n"
         "steps.convert(source_uri='demo://reach?episodes=2&seed=1', store_uri='store', dataset_name='demos')\n"
         "uri = next(Path('store/datasets/demos').iterdir()).resolve()\n"
-        "words = ['env=reach', 'policy=bc_rnn', 'policy.rnn_hidden_dim=8', 'ema.enable=true', 'training.batch_size=4']\n"
+        "words = ['env=reach', 'policy=bc_rnn', 'policy.hidden_dim=8', 'ema.enable=true', 'training.batch_size=4']\n"
         "main(['train', *words, f'data.uri={uri}', 'training.offline_steps=1', 'training.valid_episodes=0', '--store-uri', 's'])\n"
         f"print('NEEDLESS', sorted({NEEDLESS!r} & set(sys.modules)), 'torch' in sys.modules)"
     )

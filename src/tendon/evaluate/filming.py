@@ -9,13 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from tendon.evaluate.guest import Guest, GuestCrash
 from tendon.evaluate.video import encode_clip
-
-if TYPE_CHECKING:
-    from tendon.evaluate.rollout import EpisodeResult
 
 logger = logging.getLogger(__name__)
 SIZE = 256  # pixels of the square frame
@@ -26,21 +22,21 @@ MOST_FRAMES = 120  # of an episode of any length
 class Filming:
     """Which episodes are filmed, and what came of it: clips by position among the seeds."""
 
-    def __init__(self, per_status: int, finished: Mapping[int, EpisodeResult]) -> None:
-        """``finished``: episodes of an earlier attempt, which are filmed by nobody here."""
+    def __init__(self, per_status: int, finished: Mapping[int, str]) -> None:
+        """``finished``: statuses of an earlier attempt's episodes, which are filmed by nobody here."""
         self.per_status = per_status
         self.clips: dict[int, bytes] = {}
-        self._taken = [(result.status, index) for index, result in finished.items()]
+        self._taken = [(status, index) for index, status in finished.items()]
         self._lock = threading.Lock()
 
-    def follow(self, guest: Guest, index: int, result: EpisodeResult) -> None:
+    def follow(self, guest: Guest, index: int, seed: int, status: str) -> None:
         """Film the episode that this guest has just played, if it may be shown."""
-        if result.status == "crashed" or not guest.films or not self._takes(index, result.status):
+        if status == "crashed" or not guest.films or not self._takes(index, status):
             return
         try:
             frames, stride = guest.film(SIZE, STRIDE, MOST_FRAMES)
         except GuestCrash as crash:  # the table says nothing of it: the episode was over
-            logger.warning("evaluate: seed %d crashed while it was drawn: %s", result.seed, crash.why)
+            logger.warning("evaluate: seed %d crashed while it was drawn: %s", seed, crash.why)
             return
         if frames:
             self.clips[index] = encode_clip(frames, guest.env.fps / stride)

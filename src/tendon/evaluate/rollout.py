@@ -353,7 +353,7 @@ class _Worker(threading.Thread):
                 else:
                     self._last = result
                     if self.filming is not None:
-                        self.filming.follow(self.guest, index, result)
+                        self.filming.follow(self.guest, index, result.seed, result.status)
         except _Stopped:
             return
         except BaseException as error:  # the caller raises it

@@ -220,7 +220,7 @@ def _roll_out(question: _Question, share: int = 0, shares: int = 1, *, films: bo
     filming = None
     if len(done) < len(mine):
         if films and eval.videos and sims.can_draw(env.simulator):
-            filming = Filming(eval.videos, finished)
+            filming = Filming(eval.videos, {index: result.status for index, result in finished.items()})
         policy, _ = load_policy(question.bundle_uri)
         started = time.monotonic()
         with Progress(f"evaluate {question.block}", len(mine), "episodes") as progress:

@@ -113,7 +113,8 @@ class Processes:
             os.close(error)
         if self.stopping:
             process.terminate()
-        return process, *(open(fd, encoding="utf-8", errors="replace") for fd in (stdout, stderr))
+        said, complained = (open(fd, encoding="utf-8", errors="replace") for fd in (stdout, stderr))
+        return process, said, complained
 
     def _spawn(self, command: Sequence[str], environment: dict[str, str], outputs: tuple[int, int]) -> Process:
         """A fork of the server where there is one, a new interpreter elsewhere."""
