@@ -113,7 +113,7 @@ class Processes:
             os.close(error)
         if self.stopping:
             process.terminate()
-        said, complained = (open(fd, encoding="utf-8", errors="replace") for fd in (stdout, stderr))
+        said, complained = (os.fdopen(fd, encoding="utf-8", errors="replace") for fd in (stdout, stderr))
         return process, said, complained
 
     def _spawn(self, command: Sequence[str], environment: dict[str, str], outputs: tuple[int, int]) -> Process:
