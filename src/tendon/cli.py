@@ -419,7 +419,12 @@ def _tool_verbs(verb) -> None:  # type: ignore[no-untyped-def]
     tool.add_argument(
         "--noise", type=float, default=0.05, help="standard deviation of the noise in the executed actions"
     )
-    tool.add_argument("--images", action="store_true", help="camera images too")
+    tool.add_argument(
+        "--images",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="camera images too (the default where env.observation names some)",
+    )
     tool.add_argument(
         "--format",
         choices=["robomimic", "lerobot", "modality", "minestudio", "shards"],

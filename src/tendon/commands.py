@@ -673,12 +673,14 @@ def init(arguments: Namespace) -> int:
 def demo_data(arguments: Namespace) -> int:
     """Record a scripted expert."""
     from tendon.config.compose import compose
+    from tendon.config.feature_map import FeatureMap
     from tendon.evaluate.demo_files import write_demos
     from tendon.evaluate.experts import ExpertSettings
     from tendon.logs import Progress
 
     env = compose([*arguments.overrides, "data.uri=unused"]).env
-    settings = ExpertSettings(env, arguments.episodes, arguments.seed, arguments.noise, arguments.images)
+    images = bool(FeatureMap.of(env).read_cameras) if arguments.images is None else arguments.images
+    settings = ExpertSettings(env, arguments.episodes, arguments.seed, arguments.noise, images)
     with Progress("demo-data", arguments.episodes, "episodes") as progress:
         made = write_demos(settings, arguments.output, arguments.format, progress.follow, force=arguments.force)
     rows = {arguments.format: made, "episodes": arguments.episodes}

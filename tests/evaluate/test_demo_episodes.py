@@ -108,3 +108,11 @@ def test_what_an_expert_is_known_by_follows_what_it_records():
     usual = parse_demo("demo://reach?episodes=4").digest
     assert usual == parse_demo("demo://reach?episodes=4&seed=1").digest
     assert usual != parse_demo("demo://reach?episodes=5").digest
+
+
+@pytest.mark.parametrize(
+    ("uri", "images"),
+    [("pusht", True), ("pusht?images=0", False), ("pusht_keypoints", False), ("lift", False), ("lift?images=1", True)],
+)
+def test_pictures_are_recorded_where_the_env_reads_some(uri, images):
+    assert parse_demo(f"demo://{uri}").images is images

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from tendon.config.compose import compose
 from tendon.config.digest import digest
+from tendon.config.feature_map import FeatureMap
 from tendon.config.numerics import rollout_numerics
 from tendon.config.schema import EnvConfig
 from tendon.errors import ConfigError, DataError
@@ -53,19 +54,20 @@ def is_demo(uri: str) -> bool:
 
 
 def parse_demo(uri: str) -> DemoSource:
-    """The parts of a ``demo://`` URI; unknown parts are an error."""
+    """The parts of a ``demo://`` URI; unknown parts are an error. Pictures are recorded where the env reads some, unless images=0."""
     parts = urlsplit(uri)
     query = dict(parse_qsl(parts.query))
     unknown = sorted(set(query) - {"episodes", "seed", "noise", "images"})
     try:
         if unknown:
             raise ValueError(f"it has no option {unknown[0]!r}")
+        env = compose([f"env={parts.netloc or parts.path}", "data.uri=unused"]).env
         source = DemoSource(
-            env=compose([f"env={parts.netloc or parts.path}", "data.uri=unused"]).env,
+            env=env,
             episodes=int(query.get("episodes", "100")),
             seed=int(query.get("seed", "1")),
             noise=float(query.get("noise", DEFAULT_NOISE)),
-            images=query.get("images", "0") in ("1", "true"),
+            images=query["images"] in ("1", "true") if "images" in query else bool(FeatureMap.of(env).read_cameras),
         )
         if source.episodes < 1:
             raise ValueError("episodes must be at least 1")
