@@ -95,7 +95,7 @@ MEANING = {
     "_ARGCOMPLETE": (OURS, "a shell sets it while it completes a command line"),
     "TENDON_IMAGE": (OURS, "which image a step runs in; it stands in every record"),
     "TENDON_LOG": (OURS, "where a step keeps its log, for the page of a run that failed"),
-    "PYTHONUNBUFFERED": "Python's own: what a step or a simulator prints is written at once, also by one that is a fork",
+    "PYTHONUNBUFFERED": (OURS, "what a step or a simulator prints is written at once, also by one that is a fork"),
     "TENDON_FORK_SERVER": (OURS, "the folder of the servers that steps and simulators are forks of, while a run lasts"),
     "TENDON_PAUSE_AT_STEP": (OURS, "a training ends at this step, as a sweep that stops early asks"),
     "TENDON_PIPELINE_ROOT": (OURS, "where the artifacts of the run go"),
