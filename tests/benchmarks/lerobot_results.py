@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -222,12 +221,12 @@ class Arms:
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
         """CPU minutes of this process and what it started, added to those of earlier calls."""
-        began = _cpu_s()
+        began = line.cpu_seconds()
         try:
             yield
         finally:
             minutes = self.minutes()
-            minutes[part] = minutes.get(part, 0.0) + (_cpu_s() - began) / 60
+            minutes[part] = minutes.get(part, 0.0) + (line.cpu_seconds() - began) / 60
             (self.folder / "minutes.json").write_text(json.dumps(minutes, indent=1) + "\n")
 
     def minutes(self) -> dict[str, float]:
@@ -281,11 +280,6 @@ def outcome(name: str) -> Outcome:
     (KEPT / f"{name}.json").write_text(text + "\n")
     print(text, flush=True)
     return found
-
-
-def _cpu_s() -> float:
-    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
 def _rows(name: str, case: Case) -> None:
