@@ -238,7 +238,7 @@ class Guest:
         arrays = {name: np.stack([one[name] for one in parts]) for name in parts[0]}
         progress_s = min(1.0, self.step_timeout_s / 4)
         told = {"keep": keep, "progress_s": progress_s}
-        reply = self._ask("steps", told, arrays=arrays, timeout_s=self.step_timeout_s + progress_s)
+        reply = self._ask("steps", told, arrays=arrays, slack_s=progress_s)
         fields, rewards, kept = reply.fields, reply.fields["rewards"], reply.fields["kept"]
         if fields.get("instruction") and self.features.instruction is None:
             self.instruction = str(fields["instruction"])
@@ -417,13 +417,14 @@ class Guest:
         *,
         arrays: dict[str, Array] | None = None,
         timeout_s: float | None = None,
+        slack_s: float = 0.0,
     ) -> Message:
         limit_s = self.step_timeout_s if timeout_s is None else timeout_s
         try:
             send(self._request_fd, Message({"op": op, **(fields or {})}, arrays or {}))
-            reply = receive(self._reply_fd, self._pixels, limit_s)
+            reply = receive(self._reply_fd, self._pixels, limit_s + slack_s)
             while "progress" in reply.fields:  # some of several steps are done
-                reply = receive(self._reply_fd, self._pixels, limit_s)
+                reply = receive(self._reply_fd, self._pixels, limit_s + slack_s)
         except ProtocolTimeout:
             self.kill()
             raise GuestCrash(self.env.simulator, op, f"no answer within {limit_s:g} s", self.tail()) from None
