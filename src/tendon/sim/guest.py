@@ -137,7 +137,7 @@ def truth(name: str, value: Any) -> bool:
 class Server:
     """Turns requests into calls of the adapter; one method per op."""
 
-    def __init__(self, adapter_name: str, progress: Callable[[int], None]) -> None:
+    def __init__(self, adapter_name: str, progress: Callable[[int], None] = lambda done: None) -> None:
         self.adapter_name = adapter_name
         self.progress = progress
         self.adapter: Any = None
