@@ -7,12 +7,10 @@ finished. CPU time is that of the whole tree of processes, measured from outside
 from __future__ import annotations
 
 import json
-import resource
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
+from tests.benchmarks import line
 from tests.benchmarks.rows import Skip, row
 
 EPISODES = {"reach": 40, "lift": 100, "pusht": 150}
@@ -21,15 +19,12 @@ SOURCE = {"reach": "reach", "lift": "lift", "pusht": "pusht_keypoints"}
 
 def demo(task: str, store: str, seed: int) -> tuple[float, dict[str, object]]:
     """CPU seconds of a demo, and the forecast that its plan made."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    began = line.cpu_seconds()
     uri = f"demo://{SOURCE[task]}?episodes={EPISODES[task]}&seed={seed}"
     words = ["demo", "--task", task, "--store-uri", store, "--source-uri", uri, f"seed={seed}"]
-    ran = subprocess.run([sys.executable, "-m", "tendon", *words], capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    line.run(*words, cwd=Path(store))
     newest = max(Path(store, "runs").glob("*/forecast.json"), key=lambda path: path.stat().st_mtime)
-    taken = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return taken, json.loads(newest.read_text())
+    return line.cpu_seconds() - began, json.loads(newest.read_text())
 
 
 def _error(task: str, simulator: str = "") -> float:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from collections import Counter
@@ -124,8 +123,8 @@ def outcome(name: str, steps: int = 0, episodes: int = EPISODES) -> Outcome:
 def kept(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What is in ``file``; made first, with the CPU seconds that it took, where there is none."""
     if not file.exists():
-        began = _cpu_s()
-        result = make() | {"cpu_s": _cpu_s() - began}
+        began = line.cpu_seconds()
+        result = make() | {"cpu_s": line.cpu_seconds() - began}
         file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = file.with_suffix(".part")
         unfinished.write_text(json.dumps(result))
@@ -203,11 +202,6 @@ def minilm_installed() -> Iterator[None]:
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = before
-
-
-def _cpu_s() -> float:
-    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
 SWEEP = "- {key: policy, values: [act_clip_tiny, dp_clip_tiny, pi0_metaworld]}\n"

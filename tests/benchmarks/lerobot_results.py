@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -102,12 +101,13 @@ def first_weights(config: Any, dataset_uri: str, out: Path) -> Path:
         from tendon.data.stats import compute_stats
         from tendon.policies.registry import make_policy
         from tendon.policies.spec import PolicySpec
+        from tendon.train.loop.data_feeds import find_features
         from tendon.train.loop.engine import select_features
         from tendon.weights.formats.lerobot.folder import FORMAT
 
         stats = compute_stats(open_dataset(dataset_uri), config.data.split)
         torch.manual_seed(config.seed)
-        features = select_features(config, stats.features)
+        features = select_features(config, stats.features, find_features(dataset_uri))
         policy = make_policy(config.policy, features, stats.features)
         FORMAT.write(policy, PolicySpec(config.policy, features, policy.windows), out, "0.4", {})
         (out / "done").touch()
@@ -222,12 +222,12 @@ class Arms:
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
         """CPU minutes of this process and what it started, added to those of earlier calls."""
-        began = _cpu_s()
+        began = line.cpu_seconds()
         try:
             yield
         finally:
             minutes = self.minutes()
-            minutes[part] = minutes.get(part, 0.0) + (_cpu_s() - began) / 60
+            minutes[part] = minutes.get(part, 0.0) + (line.cpu_seconds() - began) / 60
             (self.folder / "minutes.json").write_text(json.dumps(minutes, indent=1) + "\n")
 
     def minutes(self) -> dict[str, float]:
@@ -281,11 +281,6 @@ def outcome(name: str) -> Outcome:
     (KEPT / f"{name}.json").write_text(text + "\n")
     print(text, flush=True)
     return found
-
-
-def _cpu_s() -> float:
-    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
 def _rows(name: str, case: Case) -> None:

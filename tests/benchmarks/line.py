@@ -1,30 +1,55 @@
-"""The command line as the long checks use it: in a folder of its own, timed from outside, killable."""
+"""The command line as the long checks use it: in a folder of its own, timed from outside, killable.
+
+``cpu_seconds`` counts all that was run so far. The kernel does not count what a command had forked from a server as a child of
+the command, so ``run`` asks the command itself for it.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 TENDON = [sys.executable, "-m", "tendon"]
+COUNTED = """
+import atexit, sys
+from pathlib import Path
+from tendon import fork_server
+from tendon.cli import main
+counted = Path(sys.argv.pop(1))
+atexit.register(lambda: counted.write_text(str(fork_server.cpu_seconds())))
+sys.exit(main(sys.argv[1:]))
+"""
+_forks = {"cpu_s": 0.0}
 TRAIN = ["env=reach", "policy=bc", "policy.hidden_dims=[64,64]", "training.num_threads=1", "training.lr=1e-3"]
 
 
 def run(*arguments: object, cwd: Path) -> tuple[str, float]:
     """Standard output of one command and its wall seconds; a failure is an error with what it printed."""
     started = time.monotonic()
-    done = subprocess.run([*TENDON, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False)
+    with tempfile.NamedTemporaryFile("w+") as forks:
+        command = [sys.executable, "-c", COUNTED, forks.name, *map(str, arguments)]
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+        _forks["cpu_s"] += float(forks.read() or 0)
     seconds = time.monotonic() - started
     if done.returncode:
         raise RuntimeError(
             f"tendon {' '.join(map(str, arguments))} ended with {done.returncode}:\n{done.stderr[-3000:]}"
         )
     return done.stdout, seconds
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process, of its children that ended, and of what those had forked."""
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime + _forks["cpu_s"]
 
 
 def run_and_kill(*arguments: object, cwd: Path, after_s: float) -> bool:
