@@ -101,12 +101,13 @@ def first_weights(config: Any, dataset_uri: str, out: Path) -> Path:
         from tendon.data.stats import compute_stats
         from tendon.policies.registry import make_policy
         from tendon.policies.spec import PolicySpec
+        from tendon.train.loop.data_feeds import find_features
         from tendon.train.loop.engine import select_features
         from tendon.weights.formats.lerobot.folder import FORMAT
 
         stats = compute_stats(open_dataset(dataset_uri), config.data.split)
         torch.manual_seed(config.seed)
-        features = select_features(config, stats.features)
+        features = select_features(config, stats.features, find_features(dataset_uri))
         policy = make_policy(config.policy, features, stats.features)
         FORMAT.write(policy, PolicySpec(config.policy, features, policy.windows), out, "0.4", {})
         (out / "done").touch()

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from tendon.cli import main
+from tendon.errors import ConfigError
+from tendon.registry.outlook import outlook_of
 from tendon.runs.forecast import Forecast, load_forecast, make_forecast, note_took
 from tendon.runs.measured import (
     Kind,
@@ -152,3 +154,14 @@ def test_plan_prints_it_and_creates_nothing(tmp_path: Path, capsys: pytest.Captu
     assert "forecast in all: 600 steps" in out
     assert "Nothing was created." in out
     assert not store.exists()
+
+
+def test_a_halved_sweep_that_one_run_cannot_hold_is_refused_with_what_would_fit(tmp_path: Path) -> None:
+    """All trials are pruned beside each other, so none can wait for another run."""
+    run = load_plan(plan(tmp_path, **swept(3)).run_uri)
+    with pytest.raises(ConfigError, match="which one run of the sweep pipeline holds 1") as refused:
+        outlook_of(run, 0, trials_per_pod=1, most_groups=1, halving=True)
+    key, _, per_pod = refused.value.problems[0].fix.partition("=")
+    assert key == "policy_trials_per_pod"
+    assert not outlook_of(run, 0, trials_per_pod=int(per_pod), most_groups=1, halving=True).remaining.num_later
+    assert outlook_of(run, 0, trials_per_pod=1, most_groups=1).remaining.num_later == len(run.trials) - 1

@@ -81,7 +81,7 @@ class ActingEpisode:
     """One episode of a policy: its history, its memory, and the actions not yet executed."""
 
     def __init__(self, seed: int, row: int, depth: int) -> None:
-        self.seed, self.row = seed, row
+        self.seed, self.row, self.depth = seed, row, depth
         self.history: deque[dict[str, Array]] = deque(maxlen=depth)
         self.memory: Any = None
         self.begun = False  # whether the memory is the policy's own

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -429,20 +430,31 @@ def run_episode(
         instructions += [guest.instruction] if guest.instruction else []
         if wants_goal:
             episode.goal = guest.goal()
-        for _ in range(guest.env.episode_length):
-            action = act(observation)
-            if not np.isfinite(action).all():
+        while len(rewards) < guest.env.episode_length:
+            planned = [act(observation), *episode.planned][: guest.env.episode_length - len(rewards)]
+            finite = list(takewhile(lambda action: np.isfinite(action).all(), planned))
+            if not finite:
                 error = f"the policy gave a value that is not finite at step {len(actions)}"
                 break
-            actions.append(action)
-            stepped = guest.step(action)
-            rewards.append(stepped.reward)
-            observation = stepped.observation
+            try:
+                played = guest.steps(finite, len(finite) if watches else episode.depth)
+            except GuestCrash as crash:
+                rewards += crash.rewards
+                actions += finite[: len(crash.rewards) + 1]
+                raise
+            actions += finite[: len(played)]
+            rewards += [stepped.reward for stepped in played]
+            for stepped in played[:-1]:
+                episode.planned.popleft()
+                if stepped.observation:
+                    episode.history.append(stepped.observation)
+            last = played[-1]
+            observation = last.observation
             if watches:
-                seen.append(observation)
-            if stepped.success:
+                seen += [stepped.observation for stepped in played]
+            if last.success:
                 status = "success"
-            if stepped.success or stepped.done:
+            if last.success or last.done:
                 break
             if guest.instruction != episode.instruction:  # actions that were planned obey the words before
                 episode.instruction = guest.instruction

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -53,11 +54,18 @@ def play_again(
                 seed,
                 f"seed {seed} began with another observation when it was played again: the simulator ignores its seed",
             )
-        for step, (action, reward) in enumerate(zip(actions, rewards, strict=True)):
-            if guest.step(action).reward != reward:
-                return SeedCheck(
-                    seed, f"seed {seed} went another way from step {step} when its actions were executed again"
-                )
+        again: list[float] = []
+        while len(again) < len(actions):
+            played = guest.steps(list(actions[len(again) :]))
+            again += [stepped.reward for stepped in played]
+            if played[-1].success or played[-1].done:
+                break
+        if again != list(rewards):
+            pairs = zip_longest(again, rewards)
+            step = next(number for number, (now, before) in enumerate(pairs) if now != before)
+            return SeedCheck(
+                seed, f"seed {seed} went another way from step {step} when its actions were executed again"
+            )
     except GuestCrash as crash:
         return SeedCheck(seed, f"seed {seed} crashed when it was played again: {crash.why}")
     return SeedCheck(seed, "")

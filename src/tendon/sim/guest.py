@@ -16,7 +16,10 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +39,7 @@ def main(arguments: list[str]) -> None:
     die_with_host(lifeline_fd)
     pixels = SharedPixels(pixels_fd)
     try:
-        server = Server(adapter_name)
+        server = Server(adapter_name, lambda done: send(reply_fd, Message({"progress": done})))
         while True:
             request = receive(request_fd)
             send(reply_fd, server.answer(request), pixels)
@@ -134,11 +137,13 @@ def truth(name: str, value: Any) -> bool:
 class Server:
     """Turns requests into calls of the adapter; one method per op."""
 
-    def __init__(self, adapter_name: str) -> None:
+    def __init__(self, adapter_name: str, progress: Callable[[int], None] = lambda done: None) -> None:
         self.adapter_name = adapter_name
+        self.progress = progress
         self.adapter: Any = None
         self.played: Any = None  # what resets and steps: the adapter, or the adapter under a perturbation
         self.film: Film | None = None  # of the episode that is played, if the host may want to see it
+        self.instruction = ""  # what the robot was told last in this episode
         self._kinds: dict[str, tuple[int, ...]] = {}  # shapes of what was observed first
         self.read: frozenset[str] | None = None  # names of the images that the host reads; None: all
 
@@ -199,6 +204,7 @@ class Server:
             self.film = None
         elif self.film is not None:
             self.film.keep()
+        self.instruction = "" if instruction is None else str(instruction)
         return self._observed({} if instruction is None else {"instruction": str(instruction)}, observation)
 
     def op_goal(self, request: Message) -> Message:
@@ -217,6 +223,41 @@ class Server:
             "done": truth("done", done),
         }
         return self._observed(fields | ({"instruction": str(said[0])} if said else {}), observation)
+
+    def op_steps(self, request: Message) -> Message:
+        """Execute actions ``[T, D]`` in turn, until one ends the episode, changes what the robot is told, or breaks something.
+
+        The reply has rewards and ends of what was executed, and the observations of the last ``keep`` of these. A step
+        that breaks something is its error. The host hears how many are done every ``progress_s``.
+        """
+        arrays = request.arrays
+        rewards: list[float] = []
+        kept: deque[Message] = deque(maxlen=int(request.fields["keep"]))
+        fields: dict[str, Any] = {"success": False, "done": False}
+        progress_s, last_s = float(request.fields["progress_s"]), time.monotonic()
+        for number_of_step in range(len(next(iter(arrays.values())))):
+            action = {name: values[number_of_step] for name, values in arrays.items()}
+            reply = self.answer(Message({"op": "step"}, action))
+            fields = reply.fields
+            if "error" in fields:
+                break
+            rewards.append(fields["reward"])
+            copies = [{name: np.array(value) for name, value in one.items()} for one in (reply.arrays, reply.images)]
+            kept.append(Message({}, *copies))  # a simulator may write the next observation where this one is
+            before, self.instruction = self.instruction, fields.get("instruction", self.instruction)
+            if fields["success"] or fields["done"] or before != self.instruction:
+                break
+            if time.monotonic() - last_s > progress_s:
+                self.progress(len(rewards))
+                last_s = time.monotonic()
+        stacked = [
+            {
+                name: np.stack([getattr(one, kind)[name] for one in kept])
+                for name in (getattr(kept[-1], kind) if kept else ())
+            }
+            for kind in ("arrays", "images")
+        ]
+        return Message({**fields, "rewards": rewards, "kept": len(kept)}, *stacked)
 
     def op_render(self, request: Message) -> Message:
         """One frame for people."""
