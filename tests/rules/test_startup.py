@@ -14,18 +14,24 @@ SOURCE = Path(__file__).resolve().parents[2] / "src"
 HEAVY = {"torch", "kfp", "boto3", "botocore", "hydra", "omegaconf", "pyarrow", "h5py", "av", "numpy"}
 
 
-def imported_by(code: str, *arguments: str) -> set[str]:
-    """The top-level modules that a fresh interpreter holds after the code."""
-    script = f"import json, sys\nsys.argv[1:] = {list(arguments)!r}\n{code}\n"
-    script += "print('\\n' + json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+def interpreted(script: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The script in an interpreter of its own that finds this very tendon."""
     paths = os.pathsep.join([str(SOURCE), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", script],
         capture_output=True,
         text=True,
         check=False,
         env={**os.environ, "PYTHONPATH": paths},
+        cwd=folder,
     )
+
+
+def imported_by(code: str, *arguments: str) -> set[str]:
+    """The top-level modules that a fresh interpreter holds after the code."""
+    script = f"import json, sys\nsys.argv[1:] = {list(arguments)!r}\n{code}\n"
+    script += "print('\\n' + json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    done = interpreted(script)
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout.splitlines()[-1]))
 
@@ -83,13 +89,5 @@ def test_a_training_in_one_process_imports_no_more_than_it_needs(tmp_path: Path)
         "main(['train', *words, f'data.uri={uri}', 'training.offline_steps=1', 'training.valid_episodes=0', '--store-uri', 's'])\n"
         f"print('NEEDLESS', sorted({NEEDLESS!r} & set(sys.modules)), 'torch' in sys.modules)"
     )
-    paths = os.pathsep.join([str(SOURCE), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": paths},
-        cwd=tmp_path,
-    )
+    done = interpreted(script, tmp_path)
     assert "NEEDLESS [] True" in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
