@@ -26,6 +26,7 @@ from tendon.train.watch.callbacks import Callback, RunContext
 
 logger = logging.getLogger(__name__)
 WANDB_ID = "wandb_run.json"
+SERVICE_WAIT_S = 300.0  # a busy node may take minutes to start W&B's process, and its own patience of 30 s ends the training
 
 
 def make_trackers(config: TrainConfig) -> list[Callback]:
@@ -60,6 +61,7 @@ class WandbRun(Callback):
         mode: Any = os.environ.get("WANDB_MODE") or ("offline" if offline else "online")
         self._folder = _folder(run.store, "wandb")
         self._folder.parent.mkdir(parents=True, exist_ok=True)
+        self._wandb.setup(self._wandb.Settings(x_service_wait=SERVICE_WAIT_S))
         self._run = self._wandb.init(
             id=_run_id(run.store),
             project=options.project,
