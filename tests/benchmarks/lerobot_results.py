@@ -23,7 +23,7 @@ from tests.benchmarks.rows import Skip, row
 
 KEPT = Path("build/lerobot")
 AT_ONCE = 25  # episodes that are kept together
-GUESTS = 8
+GUESTS = AT_ONCE
 SIDES = ("ours", "theirs")
 
 
@@ -193,6 +193,7 @@ class Arms:
         """Success by seed in our guest; every AT_ONCE episodes are kept."""
         import torch
 
+        from tendon import fork_server
         from tendon.evaluate import seeds
         from tendon.evaluate.rollout import evaluate_policy
 
@@ -201,7 +202,7 @@ class Arms:
         kept = self.folder / f"{side}.jsonl"
         rows = [json.loads(text) for text in kept.read_text().splitlines()] if kept.exists() else []
         chosen = seeds.selection(episodes)
-        with self.timed(f"rollouts of {side}"):
+        with self.timed(f"rollouts of {side}"), fork_server.nearby():
             for first in range(len(rows), episodes, AT_ONCE):
                 results = evaluate_policy(policy, config.env, config.eval, chosen[first : first + AT_ONCE])
                 crashed = sum(one.status == "crashed" for one in results)
