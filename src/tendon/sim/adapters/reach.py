@@ -22,6 +22,7 @@ DRAG_PER_S = 4.0
 WIND = 0.25  # m/s^2 at most
 RADIUS = 0.06  # m, success
 ARENA = 1.0  # half side in m
+BORDER = 0.98  # m from the middle the wall begins, where it is drawn
 SUBSTEPS = 10
 
 
@@ -102,11 +103,16 @@ class Adapter:
         """The arena from above: target green, mass blue."""
         if camera not in ("", "top"):
             raise Refused(f"reach has no camera {camera!r}", "use the camera top")
-        x, y = np.meshgrid(np.linspace(-ARENA, ARENA, width), np.linspace(ARENA, -ARENA, height))
+        x, y = np.linspace(-ARENA, ARENA, width), np.linspace(ARENA, -ARENA, height)
         frame = np.full((height, width, 3), 245, np.uint8)
-        frame[(np.abs(x) > 0.98) | (np.abs(y) > 0.98)] = (90, 90, 90)
-        frame[np.hypot(x - self.target[0], y - self.target[1]) < RADIUS + 0.02] = (0, 158, 115)
-        frame[np.hypot(x - self.position[0], y - self.position[1]) < 0.05] = (0, 114, 178)
+        frame[np.abs(y) > BORDER] = frame[:, np.abs(x) > BORDER] = (90, 90, 90)
+        for (left, up), radius, colour in (
+            (self.target, RADIUS + 0.02, (0, 158, 115)),
+            (self.position, 0.05, (0, 114, 178)),
+        ):
+            columns, rows = np.flatnonzero(np.abs(x - left) < radius), np.flatnonzero(np.abs(y - up) < radius)
+            inside = np.hypot(x[columns] - left, (y[rows] - up)[:, None]) < radius
+            frame[np.ix_(rows, columns)] = np.where(inside[..., None], colour, frame[np.ix_(rows, columns)])
         return frame
 
     def snapshot(self) -> Array:
