@@ -1,5 +1,6 @@
 """A tendon whose steps do nothing, so that the compiled DAG itself can run in seconds, without torch or a simulator."""
 
+import inspect
 import json
 import os
 import shutil
@@ -7,10 +8,15 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from tests.pipelines.fake_kfp import Kubeflow
+
+# For each setting of each task kfp reads the source of the whole stack, to name its own caller: half a minute below pytest.
+with patch.object(inspect, "stack", lambda context=1: [(None,) * 4] * 2):
+    import pipelines.compile  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
 LOGS = """
