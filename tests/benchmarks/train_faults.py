@@ -112,6 +112,7 @@ SEEING = (
     *(
         "policy.resize=[24,24]",
         "policy.crop_size=20",
+        "policy.num_keypoints=0",
         "policy.brightness=0.3",
         "policy.contrast=0.3",
         "policy.hue=0.05",
