@@ -53,7 +53,6 @@ def _evaluated(cwd: Path, episodes: int, videos: int, env: str) -> float:
         "evaluate",
         "--bundle-uri",
         "t/bundle",
-        f"env={env}",
         f"eval.n_episodes={episodes}",
         f"eval.videos={videos}",
     ]

@@ -146,6 +146,50 @@ def test_pusht_is_that_of_the_package_picture_for_picture() -> None:
     assert made == own
 
 
+PLAIN_AND_QUICK = """
+import json, sys, types
+import numpy as np
+from gym_pusht.envs.pusht import PushTEnv
+package = types.ModuleType("tendon")  # the simulator's interpreter has what sim/ imports, no more
+package.__path__ = ["FOLDER"]
+sys.modules["tendon"] = package
+from tendon.sim.quick_pusht import QuickPushT
+
+plain, quick = PushTEnv(obs_type="state"), QuickPushT(obs_type="state")
+steps = touched = covered = differ = ended = 0
+worst = 0.0
+for seed in range(SEEDS):
+    rng = np.random.default_rng(seed)
+    lies = float(np.pi / 4 + rng.normal(0, 0.02)), tuple(rng.normal(256, 1, 2).tolist())
+    for env in (plain, quick):
+        env.reset(seed=seed)
+        if seed % 2:  # the T lies almost on its mark
+            env.block.angle, env.block.position = lies
+    for step in range(60):
+        action = np.array(plain.block.position) + rng.normal(0, 70, 2) if step % 3 else rng.uniform(0, 512, 2)
+        before = plain.block.angle
+        _, reward, done, _, info = plain.step(action)
+        _, quick_reward, quick_done, _, quick_info = quick.step(action)
+        same = plain.get_obs().tobytes() == quick.get_obs().tobytes()
+        same &= plain.get_keypoints(plain._block_shapes).tobytes() == quick.keypoints().tobytes()
+        same &= (plain.agent.velocity, plain.block.velocity) == (quick.agent.velocity, quick.block.velocity)
+        same &= bool(done == quick_done) and bool(info["is_success"] == quick_info["is_success"])
+        differ += not same
+        worst = max(worst, abs(reward - quick_reward))
+        steps, touched, covered, ended = steps + 1, touched + (before != plain.block.angle), covered + (reward > 0), ended + done
+print(json.dumps([float(value) for value in (steps, touched, covered, ended, differ, worst)]))
+"""
+
+
+def test_our_quick_pusht_is_the_packages_own_bit_for_bit() -> None:
+    folder = Path(__file__).parents[2] / "src/tendon"
+    code = PLAIN_AND_QUICK.replace("FOLDER", str(folder)).replace("SEEDS", "30")
+    steps, touched, covered, ended, differ, worst = in_its_interpreter(env_of("pusht_keypoints"), code)
+    assert (touched > 200, covered > 200, ended > 5) == (True, True, True), (steps, touched, covered, ended)
+    assert differ == 0
+    assert worst < 1e-12  # the library of polygons adds areas in the order of their addresses
+
+
 OWN_ALOHA = """
 import json, hashlib, numpy as np
 from gym_aloha.env import AlohaEnv

@@ -1,8 +1,8 @@
 """Asks a policy for the actions of many episodes at once. Called by rollout.py, in one thread.
 
-Every batch has the same number of rows, and an episode has its own row from start to end: empty rows are filled with
-copies, so what an episode is answered does not depend on which others wait. Whether a batch gives the bits that one row
-alone gives is measured once (``compare``); a policy whose rows depend on each other is asked one episode at a time.
+Every batch has the same number of rows, empty ones are filled with copies, and an episode has its own row from start to
+end: so what it is answered does not depend on which others wait. Where all rows give the same bits, as measured once
+(``compare``), it may have any row. A policy whose rows depend on each other is asked one episode at a time.
 Axes: rows of a batch, T steps, D numbers of an action.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +65,7 @@ class BatchCheck:
     bit_equal: bool  # to one episode at a time, where it was measured
     max_difference: float  # of an action, measured on the first observation of the first episode, in every row
     tolerance: float  # a policy that differs by more is asked for one episode at a time
+    rows_alike: bool = False  # whether all rows of a batch gave the same bits
 
     def to_json(self) -> dict[str, Any]:
         """As kept in summary.json."""
@@ -74,6 +75,7 @@ class BatchCheck:
             "bit_equal": self.bit_equal,
             "max_difference": self.max_difference,
             "tolerance": self.tolerance,
+            "rows_alike": self.rows_alike,
         }
 
 
@@ -93,13 +95,21 @@ class ActingEpisode:
 class Actor:
     """A policy at work; not shared between threads."""
 
-    def __init__(self, policy: Policy, action_dim: int, features: FeatureMap = USUAL, rows: int = 1) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        action_dim: int,
+        features: FeatureMap = USUAL,
+        rows: int = 1,
+        *,
+        rows_alike: bool = False,
+    ) -> None:
         import torch
 
         self.policy = policy
         self.action_dim = action_dim
         self.features = features
-        self.rows = rows
+        self.rows, self.rows_alike = rows, rows_alike
         self.reading = Reading.of(policy)
         self.last_s = 0.0  # seconds that the last batch took
         first = next(policy.parameters(), None)
@@ -145,7 +155,10 @@ class Actor:
         largest = 0.0 if bit_equal else float(np.nan_to_num(np.abs(together - alone) / scale, nan=np.inf).max())
         if largest > tolerance:
             self.rows = 1
-        return BatchCheck(self.rows, bit_equal, largest, tolerance)
+        self.rows_alike = bit_equal or bool(
+            np.array_equal(together, np.broadcast_to(together[:1], together.shape), equal_nan=True)
+        )
+        return BatchCheck(self.rows, bit_equal, largest, tolerance, self.rows_alike)
 
     def _begin(self, episode: ActingEpisode) -> None:
         if not episode.begun:
@@ -153,14 +166,23 @@ class Actor:
 
     def _batches(self, episodes: Sequence[ActingEpisode]) -> list[dict[int, ActingEpisode]]:
         """Row to episode; memories of one batch have one structure, and no two episodes have one row."""
-        batches: dict[tuple[Any, int], dict[int, ActingEpisode]] = {}
+        batches: dict[Any, list[dict[int, ActingEpisode]]] = {}
         for episode in episodes:
             self._begin(episode)
-            structure, number, row = _structure(episode.memory), 0, episode.row % self.rows
-            while row in batches.get((structure, number), {}):
-                number += 1
-            batches.setdefault((structure, number), {})[row] = episode
-        return list(batches.values())
+            alike = batches.setdefault(_structure(episode.memory), [])
+            own = episode.row % self.rows
+            free = ((batch, row) for batch in alike for row in self._rows_of(own) if row not in batch)
+            batch, row = next(free, ({}, own))
+            if not batch:
+                alike.append(batch)
+            batch[row] = episode
+        return [batch for alike in batches.values() for batch in alike]
+
+    def _rows_of(self, own: int) -> Iterator[int]:
+        """The rows that an episode may have, its own first."""
+        yield own
+        if self.rows_alike:
+            yield from range(self.rows)
 
     def _answer(self, batch: Mapping[int, ActingEpisode], rows: int = 0) -> tuple[Actions, list[Any]]:
         """Actions ``[rows, T, D]`` and the memory of each row; rows without an episode hold copies of the first one."""

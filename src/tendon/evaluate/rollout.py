@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
+import statistics
 import threading
 import time
 from collections import deque
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 Status = Literal["success", "failure", "crashed"]
 Array = NDArray[Any]
 START_ATTEMPTS = 3  # so many starts in a row may fail before the evaluation is given up
+USUAL_OF = 64  # as many of the last plays and resets say how long one usually takes
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def evaluate_policy(
     Args:
         policy: put it on the device you want.
         env: the task and its simulator.
-        eval: number of guests, which is the number of rows of the policy's batches, and time limits.
+        eval: number of guests, each with a row in the policy's batches, and time limits.
         seeds: one episode each.
         progress: called with (episodes done, episodes in all), from this thread.
         checked: called once with how the policy was asked, and what a batch changes.
@@ -122,31 +124,31 @@ def evaluate_policy(
         TendonError: the simulator is missing, cannot do the task, or does not start.
     """
     policy.eval()
-    rows, work = max(1, eval.batch_size), work or Work()
-    mine = work.mine(len(seeds), rows)
+    places, work = max(1, eval.batch_size), work or Work()
+    mine = work.mine(len(seeds), places)
     results: dict[int, EpisodeResult] = {index: work.finished[index] for index in mine if index in work.finished}
     left = [index for index in mine if index not in results]
     if not left:
         return [results[index] for index in mine]
     features, check = FeatureMap.of(env), work.check
     if check is None and left[0] != 0:  # whoever begins looks at the first episode of all
-        check = _first_check(policy, env, eval, seeds[0], rows)
+        check = _first_check(policy, env, eval, seeds[0])
         if checked is not None:
             checked(check)
-    lanes = _Lanes(left, rows)
+    lanes = _Lanes(left, places)
     inbox: queue.SimpleQueue[_Ask | _Done | BaseException] = queue.SimpleQueue()
     stop = threading.Event()
     reading = Reading.of(policy)
-    guests = work.guests or [new_guest(env, eval, filming) for _ in range(min(rows, len(left)))]
+    guests = work.guests or [new_guest(env, eval, filming) for _ in range(min(places, len(left)))]
     workers = [
-        _Worker(row, rows, guest, reading, seeds, lanes, inbox, stop, filming)
-        for row, guest in enumerate(guests[: len(left)])
+        _Worker(place, places, guest, reading, seeds, lanes, inbox, stop, filming)
+        for place, guest in enumerate(guests[: len(left)])
     ]
     for worker in workers:
         worker.lives_on, worker.watches = bool(work.guests), work.watches
     if seed_checked is not None and workers:
         workers[0].plays_again = True
-    service = _ActorService(policy, features, rows, checked, check)
+    service = _ActorService(policy, features, places, checked, check)
     try:
         for worker in workers:
             worker.start()
@@ -162,7 +164,8 @@ def evaluate_policy(
                 service.ended(message.index)
                 if progress is not None:
                     progress(len(results), len(mine))
-            service.answer(num_busy=sum(worker.busy for worker in workers))
+            slow = service.resets_are_slow
+            service.answer(sum(worker.busy and not (worker.begins and slow) for worker in workers))
     finally:
         stop.set()
         for worker in workers:
@@ -178,7 +181,7 @@ def evaluate_policy(
     return [results[index] for index in mine]
 
 
-def _first_check(policy: Policy, env: EnvConfig, eval: EvalConfig, seed: int, rows: int) -> BatchCheck:
+def _first_check(policy: Policy, env: EnvConfig, eval: EvalConfig, seed: int) -> BatchCheck:
     """What a batch changes on the first observation of the first episode, which is played by somebody else."""
     reading = Reading.of(policy)
     episode = ActingEpisode(seed, 0, reading.depth)
@@ -187,17 +190,19 @@ def _first_check(policy: Policy, env: EnvConfig, eval: EvalConfig, seed: int, ro
         episode.instruction = guest.instruction
         if reading.wants_goal:
             episode.goal = guest.goal()
-        return Actor(policy, guest.action_dim, FeatureMap.of(env), rows).compare(episode)
+        return Actor(policy, guest.action_dim, FeatureMap.of(env), max(1, eval.batch_size)).compare(episode)
 
 
 @dataclass(frozen=True)
 class _Ask:
-    """An episode that needs its next actions, and where to say that it has them."""
+    """An episode that needs its next actions, where to say that it has them, and what it did since it had some."""
 
     index: int
     action_dim: int
     episode: ActingEpisode
     answers: queue.SimpleQueue[Any]
+    took_s: float
+    begins: bool  # it was reset meanwhile; no actions were executed
 
 
 @dataclass(frozen=True)
@@ -221,23 +226,25 @@ def _messages(inbox: queue.SimpleQueue[Any], patience_s: float | None) -> list[A
 
 
 class _Lanes:
-    """Episodes by the row of the batch that they have: each guest has one row, and helps the others when it has done its own."""
+    """Episodes by the guest's place, which decides their row: each guest has one, and helps the others when it has done its own."""
 
-    def __init__(self, indices: Sequence[int], rows: int) -> None:
-        self._lanes = [deque(index for index in indices if index % rows == row) for row in range(rows)]
+    def __init__(self, indices: Sequence[int], places: int) -> None:
+        self._lanes = [deque(index for index in indices if index % places == place) for place in range(places)]
         self._lock = threading.Lock()
 
-    def take(self, row: int) -> int | None:
+    def take(self, place: int) -> int | None:
         """The number of the next episode; None when there is none."""
         with self._lock:
-            lane = self._lanes[row] or max(self._lanes, key=len)
+            lane = self._lanes[place] or max(self._lanes, key=len)
             return lane.popleft() if lane else None
 
 
 class _ActorService:
     """The policy's side, in the thread of the caller: collects who waits, and asks for all of them at once.
 
-    It waits for the others only as long as its last answer took: longer would cost more than asking twice.
+    A batch costs the same however few of its rows are asked for, and guests that wait leave their cores to the others: so it
+    waits for all that can be expected, at most twice as long as simulators usually play, or as its last answer took.
+    A simulator whose reset takes longer than that is not expected until it has come.
     """
 
     def __init__(
@@ -251,7 +258,8 @@ class _ActorService:
         self._policy, self._features, self._rows, self._checked = policy, features, rows, checked
         self._actor: Actor | None = None
         self._waiting: list[_Ask] = []
-        self._since = 0.0
+        self._since = self._answered = 0.0
+        self._took_s: dict[bool, deque[float]] = {begins: deque(maxlen=USUAL_OF) for begins in (False, True)}
         self._check = check  # known from before: nobody has to wait for the first episode
         self._first_ended = (
             check is not None
@@ -262,8 +270,10 @@ class _ActorService:
         """Seconds to wait for a message; None: for ever."""
         if not self._waiting or self._holds:
             return None
-        last_s = 0.0 if self._actor is None else self._actor.last_s
-        return max(0.0, self._since + last_s - time.monotonic())
+        if self._actor is None or self._actor.rows == 1:
+            return 0.0
+        until = max(self._since + self._actor.last_s, self._answered + 2 * self._usual_s(begins=False))
+        return max(0.0, until - time.monotonic())
 
     @property
     def _holds(self) -> bool:
@@ -271,30 +281,42 @@ class _ActorService:
         is_there = any(ask.index == 0 for ask in self._waiting)
         return self._actor is None and self._rows > 1 and not is_there and not self._first_ended
 
+    @property
+    def resets_are_slow(self) -> bool:
+        """Whether a reset takes longer than playing the actions of one answer."""
+        return self._usual_s(begins=True) > self._usual_s(begins=False)
+
+    def _usual_s(self, *, begins: bool) -> float:
+        return statistics.median(self._took_s[begins]) if self._took_s[begins] else 0.0
+
     def add(self, ask: _Ask) -> None:
         """One more episode waits."""
         if not self._waiting:
             self._since = time.monotonic()
         self._waiting.append(ask)
+        self._took_s[ask.begins].append(ask.took_s)
 
     def ended(self, index: int) -> None:
         """An episode is over."""
         self._first_ended = self._first_ended or index == 0
 
-    def answer(self, num_busy: int) -> None:
-        """Ask the policy, if all that are at work wait or patience is over."""
-        if not self._waiting or self._holds or (len(self._waiting) < num_busy and self.patience_s != 0.0):
+    def answer(self, num_expected: int) -> None:
+        """Ask the policy, if all that are expected wait or patience is over."""
+        if not self._waiting or self._holds or (len(self._waiting) < num_expected and self.patience_s != 0.0):
             return
         if self._actor is None:
             self._actor = self._started(min(self._waiting, key=lambda ask: ask.index))
         asks, self._waiting = self._waiting, []
         self._actor.ask([ask.episode for ask in asks])
+        self._answered = time.monotonic()
         for ask in asks:
             ask.answers.put(True)
 
     def _started(self, first: _Ask) -> Actor:
         if self._check is not None:
-            return Actor(self._policy, first.action_dim, self._features, self._check.rows)
+            return Actor(
+                self._policy, first.action_dim, self._features, self._check.rows, rows_alike=self._check.rows_alike
+            )
         actor = Actor(self._policy, first.action_dim, self._features, self._rows)
         check = actor.compare(first.episode)
         if not check.bit_equal:
@@ -310,8 +332,8 @@ class _Worker(threading.Thread):
 
     def __init__(
         self,
-        row: int,
-        rows: int,
+        place: int,
+        places: int,
         guest: Guest,
         reading: Reading,
         seeds: Sequence[int],
@@ -322,12 +344,13 @@ class _Worker(threading.Thread):
     ) -> None:
         super().__init__(daemon=True)
         self.filming = filming
-        self.row, self.guest, self.seeds, self.lanes, self.inbox = row, guest, seeds, lanes, inbox
+        self.guest, self.seeds, self.lanes, self.inbox = guest, seeds, lanes, inbox
+        self.place, self.places = place, places
         self.stopped = stop
         self.answers: queue.SimpleQueue[bool | None] = queue.SimpleQueue()
         self.busy = False  # an episode is being played, which will ask for actions
+        self.begins = False  # it is being reset
         self.reading = reading
-        self.rows = rows
         self.plays_again = False
         self.lives_on = self.watches = False  # see Work
         self.seed_check: SeedCheck | None = None
@@ -337,7 +360,7 @@ class _Worker(threading.Thread):
         """Episodes to ``inbox``, errors too: the caller raises them."""
         try:
             while not self.stopped.is_set():
-                index = self.lanes.take(self.row)
+                index = self.lanes.take(self.place)
                 if index is None:
                     self._play_again()
                     return
@@ -370,14 +393,19 @@ class _Worker(threading.Thread):
             self.seed_check = play_again(self.guest, last.seed, last.start, last.actions, last.rewards)
 
     def _play(self, index: int) -> EpisodeResult:
-        episode = ActingEpisode(self.seeds[index], index % self.rows, self.reading.depth)
+        episode = ActingEpisode(self.seeds[index], index % self.places, self.reading.depth)
+        since, self.begins = time.monotonic(), True
 
         def act(observation: dict[str, Array]) -> Actions:
             episode.history.append(observation)
+            nonlocal since
             if not episode.planned:
-                self.inbox.put(_Ask(index, self.guest.action_dim, episode, self.answers))
+                took_s = time.monotonic() - since
+                self.inbox.put(_Ask(index, self.guest.action_dim, episode, self.answers, took_s, self.begins))
+                self.begins = False
                 if self.answers.get() is None:
                     raise _Stopped
+                since = time.monotonic()
             return episode.planned.popleft()
 
         return run_episode(self.guest, episode, act, wants_goal=self.reading.wants_goal, watches=self.watches)

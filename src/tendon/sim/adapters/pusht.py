@@ -17,7 +17,7 @@ from ..protocol import Array, Refused
 
 NUMERICS = 1
 EXPERT_NUMERICS = {"PushT-v0": 2}  # by task: of the file in experts/
-IMPORTS = ("gym_pusht.envs.pusht",)  # what make() imports: see guest.preload
+IMPORTS = ("gym_pusht.envs.pusht", "shapely")  # what make() imports: see guest.preload
 
 TASK, CAMERA, FPS = "PushT-v0", "top", 10
 REWARD_DIGITS = 9  # after the point
@@ -52,10 +52,10 @@ class Adapter:
         for camera in cameras:
             if camera != CAMERA:
                 raise Refused(f"pusht has no camera {camera!r}", f"use the camera {CAMERA} (observation top_image)")
-        from gym_pusht.envs.pusht import PushTEnv
+        from ..quick_pusht import QuickPushT
 
         self.sizes = sizes
-        self.env: Any = PushTEnv(obs_type="state")
+        self.env: Any = QuickPushT(obs_type="state")
         return {"action_dim": 2, "cameras": [CAMERA]}
 
     def reset(self, seed: int) -> dict[str, Array]:
@@ -142,7 +142,7 @@ class Adapter:
         env = self.env
         observation = {
             "agent_pos": np.array(env.agent.position),
-            "environment_state": env.get_keypoints(env._block_shapes).flatten(),
+            "environment_state": env.keypoints(),
             "state": env.get_obs(),
         }
         for camera, (height, width) in self.sizes.items():

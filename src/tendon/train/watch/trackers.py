@@ -26,7 +26,7 @@ from tendon.train.watch.callbacks import Callback, RunContext
 
 logger = logging.getLogger(__name__)
 WANDB_ID = "wandb_run.json"
-SERVICE_WAIT_S = 300.0  # a busy node may take minutes to start W&B's process, and its own patience of 30 s ends the training
+SERVICE_WAIT_S = 300.0  # a busy node may take minutes to start W&B's process; its own limit of 30 s ends the training
 
 
 def make_trackers(config: TrainConfig) -> list[Callback]:

@@ -20,7 +20,6 @@ from tendon.config.schema import TrainConfig
 from tendon.errors import DataError
 from tendon.train.loop.engine import Engine, Update
 from tendon.train.watch.callbacks import Callback, RunContext
-from tendon.weights.formats.minestudio import exported, lightning_content
 
 FOLDER = "weights"
 EMA = "-EMA"
@@ -75,6 +74,8 @@ def _as_file(run: RunContext, tensors: Mapping[str, Tensor], step: int) -> tuple
     with tempfile.TemporaryDirectory(prefix="tendon-weights-") as scratch:
         path = Path(scratch) / "file"
         try:
+            from tendon.weights.formats.minestudio import exported, lightning_content
+
             own, arguments = exported(run.engine.policy, run.engine.info, run.trial_uri)
         except DataError:  # MineStudio has no such policy
             save_file(dict(tensors), path)
