@@ -56,6 +56,7 @@ def _stand_in() -> Any:
 
 
 def _seconds(policy: Any, *, together: bool) -> tuple[float, list[Any]]:
+    from tendon import fork_server
     from tendon.config.compose import compose
     from tendon.evaluate.actor import Actor, BatchCheck
     from tendon.evaluate.rollout import evaluate_policy
@@ -68,7 +69,10 @@ def _seconds(policy: Any, *, together: bool) -> tuple[float, list[Any]]:
         return compare(actor, episode)
 
     began = time.perf_counter()
-    with patch.object(Actor, "compare", compare if together else one_at_a_time):
+    with (
+        fork_server.nearby(),
+        patch.object(Actor, "compare", compare if together else one_at_a_time),
+    ):  # as evaluations have it
         results = evaluate_policy(policy, config.env, config.eval, range(100_000, 100_000 + EPISODES))
     return time.perf_counter() - began, results
 

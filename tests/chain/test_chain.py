@@ -174,6 +174,7 @@ def test_a_finished_run_again_goes_from_plan_to_the_report_that_is_there(tmp_pat
     assert report.read_bytes() == shown, "a good report is never overwritten"
 
 
+@pytest.mark.long
 def test_trials_that_share_a_pod_end_as_those_that_do_not(swept, tmp_path):
     ran = run(tmp_path / "store", {**ARGUMENTS, "policy_sweep": SWEEP, "policy_trials_per_pod": 3})
     assert ran.exit_code == 0, ran.out + ran.err
@@ -184,6 +185,7 @@ def test_trials_that_share_a_pod_end_as_those_that_do_not(swept, tmp_path):
         assert weights(trial_of(ran, name)) == weights(trial_of(swept, name))
 
 
+@pytest.mark.long
 def test_two_workers_make_the_dataset_that_one_makes(swept, tmp_path):
     recorded = tmp_path / "demos.hdf5"  # the episodes of an expert and the file of them are one dataset
     words = ["demo-data", "env=reach", "--episodes", "20", "--seed", "1", "-o", str(recorded)]

@@ -72,7 +72,7 @@ def test_a_row_survives_the_store_and_damage_is_no_episode(tmp_path: Path) -> No
     assert rows.load() == {1: result}
     assert np.array_equal(rows.load()[1].actions, result.actions)
     assert KeptRows(open_store(str(tmp_path)), (7, 70, 9)).load() == {}, "another seed stands there"
-    check = BatchCheck(2, False, 1e-7, 1e-4)
+    check = BatchCheck(2, False, 1e-7, 1e-4, (1,))
     assert rows.load_check() is None
     rows.save_check(check)
     rows.save_check(replace(check, rows=1))

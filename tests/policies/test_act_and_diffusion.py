@@ -75,7 +75,9 @@ def batch_of(policy: Any, size: int = 6) -> dict[str, torch.Tensor]:
     return batch
 
 
-@pytest.mark.parametrize(("name", "sizes"), [("act", NUMBERS), ("act", SEEING), ("diffusion", SEEING)])
+@pytest.mark.parametrize(
+    ("name", "sizes"), [("act", NUMBERS), pytest.param("act", SEEING, marks=pytest.mark.long), ("diffusion", SEEING)]
+)
 def test_it_learns_a_batch_and_all_of_it_learns(name: str, sizes: Any) -> None:
     policy, _ = policy_of(name, sizes, *(["policy.crop_shape=[36,36]"] if name == "diffusion" else []))
     policy.train()

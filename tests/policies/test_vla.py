@@ -43,7 +43,9 @@ def losses(policy: Any, batch: dict[str, torch.Tensor], count: int, rate: float 
     return made
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", ["pi0", *(pytest.param(name, marks=pytest.mark.long) for name in NAMES if name != "pi0")]
+)
 def test_a_tiny_one_learns_a_batch_and_acts(name: str) -> None:
     policy = policy_of(name, "policy.dropout=0.0" if "gr00t" in name else "policy.tune_llm=true")
     made = losses(policy, batch_of(policy, size=4), *((36, 3e-3) if "gr00t" in name else (20, 1e-2)))

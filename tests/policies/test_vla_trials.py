@@ -59,6 +59,7 @@ def test_killed_at_any_update_a_run_with_adapters_ends_with_the_same_bytes(
     assert ended(tmp_path / "trials/cut", STEPS) == ended(trained, STEPS)
 
 
+@pytest.mark.long
 def test_a_bundle_acts_alike_and_merged_too(trained: Path, tmp_path: Path) -> None:
     checkpoint = str(trained / LAST)
     bundle = export_bundle(checkpoint, str(trained.parent / "bundle"))
@@ -80,6 +81,7 @@ def test_fast_is_fitted_before_the_first_update_and_travels_with_the_weights(dat
     assert ended(tmp_path / "trials/cut", STEPS) == ended(tmp_path / "trials/one", STEPS)
 
 
+@pytest.mark.long
 def test_two_processes_train_it_as_one_does_whole_and_sharded(
     dataset: str, tmp_path: Path, overrides: tuple[str, ...]
 ) -> None:

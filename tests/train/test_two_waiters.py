@@ -26,9 +26,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     ("kill_at_s", "how", "event"),
     [
         (2.5, signal.SIGTERM, ""),
-        (3.0, signal.SIGKILL, "lost"),
+        pytest.param(3.0, signal.SIGKILL, "lost", marks=pytest.mark.long),
         (2.0, signal.SIGKILL, "gone"),
-        (2.5, signal.SIGTERM, "failed"),
+        pytest.param(2.5, signal.SIGTERM, "failed", marks=pytest.mark.long),
     ],
 )
 def test_the_trial_ends_with_the_same_weights_and_one_outcome(

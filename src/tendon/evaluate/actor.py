@@ -1,8 +1,8 @@
 """Asks a policy for the actions of many episodes at once. Called by rollout.py, in one thread.
 
 Every batch has the same number of rows, empty ones are filled with copies, and an episode has its own row from start to
-end: so what it is answered does not depend on which others wait. Where all rows give the same bits, as measured once
-(``compare``), it may have any row. A policy whose rows depend on each other is asked one episode at a time.
+end: so what it is answered does not depend on which others wait. Rows that give the same bits, as measured once
+(``compare``), stand in for each other. A policy whose rows depend on each other is asked one episode at a time.
 Axes: rows of a batch, T steps, D numbers of an action.
 """
 
@@ -65,7 +65,7 @@ class BatchCheck:
     bit_equal: bool  # to one episode at a time, where it was measured
     max_difference: float  # of an action, measured on the first observation of the first episode, in every row
     tolerance: float  # a policy that differs by more is asked for one episode at a time
-    rows_alike: bool = False  # whether all rows of a batch gave the same bits
+    rows_apart: tuple[int, ...] | None = None  # that gave other bits than the first row; None: it was not measured
 
     def to_json(self) -> dict[str, Any]:
         """As kept in summary.json."""
@@ -75,7 +75,7 @@ class BatchCheck:
             "bit_equal": self.bit_equal,
             "max_difference": self.max_difference,
             "tolerance": self.tolerance,
-            "rows_alike": self.rows_alike,
+            "rows_apart": None if self.rows_apart is None else list(self.rows_apart),
         }
 
 
@@ -102,16 +102,18 @@ class Actor:
         features: FeatureMap = USUAL,
         rows: int = 1,
         *,
-        rows_alike: bool = False,
+        rows_apart: Sequence[int] | None = None,
     ) -> None:
         import torch
 
         self.policy = policy
         self.action_dim = action_dim
         self.features = features
-        self.rows, self.rows_alike = rows, rows_alike
+        self.rows = rows
+        self.rows_apart = range(rows) if rows_apart is None else rows_apart
         self.reading = Reading.of(policy)
         self.last_s = 0.0  # seconds that the last batch took
+        self._names: dict[str, str] = {}
         first = next(policy.parameters(), None)
         self.device = torch.device("cpu") if first is None else first.device
         self._low_precision = first is not None and first.dtype in (torch.bfloat16, torch.float16)
@@ -155,10 +157,10 @@ class Actor:
         largest = 0.0 if bit_equal else float(np.nan_to_num(np.abs(together - alone) / scale, nan=np.inf).max())
         if largest > tolerance:
             self.rows = 1
-        self.rows_alike = bit_equal or bool(
-            np.array_equal(together, np.broadcast_to(together[:1], together.shape), equal_nan=True)
+        self.rows_apart = tuple(
+            row for row, given in enumerate(together) if not np.array_equal(given, together[0], equal_nan=True)
         )
-        return BatchCheck(self.rows, bit_equal, largest, tolerance, self.rows_alike)
+        return BatchCheck(self.rows, bit_equal, largest, tolerance, tuple(self.rows_apart))
 
     def _begin(self, episode: ActingEpisode) -> None:
         if not episode.begun:
@@ -181,27 +183,30 @@ class Actor:
     def _rows_of(self, own: int) -> Iterator[int]:
         """The rows that an episode may have, its own first."""
         yield own
-        if self.rows_alike:
-            yield from range(self.rows)
+        if own not in self.rows_apart:
+            yield from (row for row in range(self.rows) if row not in self.rows_apart)
 
     def _answer(self, batch: Mapping[int, ActingEpisode], rows: int = 0) -> tuple[Actions, list[Any]]:
         """Actions ``[rows, T, D]`` and the memory of each row; rows without an episode hold copies of the first one."""
         import torch
 
-        filler = next(iter(batch.values()))
-        inputs = [batch.get(row, filler) for row in range(rows or self.rows)]
+        episodes = list(batch.values())
+        places = {row: place for place, row in enumerate(batch)}
+        of_rows = [places.get(row, 0) for row in range(rows or self.rows)]
         observation: dict[str, Any] = {}
         for key in self.reading.deltas:
-            windows = {row: self._window(key, episode) for row, episode in batch.items()}  # rows of copies share one
-            first = next(iter(windows.values()))
-            values = [windows.get(row, first) for row in range(len(inputs))]
-            is_text = isinstance(values[0], str)
-            observation[key] = values if is_text else torch.as_tensor(np.stack(values), device=self.device)
-        memory = _gathered([episode.memory for episode in inputs])
+            windows = self._windows(key, episodes)
+            is_text = isinstance(windows, list)
+            observation[key] = (
+                [windows[place] for place in of_rows]
+                if is_text
+                else torch.as_tensor(windows[of_rows], device=self.device)
+            )
+        memory = _gathered([episodes[place].memory for place in of_rows])
         with torch.inference_mode():
             given, memory = self.policy.act(observation, memory)
             actions = self._joined(given)
-        return actions, [_scattered(memory, row) for row in range(len(inputs))]
+        return actions, [_scattered(memory, row) for row in range(len(of_rows))]
 
     def _joined(self, given: Any) -> Actions:
         """What ``act`` gives, ``[rows, T, D]`` for the action or each of its parts, as one array."""
@@ -226,25 +231,37 @@ class Actor:
         actions: Actions = joined[:, : self.reading.execute].cpu().numpy()
         return actions
 
-    def _window(self, key: str, episode: ActingEpisode) -> Any:
-        """``[T, ...]``; before the start of the episode its first observation is repeated."""
+    def _windows(self, key: str, episodes: Sequence[ActingEpisode]) -> Any:
+        """``[episodes, T, ...]``, or texts; before the start of an episode its first observation is repeated."""
         if key == TASK:
-            return self._task(episode)
+            told = [self._task(episode) for episode in episodes]
+            return told if isinstance(told[0], str) else np.stack(told)
         if key.startswith(GOAL):
-            values = [self._value(episode.goal, key.removeprefix(GOAL))]
+            steps, name = 1, key.removeprefix(GOAL)
+            values = [self._value(episode.goal, name) for episode in episodes]
         else:
-            newest = len(episode.history) - 1
-            steps = self.reading.deltas[key]
-            values = [self._value(episode.history[max(0, newest + delta)], key) for delta in steps]
-        stacked = np.stack(values)
+            deltas, name = self.reading.deltas[key], key
+            steps = len(deltas)
+            values = [
+                self._value(episode.history[max(0, len(episode.history) - 1 + delta)], name)
+                for episode in episodes
+                for delta in deltas
+            ]
+        stacked = np.stack(values).reshape(len(episodes), steps, *values[0].shape)
         if stacked.dtype == np.uint8:
             return stacked
-        kind = self.features.kinds.get(self.features.observation_of(key.removeprefix(GOAL)), "state")
+        kind = self.features.kinds.get(self._name_of(name), "state")
         return stacked.astype(np.int64 if kind in INTEGER_KINDS else np.float32)
+
+    def _name_of(self, key: str) -> str:
+        """The observation that a feature comes from."""
+        if key not in self._names:
+            self._names[key] = self.features.observation_of(key)
+        return self._names[key]
 
     def _value(self, observation: Mapping[str, Array], key: str) -> Array:
         """The value of a feature (``observation.object``) in what a guest says (``object``)."""
-        name = self.features.observation_of(key)
+        name = self._name_of(key)
         if name not in observation:
             image = name.endswith(IMAGE_SUFFIX) or self.features.camera_of(name) is not None
             raise ConfigError(

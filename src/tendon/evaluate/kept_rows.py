@@ -56,7 +56,9 @@ class KeptRows:
         """How the policy was asked by whoever began."""
         if self.store.head(BATCHES) is None:
             return None
-        return BatchCheck(**json.loads(self.store.read(BATCHES)))
+        known = json.loads(self.store.read(BATCHES))
+        apart = known.get("rows_apart")
+        return BatchCheck(**known | {"rows_apart": None if apart is None else tuple(apart)})
 
     def save_check(self, check: BatchCheck) -> None:
         """Keep how the policy is asked; the first one holds."""

@@ -314,9 +314,8 @@ class _ActorService:
 
     def _started(self, first: _Ask) -> Actor:
         if self._check is not None:
-            return Actor(
-                self._policy, first.action_dim, self._features, self._check.rows, rows_alike=self._check.rows_alike
-            )
+            known = self._check
+            return Actor(self._policy, first.action_dim, self._features, known.rows, rows_apart=known.rows_apart)
         actor = Actor(self._policy, first.action_dim, self._features, self._rows)
         check = actor.compare(first.episode)
         if not check.bit_equal:

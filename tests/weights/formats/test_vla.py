@@ -129,7 +129,7 @@ def test_gr00ts_names_give_the_heads_actions(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("system", ["internmanip", "openpi", "lerobot"])
+@pytest.mark.parametrize("system", [pytest.param("internmanip", marks=pytest.mark.long), "openpi", "lerobot"])
 def test_out_and_in_again_acts_alike_to_the_bit(system: str, name: str, tmp_path: Path) -> None:
     from tendon.export.foreign import write_proven
 
