@@ -153,8 +153,12 @@ def json_attribute(value: Any) -> dict[str, Any]:
 
 
 def done_or_cast(values: np.ndarray, feature: Feature) -> np.ndarray:
-    """Values in the dtype of their feature."""
-    return values != 0 if feature.dtype == "bool" else values.astype(feature.dtype, copy=False)
+    """Values in the dtype of their feature; what it cannot hold is infinite, which the check names."""
+    if feature.dtype == "bool":
+        truths: np.ndarray = values != 0
+        return truths
+    with np.errstate(over="ignore"):
+        return values.astype(feature.dtype, copy=False)
 
 
 def _problems(demo: Demo, layout: RobomimicLayout, uri: str) -> list[Problem]:
