@@ -32,9 +32,9 @@ STEP = (  # what the server of a run imports before its first step; what work ne
     "tendon.runner.executor",
     "tendon.steps",
     "tendon.runs.planner",
-    "tendon.report.failure_page",
     "tendon.config.policies:policy_configs",
 )
+LATER = ("tendon.report.failure_page",)  # what it imports while the first step works: the last one needs it
 Process: TypeAlias = "subprocess.Popen[bytes] | fork_server.Child"
 
 
@@ -65,6 +65,7 @@ class Processes:
         self.forks = forks
         self._running: set[Process] = set()
         self._lock = threading.RLock()  # the signal handler may interrupt the thread that holds it
+        self._has_begun = False
         fork_server.warm_up(STEP, forks)
 
     def run(self, command: Sequence[str], environment: dict[str, str], say: Callable[[str], None]) -> Finished:
@@ -108,6 +109,9 @@ class Processes:
             process = self._spawn(command, _environment(environment, self.forks), (out, error))
             with self._lock:
                 self._running.add(process)
+                is_first, self._has_begun = not self._has_begun, True
+            if is_first:
+                fork_server.warm_up(LATER, self.forks)
         finally:
             os.close(out)
             os.close(error)
