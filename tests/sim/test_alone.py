@@ -10,7 +10,7 @@ import tendon.sim
 
 ROOT = Path(tendon.sim.__file__).parent
 ALLOWED = {
-    "numpy", "robosuite", "mujoco", "gym_pusht", "gym_aloha", "gym_xarm", "pymunk", "dm_control",
+    "numpy", "robosuite", "mujoco", "gym_pusht", "gym_aloha", "gym_xarm", "pymunk", "shapely", "dm_control",
     "vizdoom", "PIL", "minestudio", "sam2", "metaworld", "calvin_env", "calvin_agent", "simpler_env", "genmanip", "libero",
     "hydra", "omegaconf",
 }  # fmt: skip

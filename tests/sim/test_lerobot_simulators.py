@@ -153,9 +153,9 @@ from gym_pusht.envs.pusht import PushTEnv
 package = types.ModuleType("tendon")  # the simulator's interpreter has what sim/ imports, no more
 package.__path__ = ["FOLDER"]
 sys.modules["tendon"] = package
-from tendon.sim.quick_pusht import QuickPushT
+from tendon.sim.quick_pusht import quick_pusht
 
-plain, quick = PushTEnv(obs_type="state"), QuickPushT(obs_type="state")
+plain, quick = PushTEnv(obs_type="state"), quick_pusht()
 steps = touched = covered = differ = ended = 0
 worst = 0.0
 for seed in range(SEEDS):

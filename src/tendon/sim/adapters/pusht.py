@@ -14,6 +14,7 @@ import numpy as np
 
 from ..experts.pusht import PushTExpert
 from ..protocol import Array, Refused
+from ..quick_pusht import quick_pusht
 
 NUMERICS = 1
 EXPERT_NUMERICS = {"PushT-v0": 2}  # by task: of the file in experts/
@@ -52,10 +53,8 @@ class Adapter:
         for camera in cameras:
             if camera != CAMERA:
                 raise Refused(f"pusht has no camera {camera!r}", f"use the camera {CAMERA} (observation top_image)")
-        from ..quick_pusht import QuickPushT
-
         self.sizes = sizes
-        self.env: Any = QuickPushT(obs_type="state")
+        self.env: Any = quick_pusht()
         return {"action_dim": 2, "cameras": [CAMERA]}
 
     def reset(self, seed: int) -> dict[str, Array]:
