@@ -383,7 +383,7 @@ def synthetic_dataset(folder: Path, episodes: int) -> dict[str, float]:
     from tendon.data import index as index_table
     from tendon.data.episode import Schema
     from tendon.data.features import column
-    from tendon.data.manifest import FORMAT_VERSION, KEY, IndexFile, Manifest, Shard, SourceFile, SplitTotals
+    from tendon.data.manifest import FORMAT_VERSIONS, KEY, IndexFile, Manifest, Shard, SourceFile, SplitTotals
     from tendon.data.plan import plan_conversion
     from tendon.data.sources.source import EpisodeInfo, SourceInfo
     from tendon.data.tario import EXTRA, LOWDIM, META
@@ -442,7 +442,7 @@ def synthetic_dataset(folder: Path, episodes: int) -> dict[str, float]:
     )
     half = {"valid": lengths[::10], "train": lengths[np.arange(episodes) % 10 != 0]}
     manifest = Manifest(
-        FORMAT_VERSION, "million", "d" * 64, plan.digest, schema, episodes, int(lengths.sum()),
+        FORMAT_VERSIONS[0], "million", "d" * 64, plan.digest, schema, episodes, int(lengths.sum()),
         {name: SplitTotals(len(each), int(each.sum())) for name, each in half.items()}, index, shards,
         (SourceFile("synthetic://", "synthetic", "0" * 64, 0),), {"options": {"skip_episodes": []}}, {}, {},
     )  # fmt: skip
