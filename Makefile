@@ -42,7 +42,7 @@ images: $(INSTALLED) ## the three container images, tagged by content (IMAGES="d
 test-images: images ## convert, stats and a whole run inside the images, with an object store between the steps
 	TENDON_TEST_IMAGES=1 $(BIN)/python -m pytest -q -m images tests/docker
 
-test: $(INSTALLED) ## every test that needs no simulator: unit, rules, the whole DAG on a toy task (two and more cores share them)
+test: $(INSTALLED) ## the tests that need no simulator: unit, rules, the whole DAG on a toy task (two and more cores share them)
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 -m 'not sim and not long'
 
 test-long: $(INSTALLED) ## wider forms of some of them: more kinds of networks, more moments, more ways through the whole DAG

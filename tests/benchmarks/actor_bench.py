@@ -70,9 +70,9 @@ def _seconds(policy: Any, *, together: bool) -> tuple[float, list[Any]]:
 
     began = time.perf_counter()
     with (
-        fork_server.nearby(),
+        fork_server.nearby(),  # as evaluations have it
         patch.object(Actor, "compare", compare if together else one_at_a_time),
-    ):  # as evaluations have it
+    ):
         results = evaluate_policy(policy, config.env, config.eval, range(100_000, 100_000 + EPISODES))
     return time.perf_counter() - began, results
 

@@ -22,8 +22,7 @@ from tests.benchmarks import line, peers
 from tests.benchmarks.rows import Skip, row
 
 KEPT = Path("build/lerobot")
-AT_ONCE = 25  # episodes that are kept together
-GUESTS = AT_ONCE
+AT_ONCE = 25  # episodes that are played and kept together
 SIDES = ("ours", "theirs")
 
 
@@ -198,7 +197,7 @@ class Arms:
         from tendon.evaluate.rollout import evaluate_policy
 
         torch.set_num_threads(1)
-        config = self.config("x", f"eval.batch_size={GUESTS}")
+        config = self.config("x", f"eval.batch_size={AT_ONCE}")
         kept = self.folder / f"{side}.jsonl"
         rows = [json.loads(text) for text in kept.read_text().splitlines()] if kept.exists() else []
         chosen = seeds.selection(episodes)

@@ -157,10 +157,10 @@ class Actor:
         largest = 0.0 if bit_equal else float(np.nan_to_num(np.abs(together - alone) / scale, nan=np.inf).max())
         if largest > tolerance:
             self.rows = 1
-        self.rows_apart = tuple(
+        self.rows_apart = apart = tuple(
             row for row, given in enumerate(together) if not np.array_equal(given, together[0], equal_nan=True)
         )
-        return BatchCheck(self.rows, bit_equal, largest, tolerance, tuple(self.rows_apart))
+        return BatchCheck(self.rows, bit_equal, largest, tolerance, apart)
 
     def _begin(self, episode: ActingEpisode) -> None:
         if not episode.begun:

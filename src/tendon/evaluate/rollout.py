@@ -112,7 +112,7 @@ def evaluate_policy(
     Args:
         policy: put it on the device you want.
         env: the task and its simulator.
-        eval: number of guests, each with a row in the policy's batches, and time limits.
+        eval: number of guests, which is the number of rows of the policy's batches, and time limits.
         seeds: one episode each.
         progress: called with (episodes done, episodes in all), from this thread.
         checked: called once with how the policy was asked, and what a batch changes.
@@ -124,31 +124,31 @@ def evaluate_policy(
         TendonError: the simulator is missing, cannot do the task, or does not start.
     """
     policy.eval()
-    places, work = max(1, eval.batch_size), work or Work()
-    mine = work.mine(len(seeds), places)
+    rows, work = max(1, eval.batch_size), work or Work()
+    mine = work.mine(len(seeds), rows)
     results: dict[int, EpisodeResult] = {index: work.finished[index] for index in mine if index in work.finished}
     left = [index for index in mine if index not in results]
     if not left:
         return [results[index] for index in mine]
     features, check = FeatureMap.of(env), work.check
     if check is None and left[0] != 0:  # whoever begins looks at the first episode of all
-        check = _first_check(policy, env, eval, seeds[0])
+        check = _first_check(policy, env, eval, seeds[0], rows)
         if checked is not None:
             checked(check)
-    lanes = _Lanes(left, places)
+    lanes = _Lanes(left, rows)
     inbox: queue.SimpleQueue[_Ask | _Done | BaseException] = queue.SimpleQueue()
     stop = threading.Event()
     reading = Reading.of(policy)
-    guests = work.guests or [new_guest(env, eval, filming) for _ in range(min(places, len(left)))]
+    guests = work.guests or [new_guest(env, eval, filming) for _ in range(min(rows, len(left)))]
     workers = [
-        _Worker(place, places, guest, reading, seeds, lanes, inbox, stop, filming)
-        for place, guest in enumerate(guests[: len(left)])
+        _Worker(row, rows, guest, reading, seeds, lanes, inbox, stop, filming)
+        for row, guest in enumerate(guests[: len(left)])
     ]
     for worker in workers:
         worker.lives_on, worker.watches = bool(work.guests), work.watches
     if seed_checked is not None and workers:
         workers[0].plays_again = True
-    service = _ActorService(policy, features, places, checked, check)
+    service = _ActorService(policy, features, rows, checked, check)
     try:
         for worker in workers:
             worker.start()
@@ -181,7 +181,7 @@ def evaluate_policy(
     return [results[index] for index in mine]
 
 
-def _first_check(policy: Policy, env: EnvConfig, eval: EvalConfig, seed: int) -> BatchCheck:
+def _first_check(policy: Policy, env: EnvConfig, eval: EvalConfig, seed: int, rows: int) -> BatchCheck:
     """What a batch changes on the first observation of the first episode, which is played by somebody else."""
     reading = Reading.of(policy)
     episode = ActingEpisode(seed, 0, reading.depth)
@@ -190,7 +190,7 @@ def _first_check(policy: Policy, env: EnvConfig, eval: EvalConfig, seed: int) ->
         episode.instruction = guest.instruction
         if reading.wants_goal:
             episode.goal = guest.goal()
-        return Actor(policy, guest.action_dim, FeatureMap.of(env), max(1, eval.batch_size)).compare(episode)
+        return Actor(policy, guest.action_dim, FeatureMap.of(env), rows).compare(episode)
 
 
 @dataclass(frozen=True)
@@ -226,16 +226,16 @@ def _messages(inbox: queue.SimpleQueue[Any], patience_s: float | None) -> list[A
 
 
 class _Lanes:
-    """Episodes by the guest's place, which decides their row: each guest has one, and helps the others when it has done its own."""
+    """Episodes by the row of the batch that they have: each guest has one row, and helps the others when it has done its own."""
 
-    def __init__(self, indices: Sequence[int], places: int) -> None:
-        self._lanes = [deque(index for index in indices if index % places == place) for place in range(places)]
+    def __init__(self, indices: Sequence[int], rows: int) -> None:
+        self._lanes = [deque(index for index in indices if index % rows == row) for row in range(rows)]
         self._lock = threading.Lock()
 
-    def take(self, place: int) -> int | None:
+    def take(self, row: int) -> int | None:
         """The number of the next episode; None when there is none."""
         with self._lock:
-            lane = self._lanes[place] or max(self._lanes, key=len)
+            lane = self._lanes[row] or max(self._lanes, key=len)
             return lane.popleft() if lane else None
 
 
@@ -331,8 +331,8 @@ class _Worker(threading.Thread):
 
     def __init__(
         self,
-        place: int,
-        places: int,
+        row: int,
+        rows: int,
         guest: Guest,
         reading: Reading,
         seeds: Sequence[int],
@@ -343,13 +343,13 @@ class _Worker(threading.Thread):
     ) -> None:
         super().__init__(daemon=True)
         self.filming = filming
-        self.guest, self.seeds, self.lanes, self.inbox = guest, seeds, lanes, inbox
-        self.place, self.places = place, places
+        self.row, self.guest, self.seeds, self.lanes, self.inbox = row, guest, seeds, lanes, inbox
         self.stopped = stop
         self.answers: queue.SimpleQueue[bool | None] = queue.SimpleQueue()
         self.busy = False  # an episode is being played, which will ask for actions
         self.begins = False  # it is being reset
         self.reading = reading
+        self.rows = rows
         self.plays_again = False
         self.lives_on = self.watches = False  # see Work
         self.seed_check: SeedCheck | None = None
@@ -359,7 +359,7 @@ class _Worker(threading.Thread):
         """Episodes to ``inbox``, errors too: the caller raises them."""
         try:
             while not self.stopped.is_set():
-                index = self.lanes.take(self.place)
+                index = self.lanes.take(self.row)
                 if index is None:
                     self._play_again()
                     return
@@ -392,12 +392,12 @@ class _Worker(threading.Thread):
             self.seed_check = play_again(self.guest, last.seed, last.start, last.actions, last.rewards)
 
     def _play(self, index: int) -> EpisodeResult:
-        episode = ActingEpisode(self.seeds[index], index % self.places, self.reading.depth)
+        episode = ActingEpisode(self.seeds[index], index % self.rows, self.reading.depth)
         since, self.begins = time.monotonic(), True
 
         def act(observation: dict[str, Array]) -> Actions:
-            episode.history.append(observation)
             nonlocal since
+            episode.history.append(observation)
             if not episode.planned:
                 took_s = time.monotonic() - since
                 self.inbox.put(_Ask(index, self.guest.action_dim, episode, self.answers, took_s, self.begins))

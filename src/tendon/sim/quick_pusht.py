@@ -26,8 +26,7 @@ def quick_pusht() -> Any:
         def _setup(self) -> None:
             super()._setup()
             self._corners = [[tuple(vertex) for vertex in shape.get_vertices()] for shape in self._block_shapes]
-            mark = self.get_goal_pose_body(self.goal_pose)
-            self._mark = shapely.multipolygons(self._polygons(mark._body))
+            self._mark = self._outline(self.get_goal_pose_body(self.goal_pose))
             self._mark_area = shapely.area(self._mark)
             self._mark_bounds = shapely.bounds(self._mark).tolist()
             nothing = self.space.add_collision_handler(*UNUSED)
@@ -58,21 +57,19 @@ def quick_pusht() -> Any:
             return np.array(values).ravel()
 
         def _get_coverage(self) -> float:
-            polygons = self._polygons(self.block._body)
-            block = shapely.multipolygons(polygons)
+            block = self._outline(self.block)
             left, low, right, high = shapely.bounds(block).tolist()
             mark_left, mark_low, mark_right, mark_high = self._mark_bounds
             if left > mark_right or right < mark_left or low > mark_high or high < mark_low:
                 return 0.0
             return float(shapely.area(shapely.intersection(self._mark, block)) / self._mark_area)
 
-        def _polygons(self, body: Any) -> Array:
-            """The two rectangles of a T."""
+        def _outline(self, body: Any) -> Any:
+            """The two rectangles of a T that lies as this body does."""
             rings = []
             for corners in self._corners:
-                ring = [lib.cpBodyLocalToWorld(body, corner) for corner in corners]
+                ring = [lib.cpBodyLocalToWorld(body._body, corner) for corner in corners]
                 rings.append([(point.x, point.y) for point in (*ring, ring[0])])
-            polygons: Array = shapely.polygons(np.array(rings))
-            return polygons
+            return shapely.multipolygons(shapely.polygons(np.array(rings)))
 
     return QuickPushT(obs_type="state")

@@ -18,7 +18,7 @@ from ..quick_pusht import quick_pusht
 
 NUMERICS = 1
 EXPERT_NUMERICS = {"PushT-v0": 2}  # by task: of the file in experts/
-IMPORTS = ("gym_pusht.envs.pusht", "shapely")  # what make() imports: see guest.preload
+IMPORTS = ("gym_pusht.envs.pusht",)  # what make() imports: see guest.preload
 
 TASK, CAMERA, FPS = "PushT-v0", "top", 10
 REWARD_DIGITS = 9  # after the point

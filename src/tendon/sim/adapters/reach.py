@@ -112,7 +112,8 @@ class Adapter:
         ):
             columns, rows = np.flatnonzero(np.abs(x - left) < radius), np.flatnonzero(np.abs(y - up) < radius)
             inside = np.hypot(x[columns] - left, (y[rows] - up)[:, None]) < radius
-            frame[np.ix_(rows, columns)] = np.where(inside[..., None], colour, frame[np.ix_(rows, columns)])
+            down, along = np.nonzero(inside)
+            frame[rows[down], columns[along]] = colour
         return frame
 
     def snapshot(self) -> Array:

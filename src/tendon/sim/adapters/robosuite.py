@@ -173,9 +173,8 @@ class Adapter:
         if camera not in sim.model.camera_names:
             raise Refused(f"{self.task} has no camera {camera!r}", f"one of {', '.join(sim.model.camera_names)}")
         if sim._render_context_offscreen is None:
-            if (
-                not self.cameras
-            ):  # people alone look: without smoothed edges software OpenGL takes two thirds of the time
+            if not self.cameras:
+                # People alone look: without smoothed edges software OpenGL takes two thirds of the time.
                 sim.model._model.vis.quality.offsamples = 0
             context = MjRenderContextOffscreen(sim, device_id=-1, max_width=width, max_height=height)
             context.vopt.geomgroup[0], context.vopt.geomgroup[1] = 0, 1  # visual meshes, not the collision ones

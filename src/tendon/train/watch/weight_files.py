@@ -71,11 +71,11 @@ def averaged_weights(engine: Engine) -> dict[str, Tensor]:
 
 def _as_file(run: RunContext, tensors: Mapping[str, Tensor], step: int) -> tuple[str, bytes]:
     """Its ending and its bytes."""
+    from tendon.weights.formats.minestudio import exported, lightning_content
+
     with tempfile.TemporaryDirectory(prefix="tendon-weights-") as scratch:
         path = Path(scratch) / "file"
         try:
-            from tendon.weights.formats.minestudio import exported, lightning_content
-
             own, arguments = exported(run.engine.policy, run.engine.info, run.trial_uri)
         except DataError:  # MineStudio has no such policy
             save_file(dict(tensors), path)
