@@ -34,10 +34,7 @@ TEN = tuple(range(10))
 def _lowdim(batch_size: int) -> Callable[[], int]:
     _, dataset = lift()
     deltas = {f"observation.{key}": TEN for key in LOW} | {"action": TEN}
-    loader = Loader(dataset, "all", deltas, batch_size, 1)
-    while not loader.maker._opened_cache().ready:
-        next(loader)
-    return taking(loader, max(8, 20_000 // batch_size))
+    return taking(_resident(dataset, deltas, batch_size), max(8, 20_000 // batch_size))
 
 
 def _beside_robomimic(cache: str) -> float:
@@ -73,39 +70,79 @@ def lowdim_beside_all() -> float:
     return _beside_robomimic("all")
 
 
-def _beside_take(dataset: Dataset, deltas: dict[str, tuple[int, ...]], dim: int, batch_size: int = 4096) -> float:
+def _resident(dataset: Dataset, deltas: dict[str, tuple[int, ...]], batch_size: int) -> Loader:
     loader = Loader(dataset, "all", deltas, batch_size, 1)
     while not loader.maker._opened_cache().ready:
         next(loader)
-    num = sum(each.length for each in dataset.rows)
-    values = np.random.default_rng(0).normal(size=(num, dim)).astype(np.float32)
-    rows = np.random.default_rng(1).integers(0, num - 10, (8, batch_size, 1)) + np.arange(10)
-    out, turn = np.empty((batch_size, 10, dim), np.float32), itertools.cycle(rows)
-
-    def bare() -> int:
-        for _ in range(4):
-            np.take(values, next(turn), axis=0, out=out, mode="clip")
-        return 4 * batch_size
-
-    return ratio(taking(loader, 16), bare)
+    return loader
 
 
 @row(
     "bench",
     "loader-1-take",
-    "low-dim windows of 10 of 58,000 steps of 46 numbers, order and masks included, beside a bare np.take",
+    "low-dim windows of 10 of 58,000 steps of 46 numbers beside plain numpy: permutation, row numbers, masks and np.take",
     ">= 0.8 x",
 )
-def lowdim_beside_take() -> float:
-    """What all the arithmetic costs, at the size at which the goal was set."""
-    return _beside_take(coded(episodes=400, length=145, codecs=(), dim=44), {STATE: TEN, "action": TEN}, 46)
+def lowdim_beside_numpy() -> float:
+    """The same arrays in batches of 4096, in memory that is used again; also beside np.take alone."""
+    dataset, batch_size, dim = coded(episodes=400, length=145, codecs=(), dim=44), 4096, 46
+    loader = _resident(dataset, {STATE: TEN, "action": TEN}, batch_size)
+    lengths = dataset.rows.lengths
+    num, starts, deltas = int(lengths.sum()), np.cumsum(lengths) - lengths, np.arange(10)
+    episode_of, values = np.repeat(np.arange(len(lengths)), lengths), np.ones((num, dim), np.float32)
+    out, rows = np.empty((batch_size, 10, dim), np.float32), np.empty((batch_size, 10), np.int64)
+    inside, pad, chance = np.empty_like(rows), np.empty(rows.shape, bool), np.random.default_rng(0)
+
+    def batches() -> Iterator[np.ndarray]:
+        left = np.empty(0, np.int64)
+        while True:
+            if len(left) < batch_size:
+                left = np.concatenate([left, chance.permutation(num)])
+            yield left[:batch_size]
+            left = left[batch_size:]
+
+    def plain() -> int:
+        for windows in itertools.islice(order, 16):
+            episode_index = episode_of[windows]
+            windows - starts[episode_index]  # the frame index
+            np.add(windows[:, None], deltas, out=rows)
+            np.minimum(rows, (starts + lengths - 1)[episode_index, None], out=inside)
+            np.not_equal(rows, inside, out=pad)
+            np.take(values, inside, axis=0, out=out, mode="clip")
+        return 16 * batch_size
+
+    def bare() -> int:
+        for _ in range(16):
+            np.take(values, inside, axis=0, out=out, mode="clip")
+        return 16 * batch_size
+
+    order = batches()
+    value = ratio(taking(loader, 16), plain)
+    ratio(taking(loader, 16), bare)
+    return value
 
 
-@row("bench", "loader-1-take-small", "the same of 9,400 steps of 26 numbers, which fit in a cache", ">= 0.3 x")
+@row(
+    "bench",
+    "loader-1-take-small",
+    "low-dim windows of 10 of 9,400 steps of 26 numbers, which fit in a cache, beside np.take alone",
+    ">= 0.3 x",
+)
 def lowdim_beside_take_small() -> float:
     """An exact permutation costs as much as the copy then."""
     _, dataset = lift()
-    return _beside_take(dataset, {f"observation.{key}": TEN for key in LOW} | {"action": TEN}, 26)
+    loader = _resident(dataset, {f"observation.{key}": TEN for key in LOW} | {"action": TEN}, 4096)
+    num = int(dataset.rows.lengths.sum())
+    values = np.random.default_rng(0).normal(size=(num, 26)).astype(np.float32)
+    rows = np.random.default_rng(1).integers(0, num - 10, (8, 4096, 1)) + np.arange(10)
+    out, turn = np.empty((4096, 10, 26), np.float32), itertools.cycle(rows)
+
+    def bare() -> int:
+        for _ in range(4):
+            np.take(values, next(turn), axis=0, out=out, mode="clip")
+        return 4 * 4096
+
+    return ratio(taking(loader, 16), bare)
 
 
 @row(

@@ -30,6 +30,7 @@ class Trouble:
     slow: float = 0.0  # the first byte comes after slow_s
     slow_s: float = 1.0
     latency_s: float = 0.0  # of every answer
+    handshake_s: float = 0.0  # of every connection, before its first answer
     connection_mb_s: float = 0.0  # 0: as fast as it goes
     seed: int = 0
     twice: bool = True  # whether what went wrong may go wrong again when it is asked for again
@@ -63,6 +64,10 @@ def _serve(root: str, trouble: Trouble, pipe: Connection) -> None:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
+
+        def setup(self) -> None:
+            super().setup()
+            time.sleep(trouble.handshake_s)
 
         def log_message(self, *arguments: object) -> None:
             pass

@@ -137,6 +137,29 @@ def test_a_store_that_stays_away(
         source.read_into("a.tar", 0, memoryview(bytearray(4)))
 
 
+def test_the_index_is_waited_for_while_connections_are_opened(
+    local: Dataset, tmp_path: Path, s3_environment: pytest.MonkeyPatch
+) -> None:
+    """No more of them than a first batch can use; one that fails is opened again by the first read."""
+    threads: list[str] = []
+
+    def connect(source: HttpBytes, key: str) -> None:
+        threads.append(threading.current_thread().name)
+        raise OSError("no route")
+
+    s3_environment.setattr(HttpBytes, "connect", connect)
+    resources = LoaderResources(fetches=4)
+    with slow_store(root_of(local, tmp_path), Trouble(latency_s=0.05)) as (endpoint, _):
+        dataset = remote(local, endpoint, s3_environment)
+        loader = Loader(dataset, "all", DELTAS, 3, 1, resources=resources)
+        while len(threads) < 3:
+            time.sleep(0.01)
+        assert digest(next(loader)) == digest(Loader(local, "all", DELTAS, 3, 1).batch(0))
+        Loader(dataset, "all", DELTAS, 3, 1, resources=resources)  # the index is known
+        loader.close()
+    assert len(threads) == len(set(threads)) == 3
+
+
 class Counted:
     """A source that counts."""
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tendon.errors import ConfigError
 from tendon.loader.mixture import PERIOD, DatasetMixture, tempered
-from tendon.loader.order import Order, Units, keyed_order, splitmix64
+from tendon.loader.order import Order, Units, argsort, keyed_order, splitmix64
 from tendon.loader.sample_weights import changing_frames, sample_weights
 from tendon.loader.slots import MineStudioOrder, Slots, minestudio_batches
 from tendon.loader.windows import Span, window_table
@@ -157,3 +157,14 @@ def test_emphasis_is_even() -> None:
 def test_changing_frames() -> None:
     assert changing_frames(np.array([0, 0, 0, 1, 1, 1, 0])).tolist() == [2, 3, 5, 6]
     assert changing_frames(np.zeros(4)).tolist() == []
+
+
+def test_argsort_where_only_the_lower_bits_of_keys_differ() -> None:
+    """Keys with equal upper bits, which are rare, come in the order of what is left."""
+    chance = np.random.default_rng(0)
+    for num in (1, 2, 300, 5000):
+        keys = chance.permutation(num).astype(np.uint64)
+        assert (argsort(keys) == np.argsort(keys)).all()
+        keys[::3] += np.uint64(1 << 60)
+        assert (argsort(keys) == np.argsort(keys)).all()
+    assert len(argsort(np.empty(0, np.uint64))) == 0

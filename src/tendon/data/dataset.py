@@ -66,6 +66,11 @@ class Dataset:
         """What the source said of its environment."""
         return self.manifest.metadata
 
+    @property
+    def has_index(self) -> bool:
+        """Whether the index has been read."""
+        return "table" in self.__dict__
+
     @cached_property
     def table(self) -> IndexTable:
         """The index, see data/index.py; columns are read when they are asked for.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -133,7 +133,7 @@ class IndexTable:
         """Episodes."""
         return int(self._file.metadata.num_rows)
 
-    @property
+    @cached_property
     def column_names(self) -> list[str]:
         """Every column."""
         return list(self._file.schema_arrow.names)
@@ -166,7 +166,7 @@ class IndexTable:
             at += len(batch)
 
     def _check(self, names: Sequence[str]) -> None:
-        missing = [name for name in names if name not in self._file.schema_arrow.names]
+        missing = [name for name in names if name not in self.column_names]
         if missing:
             raise DataError(
                 f"the index of a dataset has no column {missing[0]}",

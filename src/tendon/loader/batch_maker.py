@@ -23,7 +23,7 @@ from tendon.loader.batch_buffers import BatchBuffers, Field, arrays_in, batch_by
 from tendon.loader.budget import Needs, Shares, share_out
 from tendon.loader.cache import BLOCK, CachedBytes, Name
 from tendon.loader.choice import BatchRequest, LoaderResources
-from tendon.loader.fetch import Bytes, open_bytes
+from tendon.loader.fetch import Reader, open_bytes
 from tendon.loader.gather import Group, WindowChunk, chunk_of, fields_of, gather, gather_chunk, grouped
 from tendon.loader.layout import ShardLayout, as_stored
 from tendon.loader.meter import Meter
@@ -52,6 +52,11 @@ class BatchMaker:
         self.batch_size = request.batch_size
         windows, ordering = request.windows, request.ordering
         spans = windows.training
+        self.manifest = dataset.manifest.digest
+        self._connected: Reader | None = None
+        if not dataset.has_index and not resources.processes:
+            self._connected = self._reader()
+            self._connected.connect_soon(dataset.manifest.shards[0].key, request.batch_size)
         check(dataset, request)
         rows = dataset.episodes(request.split, request.skip_episodes)
         # Only a shuffled order may sort episodes by where they are stored: slots and MineStudio's order are defined on
@@ -72,7 +77,7 @@ class BatchMaker:
         self._layout = ShardLayout(dataset, rows, lowdim, pictures, unit_bytes)
         self._stream = Stream(dataset, self._layout, table, request)
         self.num_windows = self._stream.num_windows
-        self.manifest, self.plan = dataset.manifest.digest, self._stream.plan
+        self.plan = self._stream.plan
         self._substitute = request.on_bad_sample == "substitute"
         self._bad: set[int] = set()
         self._share_size = -(-request.batch_size // request.world)
@@ -297,24 +302,21 @@ class BatchMaker:
         with self._lock:
             if self._cache is None:
                 columns = [group.columns for group in self._groups if group.columns]
-                source = self._source()
+                reader, self._connected = self._connected or self._reader(), None
                 self._now, self._expected = 0, (0, -1)
-                resources = self.resources
-                self._cache = UnitCache(
-                    self._layout, columns, self.shares, source, resources.threads, resources.fetches
-                )
+                self._cache = UnitCache(self._layout, columns, self.shares, reader, self.resources.threads)
                 look_ahead = LOOK_AHEAD * self.batch_size
                 self._cache.next_use = lambda units: self._stream.next_use(units, self._now, look_ahead)
-                if isinstance(source, CachedBytes):
-                    source.next_use = self._blocks_use
+                if isinstance(reader.source, CachedBytes):
+                    reader.source.next_use = self._blocks_use
             return self._cache
 
-    def _source(self) -> Bytes:
+    def _reader(self) -> Reader:
         source, cache = open_bytes(self.dataset.store), self.resources.cache
-        if cache is None or not source.waits:
-            return source
-        sizes = {shard.key: shard.bytes for shard in self.dataset.manifest.shards}
-        return CachedBytes(source, cache / self.manifest[:16], self.resources.cache_bytes, sizes)
+        if cache is not None and source.waits:
+            sizes = {shard.key: shard.bytes for shard in self.dataset.manifest.shards}
+            source = CachedBytes(source, cache / self.manifest[:16], self.resources.cache_bytes, sizes)
+        return Reader(source, self.resources.fetches)
 
     def _blocks_use(self, names: list[Name]) -> list[float]:
         """When the blocks of the disk cache are needed next: when the first of their units is."""

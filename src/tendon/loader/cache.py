@@ -61,6 +61,10 @@ class CachedBytes:
             self._read_block(key, block, inside, view[got : got + size], fresh)
             got += size
 
+    def connect(self, key: str) -> None:
+        """Connect to what is cached."""
+        self._source.connect(key)
+
     def _read_block(self, key: str, block: int, inside: int, view: memoryview, fresh: bool) -> None:
         name = (key, block)
         if fresh:

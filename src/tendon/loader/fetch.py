@@ -16,7 +16,10 @@ import ssl
 import threading
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -34,6 +37,7 @@ JITTER = random.SystemRandom()  # a retry must not move the generator that someb
 SIGNED_S = 3600
 HEDGE_AFTER = 20  # answers that must be known before a slow one is told from a normal one
 HEDGE_LEAST_S = 0.02
+HEAD_START_S = 0.005  # of the request for the index, which is waited for while the threads connect
 
 
 class Bytes(Protocol):
@@ -44,6 +48,9 @@ class Bytes(Protocol):
     def read_into(self, key: str, start: int, view: memoryview, *, fresh: bool = False) -> None:
         """Fill ``view`` with the bytes from ``start``; ``fresh`` passes over every cache."""
 
+    def connect(self, key: str) -> None:
+        """Do what the first read of this thread would begin with."""
+
 
 def open_bytes(store: Store) -> Bytes:
     """The fastest way to read ranges of a store."""
@@ -52,6 +59,34 @@ def open_bytes(store: Store) -> Bytes:
     if isinstance(store, S3Store):
         return HttpBytes(store)
     return StoreBytes(store)
+
+
+class Reader:
+    """A source of bytes, and the threads that read it where reading is waiting."""
+
+    def __init__(self, source: Bytes, num: int) -> None:
+        self.source, self.num = source, num
+        self.pool = ThreadPoolExecutor(num, "fetch") if source.waits else None
+
+    def connect_soon(self, key: str, most: int) -> None:
+        """Start the threads in a moment, ``most`` of them at most, and let each connect to where ``key`` is."""
+        if self.pool is not None:
+            timer = threading.Timer(HEAD_START_S, self._connect, (key, min(most, self.num)))
+            timer.daemon = True
+            timer.start()
+
+    def _connect(self, key: str, num: int) -> None:
+        assert self.pool is not None
+        all_started = threading.Event()
+
+        def connect() -> None:
+            all_started.wait()  # a pool starts no thread while one of them is idle
+            self.source.connect(key)  # what fails here fails again in the first read, which says why
+
+        with suppress(RuntimeError):  # closed in the meantime
+            for _ in range(num):
+                self.pool.submit(connect)
+        all_started.set()
 
 
 class StoreBytes:
@@ -65,6 +100,9 @@ class StoreBytes:
     def read_into(self, key: str, start: int, view: memoryview, *, fresh: bool = False) -> None:
         """Fill ``view``."""
         view[:] = self._store.read_range(key, start, len(view))
+
+    def connect(self, key: str) -> None:
+        """Nothing: the store has its own connections."""
 
 
 class LocalBytes:
@@ -91,6 +129,9 @@ class LocalBytes:
             if not n:
                 raise too_short(join(self._store.uri, key), start, len(view), start + got)
             got += n
+
+    def connect(self, key: str) -> None:
+        """Nothing."""
 
     def __del__(self) -> None:
         for file in self._files.values():
@@ -161,6 +202,11 @@ class HttpBytes:
             why=f"{why}, tried {TRIES} times",
             fix="check the store and the network, then run the same command again: it continues",
         )
+
+    def connect(self, key: str) -> None:
+        """Sign the address of ``key`` and open this thread's connection."""
+        url = urlsplit(self._sign(key))
+        self._own.connection = _connect(url.scheme, url.netloc)
 
     def _request(self, key: str, start: int, view: memoryview, got: int) -> int:
         """One GET of what is missing; how much has arrived then."""
@@ -276,7 +322,7 @@ def _replaced(where: str) -> DataError:
 def _connect(scheme: str, host: str) -> http.client.HTTPConnection:
     if scheme == "https":
         connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-            host, timeout=CONNECT_S, context=ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE"))
+            host, timeout=CONNECT_S, context=_tls(os.environ.get("AWS_CA_BUNDLE"))
         )
     else:
         connection = http.client.HTTPConnection(host, timeout=CONNECT_S)
@@ -284,6 +330,12 @@ def _connect(scheme: str, host: str) -> http.client.HTTPConnection:
     connection.sock.settimeout(STALL_S)
     connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
+
+
+@cache
+def _tls(authorities: str | None) -> ssl.SSLContext:
+    """Made once: reading all certificates takes longer than a request."""
+    return ssl.create_default_context(cafile=authorities)
 
 
 def _closed(connection: http.client.HTTPConnection) -> bool:

@@ -7,11 +7,11 @@ requests as connections: fewer would leave some idle, more would wait again and 
 from __future__ import annotations
 
 from collections.abc import Collection
-from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
-LEAST_READ = 256 << 10  # bytes up to which a request is not divided further
+LEAST_READ = 256 << 10  # bytes of a request that others were divided into
 GAPS = (0, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20)  # read in the time of another request, at most
 
 
@@ -21,39 +21,43 @@ def first_reads(wanted: Collection[int], unit_of_E: np.ndarray, bytes_E: np.ndar
     Others between them are read along where the gap is small and there would be more requests than connections. They are
     of the same unit, which is needed as a whole later.
     """
-    episodes = sorted(wanted)
-    if not episodes:
+    episodes = np.sort(np.fromiter(wanted, np.int64))
+    if not len(episodes):
         return []
-    ends_E = np.cumsum(bytes_E)
-    units = unit_of_E[episodes].tolist()
-    gaps = [
-        int(ends_E[b - 1] - ends_E[a]) if unit == following else GAPS[-1] + 1
-        for (a, b), (unit, following) in zip(pairwise(episodes), pairwise(units), strict=True)
-    ]
+    ends = np.cumsum(bytes_E)[episodes]
+    starts, unit_of = ends - bytes_E[episodes], unit_of_E[episodes]
+    gaps = np.where(unit_of[1:] == unit_of[:-1], starts[1:] - ends[:-1], GAPS[-1] + 1)
+    allowed = [most for most in GAPS if (gaps > most).sum() < connections] or GAPS[-1:]
+    plans = [_plan(starts, ends, gaps, most, connections) for most in allowed]
+    runs = min(plans, key=lambda plan: max(run.bytes / run.parts for run in plan))
     reads: list[range] = []
-    for most in GAPS:
-        reads = _divided(_runs(episodes, gaps, most), bytes_E, connections)
-        if len(reads) <= connections:
-            break
+    for first, last, size, num in runs:
+        run, middles = episodes[first : last + 1], (starts + ends)[first : last + 1] / 2 - starts[first]
+        part_of = (middles * (num / size)).astype(np.int64)
+        parts = [run[part_of == part] for part in range(num)]
+        reads += [range(int(part[0]), int(part[-1]) + 1) for part in parts if len(part)]
     return reads
 
 
-def _runs(episodes: list[int], gaps: list[int], most: int) -> list[range]:
-    """Runs of episodes without a gap of more than ``most`` bytes."""
-    starts = [0, *(i + 1 for i, gap in enumerate(gaps) if gap > most)]
-    stops = [*(start - 1 for start in starts[1:]), len(episodes) - 1]
-    return [range(episodes[a], episodes[b] + 1) for a, b in zip(starts, stops, strict=True)]
+class _Run(NamedTuple):
+    """Wanted episodes, by their place among them, that are read along with what lies between; in so many parts."""
+
+    first: int
+    last: int
+    bytes: int
+    parts: int
 
 
-def _divided(runs: list[range], bytes_E: np.ndarray, connections: int) -> list[range]:
-    """The runs, long ones in parts of about the share of one connection."""
-    sizes = [int(bytes_E[run.start : run.stop].sum()) for run in runs]
-    share = max(LEAST_READ, sum(sizes) / connections)
-    parts = []
-    for run, size in zip(runs, sizes, strict=True):
-        num = min(max(1, round(size / share)), len(run))
-        ends = np.cumsum(bytes_E[run.start : run.stop])
-        cuts = np.searchsorted(ends, size * np.arange(1, num) / num, "right").tolist()
-        bounds = sorted({0, *cuts, len(run)})
-        parts += [run[a:b] for a, b in pairwise(bounds)]
-    return parts
+def _plan(starts: np.ndarray, ends: np.ndarray, gaps: np.ndarray, most: int, connections: int) -> list[_Run]:
+    """Runs without a gap of more than ``most`` bytes, the largest in parts so that every connection has one."""
+    cuts = np.flatnonzero(gaps > most)
+    firsts, lasts = [0, *(cuts + 1).tolist()], [*cuts.tolist(), len(starts) - 1]
+    sizes = (ends[lasts] - starts[firsts]).tolist()
+    parts = [1] * len(sizes)
+    for _ in range(connections - len(sizes)):
+        part_sizes = [size / num for size, num in zip(sizes, parts, strict=True)]
+        largest = part_sizes.index(max(part_sizes))
+        if sizes[largest] / (parts[largest] + 1) < LEAST_READ:
+            break
+        parts[largest] += 1
+    return [_Run(*run) for run in zip(firsts, lasts, sizes, parts, strict=True)]

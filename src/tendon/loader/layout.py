@@ -6,7 +6,7 @@ Built once per loader from the dataset's index. Pure arithmetic on columns; fetc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,8 +20,7 @@ from tendon.storage import join
 JOIN_GAP = 128 << 10  # bytes between two members that are read rather than skipped
 
 
-@dataclass(frozen=True)
-class ShardMember:
+class ShardMember(NamedTuple):
     """One member of one episode inside its shard."""
 
     episode: int  # index among the loader's episodes
@@ -34,8 +33,7 @@ class ShardMember:
     skip: int = 0
 
 
-@dataclass(frozen=True)
-class Range:
+class Range(NamedTuple):
     """Neighbouring members of one shard, fetched in one read."""
 
     shard: int

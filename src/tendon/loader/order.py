@@ -19,7 +19,6 @@ MASK = (1 << 64) - 1
 EPOCHS_KEPT = 2  # a batch may hold the end of one epoch and the start of the next
 SPAN = 1 << 14  # positions that are computed at once, at most two epochs
 SPANS_KEPT = 8
-FEW = 1 << 11  # for fewer keys numpy's sort is as fast
 LANES, BLOCK_EPISODES = 96, 24  # 98 % of the ideal number of episodes in a batch of 256
 
 
@@ -57,17 +56,19 @@ def keyed_uniform(num: int, *salts_B: int | np.ndarray) -> np.ndarray:
 
 
 def argsort(keys: np.ndarray) -> np.ndarray:
-    """The argsort of 64-bit keys that are spread evenly and all different, in half the time of numpy's.
+    """The argsort of 64-bit keys that are spread evenly and all different.
 
-    Two rounds of radix sort by the upper 32 bits, then the few neighbours with equal upper bits are sorted.
+    Sorts integers made of a key's upper bits and its place, which takes half the time of numpy's argsort; the few
+    neighbours with equal upper bits are sorted after that.
     """
-    if len(keys) < FEW:
-        return np.argsort(keys)
-    upper = (keys >> np.uint64(32)).astype(np.uint32)
-    order = np.argsort(upper.astype(np.uint16), kind="stable")  # of 16 bits: a radix sort
-    order = order[np.argsort((upper >> np.uint32(16)).astype(np.uint16)[order], kind="stable")]
-    upper = upper[order]
-    equal = np.flatnonzero(upper[1:] == upper[:-1])
+    bits = max(1, (len(keys) - 1).bit_length())
+    place = np.uint64((1 << bits) - 1)
+    packed = keys & ~place
+    packed |= np.arange(len(keys), dtype=np.uint64)
+    packed.sort()
+    order = (packed & place).view(np.int64)
+    packed >>= np.uint64(bits)
+    equal = np.flatnonzero(packed[1:] == packed[:-1])
     for run in np.split(equal, np.flatnonzero(np.diff(equal) > 1) + 1) if len(equal) else ():
         begin, end = run[0], run[-1] + 2
         order[begin:end] = order[begin:end][np.argsort(keys[order[begin:end]])]

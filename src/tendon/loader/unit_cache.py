@@ -21,7 +21,7 @@ from tendon.data.masks import CODECS
 from tendon.data.tario import LOWDIM, MP4, RAW
 from tendon.errors import DataError
 from tendon.loader.budget import Shares
-from tendon.loader.fetch import Bytes
+from tendon.loader.fetch import Reader
 from tendon.loader.first_reads import first_reads
 from tendon.loader.frames import decode_jpeg_into, decode_mp4_into, open_array
 from tendon.loader.layout import Range, ShardLayout, ShardMember, range_of
@@ -62,11 +62,11 @@ class UnitCache:
     """Loads units into a fixed budget of memory and evicts them again."""
 
     def __init__(
-        self, layout: ShardLayout, columns: Sequence[Columns], shares: Shares, source: Bytes, threads: int, fetches: int
+        self, layout: ShardLayout, columns: Sequence[Columns], shares: Shares, reader: Reader, threads: int
     ) -> None:
         self.layout, self.shares, self.meter = layout, shares, Meter()
         self.next_use: Callable[[np.ndarray], np.ndarray] = lambda units: np.zeros(len(units))
-        self._columns, self._source = tuple(columns), source
+        self._columns, self._source = tuple(columns), reader.source
         self.decoded = shares.tier != "window"
         self.values = [np.empty((shares.rows, sum(each.dims)), each.dtype) for each in columns]
         self.frames = {
@@ -85,12 +85,12 @@ class UnitCache:
         self._lock = threading.Condition()
         self._buffers = ReadBuffers(shares.in_flight)
         self.num_threads, self.pool = threads, ThreadPoolExecutor(threads, "decode")
-        self._fetchers = ThreadPoolExecutor(fetches, "fetch") if source.waits else None
-        self._fetches = fetches
+        self._fetchers, self._fetches = reader.pool, reader.num
         # Before the first batch: load the episodes of that batch first, everything else (deferred) after them.
-        self.cold = source.waits
+        self.cold = reader.source.waits
         self._first_reads: tuple[Set[int], dict[int, int]] | None = None  # of what is wanted, by episode
         self._deferred: list[tuple[int, CachedUnit, list[Range], int, Future[None]]] = []
+        self._deferred_units: list[int] = []
         dtype = layout.dataset.manifest.schema.row_dtype
         self._dtype, self._floats = dtype, all(dtype[name].base == np.dtype("<f4") for name in dtype.names or ())
         self._floats &= all(each.dtype == "<f4" for each in self._columns)
@@ -159,7 +159,9 @@ class UnitCache:
             except BaseException:
                 self._forget(pinned)
                 raise
-        if self._deferred:  # in another thread: submitting many jobs takes as long as a small read
+        if (
+            self._deferred or self._deferred_units
+        ):  # in another thread: submitting many jobs takes as long as a small read
             (self._fetchers or self.pool).submit(self._submit_deferred)
         self.cold = False
         return pinned, [unit for unit in units if unit not in pinned]
@@ -183,11 +185,19 @@ class UnitCache:
         """Begin to load units that are needed soon, in that order, while there is room; ``first`` episodes first."""
         with self._lock:
             wanted = set(first) if self.cold else set()
-            for unit in units:
-                if unit not in self._cached and self._start(unit, False, wanted) is None:
-                    break
+            if wanted:  # planning the other units would hold up the requests for these
+                first_units = {int(unit) for unit in self.layout.unit_of[list(wanted)]}
+                self._deferred_units = [unit for unit in units if unit not in first_units]
+                units = [unit for unit in units if unit in first_units]
+            self._start_in_order(units, wanted)
             if not self.cold:
                 self._submit_deferred()
+
+    def _start_in_order(self, units: Iterable[int], wanted: Set[int] = frozenset()) -> None:
+        """Begin to load units that are not there until one has no room."""
+        for unit in units:
+            if unit not in self._cached and self._start(unit, False, wanted) is None:
+                break
 
     def rows_of(self, episodes: np.ndarray) -> np.ndarray:
         """The first row of every episode; they must be pinned."""
@@ -240,6 +250,8 @@ class UnitCache:
         """Begin to load what was deferred; nothing is deferred from now on."""
         with self._lock:
             self.cold = False
+            self._start_in_order(self._deferred_units)
+            self._deferred_units = []
             for job in self._deferred:
                 (self._fetchers or self.pool).submit(self._load, *job)
             self._deferred.clear()
