@@ -80,8 +80,8 @@ class Reader:
         all_started = threading.Event()
 
         def connect() -> None:
-            all_started.wait()  # a pool starts no thread while one of them is idle
             self.source.connect(key)  # what fails here fails again in the first read, which says why
+            all_started.wait()  # a pool starts no thread while one of them is idle
 
         with suppress(RuntimeError):  # closed in the meantime
             for _ in range(num):
