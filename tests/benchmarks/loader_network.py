@@ -187,7 +187,7 @@ def _first(batch_size: int, jpeg: bool, trouble: Trouble = SLOW) -> First:
         dataset, deltas = coded(episodes=64, length=100, size=84, codecs=("jpeg",), noise=8), {STATE: (0,), JPEG: (0,)}
     else:
         dataset, deltas = coded(episodes=256, length=400, codecs=(), dim=62), {STATE: (0,)}
-    whole, indexed, requests, size = [], [], [], 0
+    whole, indexed, requests, size = list[float](), list[float](), list[float](), 0
     for seed in range(ROUNDS):
         for taken, has_index in ((whole, False), (indexed, True)):
             with far(dataset, trouble) as remote:
@@ -202,7 +202,7 @@ def _first(batch_size: int, jpeg: bool, trouble: Trouble = SLOW) -> First:
                 loader.close()
         with far(dataset, trouble) as remote:
             requests.append(_requests_alone(remote, size, 1 if batch_size == 1 else 16))
-    return First(*(statistics.median(each) for each in (whole, indexed, requests)), size).show()
+    return First(statistics.median(whole), statistics.median(indexed), statistics.median(requests), size).show()
 
 
 def _requests_alone(remote: Dataset, size: int, connections: int) -> float:
@@ -231,7 +231,7 @@ def _requests_alone(remote: Dataset, size: int, connections: int) -> float:
 
     began, table = time.monotonic(), np.empty(entry.bytes, np.uint8)
     read(index, 0, table)
-    assert hashlib.sha256(table).hexdigest() == entry.sha256
+    assert hashlib.sha256(table.data).hexdigest() == entry.sha256
     with ThreadPoolExecutor(connections) as pool:
         list(pool.map(part, range(connections)))
     return time.monotonic() - began

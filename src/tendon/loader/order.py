@@ -66,7 +66,7 @@ def argsort(keys: np.ndarray) -> np.ndarray:
     packed = keys & ~place
     packed |= np.arange(len(keys), dtype=np.uint64)
     packed.sort()
-    order = (packed & place).view(np.int64)
+    order: np.ndarray = (packed & place).view(np.int64)
     packed >>= np.uint64(bits)
     equal = np.flatnonzero(packed[1:] == packed[:-1])
     for run in np.split(equal, np.flatnonzero(np.diff(equal) > 1) + 1) if len(equal) else ():
