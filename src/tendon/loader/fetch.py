@@ -80,8 +80,10 @@ class Reader:
         all_started = threading.Event()
 
         def connect() -> None:
-            self.source.connect(key)  # what fails here fails again in the first read, which says why
-            all_started.wait()  # a pool starts no thread while one of them is idle
+            try:
+                self.source.connect(key)  # what fails here fails again in the first read, which says why
+            finally:
+                all_started.wait()  # a pool starts no thread while one of them is idle
 
         with suppress(RuntimeError):  # closed in the meantime
             for _ in range(num):
