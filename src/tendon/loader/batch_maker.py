@@ -207,6 +207,9 @@ class BatchMaker:
     def close(self) -> None:
         """Stop threads and free the memory; it may be used again."""
         with self._lock:
+            if self._connected is not None:
+                self._connected.close()
+                self._connected = None
             if self._cache is not None:
                 self._cache.close()
                 self._cache = self._chunk = None

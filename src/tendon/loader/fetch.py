@@ -75,6 +75,11 @@ class Reader:
             timer.daemon = True
             timer.start()
 
+    def close(self) -> None:
+        """Stop the threads."""
+        if self.pool is not None:
+            self.pool.shutdown(wait=False, cancel_futures=True)
+
     def _connect(self, key: str, num: int) -> None:
         assert self.pool is not None
         all_started = threading.Event()

@@ -66,7 +66,7 @@ class UnitCache:
     ) -> None:
         self.layout, self.shares, self.meter = layout, shares, Meter()
         self.next_use: Callable[[np.ndarray], np.ndarray] = lambda units: np.zeros(len(units))
-        self._columns, self._source = tuple(columns), reader.source
+        self._columns, self._reader, self._source = tuple(columns), reader, reader.source
         self.decoded = shares.tier != "window"
         self.values = [np.empty((shares.rows, sum(each.dims)), each.dtype) for each in columns]
         self.frames = {
@@ -85,7 +85,7 @@ class UnitCache:
         self._lock = threading.Condition()
         self._buffers = ReadBuffers(shares.in_flight)
         self.num_threads, self.pool = threads, ThreadPoolExecutor(threads, "decode")
-        self._fetchers, self._fetches = reader.pool, reader.num
+        self._fetchers = reader.pool
         # Before the first batch: load the episodes of that batch first, everything else (deferred) after them.
         self.cold = reader.source.waits
         self._first_reads: tuple[Set[int], dict[int, int]] | None = None  # of what is wanted, by episode
@@ -118,9 +118,8 @@ class UnitCache:
 
     def close(self) -> None:
         """Stop its threads."""
-        for pool in (self._fetchers, self.pool):
-            if pool is not None:
-                pool.shutdown(wait=False, cancel_futures=True)
+        self._reader.close()
+        self.pool.shutdown(wait=False, cancel_futures=True)
 
     # ------------------------------------------------------------------------------------------------ used by batches
 
@@ -315,7 +314,7 @@ class UnitCache:
         if not wanted or len(episodes) == 1:
             return [ranges]
         if self._first_reads is None or self._first_reads[0] != wanted:
-            reads = first_reads(wanted, self.layout.unit_of, self.layout.bytes_E, self._fetches)
+            reads = first_reads(wanted, self.layout.unit_of, self.layout.bytes_E, self._reader.num)
             self._first_reads = set(wanted), {episode: i for i, read in enumerate(reads, 1) for episode in read}
         group_of = self._first_reads[1]  # group 0 is everything else
         groups: dict[int, list[Range]] = {}
