@@ -213,7 +213,8 @@ class HttpBytes:
     def connect(self, key: str) -> None:
         """Sign the address of ``key`` and open this thread's connection."""
         url = urlsplit(self._sign(key))
-        self._own.connection = _connect(url.scheme, url.netloc)
+        if getattr(self._own, "connection", None) is None:
+            self._own.connection = _connect(url.scheme, url.netloc)
 
     def _request(self, key: str, start: int, view: memoryview, got: int) -> int:
         """One GET of what is missing; how much has arrived then."""

@@ -158,10 +158,8 @@ class UnitCache:
             except BaseException:
                 self._forget(pinned)
                 raise
-        if (
-            self._deferred or self._deferred_units
-        ):  # in another thread: submitting many jobs takes as long as a small read
-            (self._fetchers or self.pool).submit(self._submit_deferred)
+        if not self.decoded:  # decoding the batch takes a while; copying it does not, and waits for the release
+            self._submit_deferred_soon()
         self.cold = False
         return pinned, [unit for unit in units if unit not in pinned]
 
@@ -179,6 +177,7 @@ class UnitCache:
         with self._lock:
             for cached in pinned.values():
                 cached.pins -= 1
+        self._submit_deferred_soon()
 
     def expect(self, units: Iterable[int], first: Iterable[int] = ()) -> None:
         """Begin to load units that are needed soon, in that order, while there is room; ``first`` episodes first."""
@@ -192,10 +191,10 @@ class UnitCache:
             if not self.cold:
                 self._submit_deferred()
 
-    def _start_in_order(self, units: Iterable[int], wanted: Set[int] = frozenset()) -> None:
+    def _start_in_order(self, units: Iterable[int], wanted: Set[int] = frozenset(), evict: bool = True) -> None:
         """Begin to load units that are not there until one has no room."""
         for unit in units:
-            if unit not in self._cached and self._start(unit, False, wanted) is None:
+            if unit not in self._cached and self._start(unit, False, wanted, evict) is None:
                 break
 
     def rows_of(self, episodes: np.ndarray) -> np.ndarray:
@@ -215,7 +214,7 @@ class UnitCache:
 
     # ------------------------------------------------------------------------------------------- loading and eviction
 
-    def _start(self, unit: int, first: bool, wanted: Set[int] = frozenset()) -> CachedUnit | None:
+    def _start(self, unit: int, first: bool, wanted: Set[int] = frozenset(), evict: bool = True) -> CachedUnit | None:
         """Make room for a unit and begin to load it: ``wanted`` episodes at once, the others with _submit_deferred.
 
         The caller holds the lock. None when there is no room now; ``first`` (a batch waits for it) evicts whatever is free.
@@ -225,7 +224,7 @@ class UnitCache:
         if not first and self._in_flight + encoded > self.shares.in_flight:
             return None
         keep = 0 if self.decoded else encoded
-        row0 = self._make_room(unit, rows, keep, first)
+        row0 = self._make_room(unit, rows, keep, first, evict)
         if row0 is None:
             return None
         cached = self._cached[unit] = CachedUnit(row0, rows, keep)
@@ -245,17 +244,22 @@ class UnitCache:
                 self._deferred.append(job)
         return cached
 
+    def _submit_deferred_soon(self) -> None:
+        """In another thread: it takes as long as a small read."""
+        if self._deferred or self._deferred_units:
+            (self._fetchers or self.pool).submit(self._submit_deferred)
+
     def _submit_deferred(self) -> None:
         """Begin to load what was deferred; nothing is deferred from now on."""
         with self._lock:
             self.cold = False
-            self._start_in_order(self._deferred_units)
+            self._start_in_order(self._deferred_units, evict=False)  # another thread must not ask next_use
             self._deferred_units = []
             for job in self._deferred:
                 (self._fetchers or self.pool).submit(self._load, *job)
             self._deferred.clear()
 
-    def _make_room(self, unit: int, rows: int, encoded: int, first: bool) -> int | None:
+    def _make_room(self, unit: int, rows: int, encoded: int, first: bool, evict: bool) -> int | None:
         """The first row for a unit of so many rows and encoded bytes; None when not enough can be evicted."""
         evictable: list[int] | None = None
         while True:
@@ -266,7 +270,7 @@ class UnitCache:
             if row0 is not None:
                 return row0
             if evictable is None:
-                evictable = self._evictable(unit, first)
+                evictable = self._evictable(unit, first) if evict else []
             if not evictable:
                 return None
             self._drop(evictable.pop())
