@@ -23,6 +23,7 @@ LARGEST = 4.0  # times the usual largest change of an episode
 BETTER = 0.85  # the error must shrink to this share of itself
 BETTER_ALONE = 0.75  # of one number of the action: many are tried
 LEAST_SAVED = 0.5  # of what an episode usually leaves unexplained, by turning one number in a stretch
+FEWEST_TURNED = 3  # steps of it
 LEAST_GAIN = 0.25  # of signs turned together, as a logarithm
 TURNED = 3  # numbers of the action
 SPREADS = 5.0
@@ -166,7 +167,7 @@ def _turned(trajectories: Sequence[Trajectory], model: Model) -> list[Finding]:
 
 
 def _one_number(trajectories: Sequence[Trajectory], model: Model) -> list[Finding]:
-    """Episodes of which one number of the action is turned in a stretch, or late; what leaves less unexplained is named."""
+    """Episodes of which one number of the action is turned in a stretch, or that is late."""
     findings: dict[str, Finding] = {}
     before = [model.errors(each) for each in trajectories]
     for dim, name in enumerate(trajectories[0].action_names):
@@ -176,7 +177,9 @@ def _one_number(trajectories: Sequence[Trajectory], model: Model) -> list[Findin
         turned = _turned_stretches(trajectories, model, dim, partners, before)
         late = _late(trajectories, model, dim, partners, before)
         for e in sorted({*turned, *late}):
-            best = min((found[e] for found in (turned, late) if e in found), key=lambda each: each.left)
+            best = late.get(e) or turned[e]
+            if e in turned and turned[e].left < BETTER * best.left:  # a number with two values is turned while it is late
+                best = turned[e]
             message = f"{name} {best.what}: what it does not explain shrinks to {best.left:.2f} of itself"
             each = trajectories[e]
             finding = _finding(best.kind, each, message, best.frames, each.action[:, dim])
@@ -209,7 +212,7 @@ def _turned_stretches(
             turned = _error_by_step(errors[:, partners])
             begin, end = best_stretch(base - turned)
             stretches.append((begin, end))
-            if end > begin:
+            if end - begin >= FEWEST_TURNED:
                 saved[e] = (base - turned)[begin:end].sum()
                 shares[e] = turned[begin:end].sum() / base[begin:end].sum()
         center, spread = (each.item() for each in center_and_spread(saved / usual))
