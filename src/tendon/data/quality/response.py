@@ -27,6 +27,7 @@ FEWEST_TURNED = 3  # steps of it
 LEAST_GAIN = 0.25  # of signs turned together, as a logarithm
 TURNED = 3  # numbers of the action
 SPREADS = 5.0
+LEAST_ODD, ODD_SPREADS = 0.5, 4.0  # of the logarithm of an error
 MAX_FITTED = 400_000  # steps
 
 
@@ -96,10 +97,19 @@ def response_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:
     if model is None:
         return []
     findings = _shifted(trajectories, model)
-    for look in (_turned, _one_number):
+    usual = Model.fit(_without_odd(trajectories, model)) or model
+    for look, of in ((_turned, model), (_one_number, usual)):
         known = {each.where for each in findings}
-        findings += [each for each in look(trajectories, model) if each.where not in known]
+        findings += [each for each in look(trajectories, of) if each.where not in known]
     return findings + _missing_steps(trajectories, model)
+
+
+def _without_odd(trajectories: Sequence[Trajectory], model: Model) -> list[Trajectory]:
+    """Those of which no number of the state is explained far worse than usual: the others would lead a model."""
+    left = np.log([_error_by_number(model.errors(each)) for each in trajectories])
+    center, spread = center_and_spread(left)
+    odd = (left > center + np.maximum(LEAST_ODD, ODD_SPREADS * spread)).any(1)
+    return [each for each, flag in zip(trajectories, odd, strict=True) if not flag]
 
 
 def _center_and_unit(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -109,6 +119,10 @@ def _center_and_unit(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarr
 
 def _error(errors: np.ndarray) -> float:
     return float(np.minimum(np.square(errors[14:-14] if len(errors) > 60 else errors), 100.0).mean()) + 1e-6
+
+
+def _error_by_number(errors: np.ndarray) -> np.ndarray:
+    return np.asarray(np.minimum(np.square(errors), 100.0).mean(0) + 1e-6)
 
 
 def _error_by_step(errors: np.ndarray) -> np.ndarray:
@@ -178,7 +192,9 @@ def _one_number(trajectories: Sequence[Trajectory], model: Model) -> list[Findin
         late = _late(trajectories, model, dim, partners, before)
         for e in sorted({*turned, *late}):
             best = late.get(e) or turned[e]
-            if e in turned and turned[e].left < BETTER * best.left:  # a number with two values is turned while it is late
+            if (
+                e in turned and turned[e].left < BETTER * best.left
+            ):  # a number with two values is turned while it is late
                 best = turned[e]
             message = f"{name} {best.what}: what it does not explain shrinks to {best.left:.2f} of itself"
             each = trajectories[e]
