@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -35,9 +36,7 @@ def compressed(rng: np.random.Generator, pictures: np.ndarray) -> np.ndarray:
 def recorded(rng: np.random.Generator, name: str, frozen: int = 0, late: int = 0) -> Trajectory:
     """A robot goes from place to place; its camera may freeze for some frames, or be late by some."""
     places = rng.uniform(0.2, 0.8, (7, 2))
-    position = np.concatenate(
-        [a + (b - a) * np.linspace(0, 1, 16)[:, None] for a, b in zip(places, places[1:], strict=False)]
-    )
+    position = np.concatenate([a + (b - a) * np.linspace(0, 1, 16)[:, None] for a, b in pairwise(places)])
     pictures = drawn(position[np.maximum(np.arange(len(position)) - late, 0)])
     if frozen:
         pictures[40 : 40 + frozen] = pictures[40]
