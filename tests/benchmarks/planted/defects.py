@@ -275,7 +275,7 @@ DEFECTS = (
     Defect("train_valid_overlap", overlap, ("split_overlap",), "a tenth", "a tenth"),
 )
 UNSEEN = {
-    "a video that freezes while the robot rests": "as much changes as in clean video of a robot at rest: frames that are not compressed tell, by their noise",
+    "a video that freezes while the robot rests": "little changes in clean video of rest too: uncompressed frames tell, by their noise",
     "a text that is wrong everywhere": "nothing in the data contradicts it: the simulator's FeatureMap or the card does",
     "degrees for radians everywhere": "every episode agrees: env's FeatureMap states the unit",
     "a sign that is turned everywhere": "the model of actions learns the turned sign: a rollout of the demonstrations shows it",
