@@ -100,7 +100,7 @@ def _sums(
 
 
 def _folds(num: int) -> list[int]:
-    return (np.random.default_rng(0).permutation(num) % FOLDS).tolist()
+    return [int(each) % FOLDS for each in np.random.default_rng(0).permutation(num)]
 
 
 def _ridge(squares: np.ndarray, products: np.ndarray, ridge: float) -> np.ndarray:
