@@ -48,15 +48,15 @@ CASES = {
         "pusht_diffusion",
         800,
         flags=("--policy.optimizer_lr=1e-3", "--policy.scheduler_warmup_steps=100"),
-        overrides=("ema.enable=false", "training.offline_steps=6000", "training.save_freq=1000"),
+        overrides=("ema.enable=false", "training.offline_steps=3000", "training.save_freq=1000"),
     ),
     "pusht-moonshot": Case(
         "Diffusion on PushT's key points, our training alone and longer",
         "pusht_diffusion",
         800,
         episodes=500,
-        least=0.64,
-        overrides=("training.offline_steps=30000", "training.save_freq=5000"),
+        least=0.40,
+        overrides=("training.offline_steps=20000", "training.save_freq=5000"),
         beside=False,
     ),
     "pusht-pictures": Case(
@@ -332,13 +332,19 @@ for _name, _case in CASES.items():
     _rows(_name, _case)
 
 
+@row("results", "lerobot-pusht-moonshot", "the same, of LeRobot's own published rate", ">= 0.64")
+def moonshot() -> float:
+    """The same number beside a higher bound."""
+    return outcome("pusht-moonshot").low
+
+
 @row(
     "results",
     "lerobot-pusht-moonshot-cost",
     "the same: CPU minutes of demonstrations, training and 500 episodes (two cores have 240 in 2 h)",
     "<= 240 min",
 )
-def moonshot() -> float:
-    """The rate is lerobot-pusht-moonshot-success."""
+def moonshot_cost() -> float:
+    """Ours has no other arm here."""
     minutes: dict[str, float] = outcome("pusht-moonshot").minutes
     return sum(minutes[part] for part in ("demonstrations", "ours", "rollouts of ours"))

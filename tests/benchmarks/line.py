@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -16,6 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from tendon.runs import measured
 
 TENDON = [sys.executable, "-m", "tendon"]
 COUNTED = """
@@ -47,9 +48,8 @@ def run(*arguments: object, cwd: Path) -> tuple[str, float]:
 
 
 def cpu_seconds() -> float:
-    """CPU time of this process, of its children that ended, and of what those had forked."""
-    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime + _forks["cpu_s"]
+    """CPU time of this process, of its children and forks that ended, and of what the children had forked."""
+    return measured.cpu_seconds() + _forks["cpu_s"]
 
 
 def run_and_kill(*arguments: object, cwd: Path, after_s: float) -> bool:

@@ -38,9 +38,9 @@ def environment(name: str, *installs: list[str]) -> Path:
     """The interpreter of a peer's environment; made on first use."""
     folder = Path("build/peers") / name
     python = (folder / "bin" / "python").absolute()
-    if folder.is_symlink():  # venv --clear would empty the folder that it points to, which is somebody else's
-        raise Skip(f"{folder} is a link: an environment is made in a folder of its own")
     if not (folder / ".installed").exists():
+        if folder.is_symlink():  # venv --clear would empty the folder that it points to, which is somebody else's
+            raise Skip(f"{folder} is a link: an environment is made in a folder of its own")
         print(f"installing {name} into {folder} ...", file=sys.stderr, flush=True)
         try:
             subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)

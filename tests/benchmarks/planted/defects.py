@@ -111,16 +111,22 @@ def swapped_cameras(rng, r, strong, clean):
     return replace(r, frames={"front": np.where(half, side, front), "side": np.where(half, front, side)})
 
 
-def _in_frames(rng, r, num, change):
+def _in_frames(rng, r, num, change, starts=None):
     name = str(rng.choice(sorted(r.frames)))
-    frames, at = r.frames[name].copy(), int(rng.integers(2, r.length - num - 2))
+    frames, at = (
+        r.frames[name].copy(),
+        int(rng.integers(2, r.length - num - 2) if starts is None else rng.choice(starts)),
+    )
     frames[at : at + num] = change(frames[at : at + num], frames[at])
     return replace(r, frames=r.frames | {name: frames})
 
 
 def frozen_frames(rng, r, strong, clean):
     num = r.length // 2 if strong else 10
-    return _in_frames(rng, r, num, lambda part, first: np.broadcast_to(first, part.shape))
+    starts = np.arange(2, r.length - num - 2)
+    moved = np.linalg.norm(r.state["eef_pos"][starts + num - 1] - r.state["eef_pos"][starts], axis=1)
+    starts = starts[moved >= np.median(moved)]  # the picture of a still robot stays by itself
+    return _in_frames(rng, r, num, lambda part, first: np.broadcast_to(first, part.shape), starts)
 
 
 def black_frames(rng, r, strong, clean):
@@ -148,13 +154,14 @@ def exact_duplicate(rng, r, strong, clean):
     return replace(deepcopy(_earlier(rng, r, clean)), name=r.name)
 
 
-def _cut(r, begin, end):
+def cut(r: Recording, begin: int, end: int) -> Recording:
+    """Its steps ``[begin, end)``, in time from zero."""
     return replace(r, state={key: each[begin:end] for key, each in r.state.items()}, action=r.action[begin:end],
                    frames={key: each[begin:end] for key, each in r.frames.items()}, timestamp=r.timestamp[: end - begin])  # fmt: skip
 
 
 def cut_short(rng, r, strong, clean):
-    return _cut(r, 0, int(r.length * (0.4 if strong else 0.75)))
+    return cut(r, 0, int(r.length * (0.4 if strong else 0.75)))
 
 
 def empty_text(rng, r, strong, clean):
@@ -268,6 +275,7 @@ DEFECTS = (
     Defect("train_valid_overlap", overlap, ("split_overlap",), "a tenth", "a tenth"),
 )
 UNSEEN = {
+    "a video that freezes while the robot rests": "little changes in clean video of rest too: uncompressed frames tell, by their noise",
     "a text that is wrong everywhere": "nothing in the data contradicts it: the simulator's FeatureMap or the card does",
     "degrees for radians everywhere": "every episode agrees: env's FeatureMap states the unit",
     "a sign that is turned everywhere": "the model of actions learns the turned sign: a rollout of the demonstrations shows it",

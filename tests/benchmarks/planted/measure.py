@@ -21,7 +21,7 @@ from tendon.data.inspect import inspect_source
 from tendon.data.quality import find_faults, trajectory_of
 from tendon.data.sources import open_source
 from tests.benchmarks.planted.clean import DT, Recording, record_many
-from tests.benchmarks.planted.defects import DEFECTS, Defect
+from tests.benchmarks.planted.defects import DEFECTS, Defect, cut
 from tests.benchmarks.planted.forms import CHUNK, FORMS, LACKS
 
 EPISODES = 80
@@ -68,7 +68,11 @@ def plant(
     chosen = range(episodes) if defect.whole else some.tolist()
     clean = [each for i, each in enumerate(recordings) if i not in set(chosen)]
     for i in chosen:
-        recordings[i] = defect.change(rng, recordings[i], strong, clean)
+        whole = recordings[i]
+        recordings[i] = defect.change(rng, whole, strong, clean)
+        if form == "lmdb" and defect.name == "idle_tail":  # what follows the last whole chunk is not stored
+            rest = recordings[i].length % CHUNK
+            recordings[i] = defect.change(rng, cut(whole, 0, whole.length - rest), strong, clean)
     return recordings, {recordings[i].name for i in chosen}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tendon.data.check import Finding
-from tendon.data.quality import ends, motion, pictures, response, similarity
+from tendon.data.quality import ends, motion, pictures, response, similarity, timing
 from tendon.data.quality.trajectory import Trajectory
 
 FEWEST = 12  # episodes; of fewer nobody can say what is usual
@@ -23,9 +23,8 @@ LOOKS: tuple[Look, ...] = (
     ends.cut_short_findings,
     similarity.wrong_text_findings,
     pictures.exposure_findings,
-    pictures.frozen_findings,
     pictures.swapped_findings,
-    pictures.camera_shift_findings,
+    timing.timing_findings,
 )
 
 

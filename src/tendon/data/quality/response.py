@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tendon.data.check import Finding
-from tendon.data.quality.robust import TINY, center_and_spread, sparkline
+from tendon.data.quality.robust import TINY, best_stretch, center_and_spread, sparkline
 from tendon.data.quality.trajectory import Trajectory
 
 LAGS = (-3, -2, -1, 0, 1, 2, 3)
@@ -22,9 +22,12 @@ CLIP = 8.0
 LARGEST = 4.0  # times the usual largest change of an episode
 BETTER = 0.85  # the error must shrink to this share of itself
 BETTER_ALONE = 0.75  # of one number of the action: many are tried
+LEAST_SAVED = 0.5  # of what an episode usually leaves unexplained, by turning one number in a stretch
+FEWEST_TURNED = 3  # steps of it
 LEAST_GAIN = 0.25  # of signs turned together, as a logarithm
 TURNED = 3  # numbers of the action
 SPREADS = 5.0
+LEAST_ODD, ODD_SPREADS = 0.5, 4.0  # of the logarithm of an error
 MAX_FITTED = 400_000  # steps
 
 
@@ -94,10 +97,19 @@ def response_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:
     if model is None:
         return []
     findings = _shifted(trajectories, model)
-    for look in (_turned, _one_number):
+    usual = Model.fit(_without_odd(trajectories, model)) or model
+    for look, of in ((_turned, model), (_one_number, usual)):
         known = {each.where for each in findings}
-        findings += [each for each in look(trajectories, model) if each.where not in known]
+        findings += [each for each in look(trajectories, of) if each.where not in known]
     return findings + _missing_steps(trajectories, model)
+
+
+def _without_odd(trajectories: Sequence[Trajectory], model: Model) -> list[Trajectory]:
+    """Those of which no number of the state is explained far worse than usual: the others would lead a model."""
+    left = np.log([_error_by_number(model.errors(each)) for each in trajectories])
+    center, spread = center_and_spread(left)
+    odd = (left > center + np.maximum(LEAST_ODD, ODD_SPREADS * spread)).any(1)
+    return [each for each, flag in zip(trajectories, odd, strict=True) if not flag]
 
 
 def _center_and_unit(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -107,6 +119,14 @@ def _center_and_unit(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarr
 
 def _error(errors: np.ndarray) -> float:
     return float(np.minimum(np.square(errors[14:-14] if len(errors) > 60 else errors), 100.0).mean()) + 1e-6
+
+
+def _error_by_number(errors: np.ndarray) -> np.ndarray:
+    return np.asarray(np.minimum(np.square(errors), 100.0).mean(0) + 1e-6)
+
+
+def _error_by_step(errors: np.ndarray) -> np.ndarray:
+    return np.asarray(np.minimum(np.square(errors), 100.0).mean(1))
 
 
 def _shifted(trajectories: Sequence[Trajectory], model: Model) -> list[Finding]:
@@ -161,39 +181,87 @@ def _turned(trajectories: Sequence[Trajectory], model: Model) -> list[Finding]:
 
 
 def _one_number(trajectories: Sequence[Trajectory], model: Model) -> list[Finding]:
-    lows, highs = (
-        np.median(np.stack([np.quantile(each.action, q, axis=0) for each in trajectories]), 0) for q in (0.02, 0.98)
-    )
-    findings = []
+    """Episodes of which one number of the action is turned in a stretch, or that is late."""
+    findings: dict[str, Finding] = {}
     before = [model.errors(each) for each in trajectories]
     for dim, name in enumerate(trajectories[0].action_names):
         partners = model.partners(dim)
         if not partners.any():
             continue
-        base = np.array([_error(each[:, partners]) for each in before])
-        turned = np.empty((len(trajectories), 2))
-        late = np.empty((len(trajectories), len(LATE)))
-        for e, each in enumerate(trajectories):
-            for k, values in enumerate((-each.action[:, dim], lows[dim] + highs[dim] - each.action[:, dim])):
-                turned[e, k] = _error(model.errors(each, _with(each.action, dim, values))[:, partners])
-            for k, lag in enumerate(LATE):
-                values = _moved(each.action[:, [dim]], lag)[:, 0]
-                late[e, k] = _error(model.errors(each, _with(each.action, dim, values))[:, partners])
-        for kind, tables in (("sign", turned), ("late", late)):
-            gains = np.log(base[:, None] / tables)
-            center, spread = center_and_spread(gains)
-            limit = np.maximum(center + np.maximum(0.15, (SPREADS + 1) * spread), -np.log(BETTER_ALONE))
-            for e in np.flatnonzero((gains > limit).any(1)).tolist():
-                k = int(gains[e].argmax())
-                if gains[e, k] <= limit[0, k]:
-                    continue
-                what = (
-                    f"acts {abs(LATE[k])} steps {'late' if LATE[k] > 0 else 'early'}" if kind == "late" else "is turned"
-                )
-                message = f"{name} {what}: what it does not explain shrinks to {np.exp(-gains[e, k]):.2f} of itself"
-                each = trajectories[e]
-                findings.append(_finding(f"action_{kind}", each, message, (0, each.length), each.action[:, dim]))
-    return list({each.where: each for each in reversed(findings)}.values())
+        turned = _turned_stretches(trajectories, model, dim, partners, before)
+        late = _late(trajectories, model, dim, partners, before)
+        for e in sorted({*turned, *late}):
+            best = late.get(e) or turned[e]
+            if (
+                e in turned and turned[e].left < BETTER * best.left
+            ):  # a number with two values is turned while it is late
+                best = turned[e]
+            message = f"{name} {best.what}: what it does not explain shrinks to {best.left:.2f} of itself"
+            each = trajectories[e]
+            finding = _finding(best.kind, each, message, best.frames, each.action[:, dim])
+            findings.setdefault(each.episode_id, finding)
+    return list(findings.values())
+
+
+@dataclass(frozen=True)
+class _Explanation:
+    """``left``: of what was not explained in the episode, the share that still is not."""
+
+    kind: str
+    what: str
+    left: float
+    frames: tuple[int, int]
+
+
+def _turned_stretches(
+    trajectories: Sequence[Trajectory], model: Model, dim: int, partners: np.ndarray, before: Sequence[np.ndarray]
+) -> dict[int, _Explanation]:
+    """By episode the stretch in which a number fits far better with its sign, or its two ends, turned."""
+    ends = np.median(np.stack([np.quantile(each.action[:, dim], (0.02, 0.98)) for each in trajectories]), 0)
+    bases = [_error_by_step(each[:, partners]) for each in before]
+    usual = float(np.median([each.sum() for each in bases])) + TINY
+    found: dict[int, _Explanation] = {}
+    for middle in (0.0, float(ends.sum())):
+        stretches, saved, shares = [], np.zeros(len(trajectories)), np.ones(len(trajectories))
+        for e, (each, base) in enumerate(zip(trajectories, bases, strict=True)):
+            errors = model.errors(each, _with(each.action, dim, middle - each.action[:, dim]))
+            turned = _error_by_step(errors[:, partners])
+            begin, end = best_stretch(base - turned)
+            stretches.append((begin, end))
+            if end - begin >= FEWEST_TURNED:
+                saved[e] = (base - turned)[begin:end].sum()
+                shares[e] = turned[begin:end].sum() / base[begin:end].sum()
+        center, spread = (each.item() for each in center_and_spread(saved / usual))
+        odd = (saved / usual > center + max(LEAST_SAVED, (SPREADS + 1) * spread)) & (shares < BETTER_ALONE)
+        for e in np.flatnonzero(odd).tolist():
+            begin, end = stretches[e]
+            what = f"is turned in steps {begin} to {end}"
+            one = _Explanation("action_sign", what, float(1 - saved[e] / bases[e].sum()), (begin, end + 1))
+            found[e] = min((one, found.get(e, one)), key=lambda each: each.left)
+    return found
+
+
+def _late(
+    trajectories: Sequence[Trajectory], model: Model, dim: int, partners: np.ndarray, before: Sequence[np.ndarray]
+) -> dict[int, _Explanation]:
+    """By episode the steps that a number is late, where that explains far more."""
+    base = np.array([_error(each[:, partners]) for each in before])
+    late = np.empty((len(trajectories), len(LATE)))
+    for e, each in enumerate(trajectories):
+        for k, lag in enumerate(LATE):
+            values = _moved(each.action[:, [dim]], lag)[:, 0]
+            late[e, k] = _error(model.errors(each, _with(each.action, dim, values))[:, partners])
+    gains = np.log(base[:, None] / late)
+    center, spread = center_and_spread(gains)
+    limit = np.maximum(center + np.maximum(0.15, (SPREADS + 1) * spread), -np.log(BETTER_ALONE))[0]
+    found = {}
+    for e in range(len(trajectories)):
+        k = int(gains[e].argmax())
+        if gains[e, k] > limit[k]:
+            what = f"acts {abs(LATE[k])} steps {'late' if LATE[k] > 0 else 'early'}"
+            frames = (0, trajectories[e].length)
+            found[e] = _Explanation("action_late", what, float(np.exp(-gains[e, k])), frames)
+    return found
 
 
 def _with(action: np.ndarray, dim: int, values: np.ndarray) -> np.ndarray:

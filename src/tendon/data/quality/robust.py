@@ -35,3 +35,10 @@ def runs(flags: np.ndarray) -> list[tuple[int, int]]:
 def longest_run(flags: np.ndarray) -> tuple[int, int]:
     """The longest of ``runs``; (0, 0) where there is none."""
     return max(runs(flags), key=lambda run: run[1] - run[0], default=(0, 0))
+
+
+def best_stretch(values: np.ndarray) -> tuple[int, int]:
+    """``[begin, end)`` of the stretch whose sum is greatest; (0, 0) where no sum is above zero."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    end = int((sums - np.minimum.accumulate(sums)).argmax())
+    return int(sums[: end + 1].argmin()) if end else 0, end
