@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
+from tendon.config.digest import digest
 from tendon.errors import MissingDependency, StorageError
 from tendon.evaluate.adapters import find_adapter, is_file, is_known, simulator_claims
 
@@ -249,11 +249,11 @@ def _draws(python: Path, backend: str) -> bool:
     return False
 
 
-def _machine() -> list[Any]:
+def _machine() -> str:
     """What decides whether a backend draws: the host, its libraries and graphics cards, and variables of OpenGL."""
     with contextlib.suppress(OSError):
         libraries = os.stat("/etc/ld.so.cache")
         cards = sorted(str(card) for card in (*Path("/dev").glob("nvidia*"), *Path("/dev").glob("dri/*")))
         variables = sorted(item for item in os.environ.items() if item[0].startswith(VARIABLES))
-        return json.loads(json.dumps([os.uname().nodename, libraries.st_mtime_ns, libraries.st_size, cards, variables]))
-    return [time.time()]  # nothing that is known again
+        return digest(os.uname().nodename, libraries.st_mtime_ns, libraries.st_size, cards, variables)
+    return str(time.time())  # nothing that is known again

@@ -44,6 +44,7 @@ class QuickView:
         self.size = (0, 0)
         self.context: Any = None
         self.library: Any = None
+        self.frame: Array = np.empty((0, 0, 3), np.uint8)
         self.forget()
 
     def forget(self) -> None:
