@@ -16,6 +16,7 @@ import numpy as np
 from .protocol import Array
 
 PIXELS = 2.0  # side of the cells whose vertices become one
+STILL = 2.0  # times as coarse is what cannot move
 CELLS = 128  # of a mesh along each axis at most
 HIDDEN = 5  # a group of geoms that nothing shows
 SITE_GROUPS = 3  # the first so many are shown
@@ -183,7 +184,8 @@ def coarsened(model: Any, look: _Look, shown: Array) -> Any:
     for mesh in range(model.nmesh):
         geoms = np.flatnonzero((model.geom_dataid == mesh) & shown[: model.ngeom])
         if len(geoms):
-            cell_m = PIXELS * pixel * max(NEAR_M, float(look.depths[geoms].min()))
+            is_still = (model.body_weldid[model.geom_bodyid[geoms]] == 0).all()
+            cell_m = PIXELS * (STILL if is_still else 1) * pixel * max(NEAR_M, float(look.depths[geoms].min()))
             _merge_vertices(coarse, mesh, model.geom_aabb[geoms[0]], cell_m, kept)
         else:
             coarse.mesh_facenum[mesh] = 0
