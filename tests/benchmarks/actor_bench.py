@@ -10,9 +10,9 @@ from unittest.mock import patch
 
 from tests.benchmarks.rows import row
 
-EPISODES, GUESTS = 50, 16
+EPISODES, GUESTS, STEPS = 50, 16, 60
 WIDTH, PASSES, CHUNK = 2048, 10, 8  # 9 million weights, asked ten times for eight actions: a small diffusion policy
-ROUNDS = 3
+ROUNDS, ANSWERS = 3, 9
 
 
 def _stand_in() -> Any:
@@ -77,6 +77,28 @@ def _seconds(policy: Any, *, together: bool) -> tuple[float, list[Any]]:
     return time.perf_counter() - began, results
 
 
+def _say_most(policy: Any) -> None:
+    """What the ratio would be if nothing but the network took time, from its CPU time for one row and for all."""
+    one_s, all_s = (_answer_s(policy, rows) for rows in (1, GUESTS))
+    alone, together = EPISODES * -(-STEPS // CHUNK), -(-EPISODES // GUESTS) * -(-STEPS // CHUNK)
+    most = alone * one_s / (together * all_s)
+    times = f"{1e3 * one_s:.0f} ms each, over {together} of {GUESTS} rows, {1e3 * all_s:.0f} ms"
+    print(f"  the network alone: {alone} answers of a row, {times}: {most:.2f}", flush=True)
+
+
+def _answer_s(policy: Any, rows: int) -> float:
+    import torch
+
+    observation = {key: torch.zeros(rows, 2, 2) for key in ("observation.agent_pos", "observation.target_pos")}
+    memory, taken = policy.start(*range(rows)), []
+    with torch.inference_mode():
+        for _ in range(ANSWERS):
+            began = time.thread_time()
+            policy.act(observation, memory)
+            taken.append(time.thread_time() - began)
+    return statistics.median(taken)
+
+
 @row(
     "bench",
     "rollout-batched-actor",
@@ -86,6 +108,7 @@ def _seconds(policy: Any, *, together: bool) -> tuple[float, list[Any]]:
 def batched_actor() -> float:
     """Median of the ratio of whole evaluations, guests started included; both give the same episodes."""
     policy, ratios = _stand_in(), []
+    _say_most(policy)
     for _ in range(ROUNDS):
         alone_s, alone = _seconds(policy, together=False)
         together_s, together = _seconds(policy, together=True)

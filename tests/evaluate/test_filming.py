@@ -96,3 +96,19 @@ def test_clips_are_made_by_the_guests_that_play_and_hold_the_first_of_each_kind(
         Towards(), replace(reach, episode_length=14), replace(evaluation, batch_size=2), range(1, 13)
     )
     assert plain == results, "a film changes no episode"
+
+
+@pytest.mark.sim
+def test_what_did_not_move_is_not_drawn_again_and_looks_the_same():
+    env = compose(["env=lift", "data.uri=unused"]).env
+    if not sims.installed(env.simulator) or not sims.can_draw(env.simulator):
+        pytest.skip(f"{env.simulator} is not installed, or nothing draws")
+    with Guest(env, cameras=(), films=True) as guest:
+        guest.reset(7)
+        for _ in range(8):
+            guest.step(np.array([0.5, -0.5, -1, 0, 0, 0.5, 1]))
+            part = guest.render(128, 128)
+            guest.render(128, 128, "robot0_eye_in_hand")
+            whole = guest.render(128, 128)
+            differs = np.abs(part.astype(int) - whole).max(-1) > 8
+            assert differs.mean() < 1e-3

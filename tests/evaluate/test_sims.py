@@ -122,3 +122,23 @@ def test_a_python_that_no_wheel_is_for_is_said(toy):
     path.write_text("# python: 3.2\n# check: Reach\ntoy==1.0\n")
     with pytest.raises(MissingDependency, match=r"needs Python 3\.2"):
         sims.install("toy")
+
+
+def test_what_drew_once_is_tried_again_only_where_the_machine_changed(tmp_path, monkeypatch):
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    (tmp_path / sims.MARKER).write_text("{}")
+    tried, machine = [], ["one"]
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    monkeypatch.setattr(sims, "_draws", lambda python, backend: tried.append(backend) or backend == "osmesa")
+    monkeypatch.setattr(sims, "_machine", lambda: machine[-1])
+    for asked, so_far in (("one", 2), ("one", 2), ("two", 4)):
+        machine.append(asked)
+        sims._working_backend.cache_clear()
+        assert sims.graphics(python) == "osmesa"
+        assert len(tried) == so_far
+    sims._working_backend.cache_clear()
+
+
+def test_the_machine_is_known_again():
+    assert sims._machine() == sims._machine()

@@ -16,7 +16,7 @@ from tendon.evaluate.video import encode_clip
 logger = logging.getLogger(__name__)
 SIZE = 256  # pixels of the square frame
 STRIDE = 2  # steps from frame to frame at least
-MOST_FRAMES = 90  # of an episode of any length
+MOST_FRAMES = 40  # of an episode of any length
 
 
 class Filming:

@@ -16,18 +16,22 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from tendon.config.digest import digest
 from tendon.errors import MissingDependency, StorageError
 from tendon.evaluate.adapters import find_adapter, is_file, is_known, simulator_claims
 
 logger = logging.getLogger(__name__)
 
 MARKER = ".installed.json"
+GRAPHICS = ".graphics.json"  # beside it: which backend drew last, with which libraries and devices
 GL_PACKAGES = "libegl1 libosmesa6 libgl1"
+VARIABLES = ("LD_", "EGL_", "__EGL", "GALLIUM_", "LIBGL_", "MESA_", "PYOPENGL_", "MUJOCO_")
 DRAW = """
 import mujoco
 context = mujoco.GLContext(64, 64)
@@ -222,12 +226,34 @@ def graphics(python: Path) -> str:
 
 @lru_cache(maxsize=8)
 def _working_backend(python: Path) -> str:
-    for backend in ("egl", "osmesa"):
-        env = {**os.environ, "MUJOCO_GL": backend, "PYOPENGL_PLATFORM": backend}
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            tried = subprocess.run(
-                [str(python), "-I", "-c", DRAW], env=env, capture_output=True, timeout=60, check=False
-            )
-            if tried.returncode == 0:
-                return backend
-    return ""
+    """The first backend that draws; it is tried again only where libraries or devices have changed since."""
+    kept, machine = python.parents[1] / GRAPHICS, _machine()
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        seen = json.loads(kept.read_text())
+        if seen["machine"] == machine:
+            return str(seen["backend"])
+    backend = next((backend for backend in ("egl", "osmesa") if _draws(python, backend)), "")
+    if backend and (python.parents[1] / MARKER).is_file():  # an environment of ours
+        with contextlib.suppress(OSError), tempfile.NamedTemporaryFile("w", dir=kept.parent, delete=False) as file:
+            file.write(json.dumps({"machine": machine, "backend": backend}))
+            file.flush()
+            os.replace(file.name, kept)
+    return backend
+
+
+def _draws(python: Path, backend: str) -> bool:
+    env = {**os.environ, "MUJOCO_GL": backend, "PYOPENGL_PLATFORM": backend}
+    command = [str(python), "-I", "-c", DRAW]
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return not subprocess.run(command, env=env, capture_output=True, timeout=60, check=False).returncode
+    return False
+
+
+def _machine() -> str:
+    """What decides whether a backend draws: the host, its libraries and graphics cards, and variables of OpenGL."""
+    with contextlib.suppress(OSError):
+        libraries = os.stat("/etc/ld.so.cache")
+        cards = sorted(str(card) for card in (*Path("/dev").glob("nvidia*"), *Path("/dev").glob("dri/*")))
+        variables = sorted(item for item in os.environ.items() if item[0].startswith(VARIABLES))
+        return digest(os.uname().nodename, libraries.st_mtime_ns, libraries.st_size, cards, variables)
+    return str(time.time())  # nothing that is known again

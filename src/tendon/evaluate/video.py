@@ -43,7 +43,7 @@ def _stream(container: Any, frame: Frame, fps: float, crf: int) -> Any:
     stream.pix_fmt = "yuv420p"
     stream.options = {
         "crf": str(crf),
-        "preset": "veryfast",  # less than half of medium's time, and clips of robots get smaller
+        "preset": "ultrafast",  # half of the time of veryfast, and 20 kB instead of 10
         "threads": "1",
         "x264-params": "lookahead-threads=1:sync-lookahead=0",
     }

@@ -13,7 +13,7 @@ import numpy as np
 
 from .protocol import Array
 
-PIXEL = 2e-3  # m or rad, of a MuJoCo world of some 1 m on 256 pixels
+PIXEL = 4e-3  # m or rad, of a MuJoCo world of some 1 m on 256 pixels
 
 
 class Film:

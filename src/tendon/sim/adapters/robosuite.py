@@ -16,6 +16,7 @@ import numpy as np
 from ..experts.can import CanExpert
 from ..experts.lift import LiftExpert
 from ..protocol import Array, Refused
+from ..quick_view import QuickView
 
 NUMERICS = 1
 EXPERT_NUMERICS = {"Lift": 1, "PickPlaceCan": 1}  # by task: of the files in experts/
@@ -23,6 +24,7 @@ IMPORTS = ("robosuite", "robosuite.utils.binding_utils")  # what make() imports:
 
 OPTIONS = {"robot": "Panda", "hard_reset": False}
 CAMERAS = ("agentview", "robot0_eye_in_hand")
+VISUAL = (1, 2)  # groups of geoms that are drawn: meshes, not what collides
 EXPERTS: dict[str, tuple[Any, str]] = {"Lift": (LiftExpert, "cube_pos"), "PickPlaceCan": (CanExpert, "Can_pos")}
 MAKE_SEED = 0  # what robosuite draws when a model is built (the size of Lift's cube) is the same in every guest
 
@@ -34,6 +36,7 @@ class Adapter:
     ACTION_NOISE = 0.1
     on_build = staticmethod(lambda model: None)  # each model before anything of it is drawn
     decorate: Any = None  # each scene before it is drawn
+    view: QuickView | None = None  # what people are shown
 
     def make(
         self,
@@ -70,6 +73,8 @@ class Adapter:
         """The episode of this seed, whatever ran before in this process."""
         self.env.rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
         self.raw = self.env.reset()
+        if self.view is not None:
+            self.view.forget()
         if self.env_kwargs["hard_reset"]:  # which built another model
             self.on_build(self.env.sim.model._model)
         return self._observe()
@@ -80,8 +85,12 @@ class Adapter:
         return self._observe(), float(reward), bool(self.env._check_success()), bool(done)
 
     def render(self, width: int, height: int, camera: str) -> Array:
-        """The view of a camera for people: without reflections, which doubles the speed of software OpenGL."""
-        return self._draw(width, height, camera or CAMERAS[0], faithful=False)
+        """The view of a camera for people."""
+        number = self._camera_number(camera or CAMERAS[0])
+        model, data = self.mujoco()
+        if self.view is None or self.view.model is not model:
+            self.view = QuickView(model, VISUAL)
+        return self.view.draw(data, number, width, height, self.decorate)
 
     def reset_expert(self, seed: int, noise: float) -> None:
         """Lift and Can have a scripted expert."""
@@ -116,6 +125,8 @@ class Adapter:
 
     def close(self) -> None:
         """Let MuJoCo go."""
+        if self.view is not None:
+            self.view.close()
         if hasattr(self, "env"):
             self.env.close()
 
@@ -161,24 +172,24 @@ class Adapter:
         images = {}
         for camera in self.cameras:
             height, width = self.sizes[camera]
-            images[f"{camera}_image"] = self._draw(width, height, camera, True)
+            images[f"{camera}_image"] = self._draw(width, height, camera)
         return {"object": self.raw["object-state"], **robot, **images}
 
-    def _draw(self, width: int, height: int, camera: str, faithful: bool) -> Array:
-        """Upright frame; ``faithful``: as robosuite's own camera sensor draws it."""
-        import mujoco
+    def _camera_number(self, camera: str) -> int:
+        model = self.env.sim.model
+        if camera not in model.camera_names:
+            raise Refused(f"{self.task} has no camera {camera!r}", f"one of {', '.join(model.camera_names)}")
+        return int(model.camera_name2id(camera))
+
+    def _draw(self, width: int, height: int, camera: str) -> Array:
+        """Upright frame, as robosuite's own camera sensor draws it."""
         from robosuite.utils.binding_utils import MjRenderContextOffscreen
 
         sim = self.env.sim
-        if camera not in sim.model.camera_names:
-            raise Refused(f"{self.task} has no camera {camera!r}", f"one of {', '.join(sim.model.camera_names)}")
         if sim._render_context_offscreen is None:
-            if not self.cameras:
-                # People alone look: without smoothed edges software OpenGL takes two thirds of the time.
-                sim.model._model.vis.quality.offsamples = 0
             context = MjRenderContextOffscreen(sim, device_id=-1, max_width=width, max_height=height)
             context.vopt.geomgroup[0], context.vopt.geomgroup[1] = 0, 1  # visual meshes, not the collision ones
-        sim._render_context_offscreen.scn.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = int(faithful)
+        sim._render_context_offscreen.gl_ctx.make_current()
         if self.decorate is not None:
             return self._draw_decorated(width, height, camera)
         frame: Array = sim.render(width=width, height=height, camera_name=camera)[::-1]
@@ -189,7 +200,6 @@ class Adapter:
         import mujoco
 
         sim, context = self.env.sim, self.env.sim._render_context_offscreen
-        context.gl_ctx.make_current()
         context.update_offscreen_size(
             max(width, sim.model.vis.global_.offwidth), max(height, sim.model.vis.global_.offheight)
         )
