@@ -231,14 +231,16 @@ def disposable_samples(content: Bytes, track: Track) -> np.ndarray:
     if not length_bytes:
         return disposable
     view = memoryview(content)
-    for i, (at, size) in enumerate(zip(track.offsets.tolist(), track.sizes.tolist(), strict=True)):
-        slices, end = [], at + size
-        while at + length_bytes < end:
-            head = view[at + length_bytes]
+    for i, (begin, size) in enumerate(zip(track.offsets.tolist(), track.sizes.tolist(), strict=True)):
+        sample, slices, at = view[begin : begin + size], [], 0
+        while at + length_bytes < len(sample):
+            unit, head = int.from_bytes(sample[at : at + length_bytes], "big"), sample[at + length_bytes]
+            if not unit:
+                break
             if 1 <= head & 31 <= 5:  # a slice; the two bits before say whether others refer to it
                 slices.append(head >> 5 & 3)
-            at += length_bytes + int.from_bytes(view[at : at + length_bytes], "big")
-        disposable[i] = at == end and bool(slices) and not any(slices)
+            at += length_bytes + unit
+        disposable[i] = at == size and bool(slices) and not any(slices)
     return disposable
 
 
