@@ -193,7 +193,7 @@ def from_far(kind: str) -> float:
 
     with far(near, FAR) as remote:
         rates = [(rate(remote), rate(near)) for _ in range(ROUNDS + 1)][1:]
-    ours, bound = (statistics.median(each) for each in zip(*rates, strict=True))
+    ours, bound = (float(statistics.median(each)) for each in zip(*rates, strict=True))
     print(f"  {kind}: {ours:.4g} from S3, {bound:.4g} from a folder, per CPU second", file=sys.stderr)
     return ours / bound
 
