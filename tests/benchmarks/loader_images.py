@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
 import json
 import statistics
 import sys
@@ -11,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 
 from tendon.data.convert import convert, dataset_uri
@@ -20,7 +18,6 @@ from tendon.data.plan import ConversionOptions
 from tendon.data.sources import open_source
 from tendon.data.video import encode_chunks
 from tendon.loader import Loader, LoaderResources, SamplingOrder, Windows
-from tendon.loader.video_decoder import chunk_table
 from tests.benchmarks import peers
 from tests.benchmarks.loader_sets import MIB, ROUNDS, coded, folder, lift, per_cpu_s, ratio, robomimic_rate, taking
 from tests.benchmarks.rows import Skip, row
@@ -280,63 +277,3 @@ def _wait_share(device: Any, steps: int = 300) -> float:
             torch.cuda.synchronize()
     loader.close()
     return loader.meter.share
-
-
-LONG, ACTIONS = (-1, 0), tuple(range(16))
-
-
-@functools.cache
-def _random_windows(kind: str) -> tuple[float, float, float]:
-    """Windows per CPU second of LeRobot's own videos: ours, LeRobot's, and of nothing but decoding what they need."""
-    root = Path(folder().name) / f"windows-{kind}"
-    peers.ask(peers.lerobot(), "lerobot_data.py", "make", str(root), kind, "60", "50", "40")
-    cameras = ["observation.images.Top", "observation.images.wrist"]
-    times = {camera: [step / 10 for step in LONG] for camera in cameras} | {"action": [step / 10 for step in ACTIONS]}
-    answer = peers.ask(peers.lerobot(), "lerobot_windows.py", "rate", str(root), json.dumps(times))
-    manifest = convert(open_source(str(root)), folder().name, f"windows-{kind}")
-    dataset = open_dataset(dataset_uri(folder().name, f"windows-{kind}", manifest.plan))
-    resources = LoaderResources(tier="window", threads=1, ahead=0)  # nothing stays decoded
-    windows: dict[str, tuple[int, ...]] = dict.fromkeys(cameras, LONG) | {"action": ACTIONS}
-    loader = Loader(dataset, "all", windows, 8, 1, resources=resources)
-    for _ in range(8):
-        next(loader)
-    chunks = [c for row in dataset.rows for camera in cameras for c in dataset.video_chunks(row, camera)]
-    tables = [chunk_table(memoryview(each.content)) for each in chunks]
-    needed = len(cameras) * statistics.mean(t.samples_per_window(np.array(LONG)) for t in tables if t is not None)
-
-    def in_sequence() -> int:
-        """Everything decoded once, no colours; a window needs so many frames."""
-        count = 0
-        for each in chunks[:4]:
-            with av.open(io.BytesIO(each.content)) as container:
-                stream: Any = container.streams.video[0]
-                stream.thread_type, stream.thread_count = "NONE", 1
-                count += sum(1 for _ in container.decode(stream))
-        return count
-
-    rates = [(per_cpu_s(taking(loader, 2)), per_cpu_s(in_sequence) / needed) for _ in range(ROUNDS)]
-    ours, bound = (statistics.median(each) for each in zip(*rates, strict=True))
-    theirs = float(answer["per_cpu_s"])
-    print(f"  {kind}: {ours:.4g}, LeRobot {theirs:.4g}, decoding alone {bound:.4g} per CPU second", file=sys.stderr)
-    return ours, theirs, bound
-
-
-@row(
-    "bench",
-    "loader-7-window",
-    "random windows of 2 frames of 2 cameras of 640x480 and 16 actions, AV1 (g = 2) as LeRobot wrote it, beside its reader",
-    ">= 1.5 x",
-)
-def windows_beside_lerobot() -> float:
-    """The same windows with the same full frames on both sides; nothing stays decoded."""
-    ours, theirs, _ = _random_windows("large")
-    return ours / theirs
-
-
-@row(
-    "bench", "loader-7-window-bound", "the same beside decoding what they need in sequence, without colours", ">= 0.8 x"
-)
-def windows_beside_decoding() -> float:
-    """From the key frame before each window; colours and copies are ours to pay."""
-    ours, _, bound = _random_windows("large")
-    return ours / bound

@@ -51,6 +51,28 @@ def test_what_lies_before_the_key_frame_is_not_decoded() -> None:
     assert (shown == expected[22:24]).all()
 
 
+@pytest.mark.parametrize("setting", ["h264, frames shown in another order", "h264, open groups"])
+def test_a_sample_that_no_other_needs_is_decoded_only_for_its_own_frame(setting: str) -> None:
+    content = bytearray(SETTINGS[setting](pictures(1, FRAMES, 64, 64)))
+    expected, table = decode_mp4(bytes(content)), chunk_table(memoryview(bytes(content)))
+    assert table is not None
+    damaged = np.flatnonzero(table.disposable)
+    assert FRAMES / 3 < len(damaged) < FRAMES
+    for begin, end in zip(table.begins[damaged].tolist(), table.ends[damaged].tolist(), strict=True):
+        content[begin + 4 : end] = bytes(end - begin - 4)  # these frames cannot be decoded any more
+    view, intact = memoryview(bytes(content)), table.numbers[~table.disposable].tolist()
+    for number in intact:
+        shown = np.empty((64, 64, 3), np.uint8)
+        decode_mp4_into(view, {number: (shown,)}, table)
+        assert (shown == expected[number]).all()
+
+
+def test_every_codec_but_h264_has_only_samples_that_others_may_need() -> None:
+    table = chunk_table(memoryview(encode_mp4(pictures(1, 8, 64, 64), 10, "av1", 8)))
+    assert table is not None
+    assert not table.disposable.any()
+
+
 def test_a_frame_that_is_not_there_is_an_error() -> None:
     view = memoryview(encode_mp4(pictures(1, 8, 64, 64), 10, "h264", 4))
     with pytest.raises(ValueError, match="ends before frame 8"):
@@ -62,6 +84,11 @@ def test_a_windows_cost_counts_the_frames_before_it() -> None:
     assert every_8 is not None
     assert every_8.cuts.tolist() == list(range(0, FRAMES, 8))
     assert every_8.samples_per_window(np.array([0])) == 4.5  # 1 to 8
+    with_b = chunk_table(memoryview(encoded(pictures(1, FRAMES, 64, 64), g=8, bf=3)))
+    assert with_b is not None
+    alone = [with_b.samples_per_window(np.array([delta])) for delta in (-FRAMES, FRAMES)]  # the first frame; the last
+    last = int(with_b.cuts[-1])
+    assert alone == [1, (~with_b.disposable[last:]).sum() + with_b.disposable[with_b.numbers == FRAMES - 1].sum()]
     # two frames in one group: as many as up to the second; over a border: 8 and 1; at the end both are the last one
     assert every_8.samples_per_window(np.array([0, 1])) == pytest.approx((6 * 35 + 5 * 9 + 8) / FRAMES)
 

@@ -21,6 +21,7 @@ Bytes = bytes | memoryview
 COPIED = ("hdlr", "vmhd", "dinf", "stsd")  # boxes taken over as they are; stsd holds what a decoder needs
 MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 ENTRY_BYTES = 78  # fields of a visual sample entry before the boxes in it
+AVC, HEVC = (b"avcC", 4), (b"hvcC", 21)  # a decoder's settings, and where in them the length of a unit's length is
 MAX_32 = 0xFFFFFFFF
 
 
@@ -223,9 +224,29 @@ def broken_samples(content: Bytes, track: Track) -> np.ndarray:
     return broken
 
 
-def _length_bytes(stsd: bytes) -> int:
+def disposable_samples(content: Bytes, track: Track) -> np.ndarray:
+    """Which samples of H.264 no other one is decoded from; of other codecs none. ``bool [N]``."""
+    disposable = np.zeros(len(track), bool)
+    length_bytes = _length_bytes(track.boxes["stsd"], (AVC,))
+    if not length_bytes:
+        return disposable
+    view = memoryview(content)
+    for i, (begin, size) in enumerate(zip(track.offsets.tolist(), track.sizes.tolist(), strict=True)):
+        sample, slices, at = view[begin : begin + size], [], 0
+        while at + length_bytes < len(sample):
+            unit, head = int.from_bytes(sample[at : at + length_bytes], "big"), sample[at + length_bytes]
+            if not unit:
+                break
+            if 1 <= head & 31 <= 5:  # a slice; the two bits before say whether others refer to it
+                slices.append(head >> 5 & 3)
+            at += length_bytes + unit
+        disposable[i] = at == size and bool(slices) and not any(slices)
+    return disposable
+
+
+def _length_bytes(stsd: bytes, codecs: Sequence[tuple[bytes, int]] = (AVC, HEVC)) -> int:
     """Bytes of the length before every unit; 0 where samples have none."""
-    for name, place in ((b"avcC", 4), (b"hvcC", 21)):
+    for name, place in codecs:
         at = stsd.find(name)
         if at >= 0 and len(stsd) > at + 4 + place:
             return (stsd[at + 4 + place] & 3) + 1

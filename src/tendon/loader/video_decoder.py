@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tendon.data.mp4 import Mp4Error, read_track
+from tendon.data.mp4 import Mp4Error, disposable_samples, read_track
 
 MAX_DECODERS = 4  # per thread
 
@@ -30,15 +30,20 @@ class ChunkTable:
     numbers: np.ndarray  # int32, the frame that a sample becomes
     cuts: np.ndarray  # int32, samples, and so frames, at which decoding can begin
     until: np.ndarray  # int32, by frame: the end of the samples that must be decoded for it
+    disposable: np.ndarray  # bool, samples that only their own frame needs
 
     def samples_per_window(self, deltas: np.ndarray) -> float:
         """How many samples are decoded for the frames of a window, on average over all windows of the chunk."""
         last = len(self.until) - 1
         frames_BW = np.sort(np.clip(np.arange(last + 1)[:, None] + deltas, 0, last), 1)
         begin_BW = self.cuts[np.searchsorted(self.cuts, frames_BW, "right") - 1]
-        ends_group_BW = np.ones(frames_BW.shape, bool)
+        ends_group_BW, is_new_BW = np.ones(frames_BW.shape, bool), np.ones(frames_BW.shape, bool)
         ends_group_BW[:, :-1] = begin_BW[:, 1:] != begin_BW[:, :-1]
-        return float(((self.until[frames_BW] - begin_BW) * ends_group_BW).sum(1).mean())
+        is_new_BW[:, 1:] = frames_BW[:, 1:] != frames_BW[:, :-1]
+        references = np.concatenate([[0], np.cumsum(~self.disposable)])  # before each sample
+        shared_BW = (references[self.until[frames_BW]] - references[begin_BW]) * ends_group_BW
+        own_BW = self.disposable[np.argsort(self.numbers)][frames_BW] & is_new_BW
+        return float((shared_BW + own_BW).sum(1).mean())
 
 
 def chunk_table(content: memoryview) -> ChunkTable | None:
@@ -55,7 +60,8 @@ def chunk_table(content: memoryview) -> ChunkTable | None:
     numbers[order] = np.arange(len(order))
     until, cuts = (each.astype(np.int32) for each in (np.maximum.accumulate(order) + 1, track.cuts))
     ends = track.offsets + track.sizes
-    return ChunkTable(track.boxes["stsd"], track.offsets, ends, numbers.astype(np.int32), cuts, until)
+    disposable = disposable_samples(content, track)
+    return ChunkTable(track.boxes["stsd"], track.offsets, ends, numbers.astype(np.int32), cuts, until, disposable)
 
 
 def decode_frames(
@@ -100,8 +106,10 @@ def _decode_group(
     import av
 
     end = int(table.until[max(left)])
-    places = zip(*(each[begin:end].tolist() for each in (table.begins, table.ends, table.numbers)), strict=True)
-    for first, stop, number in places:
+    columns = (table.begins, table.ends, table.numbers, table.disposable)
+    for first, stop, number, disposable in zip(*(each[begin:end].tolist() for each in columns), strict=True):
+        if disposable and number not in left:
+            continue
         packet: Any = av.Packet(bytes(content[first:stop]))
         packet.pts = number
         for frame in decoder.context.decode(packet):
