@@ -88,9 +88,12 @@ def arrow_schema(schema: Schema) -> pa.Schema:
 def merged(tables: Sequence[pa.Table], schema: Schema) -> pa.Table:
     """One table in the order of ``episode_index``; the same whether the parts come from memory or from parquet."""
     import pyarrow as pa
+    from pyarrow._compute import SortOptions, call_function  # pyarrow.compute documents all functions at its import
 
-    parts = [table.cast(arrow_schema(schema)) for table in tables]
-    return pa.concat_tables(parts).sort_by("episode_index").combine_chunks()
+    wanted = arrow_schema(schema)
+    whole = pa.concat_tables([each if each.schema == wanted else each.cast(wanted) for each in tables])
+    order = call_function("sort_indices", [whole], SortOptions([("episode_index", "ascending")]))
+    return call_function("take", [whole, order]).combine_chunks()
 
 
 def to_parquet(table: pa.Table) -> bytes:
