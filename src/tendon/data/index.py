@@ -46,11 +46,19 @@ def shard_table(samples: Iterable[Sample], number: int, schema: Schema) -> pa.Ta
     for field in arrow_schema(schema):
         if field.name in sums:
             values = sums[field.name]
-            flat = pa.array(values.reshape(-1))
+            flat = _array(values)
             columns.append(pa.FixedSizeListArray.from_arrays(flat, values.shape[1]) if values.ndim > 1 else flat)
         else:
             columns.append(pa.array([row.get(field.name) for row in rows], field.type))
     return pa.table(columns, arrow_schema(schema))
+
+
+def _array(values: np.ndarray) -> pa.Array:
+    """Numbers side by side; ``pa.array`` would import numpy's masked arrays to ask whether these are some."""
+    import pyarrow as pa
+
+    flat = np.ascontiguousarray(values).reshape(-1)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(flat.dtype), len(flat), [None, pa.py_buffer(flat)])
 
 
 @lru_cache(8)
