@@ -19,7 +19,9 @@ def resolve_names(arguments: Namespace) -> None:
     """Put the address in the place of every name that a verb was given."""
     verb, store_uri = arguments.verb, getattr(arguments, "store_uri", None) or ""
     store_uri = "" if verb in ("train", "doctor") else store_uri  # a default there, which says where things are put
-    dataset, run, trial = (partial(_address, kinds=(kind,), store_uri=store_uri) for kind in ("datasets", "runs", "trials"))
+    dataset, run, trial = (
+        partial(_address, kinds=(kind,), store_uri=store_uri) for kind in ("datasets", "runs", "trials")
+    )
     policy: Resolver = partial(_policy_address, store_uri=store_uri)
     taken: dict[str, Resolver] = {"run_uri": run, "dataset_uri": dataset, "checkpoint_uri": trial}
     taken |= {"evaluate": {"bundle_uri": policy}, "compare": {"bundles": policy}, "inspect": {"uri": dataset},

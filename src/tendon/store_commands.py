@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,8 @@ from tendon.registry.catalogue import (
     TrialRow,
     rows_of,
 )
-from tendon.registry.names import STORE, address, find, known_stores, policy_address
-from tendon.storage import join, open_store
+from tendon.registry.names import STORE, find, known_stores
+from tendon.storage import open_store
 from tendon.storage.json_values import read_note
 
 if TYPE_CHECKING:

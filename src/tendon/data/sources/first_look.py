@@ -7,6 +7,7 @@ read by this process.
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import multiprocessing
 import os
@@ -145,6 +146,7 @@ def _child(
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this one ends it
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    faulthandler.disable()  # a crash is a data error, told in four lines
     folder, environment, memory_bytes = settings
     os.chdir(folder)
     os.environ.clear()
