@@ -76,15 +76,18 @@ def _parsed(root: Parser, words: list[str]) -> argparse.Namespace:
 
 def _call(arguments: argparse.Namespace) -> int:
     """The function of a verb; its exit code."""
-    from tendon import logs, store_commands, trust
+    from tendon import logs, trust
+    from tendon.named import resolve_names
     from tendon.runs.failures import by_hand
 
     logs.setup(arguments.verb, quiet=arguments.quiet)
     trust.allow(arguments.trust)
     name = arguments.verb.replace("-", "_")
-    store_commands.resolve_names(arguments)
+    resolve_names(arguments)
     with by_hand():
         if arguments.verb in STORE_VERBS:
+            from tendon import store_commands
+
             return int(getattr(store_commands, name)(arguments) or 0)
         from tendon import commands
 

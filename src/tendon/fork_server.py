@@ -366,7 +366,7 @@ class Server:
         why = "no request"
         if request is not None:
             self._prepare(request["prepare"])
-            why = _why_not(alone=request["alone"]) if "code" in request and len(fds) >= 3 else "nothing to do"
+            why = why_not_fork(alone=request["alone"]) if "code" in request and len(fds) >= 3 else "nothing to do"
             why = why or ("nobody waits any more" if _is_closed(connection) else "")
         pid = -1 if why else os.fork()
         if pid == 0:
@@ -447,7 +447,7 @@ class Server:
         return request["code"], [str(fds[3 + one]) if isinstance(one, int) else one for one in request["arguments"]]
 
 
-def _why_not(*, alone: bool) -> str:
+def why_not_fork(*, alone: bool) -> str:
     """Why this process cannot be forked; nothing when it can."""
     if threading.active_count() > 1:
         return f"threads: {', '.join(thread.name for thread in threading.enumerate())}"

@@ -10,7 +10,6 @@ import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -120,6 +119,8 @@ def config_folders() -> tuple[tuple[str, Path], ...]:
 @cache
 def _installed(group: str) -> tuple[Claim, ...]:
     """The entry points of all installed packages; a package that lies on the path twice counts once."""
+    from importlib.metadata import entry_points
+
     found: dict[tuple[str, str], Claim] = {}
     for entry in entry_points(group=f"tendon.{group}"):
         package = entry.dist.name.lower().replace("_", "-") if entry.dist else "an unknown package"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -19,53 +19,14 @@ from tendon.registry.catalogue import (
     TrialRow,
     rows_of,
 )
-from tendon.registry.names import STORE, address, find, known_stores, policy_address
-from tendon.storage import join, open_store
+from tendon.registry.names import STORE, find, known_stores
+from tendon.storage import open_store
 from tendon.storage.json_values import read_note
 
 if TYPE_CHECKING:
     from tendon.registry.removal import Removal
 
 SHOWN = 12  # of what a plan lists
-Resolver = Callable[[str], str]
-
-
-# ------------------------------------------------------------------------------------------------- names as addresses
-
-
-def resolve_names(arguments: Namespace) -> None:
-    """Put the address in the place of every name that a verb was given."""
-    verb, store_uri = arguments.verb, getattr(arguments, "store_uri", None) or ""
-    store_uri = "" if verb in ("train", "doctor") else store_uri  # a default there, which says where things are put
-    policy: Resolver = lambda text: policy_address(text, store_uri)  # noqa: E731
-    dataset: Resolver = lambda text: address(text, ("datasets",), store_uri)  # noqa: E731
-    run: Resolver = lambda text: address(text, ("runs",), store_uri)  # noqa: E731
-    trial: Resolver = lambda text: address(text, ("trials",), store_uri)  # noqa: E731
-    taken: dict[str, Resolver] = {"run_uri": run, "dataset_uri": dataset, "checkpoint_uri": trial}
-    taken |= {"evaluate": {"bundle_uri": policy}, "compare": {"bundles": policy}, "inspect": {"uri": dataset},
-              "diff": {"first": dataset, "second": dataset}, "weights": {"source_uri": policy, "file": policy},
-              "gc": {}}.get(verb, {})  # fmt: skip
-    if verb == "weights" and arguments.action == "import":  # a file of another system
-        taken = {}
-    for name, resolver in taken.items():
-        value = getattr(arguments, name, None)
-        if isinstance(value, str):
-            setattr(arguments, name, resolver(value))
-        elif isinstance(value, list):
-            setattr(arguments, name, [resolver(one) if "=" not in one else one for one in value])
-    keys = {"data.uri": dataset, "policy.init_from": trial, "training.resume_from": trial}
-    arguments.__dict__.update(_overrides(arguments, keys))
-    if getattr(arguments, "config_dir", None):
-        found = trial(arguments.config_dir)
-        arguments.config_dir = found if found == arguments.config_dir else join(found, "checkpoints", "last")
-
-
-def _overrides(arguments: Namespace, keys: Mapping[str, Resolver]) -> dict[str, Any]:
-    words = getattr(arguments, "overrides", None)
-    if not words:
-        return {}
-    pairs = [word.partition("=") for word in words]
-    return {"overrides": [key + sep + (keys[key](value) if key in keys else value) for key, sep, value in pairs]}
 
 
 # ------------------------------------------------------------------------------------------------------- ls and show

@@ -44,6 +44,7 @@ ORDER = (
     "doctor",
     "runner",  # executes the compiled DAG on one machine
     "api",  # the way in from Python
+    "named",  # names in the place of addresses
     "store_commands",
     "project",  # a folder for one's own demonstrations
     "commands",

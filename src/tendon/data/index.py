@@ -46,11 +46,19 @@ def shard_table(samples: Iterable[Sample], number: int, schema: Schema) -> pa.Ta
     for field in arrow_schema(schema):
         if field.name in sums:
             values = sums[field.name]
-            flat = pa.array(values.reshape(-1))
+            flat = _array(values)
             columns.append(pa.FixedSizeListArray.from_arrays(flat, values.shape[1]) if values.ndim > 1 else flat)
         else:
             columns.append(pa.array([row.get(field.name) for row in rows], field.type))
     return pa.table(columns, arrow_schema(schema))
+
+
+def _array(values: np.ndarray) -> pa.Array:
+    """Numbers side by side; ``pa.array`` would import numpy's masked arrays to ask whether these are some."""
+    import pyarrow as pa
+
+    flat = np.ascontiguousarray(values).reshape(-1)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(flat.dtype), len(flat), [None, pa.py_buffer(flat)])
 
 
 @lru_cache(8)
@@ -88,9 +96,12 @@ def arrow_schema(schema: Schema) -> pa.Schema:
 def merged(tables: Sequence[pa.Table], schema: Schema) -> pa.Table:
     """One table in the order of ``episode_index``; the same whether the parts come from memory or from parquet."""
     import pyarrow as pa
+    from pyarrow._compute import SortOptions, call_function  # pyarrow.compute documents all functions at its import
 
-    parts = [table.cast(arrow_schema(schema)) for table in tables]
-    return pa.concat_tables(parts).sort_by("episode_index").combine_chunks()
+    wanted = arrow_schema(schema)
+    whole = pa.concat_tables([each if each.schema == wanted else each.cast(wanted) for each in tables])
+    order = call_function("sort_indices", [whole], SortOptions([("episode_index", "ascending")]))
+    return call_function("take", [whole, order]).combine_chunks()
 
 
 def to_parquet(table: pa.Table) -> bytes:

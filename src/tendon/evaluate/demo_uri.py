@@ -11,15 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
-from tendon.config.compose import compose
 from tendon.config.digest import digest
-from tendon.config.feature_map import FeatureMap
-from tendon.config.numerics import rollout_numerics
-from tendon.config.schema import EnvConfig
 from tendon.errors import ConfigError, DataError
-from tendon.evaluate.adapters import sim_numerics
 
 if TYPE_CHECKING:
+    from tendon.config.schema import EnvConfig
     from tendon.data.sources import Source
 
 SCHEME = "demo://"
@@ -44,6 +40,9 @@ class DemoSource:
 
 def recording_digest(env: EnvConfig, episodes: int, seed: int, noise: float, images: bool) -> str:
     """What an expert's demonstrations are known by."""
+    from tendon.config.numerics import rollout_numerics
+    from tendon.evaluate.adapters import sim_numerics
+
     asked = {"env": env.identity, "episodes": episodes, "seed": seed, "noise": noise, "images": images}
     return digest("demonstrations", asked, rollout_numerics(), sim_numerics(env, expert=True))
 
@@ -55,6 +54,9 @@ def is_demo(uri: str) -> bool:
 
 def parse_demo(uri: str) -> DemoSource:
     """The parts of a ``demo://`` URI; unknown parts are an error. Pictures are recorded where the env reads some, unless images=0."""
+    from tendon.config.compose import compose
+    from tendon.config.feature_map import FeatureMap
+
     parts = urlsplit(uri)
     query = dict(parse_qsl(parts.query))
     unknown = sorted(set(query) - {"episodes", "seed", "noise", "images"})

@@ -10,12 +10,15 @@ import json
 import math
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
-from tendon.evaluate.confidence import TrialScore
-from tendon.runs.plan import RunPlan
 from tendon.storage import open_store
 from tendon.storage.json_values import read_note, to_json
 from tendon.storage.trees import MARKER
+
+if TYPE_CHECKING:
+    from tendon.evaluate.confidence import TrialScore
+    from tendon.runs.plan import RunPlan
 
 FOLDER = "outcomes"
 MOST_KEPT_ERROR = 20_000  # characters; what travels between pods is far shorter
@@ -46,6 +49,8 @@ class TrialOutcome:
 
     def score(self) -> TrialScore:
         """The outcome as the selection rule sees it."""
+        from tendon.evaluate.confidence import TrialScore
+
         successes, n, crashed = (int(self.metrics.get(name, 0)) for name in ("successes", "episodes", "crashed"))
         steps = self.metrics.get("mean_steps", 0.0)
         return TrialScore(self.trial, successes, n, crashed, steps, self.failed_step, self.error)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tendon.config.compose import from_dict
-from tendon.config.schema import TrainConfig
 from tendon.errors import DataError
 from tendon.runs.budget import RunBudget
 from tendon.runs.gate_rule import GateRule
 from tendon.storage import join, open_store
+
+if TYPE_CHECKING:
+    from tendon.config.schema import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ class RunPlan:
 
     def config_of(self, name: str) -> TrainConfig:
         """The configuration of a trial, typed."""
+        from tendon.config.compose import from_dict
+
         return from_dict(self.trial(name).config)
 
     def to_json(self) -> str:

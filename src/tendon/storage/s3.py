@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +20,15 @@ from tendon.storage.local import reading, too_short
 from tendon.storage.s3_claims import put_by_claim
 from tendon.storage.s3_client import Connection
 from tendon.storage.s3_errors import Damaged, Trouble, explain, is_bad_checksum, trouble
-from tendon.storage.s3_parts import SINGLE_BYTES, crc32c_text, file_parts, put_parts, slices
+from tendon.storage.s3_parts import (
+    SINGLE_BYTES,
+    Body,
+    crc32c_of_chunks,
+    crc32c_text,
+    part_of_file,
+    part_of_memory,
+    put_parts,
+)
 from tendon.storage.stock import with_both_ways
 from tendon.storage.store import HIDDEN, Bytes, ObjectInfo, checked_key
 from tendon.storage.uri import join
@@ -30,6 +39,7 @@ UNREACHABLE_S = 4.0  # no new try after so long without a connection
 SILENT_S = 35.0  # ... or after so long with connections that never answer
 TRIES = 6
 LEFT_S = 3600.0  # after which a hidden object is nobody's
+CHUNK_BYTES = 256 << 10  # of what is read back and not kept
 PAGE_KEYS = 1000  # of a listing; S3 gives no more at once
 BACKOFF_S = (0.2, 8.0)  # half the first and the longest upper bound of the random wait
 JITTER = random.SystemRandom()  # a retry must not move the generator that somebody seeded
@@ -91,16 +101,16 @@ class S3Store:
     def write(self, key: str, data: Bytes) -> None:
         """Put the object, replacing what was there."""
         if len(data) > SINGLE_BYTES:
-            put_parts(self, key, slices(data), len(data))
+            put_parts(self, key, part_of_memory(data), len(data))
         else:
-            self._put(key, bytes(data))
+            self._put(key, data)
 
     def put_file(self, key: str, path: Path) -> None:
         """Put a file, replacing what was there, without holding it in memory."""
         with reading(path) as file:
             size = path.stat().st_size
             if size > SINGLE_BYTES:
-                put_parts(self, key, file_parts(file, size), size)
+                put_parts(self, key, part_of_file(file, size), size)
             else:
                 self._put(key, file.read())
 
@@ -184,6 +194,10 @@ class S3Store:
         """One client call about ``key``, with retries and errors as everywhere; for uploads in parts."""
         return self._call(key, lambda s3: getattr(s3, name)(**self._address(key), **arguments))
 
+    def put_part(self, key: str, content: Bytes, **arguments: Any) -> Any:
+        """One part of an upload in parts."""
+        return self._call(key, lambda s3: s3.upload_part(**self._address(key), Body=Body(content), **arguments))
+
     def ask(self, name: str, **arguments: Any) -> Any:
         """One client call about no key in particular."""
         return self._call("", lambda s3: getattr(s3, name)(**arguments))
@@ -231,12 +245,12 @@ class S3Store:
         except _Expected:
             return True  # nobody knows: these keys may not write hidden objects
 
-    def _put(self, key: str, data: bytes) -> None:
+    def _put(self, key: str, data: Bytes) -> None:
         verified, checksum = self._connection.verifies_checksums(self, key), crc32c_text(data)
 
         def put(s3: Any) -> None:
-            s3.put_object(**self._address(key), Body=data, ChecksumCRC32C=checksum)
-            if not verified and s3.get_object(**self._address(key))["Body"].read() != data:
+            s3.put_object(**self._address(key), Body=Body(data), ChecksumCRC32C=checksum)
+            if not verified and _stored_crc32c(s3, **self._address(key)) != checksum:
                 raise Damaged("the store verifies no checksums, and holds other bytes than were sent")
 
         self._call(key, put)
@@ -246,7 +260,8 @@ class S3Store:
         if self._connection.verifies_checksums(self, key):
             return
         for start, length, checksum in parts:
-            if crc32c_text(self.read_range(key, start, length)) != checksum:
+            where = self._address(key) | {"Range": f"bytes={start}-{start + length - 1}"}
+            if self._call(key, partial(_stored_crc32c, **where)) != checksum:
                 raise StorageError(
                     "an object arrived damaged",
                     where=join(self.uri, key),
@@ -282,6 +297,11 @@ class S3Store:
                     raise self._explained(kind, error, key) from None  # its text may quote an endpoint with a password
                 time.sleep(JITTER.uniform(0, min(BACKOFF_S[0] * 2**attempt, BACKOFF_S[1])))
         raise AssertionError("the last attempt returns or raises")
+
+
+def _stored_crc32c(s3: Any, **where: str) -> str:
+    """The crc32c of what the store gives back, of which no more than a chunk is held."""
+    return crc32c_of_chunks(s3.get_object(**where)["Body"].iter_chunks(CHUNK_BYTES))
 
 
 def _info(key: str, entry: dict[str, Any]) -> ObjectInfo:

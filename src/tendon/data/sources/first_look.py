@@ -7,6 +7,7 @@ read by this process.
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import multiprocessing
 import os
@@ -16,13 +17,18 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from multiprocessing.connection import Connection
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from tendon import fork_server
 from tendon.data.sources.source import Source, SourceInfo
 from tendon.errors import DataError, TendonError
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
 
 log = logging.getLogger(__name__)
 
@@ -67,14 +73,9 @@ def run_in_child(
     Raises:
         DataError: the child died, or took too much memory or time.
     """
-    # a fork of this process would copy its locks, a new interpreter takes a second: forks of an idle one are both
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tendon.data.sources.preloaded"])
-    receiver, sender = context.Pipe(duplex=False)
+    receiver, sender = multiprocessing.Pipe(duplex=False)
     settings = (os.getcwd(), dict(os.environ), memory_bytes)
-    child = context.Process(target=_child, args=(sender, settings, function, arguments), daemon=True)
-    with _without_main():
-        child.start()
+    child = _started((sender, settings, function, arguments), source)
     sender.close()
     try:
         while True:
@@ -101,6 +102,25 @@ def run_in_child(
         child.join()
 
 
+def _started(arguments: tuple[Any, ...], source: Source) -> BaseProcess:
+    """A process that runs ``_child``: a fork of this one where that is safe, which has its libraries already."""
+    child: BaseProcess
+    if sys.platform == "linux" and not fork_server.why_not_fork(alone=False):
+        for name in getattr(source, "libraries", ()):
+            with suppress(ImportError):  # the child says what is missing
+                import_module(name)
+        child = multiprocessing.get_context("fork").Process(target=_child, args=arguments, daemon=True)
+        child.start()
+        return child
+    # a fork would copy the locks of other threads, a new interpreter takes a second: forks of an idle one do neither
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tendon.data.sources.preloaded"])
+    child = context.Process(target=_child, args=arguments, daemon=True)
+    with _without_main():
+        child.start()
+    return child
+
+
 @contextmanager
 def _without_main() -> Iterator[None]:
     """No script of the user's is imported again by the child: one without a guard would convert again, and again."""
@@ -124,6 +144,9 @@ def _child(
     function: Callable[..., Iterator[Any]],
     arguments: tuple[Any, ...],
 ) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this one ends it
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    faulthandler.disable()  # a crash is a data error, told in four lines
     folder, environment, memory_bytes = settings
     os.chdir(folder)
     os.environ.clear()

@@ -192,14 +192,14 @@ class Hdf5File:
         return values.view(values.dtype.str) if values.dtype.metadata else values
 
     def _demo(self, name: str, group: Any) -> Demo:
-        arrays = dict(_arrays(group))
+        arrays = dict(_arrays(group.id))
         num = group.attrs.get("num_samples")
         if num is None:
             num = (arrays["actions"].shape or (0,))[0] if "actions" in arrays else 0
         shapes = {key: tuple(each.shape or ()) for key, each in arrays.items()}
         dtypes = {key: each.dtype for key, each in arrays.items()}
         for key, each in arrays.items() if self._descriptor >= 0 else ():
-            if (offset := block_offset(each.id, dtypes[key])) is not None:
+            if (offset := block_offset(each, dtypes[key])) is not None:
                 self.blocks.places[f"data/{name}/{key}"] = (offset, shapes[key], dtypes[key])
         return Demo(name, int(num), shapes, dtypes, tuple(group.attrs))
 
@@ -282,13 +282,17 @@ def _version(file: Path | int) -> tuple[int, ...]:
 
 
 def _arrays(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Arrays of a demonstration and of the groups in it; next_obs is not looked at."""
+    """Arrays of a demonstration and of the groups in it, all as low-level objects, which are made in half the time.
+
+    next_obs is not looked at.
+    """
     import h5py
 
-    for key, each in group.items():
-        if isinstance(each, h5py.Dataset):
+    for name in group:
+        key, each = name.decode("utf-8", "surrogateescape"), h5py.h5o.open(group, name)
+        if isinstance(each, h5py.h5d.DatasetID):
             yield prefix + key, each
-        elif prefix or key != "next_obs":
+        elif isinstance(each, h5py.h5g.GroupID) and (prefix or key != "next_obs"):
             yield from _arrays(each, f"{prefix}{key}/")
 
 

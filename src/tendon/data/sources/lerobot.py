@@ -74,6 +74,7 @@ class LeRobotSource:
     """A Source over one LeRobot dataset."""
 
     parser = "Arrow and FFmpeg"
+    libraries = ("pyarrow.parquet",)
 
     def __init__(self, uri: str) -> None:
         self.uri = uri

@@ -142,6 +142,7 @@ class MineStudioSource:
     """A Source over one folder of LMDB folders, or over those ``below`` it that are named."""
 
     parser = "LMDB"
+    libraries = ("lmdb",)
 
     def __init__(
         self,

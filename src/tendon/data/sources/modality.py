@@ -75,6 +75,7 @@ class ModalitySource:
     """A Source over a LeRobot dataset, seen through its modality.json."""
 
     parser = LeRobotSource.parser
+    libraries = LeRobotSource.libraries
 
     def __init__(
         self,

@@ -72,6 +72,7 @@ class RobomimicSource:
     """A Source over one HDF5 file."""
 
     parser = "HDF5"
+    libraries = ("h5py",)
 
     def __init__(self, uri: str, path: Path, keep_alive: object = None, exact: bool = False) -> None:
         self.uri = uri

@@ -7,7 +7,7 @@ convert and the plan step call ``open_source``; nothing is read before ``describ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -26,13 +26,22 @@ FORMATS = {
 
 
 def source_claims() -> Mapping[str, Claim]:
-    """Which package brings each format; tendon's first, in the order in which they are asked.
+    """Which package brings each format.
 
     Raises:
         ConfigError: two packages bring one name.
     """
-    known = claims("sources", [Claim(name, module, OWN) for name, module in FORMATS.items()])
-    return {name: known[name] for name in (*FORMATS, *(name for name in known if name not in FORMATS))}
+    return claims("sources", _own_claims())
+
+
+def _own_claims() -> list[Claim]:
+    return [Claim(name, module, OWN) for name, module in FORMATS.items()]
+
+
+def _asked_in_turn() -> Iterator[Claim]:
+    """Tendon's formats, then those of other packages, which are looked for when none of tendon's knows the address."""
+    yield from _own_claims()
+    yield from (claim for name, claim in source_claims().items() if name not in FORMATS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +114,29 @@ def open_source(uri: str, format: str | None = None) -> Source:
         from tendon.data.sources.edited import EditedSource
 
         return EditedSource(uri, open_source(address, format), read_recipe(recipe))
+    if format is not None:
+        return _opened(_claim_of(format, uri).load(), uri)
+    for claim in _asked_in_turn():
+        module = claim.load()
+        if module.sniff(uri):
+            return _opened(module, uri)
     known = source_claims()
-    if format is not None and format not in known:
+    raise DataError(
+        "the format of the demonstrations is not recognised",
+        where=uri,
+        why=f"it does not look like any of: {', '.join(sorted(known))}",
+        fix="check the address: robomimic is one .hdf5 file, LeRobot a folder with meta/info.json",
+    )
+
+
+def _opened(module: Any, uri: str) -> Source:
+    source: Source = module.open_uri(uri)
+    return source
+
+
+def _claim_of(format: str, uri: str) -> Claim:
+    known = source_claims()
+    if format not in known:
         near = nearest(format, known, 0.4)
         raise ConfigError(
             f"there is no source format named {format}",
@@ -114,17 +144,7 @@ def open_source(uri: str, format: str | None = None) -> Source:
             why=f"the formats are {', '.join(sorted(known))}",
             fix=f"write {near}" if near else "leave the format away to have it recognised",
         )
-    for name in [format] if format else known:
-        module = known[name].load()
-        if format or module.sniff(uri):
-            source: Source = module.open_uri(uri)
-            return source
-    raise DataError(
-        "the format of the demonstrations is not recognised",
-        where=uri,
-        why=f"it does not look like any of: {', '.join(sorted(known))}",
-        fix="check the address: robomimic is one .hdf5 file, LeRobot a folder with meta/info.json",
-    )
+    return known[format]
 
 
 def _refuse_the_web(uri: str) -> None:
