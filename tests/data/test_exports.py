@@ -136,6 +136,24 @@ def test_what_modality_json_says_of_parts_and_the_numbers_of_tasks_are_kept(tmp_
     assert ours == theirs
 
 
+def test_a_modality_export_has_the_statistics_and_vectors_that_groot_asks_for(tmp_path: Path) -> None:
+    path = make_lift_like_hdf5(tmp_path / "lift.hdf5")
+    with h5py.File(path, "a") as file:
+        for demo in file["data"].values():
+            steps = len(demo["actions"])
+            demo["obs/matrix"] = np.arange(4.0 * steps).reshape(steps, 2, 2)
+    manifest = convert(open_source(str(path)), str(tmp_path / "store"), "lift")
+    dataset = open_dataset(dataset_uri(str(tmp_path / "store"), "lift", manifest.plan))
+    write_dataset(dataset, str(tmp_path / "out"), "modality")
+    stats = json.loads((tmp_path / "out/meta/stats.json").read_text())
+    values = np.concatenate([dataset.lowdim(row)["observation.matrix"].reshape(-1, 4) for row in dataset.rows])
+    assert stats["observation.matrix"]["mean"] == pytest.approx(values.mean(0).tolist())
+    assert stats["observation.matrix"]["q99"] == pytest.approx(np.quantile(values, 0.99, axis=0).tolist())
+    first = pq.read_table(sorted((tmp_path / "out").glob("data/*/*.parquet"))[0])
+    assert first.column("observation.matrix").to_pylist() == values[: len(first)].tolist()
+    assert json.loads((tmp_path / "out/meta/info.json").read_text())["features"]["observation.matrix"]["shape"] == [4]
+
+
 def test_an_empty_mask_is_no_mask(tmp_path: Path) -> None:
     path = make_lift_like_hdf5(tmp_path / "lift.hdf5")
     with h5py.File(path, "a") as file:

@@ -153,11 +153,11 @@ CALLS = ["${oc.env:POD_SECRET}", "${now:%Y}", "${oc.decode:${oc.env:POD_SECRET}}
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("place", ["parameter", "sweep", "saved", "folder", "output"])
 def test_a_configuration_calls_no_resolver(place: str, call: str, tendon: Any, tmp_path: Path) -> None:
-    words = list(PLAN)
+    words: list[object] = list(PLAN)
     if place == "parameter":
         words.append(f'env.options={{note: "{call}"}}')
     elif place == "sweep":
-        entry = f"{{key: training.device, values: [cpu, '{call}'], value_names: [cpu, other]}}"
+        entry = f"{{key: device, values: [cpu, '{call}'], value_names: [cpu, other]}}"
         (tmp_path / "sweep.yaml").write_text(f"- {entry}\n")
         words += ["--sweep", "sweep.yaml"]
     elif place == "saved":
@@ -271,7 +271,7 @@ def of_equal_checksum(rows: np.ndarray, name: str) -> np.ndarray:
     import google_crc32c
 
     def moved(steps: list[int]) -> np.ndarray:
-        other = rows.copy()
+        other: np.ndarray = rows.copy()
         flat = np.ascontiguousarray(other[name]).view(np.uint32).reshape(-1)
         for bit in steps:
             flat[bit // 8] ^= 1 << bit % 8
