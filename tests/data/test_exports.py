@@ -93,11 +93,12 @@ def test_videos_of_v21_show_every_frame_equally_long(tmp_path: Path) -> None:
 
 
 def test_statistics_for_openpi_are_in_the_order_of_modality(tmp_path: Path) -> None:
-    from tendon.data.stats import compute_stats
+    from tendon.data.stats import DatasetStats, compute_stats
     from tendon.data.stats_files import openpi_norm_stats
 
     dataset = modality_set(tmp_path)
-    told = openpi_norm_stats(compute_stats(dataset, "train"), dataset.manifest)["norm_stats"]
+    stored = DatasetStats.from_json(compute_stats(dataset, "train").to_json())  # which sorts by name
+    told = openpi_norm_stats(stored, dataset.manifest)["norm_stats"]
     parts = {"state": ["z", "pose"], "action": ["wrist", "arm"]}
     for kind, name, prefix in (("state", "state", "observation."), ("action", "actions", "action.")):
         joined = [

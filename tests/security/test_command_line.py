@@ -312,3 +312,29 @@ def test_python_that_nobody_installed_does_not_run(kind: str, tmp_path: Path) ->
     assert not file.with_suffix(".ran").exists()
     assert done.returncode == 2
     assert "--trust" in done.stderr
+
+
+def test_recipes_and_what_they_changed(tendon: Any, tmp_path: Path) -> None:
+    make_lift_like_hdf5(tmp_path / "lift.hdf5")
+    datasets = []
+    for name, edits in (("one", [{"skip": ["demo_5"]}]), ("two", [{"skip": ["demo_5"]}, {"weights": {"demo_4": 0.5}}])):
+        (tmp_path / f"{name}.yaml").write_text(json.dumps(edits))
+        answer = tendon(*converted(f"lift.hdf5?recipe={name}.yaml"), "--dataset-name", name)
+        assert answer.code == 0, answer.err
+        (dataset,) = (tmp_path / "store/datasets" / name).iterdir()
+        datasets.append(dataset)
+    manifests = [json.loads((dataset / "manifest.json").read_text()) for dataset in datasets]
+    assert manifests[0]["shards"] == manifests[1]["shards"]
+    assert manifests[0]["digest"] != manifests[1]["digest"]
+
+
+def test_what_changed_between_two_datasets(tendon: Any, tmp_path: Path) -> None:
+    datasets = []
+    for name, skipped in (("one", "demo_5"), ("two", "demo_4")):
+        make_lift_like_hdf5(tmp_path / "lift.hdf5")
+        assert tendon(*converted("lift.hdf5"), "--dataset-name", name, "--skip-episodes", skipped).code == 0
+        (dataset,) = (tmp_path / "store/datasets" / name).iterdir()
+        datasets.append(dataset)
+    answer = tendon("diff", *datasets)
+    assert answer.code == 0, answer.err
+    assert "4 episodes are the same, 1 added, 1 removed, 0 changed" in answer.out
