@@ -338,3 +338,25 @@ def test_what_changed_between_two_datasets(tendon: Any, tmp_path: Path) -> None:
     answer = tendon("diff", *datasets)
     assert answer.code == 0, answer.err
     assert "4 episodes are the same, 1 added, 1 removed, 0 changed" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("name", "evidence"),
+    [("spike", "comes back"), ("action_shift", "its actions fit"), ("near_duplicate", "a copy with noise")],
+)
+def test_inspect_names_what_was_planted_in_a_file(name: str, evidence: str, tendon: Any, tmp_path: Path) -> None:
+    from tests.benchmarks.planted import forms
+    from tests.benchmarks.planted.clean import record_many
+    from tests.benchmarks.planted.defects import DEFECTS
+
+    (defect,) = (each for each in DEFECTS if each.name == name)
+    rng = np.random.default_rng(41)
+    recordings = record_many(7, 40, 2, False, 7, 1)
+    planted, clean = (19, 28, 33, 36), recordings[:19]
+    for number in planted:
+        recordings[number] = defect.change(rng, recordings[number], True, clean)
+    answer = tendon("inspect", forms.hdf5(recordings, tmp_path))
+    assert answer.code == 0, answer.err
+    told = [line.split(":")[0].strip() for line in answer.out.splitlines() if evidence in line and "steps " in line]
+    assert {f"demo_{number}" for number in planted} <= set(told)
+    assert len(told) <= 6
