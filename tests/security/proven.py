@@ -30,7 +30,7 @@ def run(test: str, fix: str, tests: str) -> subprocess.CompletedProcess[str]:
     git("checkout", "--quiet", "--force", "--detach", f"{fix}^")
     shutil.rmtree(TREE / "tests")
     git("checkout", "--quiet", tests, "--", "tests")
-    _tell_entry_points(TREE / "build/metadata/tendon_robotics-0.dist-info")
+    _tell_entry_points(TREE / "build/metadata")
     paths = [TREE / "src", TREE, TREE / "build/metadata"]
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-n", "0", "--tb=short", "-p", "no:cacheprovider", test],
@@ -43,15 +43,16 @@ def run(test: str, fix: str, tests: str) -> subprocess.CompletedProcess[str]:
 
 
 def _tell_entry_points(folder: Path) -> None:
-    """Those of the old source, not of what is installed here."""
+    """Those of the old source, under its name of then; none of what is installed here."""
     tomllib = importlib.import_module("tomllib")  # of Python 3.11
-
     project = tomllib.loads((TREE / "pyproject.toml").read_text())["project"]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: tendon-robotics\nVersion: 0\n")
     groups = {**project.get("entry-points", {}), "console_scripts": project["scripts"]}
     lines = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in points.items()) for group, points in groups.items()]
-    (folder / "entry_points.txt").write_text("".join(lines))
+    for name, text in {"tendon-robotics": "", project["name"]: "".join(lines)}.items():
+        known = folder / f"{name.replace('-', '_')}-0.dist-info"
+        known.mkdir(parents=True, exist_ok=True)
+        (known / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0\n")
+        (known / "entry_points.txt").write_text(text)
 
 
 def main(word: str) -> int:

@@ -131,7 +131,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_store_that_verifies_no_checksums_is_detected_at_the_first_put(
     s3: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for verifies in (True, False):
+    for verifies in (False, True):
         with S3Server(Faults(checksums=verifies)) as server:
             server.buckets.add("bucket")
             monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
