@@ -240,9 +240,9 @@ def kept_modality() -> float:
                 ours = dataset.lowdim(episode)[columns[kind]][:, begin:end]
                 wrong += int((told[f"{episode.index}/{kind}.{key}"] != ours.astype(np.float32)).sum())
         wrong += int((told[f"{episode.index}/video.ego"] != dataset.frames(episode, lerobot_sets.CAMERA)).sum())
-    for name, ours in (
+    for name, texts in (
         ("human.task", [each.task for each in dataset.rows for _ in range(each.length)]),
         ("human.action.task_description", ["task 1"] * dataset.manifest.steps),
     ):
-        wrong += sum(one != other for one, other in zip(ours, answer["texts"][name], strict=True))
+        wrong += sum(one != other for one, other in zip(texts, answer["texts"][name], strict=True))
     return wrong

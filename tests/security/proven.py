@@ -17,6 +17,7 @@ from pathlib import Path
 TREE = Path("build/before").absolute()
 ROW = re.compile(r"\| (?P<line>.+?) \| `(?P<test>tests/.+?)` \| `(?P<fix>[0-9a-f]{7,})` \|")
 NO_TEST_RAN = (2, 3, 4, 5)  # exit codes of pytest
+LIMIT_S = 600
 
 
 def git(*words: str, folder: Path = TREE) -> None:
@@ -32,8 +33,9 @@ def run(test: str, fix: str, tests: str) -> subprocess.CompletedProcess[str]:
     git("checkout", "--quiet", tests, "--", "tests")
     _tell_entry_points(TREE / "build/metadata")
     paths = [TREE / "src", TREE, TREE / "build/metadata"]
+    limited = ["timeout", str(LIMIT_S)]  # what was not refused may have waited for ever
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "0", "--tb=short", "-p", "no:cacheprovider", test],
+        [*limited, sys.executable, "-m", "pytest", "-q", "-n", "0", "--tb=short", "-p", "no:cacheprovider", test],
         cwd=TREE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))},
         capture_output=True,

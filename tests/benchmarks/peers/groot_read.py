@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 
-def main(checkout: str, folder: str, out: str) -> dict:
+def main(checkout: str, folder: str, out: str) -> dict[str, object]:
     sys.path.insert(0, checkout)
     from gr00t.data.dataset.lerobot_episode_loader import LeRobotEpisodeLoader
     from gr00t.data.dataset.sharded_single_step_dataset import extract_step_data
