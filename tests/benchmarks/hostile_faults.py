@@ -22,9 +22,9 @@ def sources(folder: Path) -> Iterator[tuple[str, Path, tuple[str, ...]]]:
 
     from tests.conftest import make_lift_like_hdf5
     from tests.data import lerobot_sets
+    from tests.security.hdf5_files import HOSTILE as FILES
+    from tests.security.hdf5_files import SECRET
     from tests.security.hostile import SOURCES
-    from tests.security.test_hdf5 import HOSTILE as FILES
-    from tests.security.test_hdf5 import SECRET
     from tests.security.test_lerobot import HOSTILE as FOLDERS
 
     for make in FILES:

@@ -93,11 +93,12 @@ def test_videos_of_v21_show_every_frame_equally_long(tmp_path: Path) -> None:
 
 
 def test_statistics_for_openpi_are_in_the_order_of_modality(tmp_path: Path) -> None:
-    from tendon.data.stats import compute_stats
+    from tendon.data.stats import DatasetStats, compute_stats
     from tendon.data.stats_files import openpi_norm_stats
 
     dataset = modality_set(tmp_path)
-    told = openpi_norm_stats(compute_stats(dataset, "train"), dataset.manifest)["norm_stats"]
+    stored = DatasetStats.from_json(compute_stats(dataset, "train").to_json())  # which sorts by name
+    told = openpi_norm_stats(stored, dataset.manifest)["norm_stats"]
     parts = {"state": ["z", "pose"], "action": ["wrist", "arm"]}
     for kind, name, prefix in (("state", "state", "observation."), ("action", "actions", "action.")):
         joined = [
@@ -134,6 +135,24 @@ def test_what_modality_json_says_of_parts_and_the_numbers_of_tasks_are_kept(tmp_
         for folder in ("set", "out")
     )
     assert ours == theirs
+
+
+def test_a_modality_export_has_the_statistics_and_vectors_that_groot_asks_for(tmp_path: Path) -> None:
+    path = make_lift_like_hdf5(tmp_path / "lift.hdf5")
+    with h5py.File(path, "a") as file:
+        for demo in file["data"].values():
+            steps = len(demo["actions"])
+            demo["obs/matrix"] = np.arange(4.0 * steps).reshape(steps, 2, 2)
+    manifest = convert(open_source(str(path)), str(tmp_path / "store"), "lift")
+    dataset = open_dataset(dataset_uri(str(tmp_path / "store"), "lift", manifest.plan))
+    write_dataset(dataset, str(tmp_path / "out"), "modality")
+    stats = json.loads((tmp_path / "out/meta/stats.json").read_text())
+    values = np.concatenate([dataset.lowdim(row)["observation.matrix"].reshape(-1, 4) for row in dataset.rows])
+    assert stats["observation.matrix"]["mean"] == pytest.approx(values.mean(0).tolist())
+    assert stats["observation.matrix"]["q99"] == pytest.approx(np.quantile(values, 0.99, axis=0).tolist())
+    first = pq.read_table(sorted((tmp_path / "out").glob("data/*/*.parquet"))[0])
+    assert first.column("observation.matrix").to_pylist() == values[: len(first)].tolist()
+    assert json.loads((tmp_path / "out/meta/info.json").read_text())["features"]["observation.matrix"]["shape"] == [4]
 
 
 def test_an_empty_mask_is_no_mask(tmp_path: Path) -> None:

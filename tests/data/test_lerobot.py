@@ -165,6 +165,17 @@ def test_an_episode_with_two_tasks(tmp_path: Path) -> None:
     assert rows == [["task 0"], ["task 0", "task 1"], ["task 0"]]
 
 
+def test_the_task_of_an_episode_with_several_is_that_of_its_first_frame(tmp_path: Path) -> None:
+    root = make(tmp_path / "set", "v2.1", video=False)
+    lines = (root / "meta/episodes.jsonl").read_text().replace('"tasks": ["task 1"]', '"tasks": ["task 1", "task 0"]')
+    (root / "meta/episodes.jsonl").write_text(lines)
+    path = root / "data/chunk-000/episode_000001.parquet"
+    table = pq.read_table(path)
+    numbers = pa.array(np.arange(25) // 13)
+    pq.write_table(table.set_column(table.column_names.index("task_index"), "task_index", numbers), path)
+    assert converted(root, tmp_path / "store").rows[1].task == "task 0"
+
+
 def test_robomimic_to_lerobot(lift_like_hdf5: Callable[..., Path], tmp_path: Path) -> None:
     dataset = converted(lift_like_hdf5(images=True), tmp_path / "store")
     write_dataset(dataset, str(tmp_path / "out"), "lerobot-v3.0")

@@ -190,6 +190,9 @@ def _compose(path: SearchPath, root: str, chosen: tuple[tuple[str, str], ...]) -
             made = compose(root, overrides=overrides, return_hydra_config=True)
             options = {str(group): str(option) for group, option in made.hydra.runtime.choices.items()}
             values = OmegaConf.to_container(OmegaConf.masked_copy(made, [str(key) for key in made if key != "hydra"]))
+    except RecursionError:
+        named = ValueError("a defaults list leads back to the file that it stands in")
+        raise ConfigError.of(_broken_tree(path, root, named)) from None
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         raise ConfigError.of(_broken_tree(path, root, error)) from None
     assert isinstance(values, dict)

@@ -9,6 +9,7 @@ member are needed while writing. The result is plain: ``tar`` and ``webdataset``
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import io
 import itertools
@@ -31,6 +32,7 @@ MAX_NAME = 100
 META, LOWDIM = "meta.json", "lowdim.npy"
 EXTRA = "extra."  # before the file name of what is neither low-dimensional nor a camera
 MP4 = "mp4"  # the codec of a camera whose frames are chunks of video
+NPY_3_0 = b"\x93NUMPY\x03\x00"
 RAW = "npy"  # the codec of a camera whose frames are one uint8 array [T, H, W, C]
 CHUNK_KEYS = ("first_frame", "num_frames", "skip")
 JPEG_END_START = b"\xff\xd9\xff\xd8"  # one frame ends, the next begins; cannot occur inside a frame we wrote
@@ -239,21 +241,35 @@ def _chunk_values(chunks: Sequence[VideoChunk]) -> dict[str, Any]:
 
 
 def npy_parts(rows: np.ndarray) -> tuple[bytes, Bytes]:
-    """A .npy file, format version 1.0 whatever numpy would choose: its header, and the array itself."""
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(rows))
+    """A .npy file: its header, of format version 1.0 where that can say it, and the array itself."""
+    described, header = np.lib.format.header_data_from_array_1_0(rows), io.BytesIO()
+    try:
+        np.lib.format.write_array_header_1_0(header, described)
+    except ValueError:  # too long, or names outside of latin-1
+        header = io.BytesIO(_npy_header_3_0(described))
     return header.getvalue(), rows.view(np.uint8).reshape(-1).data if rows.size else b""
+
+
+def _npy_header_3_0(described: Mapping[str, Any]) -> bytes:
+    text = repr(described).encode()
+    text += b" " * (-(len(NPY_3_0) + 4 + len(text) + 1) % 64) + b"\n"
+    return NPY_3_0 + len(text).to_bytes(4, "little") + text
 
 
 def npy_rows(content: bytes | np.ndarray) -> np.ndarray:
     """The array in a .npy file that ``npy_parts`` made, without a copy."""
-    head = bytes(content[:10])
-    buffer = io.BytesIO(head + bytes(content[10 : 10 + int.from_bytes(head[8:], "little")]))
-    np.lib.format.read_magic(buffer)
-    shape, _, dtype = np.lib.format.read_array_header_1_0(buffer)
+    at = 12 if bytes(content[: len(NPY_3_0)]) == NPY_3_0 else 10
+    end = at + int.from_bytes(bytes(content[8:at]), "little")
+    buffer = io.BytesIO(bytes(content[:end]))
+    if at == 12:
+        described = ast.literal_eval(bytes(content[at:end]).decode())
+        shape, dtype = described["shape"], np.lib.format.descr_to_dtype(described["descr"])
+    else:
+        np.lib.format.read_magic(buffer)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(buffer, max_header_size=1 << 16)
     if dtype.hasobject:
         raise ValueError("an array of Python objects")
-    return np.frombuffer(content, dtype, offset=buffer.tell()).reshape(shape)  # type: ignore[call-overload,no-any-return]
+    return np.frombuffer(content, dtype, offset=end).reshape(shape)  # type: ignore[call-overload,no-any-return]
 
 
 def frame_starts(content: bytes) -> np.ndarray:

@@ -19,6 +19,7 @@ import numpy as np
 
 from tendon.evaluate.actor import BatchCheck
 from tendon.evaluate.rollout import EpisodeResult
+from tendon.storage.json_values import to_json
 from tendon.storage.store import Store
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _format(result: EpisodeResult) -> bytes:
     np.save(buffer, result.actions, allow_pickle=False)
     actions = base64.b64encode(zlib.compress(buffer.getvalue(), 1)).decode()
     more = {"rewards": result.rewards, "start": result.start, "instructions": result.instructions, "actions": actions}
-    return json.dumps(result.row() | more).encode()
+    return to_json(result.row() | more).encode()
 
 
 def parse_row(text: bytes) -> EpisodeResult | None:
@@ -83,6 +84,8 @@ def parse_row(text: bytes) -> EpisodeResult | None:
         fields: dict[str, Any] = json.loads(text)
         actions = np.load(io.BytesIO(zlib.decompress(base64.b64decode(fields.pop("actions")))), allow_pickle=False)
         fields |= {name: tuple(fields.get(name, ())) for name in ("rewards", "instructions")}
+        if fields["sum_reward"] is None:  # finite rewards whose sum was not
+            fields["sum_reward"] = sum(fields["rewards"])
         return EpisodeResult(**fields, actions=actions)
     except (ValueError, KeyError, TypeError, zlib.error):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -158,6 +159,23 @@ def minestudio() -> Path:
         ["--no-deps", "--no-build-isolation", "gym==0.25.2"],
         ["--no-deps", "minestudio==1.1.6"],
     )
+
+
+def groot() -> tuple[Path, Path]:
+    """What GR00T's data module imports, beside a CPU torch, and the checkout of GR00T (N1.6 or N1.7) that TENDON_GROOT names."""
+    checkout = Path(os.environ.get("TENDON_GROOT") or "nowhere").absolute()
+    if not (checkout / "gr00t/data/dataset/lerobot_episode_loader.py").is_file():
+        raise Skip(
+            "GR00T is in no package index: git clone https://github.com/NVIDIA/Isaac-GR00T, then TENDON_GROOT=that folder"
+        )
+    python = environment(
+        "groot-n1.7",
+        ["torch==2.13.0", "numpy<2.4"],
+        ["--no-deps", "torchvision==0.28.0", "torchcodec==0.13.0"],
+        ["av<17,>=15", "opencv-python-headless<4.13", "pandas<3", "pyarrow", "scipy", "tqdm", "transformers<5"],
+        ["numpy<2.4", "pillow"],
+    )
+    return python, checkout
 
 
 def readers() -> Path:

@@ -130,6 +130,28 @@ class Quantiles:
         return {kind: each.reshape(values.shape[1:] or (1,)) for kind, each in zip(QUANTILES, at, strict=True)}
 
 
+class Totals:
+    """The statistics of everything that is added, with exact quantiles of what is no picture."""
+
+    def __init__(self, lengths: Sequence[int]) -> None:
+        self._lengths = lengths
+        self._stats, self._quantiles = AllStats(), Quantiles(sum(lengths))
+        self._numeric: set[str] = set()
+
+    def add(self, arrays: Mapping[str, np.ndarray], stats: Mapping[str, Stats]) -> None:
+        """Take the next episode into account: its numbers, and the statistics of all its features."""
+        self._numeric |= arrays.keys()
+        self._quantiles.add(arrays)
+        self._stats.add(stats)
+
+    def merged(self) -> dict[str, Stats]:
+        """For every feature."""
+        merged = self._stats.merged(self._lengths)
+        return {
+            name: each | (self._quantiles.of(name) if name in self._numeric else {}) for name, each in merged.items()
+        }
+
+
 def _sample(dataset: Demonstrations, row: EpisodeRow, camera: Camera) -> np.ndarray:
     wanted = _sampled(row)
     if camera.codec != MP4:

@@ -14,19 +14,27 @@ from tendon.data import mp4
 from tendon.data.demonstrations import Demonstrations
 from tendon.data.episode import VideoChunk
 from tendon.data.sources.lerobot_layout import DATA_V2, VIDEO_V2
-from tendon.data.writers.lerobot_stats import camera_stats, mask_stats, stats_of
+from tendon.data.writers.lerobot_stats import Totals, camera_stats, mask_stats, stats_of
 from tendon.data.writers.lerobot_table import Outgoing, hugging_face_features, nested
 from tendon.data.writers.lerobot_video import pieces_of
-from tendon.data.writers.modality_entries import keep_modality
+from tendon.data.writers.modality_entries import has_modality, keep_modality
 
 EPISODES_PER_CHUNK = 1000
 
 
 def write(dataset: Demonstrations, target: Path, progress: Callable[[int, int, str], None]) -> None:
-    """Make the folder ``target``."""
+    """Make the folder ``target``; where it has a modality.json, with the statistics that GR00T's loader asks for."""
+    write_folder(dataset, target, progress, with_totals=has_modality(dataset.metadata))
+
+
+def write_folder(
+    dataset: Demonstrations, target: Path, progress: Callable[[int, int, str], None], *, with_totals: bool
+) -> None:
+    """The same, with or without the statistics of all episodes together in meta/stats.json."""
     import pyarrow.parquet as pq
 
     out = Outgoing(dataset)
+    totals = Totals([row.length for row in dataset.rows]) if with_totals else None
     steps = 0
     described = hugging_face_features(out.features) if out.pictures or out.schema.masks else None
     lines = _Lines(target)
@@ -47,11 +55,15 @@ def write(dataset: Demonstrations, target: Path, progress: Callable[[int, int, s
         of_episode |= {each.name: camera_stats(dataset, row, each, quantiles=False) for each in out.schema.cameras}
         of_episode |= {each.name: mask_stats(dataset, row, each, quantiles=False) for each in out.schema.masks}
         lines.add("episodes_stats", {"episode_index": row.index, "stats": nested(of_episode)})
+        if totals is not None:
+            totals.add(arrays, of_episode)
         steps += row.length
         progress(row.index + 1, len(dataset.rows), "episodes written")
     for number, task in enumerate(out.tasks):
         lines.add("tasks", {"task_index": number, "task": task})
     lines.close()
+    if totals is not None:
+        (target / "meta/stats.json").write_text(json.dumps(nested(totals.merged()), indent=4))
     _write_info(out, target, steps)
     keep_modality(out.schema, dataset.metadata, target)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tendon.data.demonstrations import Demonstrations
 from tendon.data.rows import EpisodeRow
 from tendon.data.sources.lerobot_layout import DATA_V3, VIDEO_V3
-from tendon.data.writers.lerobot_stats import AllStats, Quantiles, Stats, camera_stats, mask_stats, stats_of
+from tendon.data.writers.lerobot_stats import Stats, Totals, camera_stats, mask_stats, stats_of
 from tendon.data.writers.lerobot_table import Outgoing, nested
 from tendon.data.writers.lerobot_video import JoinedVideos, pieces_of
 from tendon.data.writers.modality_entries import keep_modality
@@ -34,8 +34,7 @@ def write(dataset: Demonstrations, target: Path, progress: Callable[[int, int, s
     tables = _Tables(target)
     videos = {each.name: JoinedVideos(target, VIDEO_V3, each, FILES_PER_CHUNK, VIDEO_MB * MB) for each in out.videos}
     table_of_episodes = _EpisodeTable(target)
-    all_stats = AllStats()
-    quantiles = Quantiles(sum(row.length for row in dataset.rows))
+    totals = Totals([row.length for row in dataset.rows])
     steps = 0
     for row in dataset.rows:
         arrays = out.arrays(row, steps)
@@ -48,9 +47,8 @@ def write(dataset: Demonstrations, target: Path, progress: Callable[[int, int, s
             values = (chunk, file, start, start + row.length / out.schema.fps)
             names = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
             line |= {f"videos/{camera.name}/{name}": value for name, value in zip(names, values, strict=True)}
-        quantiles.add(arrays)
         stats = _stats(out, row, arrays)
-        all_stats.add(stats)
+        totals.add(arrays, stats)
         table_of_episodes.add(line | _flat(stats))
         steps += row.length
         progress(row.index + 1, len(dataset.rows), "episodes written")
@@ -58,11 +56,7 @@ def write(dataset: Demonstrations, target: Path, progress: Callable[[int, int, s
     table_of_episodes.flush()
     for each in videos.values():
         each.flush()
-    of_all = all_stats.merged([row.length for row in dataset.rows])
-    pictures = {each.key for each in out.schema.features if each.kind in ("image", "mask")}
-    for name in of_all:
-        of_all[name] |= {} if name in pictures else quantiles.of(name)
-    _write_meta(out, target, of_all, steps)
+    _write_meta(out, target, totals.merged(), steps)
     keep_modality(out.schema, dataset.metadata, target)
 
 

@@ -1,7 +1,7 @@
 """LeRobot v2.1 with meta/modality.json out, as InternManip and GR00T read it; ``write_dataset`` calls it.
 
-Every observation and action is a column and a key of modality.json. Cameras become videos, because these readers know no
-pictures: frames that are not video are encoded, which changes them. Tasks are an annotation.
+Every observation and action is a column and a key of modality.json. These readers know vectors and videos alone: a matrix
+becomes a vector, frames that are not video are encoded, which changes them. Tasks are an annotation.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from tendon.data.writers.modality_entries import modality_of
 
 def write(dataset: Demonstrations, target: Path, progress: Progress) -> None:
     """Make the folder ``target``."""
-    videos = WithVideos(dataset)
-    lerobot_v21.write(cast("Demonstrations", videos), target, progress)
-    entries = modality_of(videos.schema, dataset.metadata)
+    plain = VectorsAndVideos(dataset)
+    lerobot_v21.write_folder(cast("Demonstrations", plain), target, progress, with_totals=True)
+    entries = modality_of(plain.schema, dataset.metadata)
     (target / MODALITY).write_text(json.dumps(entries, indent=4, ensure_ascii=False), encoding="utf-8")
 
 
-class WithVideos:
-    """Demonstrations whose cameras are all video."""
+class VectorsAndVideos:
+    """Demonstrations whose columns are numbers and vectors, and whose cameras are all video."""
 
     def __init__(self, dataset: Demonstrations) -> None:
         self._dataset = dataset
@@ -45,12 +45,17 @@ class WithVideos:
             replace(each, codec=MP4, encoding="h264", fps=fps) if each.name in self._encoded else each
             for each in schema.cameras
         )
-        self.schema = replace(schema, cameras=cameras)
+        columns = tuple(replace(each, shape=(each.dim,)) if len(each.shape) > 1 else each for each in schema.columns)
+        self.schema = replace(schema, columns=columns, cameras=cameras)
         self._videos: Mapping[str, VideoChunk] = {}
         self._of = -1
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._dataset, name)
+
+    def lowdim(self, row: EpisodeRow) -> np.ndarray:
+        """The steps of an episode, matrices as vectors."""
+        return self._dataset.lowdim(row).view(self.schema.row_dtype)
 
     def video_chunks(self, row: EpisodeRow, camera: str, frames: Sequence[int] | None = None) -> list[VideoChunk]:
         """One video of the episode, encoded once however often it is asked for in a row."""

@@ -14,6 +14,11 @@ from tendon.data.sources.lerobot_layout import TASK_INDEX
 from tendon.data.sources.modality import FIRST_TEXT
 
 
+def has_modality(metadata: Mapping[str, Any]) -> bool:
+    """Whether the source had the file."""
+    return "modality" in metadata or bool(metadata.get("lerobot", {}).get("modality", ""))
+
+
 def keep_modality(schema: Schema, metadata: Mapping[str, Any], target: Path) -> None:
     """Write the file again where the source had one: as it was, or anew where its parts became columns."""
     if "modality" in metadata:
