@@ -24,9 +24,14 @@ def resolve_names(arguments: Namespace) -> None:
     )
     policy: Resolver = partial(_policy_address, store_uri=store_uri)
     taken: dict[str, Resolver] = {"run_uri": run, "dataset_uri": dataset, "checkpoint_uri": trial}
-    taken |= {"evaluate": {"bundle_uri": policy}, "compare": {"bundles": policy}, "inspect": {"uri": dataset},
-              "diff": {"first": dataset, "second": dataset}, "weights": {"source_uri": policy, "file": policy},
-              "gc": {}}.get(verb, {})  # fmt: skip
+    of_verb: dict[str, dict[str, Resolver]] = {
+        "evaluate": {"bundle_uri": policy},
+        "compare": {"bundles": policy},
+        "inspect": {"uri": dataset},
+        "diff": {"first": dataset, "second": dataset},
+        "weights": {"source_uri": policy, "file": policy},
+    }
+    taken |= of_verb.get(verb, {})
     if verb == "weights" and arguments.action == "import":  # a file of another system
         taken = {}
     for name, resolver in taken.items():

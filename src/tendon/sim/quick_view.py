@@ -72,7 +72,8 @@ class QuickView:
             mujoco.mjr_render(viewport, self.scene, self.context)
             mujoco.mjr_readPixels(pixels, None, viewport, self.context)
             self.frame[bottom:top, left:right] = pixels
-        return self.frame[::-1].copy()
+        frame: np.ndarray = self.frame[::-1].copy()
+        return frame
 
     def close(self) -> None:
         """Let the drawing context go."""

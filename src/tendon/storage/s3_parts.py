@@ -99,7 +99,8 @@ def part_of_file(file: BinaryIO, size: int) -> Part:
     def part(start: int, length: int) -> memoryview:
         if not hasattr(buffers, "space"):
             buffers.space = np.empty(min(size, part_bytes(size)), np.uint8).data
-        space, done = buffers.space[:length], 0
+        space: memoryview = buffers.space[:length]
+        done = 0
         while done < length:
             num = os.preadv(file.fileno(), [space[done:]], start + done)
             if num == 0:

@@ -108,7 +108,7 @@ def _without_odd(trajectories: Sequence[Trajectory], model: Model) -> list[Traje
     """Those of which no number of the state is explained far worse than usual: the others would lead a model."""
     left = np.log([_error_by_number(model.errors(each)) for each in trajectories])
     center, spread = center_and_spread(left)
-    odd = (left > center + np.maximum(LEAST_ODD, ODD_SPREADS * spread)).any(1)
+    odd: np.ndarray = np.any(left > center + np.maximum(LEAST_ODD, ODD_SPREADS * spread), axis=1)
     return [each for each, flag in zip(trajectories, odd, strict=True) if not flag]
 
 
