@@ -21,6 +21,8 @@ LINEAR_RIDGE, RIDGE = 1e-2, 1e-3  # shares of the mean square of an input
 FOLDS = 10
 MAX_SAMPLED, MAX_FITTED = 20_000, 60_000  # frames
 WIDE = 5.0  # usual units
+ROUNDS = 2  # of leaving odd episodes out
+LEAST_ODD, ODD_SPREADS = 0.5, 2.5  # of what is not explained, as a logarithm
 
 Inputs = Callable[[np.ndarray], np.ndarray]
 
@@ -31,13 +33,13 @@ def seen_and_expected(trajectories: Sequence[Trajectory], camera: str) -> list[t
     seen = _principal_parts(thumbs)
     states = _usual_states(trajectories)
     usable = _usual_light(thumbs)
-    inputs = _inputs(states, seen, usable)
-    expected = _expected_unseen(states, seen, usable, inputs)
-    left = np.log([_spread(y - x) + TINY for x, y in zip(expected, seen, strict=True)])
-    center, spread = center_and_spread(left)
-    odd = left > center + np.maximum(0.5, 4 * spread)  # swapped cameras would lead the model
-    usable = [flags & ~bad for flags, bad in zip(usable, odd, strict=True)]
-    expected = _expected_unseen(states, seen, usable, inputs)
+    expected = _expected_unseen(states, seen, usable, _inputs(states, seen, usable))
+    for _ in range(ROUNDS):  # swapped cameras, for one, would lead the model
+        left = np.log([_spread(y - x) + TINY for x, y in zip(expected, seen, strict=True)])
+        center, spread = center_and_spread(left)
+        odd = left > center + np.maximum(LEAST_ODD, ODD_SPREADS * spread)
+        fitted = [flags & ~bad for flags, bad in zip(usable, odd, strict=True)]
+        expected = _expected_unseen(states, seen, fitted, _inputs(states, seen, fitted))
     return [(_centered(y), _centered(x)) for x, y in zip(expected, seen, strict=True)]
 
 
