@@ -5,6 +5,9 @@ Parts: hidden and cell of an LSTM, hidden alone of a GRU. A leading batch axis l
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -25,7 +28,8 @@ class Recurrent(nn.Module):
 
     def forward(self, features_BTD: Tensor) -> Tensor:
         """From a zero state; the state after is not wanted (training)."""
-        outputs_BTH: Tensor = self.net(features_BTD)[0]
+        with _without_missing_kernels(features_BTD):
+            outputs_BTH: Tensor = self.net(features_BTD)[0]
         return outputs_BTH
 
     def zero_state(self, num_episodes: int) -> Tensor:
@@ -43,3 +47,16 @@ class Recurrent(nn.Module):
             return outputs_BTH, torch.stack([part.transpose(0, 1) for part in after], 2)
         outputs_BTH, hidden_LBH = self.net(features_BTD, parts[0])
         return outputs_BTH, hidden_LBH.transpose(0, 1).unsqueeze(2)
+
+
+@contextmanager
+def _without_missing_kernels(features: Tensor) -> Iterator[None]:
+    """OneDNN has no recurrent nets in bfloat16 for processors without AVX-512, and fails instead of leaving them to torch."""
+    half = features.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
+    if not half or features.device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of TF32, which nobody asked for
+        with torch.backends.mkldnn.flags(enabled=False):
+            yield
