@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tendon.data.quality.robust import TINY, center_and_spread
+from tendon.data.quality.robust import TINY, center_and_spread, far_above
 from tendon.data.quality.trajectory import Trajectory
 
 PARTS = 32  # principal parts of a thumbnail
@@ -36,8 +36,7 @@ def seen_and_expected(trajectories: Sequence[Trajectory], camera: str) -> list[t
     expected = _expected_unseen(states, seen, usable, _inputs(states, seen, usable))
     for _ in range(ROUNDS):  # swapped cameras, for one, would lead the model
         left = np.log([_spread(y - x) + TINY for x, y in zip(expected, seen, strict=True)])
-        center, spread = center_and_spread(left)
-        odd = left > center + np.maximum(LEAST_ODD, ODD_SPREADS * spread)
+        odd = far_above(left, LEAST_ODD, ODD_SPREADS)
         fitted = [flags & ~bad for flags, bad in zip(usable, odd, strict=True)]
         expected = _expected_unseen(states, seen, fitted, _inputs(states, seen, fitted))
     return [(_centered(y), _centered(x)) for x, y in zip(expected, seen, strict=True)]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tendon.data.check import Finding
-from tendon.data.quality.robust import TINY, best_stretch, center_and_spread, sparkline
+from tendon.data.quality.robust import TINY, best_stretch, center_and_spread, far_above, sparkline
 from tendon.data.quality.trajectory import Trajectory
 
 LAGS = (-3, -2, -1, 0, 1, 2, 3)
@@ -107,8 +107,7 @@ def response_findings(trajectories: Sequence[Trajectory]) -> list[Finding]:
 def _without_odd(trajectories: Sequence[Trajectory], model: Model) -> list[Trajectory]:
     """Those of which no number of the state is explained far worse than usual: the others would lead a model."""
     left = np.log([_error_by_number(model.errors(each)) for each in trajectories])
-    center, spread = center_and_spread(left)
-    odd: np.ndarray = np.any(left > center + np.maximum(LEAST_ODD, ODD_SPREADS * spread), axis=1)
+    odd: np.ndarray = np.any(far_above(left, LEAST_ODD, ODD_SPREADS), axis=1)
     return [each for each, flag in zip(trajectories, odd, strict=True) if not flag]
 
 

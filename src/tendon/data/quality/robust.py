@@ -16,6 +16,12 @@ def center_and_spread(values: np.ndarray, axis: int = 0) -> tuple[np.ndarray, np
     return center, spread
 
 
+def far_above(values: np.ndarray, least: float, spreads: float) -> np.ndarray:
+    """Which values lie above the usual one by ``least`` and by so many usual deviations."""
+    center, spread = center_and_spread(values)
+    return np.asarray(values > center + np.maximum(least, spreads * spread))
+
+
 def sparkline(values: np.ndarray) -> str:
     """A series as one line of text; of many steps the largest of neighbours is shown."""
     values = np.nan_to_num(np.asarray(values, np.float64))
