@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -17,14 +19,18 @@ from tests.policies.rocket1.golden import GOLDEN, META, VARIANTS, WINDOWS, batch
 
 CLASSES = {"buttons": slice(None, None, 67), "camera": slice(None)}
 NEAR = 1e-5
+NEAR_OF_BATCH = 6e-5  # division by a batch's own deviation magnifies rounding: 2.4e-5 between processors
 
 
-def near(ours: object, theirs: np.ndarray, scale: float = 1.0) -> None:
-    np.testing.assert_allclose(np.asarray(ours), theirs, rtol=NEAR, atol=NEAR * scale)
+def assert_near(ours: object, theirs: np.ndarray, tolerance: float = NEAR) -> None:
+    np.testing.assert_allclose(np.asarray(ours), theirs, rtol=tolerance, atol=tolerance)
 
 
-def run(variant: str, policy: object, windows: list, first: np.ndarray | None, prefix: str) -> None:
+def run(
+    variant: str, policy: object, windows: list, first: np.ndarray | None, prefix: str, tolerance: float = NEAR
+) -> None:
     """Every number of the golden, window after window."""
+    near = partial(assert_near, tolerance=tolerance)
     memory = None
     seen: dict[str, torch.Tensor] = {}
     policy.net.register_forward_hook(lambda module, inputs, outputs: seen.update(outputs[0]))
@@ -66,8 +72,8 @@ def test_episodes_that_begin_inside_a_window(variant: str) -> None:
 def test_batch_statistics() -> None:
     policy = make()
     policy.net.backbone.train()
-    run("plain", policy, windows_of("plain", 8, tail=0), None, "batch norm")
-    near(policy.net.backbone.bn1.running_mean, GOLDEN["batch norm/running_mean"])
+    run("plain", policy, windows_of("plain", 8, tail=0), None, "batch norm", NEAR_OF_BATCH)
+    assert_near(policy.net.backbone.bn1.running_mean, GOLDEN["batch norm/running_mean"])
 
 
 def test_classes_of_random_actions() -> None:
@@ -113,8 +119,8 @@ def test_the_divergence_is_theirs() -> None:
     )
     latents = {"posterior_dist": {"mu": a, "log_var": b}, "prior_dist": {"mu": c, "log_var": d}}
     result = KLDivergenceCallback(weight=0.5)(latents)
-    near(result["kl_div"], GOLDEN["kl/kl_div"])
-    near(result["loss"], 0.5 * GOLDEN["kl/kl_div"])
+    assert_near(result["kl_div"], GOLDEN["kl/kl_div"])
+    assert_near(result["loss"], 0.5 * GOLDEN["kl/kl_div"])
 
 
 def test_the_golden_is_of_the_stated_release() -> None:
