@@ -19,6 +19,7 @@ CONFIG = [
 def test_the_planted_third_is_found_and_the_run_decides(tmp_path):
     from tendon.cli import main
 
+    longer = [*CONFIG, "training.offline_steps=900"]  # the run trains until what was planted decides, on any processor
     planted = write_planted(tmp_path / "demos.hdf5", good=24, bad=12)
     source, store, folder = (str(tmp_path / name) for name in ("demos.hdf5", "store", "curated"))
     words = [*CONFIG, "--source-uri", source, "--store-uri", store, "--dataset-name", "reach"]
@@ -31,7 +32,7 @@ def test_the_planted_third_is_found_and_the_run_decides(tmp_path):
     assert (curation["checkpoints"], curation["rounds"]) == (2, 2)
 
     planned = steps.plan(
-        source_uri=source, store_uri=store, dataset_name="reach", config=" ".join(CONFIG), sweep=load_sweep(f"{folder}/sweep.json"),
+        source_uri=source, store_uri=store, dataset_name="reach", config=" ".join(longer), sweep=load_sweep(f"{folder}/sweep.json"),
         episodes=10, confirm_episodes=30, champion="champion", promote=False, perturb="mass,lighting",
     )  # fmt: skip
     names = [trial["name"] for trial in planned.trials]

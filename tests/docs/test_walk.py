@@ -17,12 +17,12 @@ from docs.builder.typed import AFTER, MAIN, prepare, runnable, script
 
 pytestmark = pytest.mark.chain
 SMALLER = {
-    "record.py crane.hdf5": "record.py crane.hdf5 10",
-    "--steps 1000": "--steps 120",
+    "record.py crane.hdf5": "record.py crane.hdf5 40",
+    "--steps 1000": "--steps 300",
     "--episodes 50 --confirm-episodes 100": "--episodes 2 --confirm-episodes 8 eval.videos=0 training.num_threads=1",
 }
 SMALLER_AFTER = {
-    "/../checkpoints/000750 eval.n_episodes=20": "/../checkpoints/000090 eval.n_episodes=2",
+    "/../checkpoints/000750 eval.n_episodes=20": "/../checkpoints/000225 eval.n_episodes=2",
     "python sweep.py": "python sweep.py 20 2",
     "training.offline_steps=200": "training.offline_steps=4 training.num_threads=1",
     "training.offline_steps=100": "training.offline_steps=4",
