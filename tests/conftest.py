@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -17,6 +18,11 @@ from tendon import trust
 
 settings.register_profile("any machine", deadline=None)  # a busy one is no failure
 settings.load_profile("any machine")
+# Workers share the cores: a pool of threads in each, and in each process that a test starts, would wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What a test starts must not compile our modules every time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 LIFT_KEYS = {"object": 10, "robot0_eef_pos": 3, "robot0_eef_quat": 4, "robot0_gripper_qpos": 2}
 LIFT_CAMERAS = ("agentview_image", "robot0_eye_in_hand_image")
