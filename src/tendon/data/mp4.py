@@ -210,38 +210,33 @@ def broken_samples(content: Bytes, track: Track) -> np.ndarray:
     """Which samples of H.264 or HEVC do not add up: their units' lengths are not those of the sample. ``bool [N]``."""
     length_bytes = _length_bytes(track.boxes["stsd"])
     broken = np.zeros(len(track), bool)
-    if not length_bytes:
-        return broken
-    view = memoryview(content)
-    for i, (begin, size) in enumerate(zip(track.offsets.tolist(), track.sizes.tolist(), strict=True)):
-        at, end = begin, begin + size
-        while at + length_bytes <= end:
-            unit = int.from_bytes(view[at : at + length_bytes], "big")
-            if not unit or view[at + length_bytes] & 0x80:  # the first bit of every unit is zero
-                break
-            at += length_bytes + unit
-        broken[i] = at != end
+    for i, (_, adds_up) in enumerate(_units(content, track, length_bytes)):
+        broken[i] = not adds_up
     return broken
 
 
 def disposable_samples(content: Bytes, track: Track) -> np.ndarray:
     """Which samples of H.264 no other one is decoded from; of other codecs none. ``bool [N]``."""
-    disposable = np.zeros(len(track), bool)
     length_bytes = _length_bytes(track.boxes["stsd"], (AVC,))
-    if not length_bytes:
-        return disposable
-    view = memoryview(content)
-    for i, (begin, size) in enumerate(zip(track.offsets.tolist(), track.sizes.tolist(), strict=True)):
-        sample, slices, at = view[begin : begin + size], [], 0
-        while at + length_bytes < len(sample):
-            unit, head = int.from_bytes(sample[at : at + length_bytes], "big"), sample[at + length_bytes]
-            if not unit:
-                break
-            if 1 <= head & 31 <= 5:  # a slice; the two bits before say whether others refer to it
-                slices.append(head >> 5 & 3)
-            at += length_bytes + unit
-        disposable[i] = at == size and bool(slices) and not any(slices)
+    disposable = np.zeros(len(track), bool)
+    for i, (heads, adds_up) in enumerate(_units(content, track, length_bytes)):
+        slices = [head >> 5 & 3 for head in heads if 1 <= head & 31 <= 5]  # whether others refer to it
+        disposable[i] = adds_up and bool(slices) and not any(slices)
     return disposable
+
+
+def _units(content: Bytes, track: Track, length_bytes: int) -> Iterator[tuple[list[int], bool]]:
+    """Of every sample the first byte of each of its units, and whether their lengths add up to the sample's; nothing without lengths."""
+    view = memoryview(content)
+    for begin, size in zip(track.offsets.tolist(), track.sizes.tolist(), strict=True) if length_bytes else ():
+        at, end, heads = begin, begin + size, []
+        while at + length_bytes < min(end, len(view)):
+            unit, head = int.from_bytes(view[at : at + length_bytes], "big"), view[at + length_bytes]
+            if not unit or head & 0x80:  # the first bit of every unit is zero
+                break
+            heads.append(head)
+            at += length_bytes + unit
+        yield heads, at == end
 
 
 def _length_bytes(stsd: bytes, codecs: Sequence[tuple[bytes, int]] = (AVC, HEVC)) -> int:
