@@ -50,7 +50,7 @@ def test_a_checkpoint_holds_what_learns_and_the_base_is_kept_once(folder: Path, 
     assert kept.stat().st_size > 0
 
 
-@pytest.mark.parametrize("at", [0, 3, 6])
+@pytest.mark.parametrize("at", [pytest.param(0, marks=pytest.mark.long), 3, pytest.param(6, marks=pytest.mark.long)])
 def test_killed_at_any_update_a_run_with_adapters_ends_with_the_same_bytes(
     at: int, tmp_path: Path, dataset: str, trained: Path, overrides: tuple[str, ...]
 ) -> None:

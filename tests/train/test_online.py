@@ -47,7 +47,7 @@ def episode(number: int, num_steps: int) -> OnlineEpisode:
     return OnlineEpisode(number, {"observation.state": seen, "action": -seen[:-1]}, num_steps, 1.0, success=True)
 
 
-@pytest.mark.parametrize("async_", [False, True])
+@pytest.mark.parametrize("async_", [pytest.param(False, marks=pytest.mark.long), True])
 def test_killed_before_inside_and_after_rollouts_it_ends_with_the_same_bytes(tmp_path: Path, async_: bool) -> None:
     """Behind the first rollout, before a later one, and inside of a round; more moments are a row of ``make faults``."""
     asked = f"training.do_online_rollout_async={str(async_).lower()}"
