@@ -33,7 +33,7 @@ def whole(bundle: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[object
     return table(out)
 
 
-@pytest.mark.parametrize("kill_at", [1, 13])
+@pytest.mark.parametrize("kill_at", [pytest.param(1, marks=pytest.mark.long), 13])
 def test_a_killed_evaluation_continues_to_the_same_table(
     bundle: str, whole: object, tmp_path: Path, kill_at: int
 ) -> None:

@@ -131,12 +131,12 @@ EVERY_TRIAL = {f"trial {policy}" for policy in POLICIES}
 @pytest.mark.parametrize(
     ("file", "names"),
     [
-        ("policies/bc_rnn/model.py", of_policies("bc_rnn")),
+        pytest.param("policies/bc_rnn/model.py", of_policies("bc_rnn"), marks=pytest.mark.long),
         ("policies/bc/model.py", of_policies("bc", "bc_gmm")),
         ("policies/parts/transformer.py", of_policies("bc_transformer")),
-        ("policies/behaviour_cloning/model.py", of_policies(*POLICIES)),
-        ("train/__init__.py", EVERY_TRIAL | EVERY_RUN),
-        ("loader/__init__.py", EVERY_TRIAL | EVERY_RUN),
+        pytest.param("policies/behaviour_cloning/model.py", of_policies(*POLICIES), marks=pytest.mark.long),
+        pytest.param("train/__init__.py", EVERY_TRIAL | EVERY_RUN, marks=pytest.mark.long),
+        pytest.param("loader/__init__.py", EVERY_TRIAL | EVERY_RUN, marks=pytest.mark.long),
         ("evaluate/__init__.py", EVERY_TABLE | EVERY_RUN | {"demos reach", "demos lift", "demos can"}),
         ("sim/adapters/robosuite.py", {name for name in EVERY_TABLE if "lift" in name} | {"demos lift", "demos can"}),
     ],

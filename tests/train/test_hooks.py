@@ -138,7 +138,7 @@ def test_shard_units_are_what_is_sharded(monkeypatch: pytest.MonkeyPatch) -> Non
     assert engine_of("Plain").policy.shard_units() == []
 
 
-@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
+@pytest.mark.parametrize("sharding", [pytest.param("ddp", marks=pytest.mark.long), "fsdp"])
 def test_phases_hold_in_several_processes(tmp_path: Path, sharding: str) -> None:
     """Two processes end where one does."""
     trial("Phases", tmp_path / "one")

@@ -63,7 +63,9 @@ def two_uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return outcome(uri)
 
 
-@pytest.mark.parametrize(("event", "rank", "number"), [("term", 1, 12), ("kill", 0, 31)])
+@pytest.mark.parametrize(
+    ("event", "rank", "number"), [pytest.param("term", 1, 12, marks=pytest.mark.long), ("kill", 0, 31)]
+)
 def test_two_processes_resume_bit_for_bit(
     tmp_path: Path, two_uninterrupted: Any, event: str, rank: int, number: int
 ) -> None:

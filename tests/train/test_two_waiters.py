@@ -25,7 +25,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize(
     ("kill_at_s", "how", "event"),
     [
-        (2.5, signal.SIGTERM, ""),
+        pytest.param(2.5, signal.SIGTERM, "", marks=pytest.mark.long),
         pytest.param(3.0, signal.SIGKILL, "lost", marks=pytest.mark.long),
         (2.0, signal.SIGKILL, "gone"),
         pytest.param(2.5, signal.SIGTERM, "failed", marks=pytest.mark.long),

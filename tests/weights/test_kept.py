@@ -151,7 +151,7 @@ def test_a_spec_without_hash_or_commit_is_a_conflict() -> None:
     assert HookConfig("bc").base_weights() == {}
 
 
-@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
+@pytest.mark.parametrize("sharding", [pytest.param("ddp", marks=pytest.mark.long), "fsdp"])
 def test_several_processes_stand_on_one_base(tmp_path: Path, sharding: str) -> None:
     config = on_base(save_base(tmp_path / "published.safetensors"))
     run(tmp_path / "store/trials/one", policy=config)
