@@ -218,7 +218,7 @@ def roll_out(bundle: Path, tmp_path: Path, options: str, *more: str) -> subproce
     return tendon(*command, cwd=tmp_path)
 
 
-@pytest.mark.parametrize("how", ["exit", "hang"])
+@pytest.mark.parametrize("how", ["exit", pytest.param("hang", marks=pytest.mark.long)])
 def test_a_simulator_that_fails_in_one_episode_of_fifty(bundle: Path, tmp_path: Path, how: str) -> None:
     done = roll_out(bundle, tmp_path, f"{{seed_100007: {how}}}", "eval.n_episodes=50")
     assert done.returncode == 0, done.stderr

@@ -157,6 +157,7 @@ def test_the_same_again_tries_only_the_trial_that_failed(swept):
     assert {name for name in again.result["seconds"] if name.startswith("train")} == {f"train {dead}"}
 
 
+@pytest.mark.long
 def test_a_finished_run_again_goes_from_plan_to_the_report_that_is_there(tmp_path):
     short = {
         "policy_config": "experiment=reach_bc training.offline_steps=20 training.save_freq=20",

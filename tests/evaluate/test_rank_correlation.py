@@ -23,6 +23,7 @@ def test_the_exact_test_counts_all_orders():
     assert found.interval_95.low == -1
 
 
+@pytest.mark.long
 def test_chance_is_called_chance():
     rng = np.random.default_rng(3)
     p_values = [rank_correlation(rng.normal(size=12), rng.normal(size=12)).p for _ in range(40)]

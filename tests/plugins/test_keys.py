@@ -114,7 +114,7 @@ def rephrase(tendon: Outside) -> None:
     tendon.edit("sim/experts/lift.py", "GAIN", "GAIN_PER_M")
 
 
-@pytest.mark.parametrize("change", [add_files, rephrase])
+@pytest.mark.parametrize("change", [pytest.param(add_files, marks=pytest.mark.long), rephrase])
 def test_what_changes_no_number_changes_no_key(
     before: dict[str, str], tmp_path: Path, change: Callable[[Outside], None]
 ) -> None:
@@ -133,12 +133,16 @@ EVERY_TRIAL = {f"trial {policy}" for policy in POLICIES}
     [
         pytest.param("policies/bc_rnn/model.py", of_policies("bc_rnn"), marks=pytest.mark.long),
         ("policies/bc/model.py", of_policies("bc", "bc_gmm")),
-        ("policies/parts/transformer.py", of_policies("bc_transformer")),
+        pytest.param("policies/parts/transformer.py", of_policies("bc_transformer"), marks=pytest.mark.long),
         pytest.param("policies/behaviour_cloning/model.py", of_policies(*POLICIES), marks=pytest.mark.long),
         pytest.param("train/__init__.py", EVERY_TRIAL | EVERY_RUN, marks=pytest.mark.long),
         pytest.param("loader/__init__.py", EVERY_TRIAL | EVERY_RUN, marks=pytest.mark.long),
         ("evaluate/__init__.py", EVERY_TABLE | EVERY_RUN | {"demos reach", "demos lift", "demos can"}),
-        ("sim/adapters/robosuite.py", {name for name in EVERY_TABLE if "lift" in name} | {"demos lift", "demos can"}),
+        pytest.param(
+            "sim/adapters/robosuite.py",
+            {name for name in EVERY_TABLE if "lift" in name} | {"demos lift", "demos can"},
+            marks=pytest.mark.long,
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -156,6 +160,7 @@ def test_an_expert_counts_for_the_demonstrations_of_its_task(before: dict[str, s
     assert changed(before, tendon.keys()) == {"demos lift"}
 
 
+@pytest.mark.long
 def test_other_packages_of_a_simulator_count_as_its_numbers(before: dict[str, str], tmp_path: Path) -> None:
     tendon = Outside(tmp_path)
     tendon.edit("sim/requirements/robosuite.txt", "robosuite==1.5", "robosuite==1.6")
@@ -177,6 +182,7 @@ def test_a_policy_of_another_package_changes_its_own_keys_only(before: dict[str,
     assert changed(first, tendon.keys("nearest")) == of_policies("nearest")
 
 
+@pytest.mark.long
 def test_a_package_that_states_no_version_is_known_by_its_bytes(tmp_path: Path) -> None:
     tendon = Outside(tmp_path)
     install(tendon.site)

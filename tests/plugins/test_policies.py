@@ -53,6 +53,7 @@ def test_without_torch_training_says_what_is_missing(tmp_path: Path) -> None:
     assert blocked.returncode != 0
 
 
+@pytest.mark.long
 def test_a_policy_of_another_package_is_trained_and_exported(tmp_path: Path) -> None:
     install(tmp_path)
     make_lift_like_hdf5(tmp_path / "lift.hdf5")

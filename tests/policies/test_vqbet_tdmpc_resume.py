@@ -79,6 +79,7 @@ def test_a_trial_in_16_bits_ends_near_the_one_in_32(policy: str, tmp_path: Path)
     assert losses[1] == pytest.approx(losses[0], rel=0.1)
 
 
+@pytest.mark.long
 def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     """Of vqbet: each phase's loss passes over half of the net, and the code books follow the vectors of both processes."""
     run(tmp_path / "one", "vqbet", "policy.dropout=0.0")

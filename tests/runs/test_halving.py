@@ -36,6 +36,7 @@ def test_other_families_of_learning_curves_cost_what_the_page_says() -> None:
     assert np.mean([one.lost for one in ends]) <= 0.05
 
 
+@pytest.mark.long
 def test_killed_twice_a_sweep_ends_with_the_same_winner(tmp_path: Path) -> None:
     """Killed at the rungs and after them, and started again each time; ``make faults ROWS=sweep`` has ten moments."""
     size = (2, 16, 2)

@@ -235,6 +235,7 @@ def test_rolled_out_where_a_simulator_has_the_same_features(case: Case, monkeypa
     assert not np.array_equal(results[0].actions, results[1].actions), "what it sees decides"
 
 
+@pytest.mark.long
 def test_killed_and_resumed_bit_for_bit(case: Case) -> None:
     """SIGKILL in the middle of training, in a process of its own."""
     import subprocess

@@ -14,6 +14,7 @@ def test_the_estimate_is_what_the_allocator_counts(name: str) -> None:
     assert worst_share(f"{name}_tiny") < 0.1
 
 
+@pytest.mark.long
 def test_lora_and_recomputing_take_less() -> None:
     from tendon.train.loop.memory_estimate import estimate_memory
     from tests.benchmarks.vla_memory import LORA, MID, MID_OF, config_of, features

@@ -60,6 +60,7 @@ def test_killed_before_inside_and_after_rollouts_it_ends_with_the_same_bytes(tmp
     assert outcome(tmp_path / "killed") == expected
 
 
+@pytest.mark.long
 def test_two_processes_learn_what_one_does_online_too(tmp_path: Path) -> None:
     """The first plays, both draw their shares of the same rows."""
     even = ("training.batch_size=10", "training.offline_steps=2", "training.online_steps=5")

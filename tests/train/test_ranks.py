@@ -45,6 +45,7 @@ def test_one_process_two_and_two_parts_agree(tmp_path: Path) -> None:
     assert (status.num_processes, status.device) == (2, "cpu")
 
 
+@pytest.mark.long
 def test_sharded_weights_agree_and_resume(tmp_path: Path) -> None:
     run(tmp_path / "one", offline_steps=50, grad_clip_norm=0.5)
     options: dict[str, Any] = {"offline_steps": 50, "grad_clip_norm": 0.5, "sharding": "fsdp"}

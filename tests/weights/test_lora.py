@@ -85,6 +85,7 @@ def test_adapters_learn_and_a_checkpoint_holds_them_alone(trained: Path) -> None
     assert saved["base.0.lora_B.lora.weight"].any()
 
 
+@pytest.mark.long
 def test_killed_with_adapters_it_ends_with_the_same_bytes(tmp_path: Path, base: Path, trained: Path) -> None:
     config, uri = on_base(base, "WithLora"), tmp_path / "trials/cut"
     for event, number in (("batch", 19), ("batch", 37)):

@@ -25,7 +25,6 @@ from pathlib import Path
 from tendon.config.digest import digest
 from tendon.errors import MissingDependency, StorageError
 from tendon.evaluate.adapters import find_adapter, is_file, is_known, simulator_claims
-from tendon.storage.local import LocalStore
 
 logger = logging.getLogger(__name__)
 
@@ -235,8 +234,10 @@ def _working_backend(python: Path) -> str:
             return str(seen["backend"])
     backend = next((backend for backend in ("egl", "osmesa") if _draws(python, backend)), "")
     if backend and (python.parents[1] / MARKER).is_file():  # an environment of ours
-        with contextlib.suppress(StorageError):  # it may be another user's
-            LocalStore(kept.parent).write(GRAPHICS, json.dumps({"machine": machine, "backend": backend}).encode())
+        with contextlib.suppress(OSError), tempfile.NamedTemporaryFile("w", dir=kept.parent, delete=False) as file:
+            file.write(json.dumps({"machine": machine, "backend": backend}))
+            file.flush()
+            os.replace(file.name, kept)
     return backend
 
 

@@ -149,6 +149,7 @@ FORMAT = Acme()
 """
 
 
+@pytest.mark.long
 def test_a_format_of_another_package(pth: Path, tmp_path: Path) -> None:
     site = install(
         tmp_path / "site", "outside_acme", {"tendon.weights": {"acme": "PACKAGE.acme:FORMAT"}}, {"acme.py": ACME}
