@@ -9,6 +9,8 @@ STORE ?= outputs/demo
 RUNNER ?= process
 DEMO ?= $(if $(filter docker,$(RUNNER)),reach,lift)
 VARIANT ?= $(if $(filter docker,$(RUNNER)),cpu)
+# one more than the cores: many tests wait for what they started
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min((os.cpu_count() or 2) + 1, 4))')
 
 .DEFAULT_GOAL := help
 .PHONY: help setup sims system demo images test-images test test-long test-sim lint types twice format compile bench bench-against parity faults results works keep-results docs doctor clean
@@ -43,10 +45,10 @@ test-images: images ## convert, stats and a whole run inside the images, with an
 	TENDON_TEST_IMAGES=1 $(BIN)/python -m pytest -q -m images tests/docker
 
 test: $(INSTALLED) ## the tests that need no simulator: unit, rules, the whole DAG on a toy task (two and more cores share them)
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 -m 'not sim and not long'
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m 'not sim and not long'
 
 test-long: $(INSTALLED) ## wider forms of some of them: more kinds of networks, more moments, more ways through the whole DAG
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 -m 'long and not sim'
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m 'long and not sim'
 
 test-sim: sims ## the tests that need a real simulator
 	$(BIN)/python -m pytest -q -m sim
