@@ -23,6 +23,11 @@ LEAST_MISSED = 1.5  # of all that is expected in a stretch
 LAGS = (-4, -3, -2, -1, 0, 1, 2, 3, 4)
 OFF = 0.75  # steps between the usual lag of a camera and that of an episode
 SPREADS = 5.0
+SOME_STEPS, MANY_STEPS = (
+    1.0,
+    2.0,
+)  # steps' worth of what the usual lag leaves, explained by another: of a lag far off, of any
+SHARE = 0.03  # at least, of a lag that is not
 TRIMMED = 0.95  # of the changes; the others are key frames, or faults
 LARGE = 2.0  # what is not explained, in its usual size; above, it counts by its size and not by its square
 
@@ -98,9 +103,14 @@ def _shifted(trajectories: Sequence[Trajectory], camera: str, pairs: Pairs) -> l
     white = _whitening(np.concatenate([np.diff(seen - expected, axis=0) for seen, expected in pairs]))
     errors = [_errors_by_lag(seen @ white, expected @ white) for seen, expected in pairs]
     lags = np.array([_best_lag(each) for each in errors])
-    off = lags - np.median(lags)
+    usual = float(np.median(lags))
+    off = lags - usual
+    explained = np.array([each[round(usual) - LAGS[0]] / each.min() - 1 for each in errors])
+    steps = np.array([len(seen) for seen, _ in pairs])
+    far = np.abs(off) > SPREADS * center_and_spread(off)[1].item()
+    certain = explained * steps > np.where(far, SOME_STEPS, np.maximum(MANY_STEPS, SHARE * steps))
     findings = []
-    for e in np.flatnonzero(np.abs(off) > max(OFF, SPREADS * center_and_spread(off)[1].item())).tolist():
+    for e in np.flatnonzero((np.abs(off) > OFF) & certain).tolist():
         each, when = trajectories[e], "later" if off[e] > 0 else "before"
         message = f"the pictures of {camera} fit the states {abs(off[e]):.1f} steps {when}"
         findings.append(Finding("camera_shift", each.episode_id, message, 1, (0, each.length), sparkline(-errors[e])))
