@@ -28,6 +28,7 @@ SOME_STEPS, MANY_STEPS = (
     2.0,
 )  # steps' worth of what the usual lag leaves, explained by another: of a lag far off, of any
 SHARE = 0.03  # at least, of a lag that is not
+KNOWN = 0.4  # steps that lags usually vary by: where they vary by more, states say little of this camera
 TRIMMED = 0.95  # of the changes; the others are key frames, or faults
 LARGE = 2.0  # what is not explained, in its usual size; above, it counts by its size and not by its square
 
@@ -107,8 +108,10 @@ def _shifted(trajectories: Sequence[Trajectory], camera: str, pairs: Pairs) -> l
     off = lags - usual
     explained = np.array([each[round(usual) - LAGS[0]] / each.min() - 1 for each in errors])
     steps = np.array([len(seen) for seen, _ in pairs])
-    far = np.abs(off) > SPREADS * center_and_spread(off)[1].item()
-    certain = explained * steps > np.where(far, SOME_STEPS, np.maximum(MANY_STEPS, SHARE * steps))
+    spread = center_and_spread(off)[1].item()
+    far = np.abs(off) > SPREADS * spread
+    near = np.maximum(MANY_STEPS, SHARE * steps) if spread <= KNOWN else np.inf
+    certain = explained * steps > np.where(far, SOME_STEPS, near)
     findings = []
     for e in np.flatnonzero((np.abs(off) > OFF) & certain).tolist():
         each, when = trajectories[e], "later" if off[e] > 0 else "before"
