@@ -73,7 +73,7 @@ def test_a_signal_in_the_last_step_is_too_late(tmp_path: Path, uninterrupted: An
 
 def test_sigkill_in_a_step_in_a_write_and_again(tmp_path: Path, uninterrupted: Any) -> None:
     """One trial killed over and over: before any checkpoint, between two, halfway through files and markers."""
-    moments = [("batch", 4), ("write", 9), ("batch", 17), ("write", 14), ("write", 23)]
+    moments = [("batch", 4), ("write", 5), ("write", 9), ("batch", 17), ("write", 12), ("write", 14), ("write", 23)]
     newest = 0
     for event, number in moments:
         process, _ = start_trial(tmp_path, event, number)

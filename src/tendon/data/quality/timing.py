@@ -23,10 +23,8 @@ LEAST_MISSED = 1.5  # of all that is expected in a stretch
 LAGS = (-4, -3, -2, -1, 0, 1, 2, 3, 4)
 OFF = 0.75  # steps between the usual lag of a camera and that of an episode
 SPREADS = 5.0
-SOME_STEPS, MANY_STEPS = (
-    1.0,
-    2.0,
-)  # steps' worth of what the usual lag leaves, explained by another: of a lag far off, of any
+SOME_STEPS = 1.0  # steps' worth of what the usual lag leaves, that a lag far off explains
+MANY_STEPS = 2.0  # the same, of any lag
 SHARE = 0.03  # at least, of a lag that is not
 KNOWN = 0.4  # steps that lags usually vary by: where they vary by more, states say little of this camera
 TRIMMED = 0.95  # of the changes; the others are key frames, or faults
