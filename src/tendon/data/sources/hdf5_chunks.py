@@ -10,6 +10,7 @@ import math
 import os
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
@@ -20,11 +21,30 @@ DEFLATE, SHUFFLE = 1, 2  # filter numbers of HDF5
 MIN_BYTES = 64 << 10  # smaller arrays are read faster the ordinary way
 
 
-def block_offset(array: Any, dtype: np.dtype[Any]) -> int | None:
-    """The offset of ``array`` (a low-level h5py dataset) in the file; None where it does not lie there in one piece."""
+@dataclass(frozen=True)
+class StoredArray:
+    """What is known of an array without its values; ``offset``: where it lies in the file in one piece, else None."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int | None
+
+    @classmethod
+    def of(cls, array: Any, plist: Any = None) -> StoredArray:
+        """That of ``array``, a low-level h5py dataset; ``plist``: how it was created, where that is at hand."""
+        plist = array.get_create_plist() if plist is None else plist
+        dtype = array.dtype
+        return cls(array.shape or (), dtype, _block_offset(array, plist, dtype))
+
+    @property
+    def num_bytes(self) -> int:
+        """In memory."""
+        return math.prod(self.shape) * max(self.dtype.itemsize, 1)
+
+
+def _block_offset(array: Any, plist: Any, dtype: np.dtype[Any]) -> int | None:
     import h5py
 
-    plist = array.get_create_plist()
     if plist.get_layout() != h5py.h5d.CONTIGUOUS or plist.get_external_count() or dtype.kind not in "fiub":
         return None
     offset = array.get_offset()  # None where no value was ever written

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from tendon.data.sources import hdf5_values
-from tendon.data.sources.hdf5_chunks import block_offset, read_chunks
-from tendon.data.sources.hdf5_safety import problems_of
+from tendon.data.sources.hdf5_chunks import StoredArray, read_chunks
+from tendon.data.sources.hdf5_safety import Contents, contents_of
 from tendon.errors import DataError
 
 MOST_READ = 1 << 30  # bytes by one call of the system
@@ -50,11 +50,17 @@ class Hdf5File:
     def __init__(self, path: Path, uri: str, blocks: Blocks | None = None) -> None:
         self.path, self.uri = path, uri
         self.blocks = blocks or Blocks()
+        self._seen: dict[str, dict[str, StoredArray]] | None = None  # arrays by demonstration, if all were seen already
 
     def demos(self) -> list[Demo]:
         """Every demonstration, in numeric order of its name."""
+        import h5py
+
         data = self._handle["data"]
-        return [self._demo(name, data[name]) for name in sorted(data, key=_numeric) if hasattr(data[name], "keys")]
+        groups = [(name, data[name]) for name in sorted(data, key=_numeric)]
+        demos = [self._demo(name, group) for name, group in groups if isinstance(group, h5py.Group)]
+        self._seen = None
+        return demos
 
     def masks(self) -> dict[str, list[str]]:
         """Names of demonstrations per mask."""
@@ -192,16 +198,19 @@ class Hdf5File:
         return values.view(values.dtype.str) if values.dtype.metadata else values
 
     def _demo(self, name: str, group: Any) -> Demo:
-        arrays = dict(_arrays(group.id))
-        num = group.attrs.get("num_samples")
+        seen = self._seen
+        arrays = {key: StoredArray.of(each) for key, each in _arrays(group.id)} if seen is None else seen.get(name, {})
+        attributes = group.attrs
+        names = tuple(attributes)
+        num = attributes["num_samples"] if "num_samples" in names else None
         if num is None:
             num = (arrays["actions"].shape or (0,))[0] if "actions" in arrays else 0
-        shapes = {key: tuple(each.shape or ()) for key, each in arrays.items()}
-        dtypes = {key: each.dtype for key, each in arrays.items()}
-        for key, each in arrays.items() if self._descriptor >= 0 else ():
-            if (offset := block_offset(each, dtypes[key])) is not None:
-                self.blocks.places[f"data/{name}/{key}"] = (offset, shapes[key], dtypes[key])
-        return Demo(name, int(num), shapes, dtypes, tuple(group.attrs))
+        if self._descriptor >= 0:
+            for key, array in arrays.items():
+                if array.offset is not None:
+                    self.blocks.places[f"data/{name}/{key}"] = (array.offset, array.shape, array.dtype)
+        shapes = {key: array.shape for key, array in arrays.items()}
+        return Demo(name, int(num), shapes, {key: array.dtype for key, array in arrays.items()}, names)
 
     @cached_property
     def _descriptor(self) -> int:
@@ -262,13 +271,14 @@ class Hdf5File:
 
     def _refuse_hostile(self, file: Any) -> None:
         try:
-            problems = problems_of(file, self.uri)
+            contents = contents_of(file, self.uri)
         except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
             why = f"its objects cannot be opened: {error}".splitlines()[0]
             fix = "copy or record it again: a download or a writer was interrupted"
             raise self._broken("the HDF5 file is cut off or damaged", "", why, fix) from error
-        if problems:
-            raise DataError.of(problems)
+        if contents.problems:
+            raise DataError.of(contents.problems)
+        self._seen = _by_demo(contents) if contents.complete else None
 
     def _broken(self, what: str, path: str, why: str, fix: str = "") -> DataError:
         demo = path.removeprefix("data/").partition("/")[0]
@@ -279,6 +289,17 @@ class Hdf5File:
 def _version(file: Path | int) -> tuple[int, ...]:
     status = os.stat(file)
     return (status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _by_demo(contents: Contents) -> dict[str, dict[str, StoredArray]]:
+    """What ``_arrays`` gives for each demonstration."""
+    demos: dict[str, dict[str, StoredArray]] = {}
+    for path, array in contents.arrays.items():
+        folder, _, below = path.partition("/")
+        demo, _, key = below.partition("/")
+        if folder == "data" and key and not key.startswith("next_obs/"):
+            demos.setdefault(demo, {})[key] = array
+    return demos
 
 
 def _arrays(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

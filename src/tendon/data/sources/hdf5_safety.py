@@ -2,16 +2,17 @@
 
 HDF5 can store an array in any file of the machine (external storage), point at objects of other files (external links)
 and compose arrays of other files' (virtual datasets): a dataset made of such a file would hold this machine's secrets.
-Called once per file by hdf5_file.py.
+Called once per file by hdf5_file.py, which also takes the arrays that were seen on the way.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from tendon.data.sources.hdf5_chunks import StoredArray
 from tendon.errors import Problem
 
 MAX_DEPTH = 32  # of groups
@@ -23,8 +24,17 @@ MOST_INFLATED = 1100  # gzip makes at most 1032 bytes of one
 Refused = tuple[str, str, str]  # path, what it is, why it is refused
 
 
-def problems_of(file: Any, uri: str) -> list[Problem]:
-    """Everything in an open ``h5py.File`` that is refused, with its path."""
+@dataclass
+class Contents:
+    """The problems of a file, and its arrays by path; ``complete``: no other path leads to an array."""
+
+    problems: list[Problem] = field(default_factory=list)
+    arrays: dict[str, StoredArray] = field(default_factory=dict)
+    complete: bool = True
+
+
+def contents_of(file: Any, uri: str) -> Contents:
+    """Everything in an open ``h5py.File``: what is refused, with its path, and the arrays."""
     import h5py
 
     root = h5py.h5g.open(file.id, b"/")
@@ -33,13 +43,17 @@ def problems_of(file: Any, uri: str) -> list[Problem]:
     if not refused:  # what a soft link shows may lie behind an external one: that must not be opened
         refused = list(islice(walk.soft_links(), MAX_PROBLEMS))
     fix = "do not convert a file that you do not trust; of one that you do, write the values as plain arrays"
-    return [Problem(f"the HDF5 file has {what}", f"{uri}, {path or '/'}", why, fix) for path, what, why in refused]
+    walk.contents.problems = [
+        Problem(f"the HDF5 file has {what}", f"{uri}, {path or '/'}", why, fix) for path, what, why in refused
+    ]
+    return walk.contents
 
 
 class _Walk:
     """Over every object that a hard link leads to; soft links are kept for later, with the groups that they stand in."""
 
     def __init__(self) -> None:
+        self.contents = Contents()
         self._soft: list[tuple[Any, bytes, str, tuple[int, ...]]] = []
         self._num = 0
 
@@ -50,8 +64,9 @@ class _Walk:
         if len(parents) > MAX_DEPTH:
             yield prefix, "groups that are nested too deep", f"they are more than {MAX_DEPTH} deep"
             return
+        links = group.links
         for name in list(group):
-            path, kind = f"{prefix}/{_text(name)}".lstrip("/"), group.links.get_info(name).type
+            path, kind = f"{prefix}/{_text(name)}".lstrip("/"), links.get_info(name).type
             self._num += 1
             if self._num > MAX_OBJECTS:
                 yield path, "too many objects", f"more than {MAX_OBJECTS:,}"
@@ -59,10 +74,12 @@ class _Walk:
                 target = ": ".join(map(_text, group.links.get_val(name)))
                 yield path, "an external link", f"it shows {target}, which is in another file"
             elif kind == h5py.h5l.TYPE_SOFT:
+                self.contents.complete = False
                 self._soft.append((group, name, path, parents))
             elif kind != h5py.h5l.TYPE_HARD:
                 yield path, "a link of an unknown kind", f"its type is {kind}: a plug-in would be asked what it shows"
             else:
+                self.contents.complete &= name.isascii()  # other names may be written in two ways
                 yield from self._object(group, name, path, parents)
 
     def soft_links(self) -> Iterator[Refused]:
@@ -79,7 +96,7 @@ class _Walk:
 
         child = h5py.h5o.open(group, name)
         if isinstance(child, h5py.h5d.DatasetID):
-            yield from ((path, what, why) for what, why in _of_array(child))
+            yield from self._array(child, path)
         elif isinstance(child, h5py.h5g.GroupID):
             address = _address(child)
             if address in parents:
@@ -87,27 +104,27 @@ class _Walk:
             elif group.links.get_info(name).type == h5py.h5l.TYPE_HARD:
                 yield from self.group(child, path, (*parents, address))
 
+    def _array(self, array: Any, path: str) -> Iterator[Refused]:
+        import h5py
 
-def _of_array(array: Any) -> Iterator[tuple[str, str]]:
-    import h5py
-
-    plist = array.get_create_plist()
-    if num := plist.get_external_count():
-        files = sorted({_text(plist.get_external(i)[0]) for i in range(num)})
-        yield "external storage", f"its values are those of another file: {', '.join(files[:3])}"
-        return
-    if plist.get_layout() == h5py.h5d.VIRTUAL:
-        num = plist.get_virtual_count()
-        files = sorted({plist.get_virtual_filename(i) for i in range(min(num, 100))})
-        yield "a virtual dataset", f"its values are those of other arrays, in {', '.join(files[:3])}"
-        return
-    size = math.prod(array.shape or (0,)) * max(array.dtype.itemsize, 1)
-    if size > SMALL_BYTES:
-        stored = array.get_storage_size()
-        most = stored * (MOST_INFLATED ** min(plist.get_nfilters(), 2) if plist.get_nfilters() else 1)
-        if size > most:
-            why = f"its shape {array.shape} takes {size:,} bytes, the file has {stored:,} for it"
-            yield "an array that claims more than it holds", why
+        plist = array.get_create_plist()
+        if num := plist.get_external_count():
+            files = sorted({_text(plist.get_external(i)[0]) for i in range(num)})
+            yield path, "external storage", f"its values are those of another file: {', '.join(files[:3])}"
+            return
+        if plist.get_layout() == h5py.h5d.VIRTUAL:
+            num = plist.get_virtual_count()
+            files = sorted({plist.get_virtual_filename(i) for i in range(min(num, 100))})
+            yield path, "a virtual dataset", f"its values are those of other arrays, in {', '.join(files[:3])}"
+            return
+        stored = self.contents.arrays[path] = StoredArray.of(array, plist)
+        size = stored.num_bytes
+        if size > SMALL_BYTES:
+            held = array.get_storage_size()
+            most = held * (MOST_INFLATED ** min(plist.get_nfilters(), 2) if plist.get_nfilters() else 1)
+            if size > most:
+                why = f"its shape {stored.shape} takes {size:,} bytes, the file has {held:,} for it"
+                yield path, "an array that claims more than it holds", why
 
 
 def _address(group: Any) -> int:
