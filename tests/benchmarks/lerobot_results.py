@@ -65,7 +65,13 @@ CASES = {
         300,
         flags=("--policy.optimizer_lr=3e-4", "--policy.scheduler_warmup_steps=100"),
     ),
-    "cube": Case("ACT on TransferCube's pose", "cube_act_state", 50, flags=("--policy.optimizer_lr=1e-4",)),
+    "cube": Case(
+        "ACT on TransferCube's pose",
+        "cube_act_state",
+        50,
+        flags=("--policy.optimizer_lr=1e-4",),
+        overrides=("training.offline_steps=2000",),
+    ),
     "cube-pictures": Case(
         "ACT on TransferCube's picture of 96 x 128", "cube_act", 50, flags=("--policy.optimizer_lr=1e-4",)
     ),
