@@ -73,7 +73,11 @@ CASES = {
         overrides=("training.offline_steps=2000",),
     ),
     "cube-pictures": Case(
-        "ACT on TransferCube's picture of 96 x 128", "cube_act", 50, flags=("--policy.optimizer_lr=1e-4",)
+        "ACT on TransferCube's picture of 96 x 128",
+        "cube_act",
+        50,
+        flags=("--policy.optimizer_lr=1e-4",),
+        overrides=("training.offline_steps=2000",),
     ),
     "xarm": Case("TD-MPC on the corrected xArm", "xarm_tdmpc", 100, flags=("--policy.optimizer_lr=1e-3",)),
 }
