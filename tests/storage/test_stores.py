@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from tendon.errors import ConfigError, DataError
 from tendon.storage import Store, join, open_store
+from tendon.storage.local import LocalStore
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -32,6 +34,32 @@ def test_write_read_head_delete(store: Store) -> None:
     store.delete("a/b.bin")
     store.delete("a/b.bin")
     assert store.head("a/b.bin") is None
+
+
+def test_a_folder_goes_with_its_last_object(tmp_path: Path) -> None:
+    """A pruned checkpoint leaves nothing behind, and whoever writes there meanwhile does not notice."""
+    store = LocalStore(tmp_path / "x")
+    for key in ("checkpoints/000500/state/a", "checkpoints/000500/b", "checkpoints/001000/b"):
+        store.write(key, b"1")
+    store.delete("checkpoints/000500/state/a")
+    store.delete("checkpoints/000500/b")
+    assert sorted(path.name for path in (tmp_path / "x").rglob("*")) == ["001000", "b", "checkpoints"]
+    store.delete("checkpoints/001000/b")
+    assert list((tmp_path / "x").iterdir()) == []
+
+    def write_and_delete(i: int) -> None:
+        for turn in range(200):
+            key = f"one/two/{i}"
+            assert store.create(key, b"%d" % turn)
+            store.write(key, b"again %d" % turn)
+            store.link(f"one/link{i}", "two")
+            assert store.read(key) == b"again %d" % turn
+            store.delete(key)
+            store.delete(f"one/link{i}")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write_and_delete, range(4)))
+    assert list((tmp_path / "x").iterdir()) == []
 
 
 def test_missing_and_short(store: Store) -> None:

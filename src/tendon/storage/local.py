@@ -12,11 +12,12 @@ import re
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from time import time_ns
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar, cast
 
 from tendon.errors import DataError, StorageError, TendonError
 from tendon.storage.store import HIDDEN, Bytes, ObjectInfo, checked_key
@@ -25,6 +26,8 @@ FULL = {errno.ENOSPC, errno.EDQUOT}
 REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 ABSENT = {errno.ENOENT, errno.ENOTDIR}
 TEMPORARY = re.compile(re.escape(HIDDEN) + "[0-9a-f]{32}")
+MAX_ATTEMPTS = 100
+T = TypeVar("T")
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
 
@@ -95,22 +98,19 @@ class LocalStore:
         if etag is None:
             return self.create(key, data)
         path = self._path(key)
-        with _named(path, "write"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with _lock(path):
-                there = self.head(key)
-                if there is None or there.etag != etag:
-                    return False
-                self.write(key, data)
+        with _named(path, "write"), _lock(path):
+            there = self.head(key)
+            if there is None or there.etag != etag:
+                return False
+            self.write(key, data)
         return True
 
     def link(self, key: str, target: str) -> None:
         """Make ``key`` another name of ``target``, which lies in the same folder; a listing does not follow it."""
         path = self._path(key)
         with _named(path, "write"):
-            path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f"{HIDDEN}{uuid.uuid4().hex}")
-            os.symlink(target, temporary, target_is_directory=True)
+            _in_folder(path.parent, partial(os.symlink, target, temporary, target_is_directory=True))
             try:
                 os.replace(temporary, path)
             except OSError:
@@ -144,10 +144,13 @@ class LocalStore:
         yield from sorted(found, key=lambda info: info.key)
 
     def delete(self, key: str) -> None:
-        """Remove the object; no error when it is gone already."""
+        """Remove the object, and the folders that are empty then; no error when it is gone already."""
         path = self._path(key)
         with _named(path, "delete"), suppress(FileNotFoundError, NotADirectoryError):
             path.unlink()
+            with suppress(OSError):  # something is in it
+                for folder in path.parents[: len(path.parents) - len(self.root.parents) - 1]:
+                    folder.rmdir()
 
     def leftovers(self) -> Iterator[ObjectInfo]:
         """Temporaries of writers that were killed: nobody holds their locks."""
@@ -189,7 +192,6 @@ def too_short(where: str, start: int, length: int, size: int) -> DataError:
 @contextmanager
 def _temporary(path: Path, data: Bytes | BinaryIO) -> Iterator[Path]:
     """A synced file with ``data`` (bytes or an open file) beside ``path``; gone afterwards unless it was renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary, file = _locked_temporary(path.parent)
     try:
         with file:  # and its lock: whoever finds it unlocked knows that its writer is dead
@@ -207,13 +209,22 @@ def _temporary(path: Path, data: Bytes | BinaryIO) -> Iterator[Path]:
             temporary.unlink()
 
 
+def _in_folder(folder: Path, make: Callable[[], T]) -> T:
+    """``make()``, its folder made first, and again where a delete of its last object took it away meanwhile."""
+    for _ in range(MAX_ATTEMPTS):
+        with suppress(FileNotFoundError):
+            folder.mkdir(parents=True, exist_ok=True)
+            return make()
+    return make()
+
+
 def _locked_temporary(folder: Path) -> tuple[Path, BinaryIO]:
     """A new file that is locked; made again if it was swept before the lock was there."""
     import fcntl
 
     while True:
         temporary = folder / f"{HIDDEN}{uuid.uuid4().hex}"
-        file = open(temporary, "xb")  # noqa: SIM115 - the caller closes it
+        file = cast("BinaryIO", _in_folder(folder, partial(open, temporary, "xb")))  # the caller closes it
         with suppress(OSError):  # a file system without locks: nothing is swept there
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if temporary.exists():
@@ -240,7 +251,8 @@ def _lock(path: Path) -> Iterator[None]:
     """One process at a time swaps ``path``; the lock dies with its holder."""
     import fcntl
 
-    with open(path.parent / f"{HIDDEN}lock-{path.name}"[:250], "ab") as file:
+    lock = path.parent / f"{HIDDEN}lock-{path.name}"[:250]
+    with _in_folder(path.parent, partial(open, lock, "ab")) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
