@@ -64,6 +64,7 @@ CASES = {
         "pusht_vqbet",
         300,
         flags=("--policy.optimizer_lr=3e-4", "--policy.scheduler_warmup_steps=100"),
+        overrides=("training.offline_steps=3000", "policy.n_vqvae_training_steps=1000"),
     ),
     "cube": Case(
         "ACT on TransferCube's pose",
