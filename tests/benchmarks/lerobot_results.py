@@ -268,8 +268,8 @@ class Arms:
         for reading in env.observation:
             name = reading.removesuffix("_image")
             if reading.endswith("_image"):
-                yield name, "height", env.cameras[name].height
-                yield name, "width", env.cameras[name].width
+                yield name, "height", env.cameras[name]["height"]
+                yield name, "width", env.cameras[name]["width"]
 
 
 def demand_simulator(name: str) -> None:
