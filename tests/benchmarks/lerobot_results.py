@@ -23,6 +23,7 @@ from tests.benchmarks import line, peers
 from tests.benchmarks.rows import Skip, row
 
 KEPT = Path("build/lerobot")
+DATASET = "datasets/*/*/manifest.json"
 AT_ONCE = 25  # episodes that are played and kept together
 SIDES = ("ours", "theirs")
 
@@ -180,12 +181,12 @@ class Arms:
         sizes = [f"env.cameras.{name}.{side}={value}" for name, side, value in self._sizes(env)]
         made = KEPT.absolute() / f"demos-{env.name}-{digest(uri, sizes)[:8]}"
         made.mkdir(parents=True, exist_ok=True)
-        with timed(made, "demonstrations"):
-            line.run(
-                "convert", "--source-uri", uri, "--store-uri", made, "--dataset-name", "demos", *sizes, cwd=self.folder
-            )
+        if not list(made.glob(DATASET)):
+            words = [f"env={env.name}", *sizes, "--episodes", self.case.demonstrations, "--seed", 1]
+            with timed(made, "demonstrations"):
+                line.run("demo-data", *words, "--format", "shards", "-o", made, cwd=self.folder)
         self.demos = made
-        return str(next((made / "datasets/demos").iterdir()))
+        return str(next(made.glob(DATASET)).parent)
 
     def exported(self, dataset_uri: str) -> Path:
         """The same for LeRobot."""
