@@ -70,7 +70,7 @@ def plant(
     for i in chosen:
         whole = recordings[i]
         recordings[i] = defect.change(rng, whole, strong, clean)
-        if form == "lmdb" and defect.name == "idle_tail":  # what follows the last whole chunk is not stored
+        if form == "lmdb" and defect.name in ("idle_tail", "dropped_frames"):  # only whole chunks are stored
             rest = recordings[i].length % CHUNK
             recordings[i] = defect.change(rng, cut(whole, 0, whole.length - rest), strong, clean)
     return recordings, {recordings[i].name for i in chosen}
