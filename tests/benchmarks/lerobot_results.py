@@ -81,7 +81,13 @@ CASES = {
         flags=("--policy.optimizer_lr=1e-4",),
         overrides=("training.offline_steps=2000",),
     ),
-    "xarm": Case("TD-MPC on the corrected xArm", "xarm_tdmpc", 100, flags=("--policy.optimizer_lr=1e-3",)),
+    "xarm": Case(
+        "TD-MPC on the corrected xArm",
+        "xarm_tdmpc",
+        100,
+        flags=("--policy.optimizer_lr=1e-3",),
+        overrides=("training.offline_steps=2000",),
+    ),
 }
 
 
