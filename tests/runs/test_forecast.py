@@ -121,6 +121,7 @@ def test_real_work_leaves_its_measurement_and_found_work_none(tmp_path: Path) ->
     assert store_of("/s/trials/k/bundle") == "/s"
     assert trial_of("/s/trials/k/checkpoints/000001") == "trial k"
     assert store_of("/elsewhere/bundle") == ""
+    assert (store_of("s3://trials/k/bundle"), trial_of("s3://trials/k/bundle")) == ("", ""), "a bucket of that name"
 
 
 def test_a_clock_of_steps_leaves_out_what_came_before_the_first() -> None:

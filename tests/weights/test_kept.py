@@ -161,3 +161,11 @@ def test_several_processes_stand_on_one_base(tmp_path: Path, sharding: str) -> N
     assert two[key] == pytest.approx(one[key], rel=1e-4)
     saved = load_file(tmp_path / "other/trials/two/checkpoints/000040/pretrained_model/model.safetensors")
     assert set(saved) == {"first.weight", "first.bias", "second.weight", "second.bias"}
+
+
+def test_where_the_weights_of_an_address_lie() -> None:
+    assert weights_uri("s3://bucket/store/trials/k/bundle") == "s3://bucket/store/weights"
+    assert weights_uri("s3://trials/k/bundle") == "s3://trials/k/weights", "a bucket of that name holds no store"
+    assert weights_uri("s3://trials/k") == "s3://trials/weights"
+    assert weights_uri("s3://bucket") == "s3://bucket/weights"
+    assert weights_uri("bundle") == "./weights"

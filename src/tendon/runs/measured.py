@@ -22,9 +22,9 @@ from tendon.errors import TendonError
 from tendon.runs.failures import now
 from tendon.storage import open_store
 from tendon.storage.json_values import read_note, to_json
+from tendon.storage.uri import split_trial
 
 FOLDER = "measured"
-TRIALS = "/trials/"
 # Keys of the configuration that decide how long an update takes; what is learnt and how well does not.
 TRAINING_SPEED = (
     *("batch_size", "gradient_accumulation_steps", "num_gpus", "sharding", "precision", "compile", "num_threads"),
@@ -92,8 +92,7 @@ def store_of(uri: str) -> str:
         >>> store_of("s3://bucket/store/trials/0123/bundle")
         's3://bucket/store'
     """
-    head, separator, _ = uri.rpartition(TRIALS)
-    return head if separator else ""
+    return split_trial(uri)[0]
 
 
 def trial_of(uri: str) -> str:
@@ -103,8 +102,8 @@ def trial_of(uri: str) -> str:
         >>> trial_of("s3://bucket/store/trials/0123/bundle")
         'trial 0123'
     """
-    _, separator, tail = uri.rpartition(TRIALS)
-    return f"trial {tail.partition('/')[0]}" if separator else ""
+    store, tail = split_trial(uri)
+    return f"trial {tail.partition('/')[0]}" if store else ""
 
 
 @contextmanager

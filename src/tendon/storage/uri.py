@@ -29,6 +29,22 @@ def scheme_of(uri: str) -> str:
     return head.lower() if found else "file"
 
 
+def split_trial(uri: str) -> tuple[str, str]:
+    """The store that a trial's address is in and what follows its folder of trials; empty for another address.
+
+    A bucket of the name "trials" is not a store's folder of them.
+
+    Example:
+        >>> split_trial("s3://bucket/store/trials/0123/bundle")
+        ('s3://bucket/store', '0123/bundle')
+        >>> split_trial("s3://trials/0123/bundle")
+        ('', '')
+    """
+    scheme, double, path = uri.rpartition("://")
+    head, found, tail = path.rpartition("/trials/")
+    return (scheme + double + head, tail) if found and head else ("", "")
+
+
 def local_path(uri: str) -> Path:
     """The path of a plain path or ``file://`` URI, absolute."""
     if uri.lower().startswith("file://"):

@@ -16,19 +16,19 @@ from tendon.errors import DataError, MissingDependency
 from tendon.storage import join, open_store
 from tendon.storage.local import LocalStore
 from tendon.storage.trees import get_tree, has_tree, put_tree
+from tendon.storage.uri import split_trial
 from tendon.weights.address import bring
 from tendon.weights.spec import INDEX, WeightSpec, content_sha256, tensor_files
 
 logger = logging.getLogger(__name__)
 FOLDER = "weights"
-TRIALS = "/trials/"
 CACHE = "TENDON_WEIGHTS_CACHE"
 
 
 def weights_uri(uri: str) -> str:
     """Where the store that holds a trial, checkpoint or bundle keeps its weights; beside it when it lies in no store."""
-    root, in_store, _ = uri.rpartition(TRIALS)
-    return join(root if in_store else uri.rstrip("/").rpartition("/")[0] or ".", FOLDER)
+    root = split_trial(uri)[0] or uri.rstrip("/").rpartition("/")[0] or "."
+    return join(uri if root.endswith(":/") else root, FOLDER)
 
 
 def fetch_weights(spec: WeightSpec, kept_uri: str, also: str = "") -> Path:
