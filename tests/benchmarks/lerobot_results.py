@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -98,6 +98,7 @@ class Outcome:
     ours: dict[int, bool]
     theirs: dict[int, bool]
     minutes: dict[str, float]
+    highest: dict[str, dict[int, float]]  # rewards by side and seed
 
     @property
     def low(self) -> float:
@@ -109,13 +110,21 @@ class Outcome:
     @property
     def p_value(self) -> float:
         """Of "ours is no worse": exact, one side, over the seeds that both played."""
-        from tendon.evaluate.confidence import better_exact
+        return _no_worse(self.ours, self.theirs)
 
-        both = self.ours.keys() & self.theirs.keys()
-        return better_exact(
-            sum(self.theirs[s] and not self.ours[s] for s in both),
-            sum(self.ours[s] and not self.theirs[s] for s in both),
-        )
+    @property
+    def p_reward(self) -> float:
+        """The same of the highest reward of an episode, by its sign: it tells policies apart that seldom succeed."""
+        return _no_worse(self.highest["ours"], self.highest["theirs"])
+
+
+def _no_worse(ours: Mapping[int, float], theirs: Mapping[int, float]) -> float:
+    from tendon.evaluate.confidence import better_exact
+
+    both = ours.keys() & theirs.keys()
+    return better_exact(
+        sum(theirs[seed] > ours[seed] for seed in both), sum(ours[seed] > theirs[seed] for seed in both)
+    )
 
 
 def first_weights(config: Any, dataset_uri: str, out: Path) -> Path:
@@ -262,10 +271,10 @@ class Arms:
                 print(f"  {side}: {sum(one[1] for one in rows)} of {len(rows)} succeed", flush=True)
         return {int(seed): bool(success) for seed, success, _ in rows[:episodes]}
 
-    def mean_reward(self, side: str) -> float:
-        """Mean of the highest reward of an episode."""
+    def highest_rewards(self, side: str) -> dict[int, float]:
+        """Of each episode that was played, by seed."""
         rows = [json.loads(text) for text in (self.folder / f"{side}.jsonl").read_text().splitlines()]
-        return sum(one[2] for one in rows) / len(rows)
+        return {int(seed): float(reward) for seed, _, reward in rows[: self.case.episodes]}
 
     def minutes(self) -> dict[str, float]:
         """CPU minutes by part."""
@@ -311,10 +320,12 @@ def outcome(name: str) -> Outcome:
     if arms.case.beside:
         theirs = arms.theirs(arms.exported(uri), arms.folder / "first")
         played["theirs"] = arms.played("theirs", FORMAT.read(theirs).policy, arms.case.episodes)
-    found = Outcome(played["ours"], played.get("theirs", {}), arms.minutes())
+    highest = {side: arms.highest_rewards(side) for side in played}
+    found = Outcome(played["ours"], played.get("theirs", {}), arms.minutes(), highest)
     shown = {side: describe_rate(sum(played[side].values()), len(played[side])) for side in played}
-    rewards = {f"mean highest reward, {side}": arms.mean_reward(side) for side in played}
-    text = json.dumps({**shown, **rewards, "p": found.p_value, "CPU minutes": found.minutes}, indent=1)
+    rewards = {f"mean highest reward, {side}": sum(highest[side].values()) / len(highest[side]) for side in played}
+    tests = {"p": found.p_value, "p of rewards": found.p_reward} if arms.case.beside else {}
+    text = json.dumps({**shown, **rewards, **tests, "CPU minutes": found.minutes}, indent=1)
     (KEPT / f"{name}.json").write_text(text + "\n")
     print(text, flush=True)
     return found
@@ -340,6 +351,15 @@ def _rows(name: str, case: Case) -> None:
         )
         def _beside() -> float:
             return outcome(name).p_value
+
+        @row(
+            "results",
+            f"lerobot-{name}-reward",
+            f"{case.what}: the same p of the highest reward of each episode, by its sign",
+            ">= 0.05",
+        )
+        def _reward() -> float:
+            return outcome(name).p_reward
 
         @row("results", f"lerobot-{name}-cost", f"{case.what}: CPU minutes of the dearer training", "<= 45 min")
         def _cost() -> float:
