@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tendon import trust
+from tendon.errors import ConfigError
 from tendon.evaluate.guest import Guest, GuestCrash
 
 ACTIONS = [np.array([0.5, -0.2 * number]) for number in range(8)]
@@ -55,6 +56,68 @@ def test_together_or_one_by_one_is_the_same(reach, keep):
         assert one.observation.keys() == other.observation.keys()
         assert all(np.array_equal(one.observation[name], other.observation[name]) for name in one.observation)
     assert all(not one.observation for one in together[:-keep])
+
+
+DRAWING = """
+import os
+from tendon_sim.adapters.reach import Adapter as Reach
+
+class Adapter(Reach):
+    def make(self, task, options, fps, cameras, size):
+        self.at, self.log = options.get("at", 99), options["log"]
+        return super().make(task, {}, fps, cameras, size) | {"instruction": "go left"}
+
+    def reset(self, seed):
+        self.t = 0
+        return super().reset(seed)
+
+    def step(self, action):
+        self.t += 1
+        return *super().step(action), *(("go right",) if self.t >= self.at else ())
+
+    def render(self, *view):
+        with open(self.log, "a") as file:
+            file.write(".")
+        return super().render(*view)
+"""
+
+
+@pytest.fixture
+def drawing(tmp_path, monkeypatch, reach):
+    path = tmp_path / "drawing.py"
+    path.write_text(DRAWING)
+    monkeypatch.setenv(trust.VARIABLE, trust.sha256_of(path))
+    more = {"log": str(tmp_path / "drawn")}
+    return lambda **options: replace(
+        reach, name="drawing", simulator=str(path), options=more | options, observation=("agent_pos", "top_image")
+    )
+
+
+@pytest.mark.parametrize(("keep", "drawn"), [(1, 2), (3, 4), (8, 9), (20, 9)])
+def test_pictures_that_nobody_looks_at_are_not_drawn(drawing, tmp_path, keep, drawn):
+    with Guest(drawing()) as guest:
+        guest.reset(3)
+        guest.steps(ACTIONS, keep)
+        assert len((tmp_path / "drawn").read_text()) == drawn, "the first one, and those that are kept"
+        assert "top_image" in guest.step(ACTIONS[0]).observation
+
+
+def test_an_end_before_the_last_actions_needs_no_pictures(drawing):
+    with Guest(drawing()) as guest:
+        target = guest.reset(3)["target_pos"]
+        towards = []
+        while not towards or not towards[-1].success:
+            towards += guest.steps([5 * (target - towards[-1].observation["agent_pos"]) if towards else target] * 4, 2)
+        assert "agent_pos" in towards[-1].observation
+        assert guest.reset(4)["top_image"].any()
+
+
+def test_who_leaves_out_pictures_changes_no_instruction(drawing):
+    with Guest(drawing(at=5)) as guest:
+        guest.reset(3)
+        with pytest.raises(ConfigError, match="changes what the robot is told at a step whose pictures were left out"):
+            guest.steps(ACTIONS)
+        assert len(guest.steps(ACTIONS, 8)) == 8, "all pictures are there"
 
 
 def test_a_simulator_may_write_all_observations_into_one_array(changing):

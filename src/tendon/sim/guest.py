@@ -29,6 +29,8 @@ from .film import Film
 from .perturbations import Perturbed, Unsupported
 from .protocol import PART, VERSION, Array, Message, ProtocolError, Refused, SharedPixels, receive, send
 
+IMAGE_DIMS = 3  # [H, W, C]
+
 
 def main(arguments: list[str]) -> None:
     """Serve requests until the host closes the pipe."""
@@ -146,6 +148,7 @@ class Server:
         self.instruction = ""  # what the robot was told last in this episode
         self._kinds: dict[str, tuple[int, ...]] = {}  # shapes of what was observed first
         self.read: frozenset[str] | None = None  # names of the images that the host reads; None: all
+        self._may_skip = False  # the adapter leaves out pictures that nobody looks at
 
     def answer(self, request: Message) -> Message:
         """The reply to one request; what the adapter raises becomes a reply too."""
@@ -191,6 +194,7 @@ class Server:
             Perturbed(self.adapter, f"{self.adapter_name}/{fields['task']}", perturb) if perturb else self.adapter
         )
         described = self.adapter.make(fields["task"], fields["options"], fields["fps"], cameras, first, **more)
+        self._may_skip = bool(cameras) and not perturb and hasattr(self.adapter, "drawn")
         if perturb:
             self.played.made(float(fields["fps"]), self.read)
         return Message(dict(described))
@@ -227,33 +231,44 @@ class Server:
     def op_steps(self, request: Message) -> Message:
         """Execute actions ``[T, D]`` in turn, until one ends the episode, changes what the robot is told, or breaks something.
 
-        The reply has rewards and ends of what was executed, and the observations of the last ``keep`` of these. A step
-        that breaks something is its error. The host hears how many are done every ``progress_s``.
+        The reply has rewards and ends of what was executed, and the observations of the last ``keep`` of these, without
+        pictures where an end came before the last ones. A step that breaks something is its error. The host hears how many
+        are done every ``progress_s``.
         """
         arrays = request.arrays
         rewards: list[float] = []
         kept: deque[Message] = deque(maxlen=int(request.fields["keep"]))
         fields: dict[str, Any] = {"success": False, "done": False}
         progress_s, last_s = float(request.fields["progress_s"]), time.monotonic()
-        for number_of_step in range(len(next(iter(arrays.values())))):
-            action = {name: values[number_of_step] for name, values in arrays.items()}
-            reply = self.answer(Message({"op": "step"}, action))
-            fields = reply.fields
-            if "error" in fields:
-                break
-            rewards.append(fields["reward"])
-            copies = [{name: np.array(value) for name, value in one.items()} for one in (reply.arrays, reply.images)]
-            kept.append(Message({}, *copies))  # a simulator may write the next observation where this one is
-            before, self.instruction = self.instruction, fields.get("instruction", self.instruction)
-            if fields["success"] or fields["done"] or before != self.instruction:
-                break
-            if time.monotonic() - last_s > progress_s:
-                self.progress(len(rewards))
-                last_s = time.monotonic()
+        num_steps = len(next(iter(arrays.values())))
+        try:
+            for number_of_step in range(num_steps):
+                action = {name: values[number_of_step] for name, values in arrays.items()}
+                self._skip_pictures(number_of_step < num_steps - int(request.fields["keep"]))
+                reply = self.answer(Message({"op": "step"}, action))
+                fields = reply.fields
+                if "error" in fields:
+                    break
+                rewards.append(fields["reward"])
+                copies = [
+                    {name: np.array(value) for name, value in one.items()} for one in (reply.arrays, reply.images)
+                ]
+                kept.append(Message({}, *copies))  # a simulator may write the next observation where this one is
+                before, self.instruction = self.instruction, fields.get("instruction", self.instruction)
+                if before != self.instruction and self._may_skip and number_of_step < num_steps - 1:
+                    why = "it changes what the robot is told at a step whose pictures were left out"
+                    raise Refused(f"{self.adapter_name}: {why}", "give its Adapter no attribute drawn")
+                if fields["success"] or fields["done"] or before != self.instruction:
+                    break
+                if time.monotonic() - last_s > progress_s:
+                    self.progress(len(rewards))
+                    last_s = time.monotonic()
+        finally:
+            self._skip_pictures(False)
         stacked = [
             {
                 name: np.stack([getattr(one, kind)[name] for one in kept])
-                for name in (getattr(kept[-1], kind) if kept else ())
+                for name in (getattr(kept[0], kind) if kept else ())  # drawn from some step on, if an end came first
             }
             for kind in ("arrays", "images")
         ]
@@ -307,12 +322,16 @@ class Server:
             self.adapter.close()
         return Message({})
 
+    def _skip_pictures(self, skip: bool) -> None:
+        if self._may_skip:
+            self.adapter.drawn = not skip
+
     def _observed(self, fields: dict[str, Any], observation: dict[str, Array], told: bool = True) -> Message:
         """A reply with an observation. What is uint8 ``[H, W, C]`` travels as an image, if the host reads it."""
         arrays = {name: np.asarray(value) for name, value in observation.items()}
         if told:
             self._check(arrays)
-        images = {name: value for name, value in arrays.items() if value.dtype == np.uint8 and value.ndim == 3}
+        images = {name: value for name, value in arrays.items() if value.dtype == np.uint8 and value.ndim == IMAGE_DIMS}
         others = {name: value for name, value in arrays.items() if name not in images}
         return Message(fields, others, {n: v for n, v in images.items() if self.read is None or n in self.read})
 
@@ -327,7 +346,10 @@ class Server:
                 raise ValueError(f"the observation {name} has a value that is not finite")
             if self._kinds.setdefault(name, value.shape) != value.shape:
                 raise ValueError(f"the observation {name} has the shape {value.shape}, it had {self._kinds[name]}")
-        missing = sorted(name for name in self._kinds if name not in arrays)
+        drawn = not self._may_skip or self.adapter.drawn
+        missing = sorted(
+            name for name, shape in self._kinds.items() if name not in arrays and (drawn or len(shape) != IMAGE_DIMS)
+        )
         if missing:
             raise ValueError(f"the observation {missing[0]} is missing, it was there before")
 

@@ -35,6 +35,7 @@ class Adapter:
     ACTION_NOISE = 0.02
     on_build = staticmethod(lambda model: None)  # each model before anything of it is drawn
     decorate: Any = None  # each scene before it is drawn
+    drawn = True  # whether anybody looks at the next observation's pictures
 
     def make(
         self,
@@ -139,9 +140,8 @@ class Adapter:
 
     def _observe(self) -> dict[str, Array]:
         task, physics = self.env.task, self.env.physics
-        images = {
-            f"{camera}_image": self._draw(width, height, camera) for camera, (height, width) in self.sizes.items()
-        }
+        sizes = self.sizes.items() if self.drawn else ()
+        images = {f"{camera}_image": self._draw(width, height, camera) for camera, (height, width) in sizes}
         joints = {"agent_pos": task.get_qpos(physics), "agent_vel": task.get_qvel(physics)}
         return {**joints, "environment_state": self._things(), **images}
 

@@ -35,6 +35,7 @@ class Adapter:
     ACTION_NOISE = 0.1
     on_build = staticmethod(lambda model: None)  # each model before anything of it is drawn
     decorate: Any = None  # each scene before it is drawn
+    drawn = True  # whether anybody looks at the next observation's pictures
 
     def make(
         self,
@@ -164,7 +165,7 @@ class Adapter:
     def _observe(self) -> dict[str, Array]:
         images = {
             f"{camera}_image": self._draw(width, height, camera, faithful=True)
-            for camera, (height, width) in self.sizes.items()
+            for camera, (height, width) in (self.sizes.items() if self.drawn else ())
         }
         return {"agent_pos": self.raw[:HAND].copy(), "environment_state": self.raw[HAND:].copy(), **images}
 

@@ -33,6 +33,7 @@ class Adapter:
     PIXEL = 1.0  # of 512 pixels, or a hundredth of a radian
     SENSOR_NOISE = 3.0  # of 512 pixels
     ACTION_NOISE = 10.0
+    drawn = True  # whether anybody looks at the next observation's pictures
 
     def make(
         self,
@@ -144,6 +145,6 @@ class Adapter:
             "environment_state": env.keypoints(),
             "state": env.get_obs(),
         }
-        for camera, (height, width) in self.sizes.items():
+        for camera, (height, width) in self.sizes.items() if self.drawn else ():
             observation[f"{camera}_image"] = env._get_img(env._draw(), width=width, height=height)
         return observation

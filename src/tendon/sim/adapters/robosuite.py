@@ -36,6 +36,7 @@ class Adapter:
     ACTION_NOISE = 0.1
     on_build = staticmethod(lambda model: None)  # each model before anything of it is drawn
     decorate: Any = None  # each scene before it is drawn
+    drawn = True  # whether anybody looks at the next observation's pictures
     view: QuickView | None = None  # what people are shown
 
     def make(
@@ -170,7 +171,7 @@ class Adapter:
         robot = {name: value for name, value in self.raw.items() if name.startswith("robot0_") and value.ndim == 1}
         robot.pop("robot0_proprio-state", None)
         images = {}
-        for camera in self.cameras:
+        for camera in self.cameras if self.drawn else ():
             height, width = self.sizes[camera]
             images[f"{camera}_image"] = self._draw(width, height, camera)
         return {"object": self.raw["object-state"], **robot, **images}

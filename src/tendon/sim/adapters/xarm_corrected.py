@@ -32,6 +32,7 @@ class Adapter:
     ACTION_NOISE = 0.1
     on_build = staticmethod(lambda model: None)  # each model before anything of it is drawn
     decorate: Any = None  # each scene before it is drawn
+    drawn = True  # whether anybody looks at the next observation's pictures
 
     def make(
         self,
@@ -136,7 +137,7 @@ class Adapter:
 
     def _observe(self) -> dict[str, Array]:
         observation = {"agent_pos": self.env.robot_state, "state": self.env._get_obs()}
-        for camera, (height, width) in self.sizes.items():
+        for camera, (height, width) in self.sizes.items() if self.drawn else ():
             observation[f"{camera}_image"] = self._draw(width, height)
         return observation
 
