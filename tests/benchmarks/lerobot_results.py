@@ -79,7 +79,7 @@ CASES = {
         "cube_act",
         50,
         flags=("--policy.optimizer_lr=1e-4",),
-        overrides=("training.offline_steps=2000",),
+        overrides=("training.offline_steps=2000", "training.batch_size=8"),
     ),
     "xarm": Case(
         "TD-MPC on the corrected xArm",
