@@ -194,7 +194,7 @@ class Server:
             Perturbed(self.adapter, f"{self.adapter_name}/{fields['task']}", perturb) if perturb else self.adapter
         )
         described = self.adapter.make(fields["task"], fields["options"], fields["fps"], cameras, first, **more)
-        self._may_skip = bool(cameras) and not perturb and hasattr(self.adapter, "drawn")
+        self._may_skip = bool(cameras) and not perturb and getattr(self.adapter, "skips_pictures", None) is False
         if perturb:
             self.played.made(float(fields["fps"]), self.read)
         return Message(dict(described))
@@ -257,7 +257,7 @@ class Server:
                 before, self.instruction = self.instruction, fields.get("instruction", self.instruction)
                 if before != self.instruction and self._may_skip and number_of_step < num_steps - 1:
                     why = "it changes what the robot is told at a step whose pictures were left out"
-                    raise Refused(f"{self.adapter_name}: {why}", "give its Adapter no attribute drawn")
+                    raise Refused(f"{self.adapter_name}: {why}", "give its Adapter no attribute skips_pictures")
                 if fields["success"] or fields["done"] or before != self.instruction:
                     break
                 if time.monotonic() - last_s > progress_s:
@@ -324,7 +324,7 @@ class Server:
 
     def _skip_pictures(self, skip: bool) -> None:
         if self._may_skip:
-            self.adapter.drawn = not skip
+            self.adapter.skips_pictures = skip
 
     def _observed(self, fields: dict[str, Any], observation: dict[str, Array], told: bool = True) -> Message:
         """A reply with an observation. What is uint8 ``[H, W, C]`` travels as an image, if the host reads it."""
@@ -346,7 +346,7 @@ class Server:
                 raise ValueError(f"the observation {name} has a value that is not finite")
             if self._kinds.setdefault(name, value.shape) != value.shape:
                 raise ValueError(f"the observation {name} has the shape {value.shape}, it had {self._kinds[name]}")
-        drawn = not self._may_skip or self.adapter.drawn
+        drawn = not (self._may_skip and self.adapter.skips_pictures)
         missing = sorted(
             name for name, shape in self._kinds.items() if name not in arrays and (drawn or len(shape) != IMAGE_DIMS)
         )

@@ -35,7 +35,7 @@ class Adapter:
     ACTION_NOISE = 0.02
     on_build = staticmethod(lambda model: None)  # each model before anything of it is drawn
     decorate: Any = None  # each scene before it is drawn
-    drawn = True  # whether anybody looks at the next observation's pictures
+    skips_pictures = False  # of the next observation, as nobody looks at them
 
     def make(
         self,
@@ -140,7 +140,7 @@ class Adapter:
 
     def _observe(self) -> dict[str, Array]:
         task, physics = self.env.task, self.env.physics
-        sizes = self.sizes.items() if self.drawn else ()
+        sizes = () if self.skips_pictures else self.sizes.items()
         images = {f"{camera}_image": self._draw(width, height, camera) for camera, (height, width) in sizes}
         joints = {"agent_pos": task.get_qpos(physics), "agent_vel": task.get_qvel(physics)}
         return {**joints, "environment_state": self._things(), **images}

@@ -33,7 +33,7 @@ STEPS_STILL = 10
 class Adapter:
     """See sim/guest.py for what each method is asked."""
 
-    drawn = True  # whether anybody looks at the next observation's pictures
+    skips_pictures = False  # of the next observation, as nobody looks at them
 
     def make(
         self,
@@ -134,7 +134,7 @@ class Adapter:
         hand = (raw["robot0_eef_pos"], _axis_angle(raw["robot0_eef_quat"]), raw["robot0_gripper_qpos"])
         images = {
             f"{camera}_image": self.render(width, height, camera)[:, ::-1].copy()
-            for camera, (height, width) in (self.sizes.items() if self.drawn else ())
+            for camera, (height, width) in (() if self.skips_pictures else self.sizes.items())
         }
         return {"agent_pos": np.concatenate(hand), "joint_pos": raw["robot0_joint_pos"].copy(), **images}
 

@@ -33,7 +33,7 @@ class Adapter:
     PIXEL = 1.0  # of 512 pixels, or a hundredth of a radian
     SENSOR_NOISE = 3.0  # of 512 pixels
     ACTION_NOISE = 10.0
-    drawn = True  # whether anybody looks at the next observation's pictures
+    skips_pictures = False  # of the next observation, as nobody looks at them
 
     def make(
         self,
@@ -145,6 +145,6 @@ class Adapter:
             "environment_state": env.keypoints(),
             "state": env.get_obs(),
         }
-        for camera, (height, width) in self.sizes.items() if self.drawn else ():
+        for camera, (height, width) in () if self.skips_pictures else self.sizes.items():
             observation[f"{camera}_image"] = env._get_img(env._draw(), width=width, height=height)
         return observation

@@ -34,7 +34,7 @@ class Adapter:
     SENSOR_NOISE = 0.01  # m
     ACTION_NOISE = 0.2
     mass, friction = 1.0, 1.0
-    drawn = True  # whether anybody looks at the next observation's pictures
+    skips_pictures = False  # of the next observation, as nobody looks at them
 
     def make(
         self, task: str, options: dict[str, Any], fps: float, cameras: tuple[str, ...], size: tuple[int, int]
@@ -151,6 +151,6 @@ class Adapter:
             "agent_vel": self.velocity.copy(),
             "target_pos": self.target.copy(),
         }
-        for camera in self.cameras if self.drawn else ():
+        for camera in () if self.skips_pictures else self.cameras:
             observation[f"{camera}_image"] = self.render(self.size[1], self.size[0], camera)
         return observation

@@ -36,7 +36,7 @@ class Adapter:
     ACTION_NOISE = 0.1
     on_build = staticmethod(lambda model: None)  # each model before anything of it is drawn
     decorate: Any = None  # each scene before it is drawn
-    drawn = True  # whether anybody looks at the next observation's pictures
+    skips_pictures = False  # of the next observation, as nobody looks at them
     view: QuickView | None = None  # what people are shown
 
     def make(
@@ -171,7 +171,7 @@ class Adapter:
         robot = {name: value for name, value in self.raw.items() if name.startswith("robot0_") and value.ndim == 1}
         robot.pop("robot0_proprio-state", None)
         images = {}
-        for camera in self.cameras if self.drawn else ():
+        for camera in () if self.skips_pictures else self.cameras:
             height, width = self.sizes[camera]
             images[f"{camera}_image"] = self._draw(width, height, camera)
         return {"object": self.raw["object-state"], **robot, **images}

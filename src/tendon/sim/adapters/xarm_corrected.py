@@ -32,7 +32,7 @@ class Adapter:
     ACTION_NOISE = 0.1
     on_build = staticmethod(lambda model: None)  # each model before anything of it is drawn
     decorate: Any = None  # each scene before it is drawn
-    drawn = True  # whether anybody looks at the next observation's pictures
+    skips_pictures = False  # of the next observation, as nobody looks at them
 
     def make(
         self,
@@ -137,7 +137,7 @@ class Adapter:
 
     def _observe(self) -> dict[str, Array]:
         observation = {"agent_pos": self.env.robot_state, "state": self.env._get_obs()}
-        for camera, (height, width) in self.sizes.items() if self.drawn else ():
+        for camera, (height, width) in () if self.skips_pictures else self.sizes.items():
             observation[f"{camera}_image"] = self._draw(width, height)
         return observation
 
