@@ -77,10 +77,8 @@ def start_imports() -> float:
 
 @row("bench", "start-imports-torch", "the same over `import torch` alone", "<= 1.3 x")
 def start_imports_over_torch() -> float:
-    """By turns."""
-    pairs = [
-        (import_seconds(IMPORTS), import_seconds("import torch")) for _ in range(3 * ROUNDS)
-    ]  # one alone varies by 10 %
+    """By turns, more than usual: one alone varies by 10 %."""
+    pairs = [(import_seconds(IMPORTS), import_seconds("import torch")) for _ in range(3 * ROUNDS)]
     ours, torch = (statistics.median(values) for values in zip(*pairs, strict=True))
     print(f"  {ours:.2f} s, torch alone {torch:.2f} s of CPU")
     return ours / torch

@@ -255,8 +255,7 @@ class Arms:
 
         torch.set_num_threads(1)
         config = self.config("x", f"eval.batch_size={AT_ONCE}")
-        kept = self.folder / f"{side}.jsonl"
-        rows = [json.loads(text) for text in kept.read_text().splitlines()] if kept.exists() else []
+        kept, rows = self._kept(side), self._rows(side)
         chosen = seeds.selection(episodes)
         with timed(self.folder, f"rollouts of {side}"), fork_server.nearby():
             for first in range(len(rows), episodes, AT_ONCE):
@@ -273,12 +272,19 @@ class Arms:
 
     def highest_rewards(self, side: str) -> dict[int, float]:
         """Of each episode that was played, by seed."""
-        rows = [json.loads(text) for text in (self.folder / f"{side}.jsonl").read_text().splitlines()]
-        return {int(seed): float(reward) for seed, _, reward in rows[: self.case.episodes]}
+        return {int(seed): float(reward) for seed, _, reward in self._rows(side)[: self.case.episodes]}
 
     def minutes(self) -> dict[str, float]:
         """CPU minutes by part."""
         return minutes_of(self.demos) | minutes_of(self.folder)
+
+    def _kept(self, side: str) -> Path:
+        return self.folder / f"{side}.jsonl"
+
+    def _rows(self, side: str) -> list[Any]:
+        """Seed, success and highest reward of each episode that was played before."""
+        kept = self._kept(side)
+        return [json.loads(text) for text in kept.read_text().splitlines()] if kept.exists() else []
 
     def _sizes(self, env: Any) -> Iterator[tuple[str, str, int]]:
         for reading in env.observation:

@@ -59,7 +59,6 @@ def test_together_or_one_by_one_is_the_same(reach, keep):
 
 
 DRAWING = """
-import os
 from tendon_sim.adapters.reach import Adapter as Reach
 
 class Adapter(Reach):

@@ -237,14 +237,15 @@ class Server:
         """
         arrays = request.arrays
         rewards: list[float] = []
-        kept: deque[Message] = deque(maxlen=int(request.fields["keep"]))
+        keep = int(request.fields["keep"])
+        kept: deque[Message] = deque(maxlen=keep)
         fields: dict[str, Any] = {"success": False, "done": False}
         progress_s, last_s = float(request.fields["progress_s"]), time.monotonic()
         num_steps = len(next(iter(arrays.values())))
         try:
             for number_of_step in range(num_steps):
                 action = {name: values[number_of_step] for name, values in arrays.items()}
-                self._skip_pictures(number_of_step < num_steps - int(request.fields["keep"]))
+                self._skip_pictures(number_of_step < num_steps - keep)
                 reply = self.answer(Message({"op": "step"}, action))
                 fields = reply.fields
                 if "error" in fields:
