@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tendon.config.digest import digest
+from tendon.evaluate.adapters import sim_numerics
 from tests.benchmarks import line, peers
 from tests.benchmarks.rows import Skip, row
 
@@ -65,7 +66,10 @@ CASES = {
         "pusht_vqbet",
         300,
         flags=("--policy.optimizer_lr=3e-4", "--policy.scheduler_warmup_steps=100"),
-        overrides=("training.offline_steps=3000", "policy.n_vqvae_training_steps=1000"),
+        overrides=(
+            *("policy.n_obs_steps=1", "policy.n_vqvae_training_steps=1500"),
+            *("training.offline_steps=7000", "training.batch_size=16"),
+        ),
     ),
     "cube": Case(
         "ACT on TransferCube's pose",
@@ -174,7 +178,9 @@ class Arms:
 
     def __init__(self, name: str, case: Case) -> None:
         self.case = case
-        made = digest(asdict(self.config()), case.demonstrations, case.flags)  # other settings are another folder
+        config = self.config()
+        self.expert = sim_numerics(config.env, expert=True)
+        made = digest(asdict(config), case.demonstrations, case.flags, self.expert)  # other settings are another folder
         self.folder = (KEPT / f"{name}-{made[:8]}").absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -194,7 +200,7 @@ class Arms:
         env = self.config().env
         uri = f"demo://{env.name}?episodes={self.case.demonstrations}&seed=1"
         sizes = [f"env.cameras.{name}.{side}={value}" for name, side, value in self._sizes(env)]
-        made = KEPT.absolute() / f"demos-{env.name}-{digest(uri, sizes)[:8]}"
+        made = KEPT.absolute() / f"demos-{env.name}-{digest(uri, sizes, self.expert)[:8]}"
         made.mkdir(parents=True, exist_ok=True)
         if not list(made.glob(DATASET)):
             words = [f"env={env.name}", *sizes, "--episodes", self.case.demonstrations, "--seed", 1]

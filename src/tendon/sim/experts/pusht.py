@@ -18,7 +18,7 @@ from ..protocol import Array
 SPEED = 20.0  # pixels that the target moves in one step
 REPLAN = 4  # steps between two searches
 NUM_PUSHES, NUM_RANDOM, NUM_VARIED = 48, 16, 12  # plans that are tried in a search
-STEP_PRICE = 0.02  # a step is worth it when it brings the T 2 % nearer to its goal
+STEP_PRICE = 0.008  # a step is worth it when it brings the T 0.8 % nearer to its goal
 MARGIN = 0.05  # by so much must another plan be better to replace the one that is carried out
 DRAWN = 0.1  # by so much must a push that was drawn be better than one that is always tried
 SETTLE = 2  # steps for the agent to arrive where its target is
