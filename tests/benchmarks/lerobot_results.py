@@ -67,8 +67,8 @@ CASES = {
         300,
         flags=("--policy.optimizer_lr=3e-4", "--policy.scheduler_warmup_steps=100"),
         overrides=(
-            *("policy.n_obs_steps=1", "policy.n_vqvae_training_steps=1500"),
-            *("training.offline_steps=7000", "training.batch_size=16"),
+            *("policy.n_obs_steps=1", "policy.n_vqvae_training_steps=1000"),
+            *("training.offline_steps=4000", "training.batch_size=16"),
         ),
     ),
     "cube": Case(
