@@ -71,7 +71,7 @@ compile: $(INSTALLED) ## pipelines/compiled/*.yaml and the DAG pictures
 bench: $(INSTALLED) ## speed beside the peers: build/bench.json (ROWS="loader step")
 	$(BIN)/python -m tests.benchmarks bench $(ROWS)
 
-bench-against: $(INSTALLED) ## CPU time of loop and loader beside another commit: build/against.json (REF=...)
+bench-against: $(INSTALLED) ## CPU time of loop, loader, conversion and rollouts beside another commit: build/against.json (REF=...)
 	$(BIN)/python -m tests.benchmarks.against $(REF)
 
 parity: $(INSTALLED) ## numbers beside a peer in a scratch environment: build/parity.json (PEER=robomimic)

@@ -1,4 +1,4 @@
-"""``make bench-against REF=COMMIT``: what loop and loader cost beside the same rows of another commit of this repository.
+"""``make bench-against REF=COMMIT``: what loop, loader, conversion and rollouts cost beside another commit of this repository.
 
 Each side is a process of its own on its own tree. The two take turns, one block of steps or batches after the other, so that
 what slows the machine slows both; each pair of blocks gives one ratio new/old of CPU time. Several pairs of processes are
@@ -23,13 +23,16 @@ MEDIAN, UPPER = 1.03, 1.06
 
 # A program prints "ready", then the CPU seconds of one block for each line that it reads.
 TURN = """
-import sys, time
+import resource, sys, time
+def used():  # by this process and the children that it has joined
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 def turn(began=[None]):
     if began[0] is not None:
-        print(time.process_time() - began[0], flush=True)
+        print(used() - began[0], flush=True)
     if not sys.stdin.readline():
         raise SystemExit
-    began[0] = time.process_time()
+    began[0] = used()
 """
 LOOP = (
     TURN
@@ -73,10 +76,38 @@ while True:
         next(loader)
 """
 )
+CONVERT = (
+    TURN
+    + """
+import tempfile
+from pathlib import Path
+from tests.benchmarks.data_bench import convert_once, described, forget_stores, recording
+with tempfile.TemporaryDirectory() as folder:
+    source = described(recording(Path(folder) / "r.hdf5"))
+    convert_once(source, Path(folder))
+    while True:
+        turn()
+        for _ in range(3):
+            convert_once(source, Path(folder))
+            forget_stores(Path(folder))
+"""
+)
+ROLLOUT = (
+    TURN
+    + """
+from tests.benchmarks.actor_bench import _seconds, _stand_in
+policy = _stand_in()
+while True:
+    turn()
+    _seconds(policy, together=True)
+"""
+)
 ROWS = {
     "loop": LOOP,
     "loader-lowdim": LOADER.format(images=False, batch=100, batches=4000),
     "loader-images": LOADER.format(images=True, batch=16, batches=150),
+    "convert": CONVERT,
+    "rollout": ROLLOUT,
 }
 
 
