@@ -22,6 +22,7 @@ QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 FRAMES_PER_EPISODE = 8  # of every camera; a video gives the key frames that are nearest, which decode alone
 LARGE_SIDE = 300  # pixels from which on a picture is thinned to about half of it
 STACKED_AT_ONCE = 1024  # episodes
+VALUES_AT_ONCE = 1 << 22  # that quantiles are made of
 Stats = dict[str, np.ndarray]
 
 
@@ -77,7 +78,8 @@ class AllStats:
         """For every feature; an episode counts by its ``steps``, however many of its pictures were looked at."""
         self._stack()
         merged = {}
-        for name, stacks in self._stacks.items():
+        for name in list(self._stacks):
+            stacks = self._stacks.pop(name)
             merged[name] = _merged({kind: np.concatenate(parts) for kind, parts in stacks.items()}, steps)
         return merged
 
@@ -116,18 +118,33 @@ class Quantiles:
     def __init__(self, steps: int) -> None:
         self.steps = steps
         self._kept: dict[str, list[np.ndarray]] = {}
+        self._loose: dict[str, list[np.ndarray]] = {}
 
     def add(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take an episode into account."""
         for name, values in arrays.items():
             every = -(-self.steps * int(np.prod(values.shape[1:])) // MAX_VALUES)
-            self._kept.setdefault(name, []).append(values[:: max(every, 1)])
+            loose = self._loose.setdefault(name, [])
+            loose.append(values[:: max(every, 1)])
+            if len(loose) >= STACKED_AT_ONCE:
+                self._stack(name)
 
     def of(self, name: str) -> Stats:
         """The quantiles of a feature."""
+        self._stack(name)
         values = np.concatenate(self._kept.pop(name))
-        at = np.quantile(values.reshape(len(values), -1).astype(np.float64), list(QUANTILES.values()), axis=0)
-        return {kind: each.reshape(values.shape[1:] or (1,)) for kind, each in zip(QUANTILES, at, strict=True)}
+        shape, flat = values.shape[1:] or (1,), values.reshape(len(values), -1)
+        at_once = max(VALUES_AT_ONCE // len(flat), 1)  # columns
+        parts = [
+            np.quantile(flat[:, first : first + at_once].astype(np.float64), list(QUANTILES.values()), axis=0)
+            for first in range(0, flat.shape[1], at_once)
+        ]
+        at = np.concatenate(parts, axis=1)
+        return {kind: each.reshape(shape) for kind, each in zip(QUANTILES, at, strict=True)}
+
+    def _stack(self, name: str) -> None:
+        if loose := self._loose.pop(name, None):
+            self._kept.setdefault(name, []).append(np.concatenate(loose))
 
 
 class Totals:

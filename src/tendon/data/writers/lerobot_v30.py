@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 FILES_PER_CHUNK = 1000
 DATA_MB, VIDEO_MB = 100, 200
 MB = 1 << 20
+ROWS_AT_ONCE = 500
 EPISODES_PER_FILE = 10_000  # of the table of episodes; and in a file of rows, whose footer grows with its row groups
 
 
@@ -98,26 +99,39 @@ class _EpisodeTable:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._number = 0
+        self._number = self._held = 0
         self._rows: list[dict[str, Any]] = []
+        self._blocks: list[pa.Table] = []  # a row is ten times smaller in them
 
     def add(self, row: dict[str, Any]) -> None:
         chunk, file = divmod(self._number, FILES_PER_CHUNK)
         self._rows.append(row | {"meta/episodes/chunk_index": chunk, "meta/episodes/file_index": file})
-        if len(self._rows) >= EPISODES_PER_FILE:
+        self._held += 1
+        if self._held >= EPISODES_PER_FILE:
             self.flush()
+        elif len(self._rows) >= ROWS_AT_ONCE:
+            self._pack()
+
+    def _pack(self) -> None:
+        import pyarrow as pa
+
+        if self._rows:
+            self._blocks.append(pa.Table.from_pylist(self._rows))
+            self._rows = []
 
     def flush(self) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        if not self._rows:
+        self._pack()
+        if not self._blocks:
             return
         chunk, file = divmod(self._number, FILES_PER_CHUNK)
         path = self.root / f"meta/episodes/chunk-{chunk:03d}/file-{file:03d}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.Table.from_pylist(self._rows), path, compression="snappy")
-        self._number, self._rows = self._number + 1, []
+        table = pa.concat_tables(self._blocks, promote_options="permissive").combine_chunks()
+        pq.write_table(table, path, compression="snappy")
+        self._number, self._held, self._blocks = self._number + 1, 0, []
 
 
 def _stats(out: Outgoing, row: EpisodeRow, arrays: dict[str, np.ndarray]) -> dict[str, Stats]:
