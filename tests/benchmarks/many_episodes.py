@@ -59,7 +59,7 @@ if __name__ == "__main__":
 WATCH = """
 import ctypes, os, resource, subprocess, sys
 ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # processes that outlive their parents are ours: their time counts
-child = subprocess.run([sys.executable, sys.argv[1], *sys.argv[2:]], stderr=subprocess.DEVNULL)
+child = subprocess.run([sys.executable, sys.argv[1], *sys.argv[2:]])
 try:
     while True:
         os.wait()
@@ -132,7 +132,9 @@ def watched(scratch: Path, program: str, *arguments: str) -> tuple[float, float]
     script = scratch / "program.py"
     script.write_text(program)
     command = [sys.executable, "-c", WATCH, str(script), *arguments]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
     cpu_s, memory_mb = map(float, done.stdout.split())
     return cpu_s, memory_mb
 
