@@ -17,7 +17,7 @@ import pytest
 
 from tendon.data.convert import convert
 from tendon.data.inspect import inspect_uri
-from tendon.data.sources import first_look, open_source
+from tendon.data.sources import open_source
 from tendon.data.sources.first_look import described, run_in_child
 from tendon.errors import DataError
 from tests.conftest import make_lift_like_hdf5
@@ -71,13 +71,6 @@ class Misbehaving:
             np.ones(6 << 30, np.uint8)
         elif self.how == "wait":
             time.sleep(3600)
-        elif self.how in ("slow", "endless"):
-            first_look.SIGN_S = 0.05
-            ends_s = time.monotonic() + (3 if self.how == "slow" else 3600)
-            while time.monotonic() < ends_s:
-                time.sleep(0.02)
-                first_look.alive()
-            return
         elif self.how == "leave":
             os._exit(0)
         raise OverflowError("no such number")
@@ -92,13 +85,6 @@ def test_what_a_parser_does_to_the_child_is_a_data_error(how: str, why: str) -> 
     with pytest.raises(DataError, match="cannot be read by a test") as caught:
         described(Misbehaving(how), seconds=5)  # type: ignore[arg-type]
     assert why in str(caught.value)
-
-
-def test_a_large_file_may_be_read_for_longer_than_a_sign_of_life_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    described(Misbehaving("slow"), seconds=1)  # type: ignore[arg-type]
-    monkeypatch.setattr(first_look, "LONGEST", 2)
-    with pytest.raises(DataError, match="without an end"):
-        described(Misbehaving("endless"), seconds=1)  # type: ignore[arg-type]
 
 
 def _numbers(until: int) -> Iterator[int]:

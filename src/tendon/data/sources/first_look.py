@@ -15,7 +15,6 @@ import resource
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -36,9 +35,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 _MAIN = threading.Lock()
 MEMORY_BYTES = 4 << 30  # beside what the process has when it starts
-SECONDS = 60.0  # without an answer or a sign of life
-SIGN_S = 1.0  # between two signs of life
-LONGEST = 60  # times the seconds, however many signs of life
+SECONDS = 60.0  # without an answer
 BYTES_PER_SECOND = 10_000_000  # of the slowest disk whose files are hashed in time
 FIX = "copy or record it again; leave it out if it came from somebody you do not trust"
 
@@ -64,20 +61,6 @@ def is_foreign(source: Source) -> bool:
     return bool(getattr(source, "parser", ""))
 
 
-class _Signs:
-    """Where a child says that it goes on reading."""
-
-    sender: Connection | None = None
-    last_s = 0.0
-
-
-def alive() -> None:
-    """Called by a source for each of many objects: the time that the child is given begins again."""
-    if _Signs.sender is not None and time.monotonic() - _Signs.last_s > SIGN_S:
-        _Signs.last_s = time.monotonic()
-        _Signs.sender.send(("alive", None))
-
-
 def run_in_child(
     function: Callable[..., Iterator[T]],
     arguments: tuple[Any, ...],
@@ -85,7 +68,7 @@ def run_in_child(
     seconds: float = SECONDS,
     memory_bytes: int = MEMORY_BYTES,
 ) -> Iterator[T]:
-    """What ``function(*arguments)`` yields in a child; ``seconds`` may pass between two values or signs of life.
+    """What ``function(*arguments)`` yields in a child; ``seconds`` may pass between two values.
 
     Raises:
         DataError: the child died, or took too much memory or time.
@@ -94,14 +77,11 @@ def run_in_child(
     settings = (os.getcwd(), dict(os.environ), memory_bytes)
     child = _started((sender, settings, function, arguments), source)
     sender.close()
-    answered_s = time.monotonic()
     try:
         while True:
-            if not receiver.poll(seconds) or time.monotonic() - answered_s > LONGEST * seconds:
+            if not receiver.poll(seconds):
                 child.kill()
-                raise _refused(
-                    source, f"a child process read it for {time.monotonic() - answered_s:.0f} s without an end"
-                )
+                raise _refused(source, f"a child process read it for {seconds:.0f} s without an end")
             try:
                 kind, value = receiver.recv()
             except EOFError:
@@ -115,9 +95,7 @@ def run_in_child(
                 raise _refused(source, value)
             if kind == "done":
                 return
-            if kind == "value":
-                yield value
-                answered_s = time.monotonic()
+            yield value
     finally:
         receiver.close()
         child.kill()
@@ -174,7 +152,6 @@ def _child(
     os.environ.clear()
     os.environ.update(environment)
     _limit_memory(memory_bytes)
-    _Signs.sender = sender
     try:
         for value in function(*arguments):
             sender.send(("value", value))

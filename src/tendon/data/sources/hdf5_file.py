@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from tendon.data.sources import hdf5_values
-from tendon.data.sources.first_look import alive
 from tendon.data.sources.hdf5_chunks import StoredArray, read_chunks
 from tendon.data.sources.hdf5_safety import Contents, contents_of
 from tendon.errors import DataError
@@ -199,7 +198,6 @@ class Hdf5File:
         return values.view(values.dtype.str) if values.dtype.metadata else values
 
     def _demo(self, name: str, group: Any) -> Demo:
-        alive()
         seen = self._seen
         arrays = {key: StoredArray.of(each) for key, each in _arrays(group.id)} if seen is None else seen.get(name, {})
         attributes = group.attrs

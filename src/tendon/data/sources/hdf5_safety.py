@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from tendon.data.sources.first_look import alive
 from tendon.data.sources.hdf5_chunks import StoredArray
 from tendon.errors import Problem
 
@@ -69,7 +68,6 @@ class _Walk:
         for name in list(group):
             path, kind = f"{prefix}/{_text(name)}".lstrip("/"), links.get_info(name).type
             self._num += 1
-            alive()
             if self._num > MAX_OBJECTS:
                 yield path, "too many objects", f"more than {MAX_OBJECTS:,}"
             elif kind == h5py.h5l.TYPE_EXTERNAL:
