@@ -35,17 +35,15 @@ def train_sigkill() -> float:
         ]
         _, seconds = line.run(*train, "--store-uri", cwd / "whole", cwd=cwd)
         expected = line.final_status(cwd / "whole")["weights_sha256"]
-        equal = killed = rounds = 0
-        while killed < KILLS:  # one that ended before its moment is none of them, and is equal too
-            rounds += 1
-            store = cwd / f"killed-{killed}"
-            killed += line.run_and_kill(
-                *train, "--store-uri", store, cwd=cwd, after_s=moments.uniform(0.3, 0.95) * seconds
-            )
-            line.run(*train, "--store-uri", store, cwd=cwd)
-            equal += line.final_status(store)["weights_sha256"] == expected
-            shutil.rmtree(store)
-        return equal / rounds
+        command = [*train, "--store-uri", cwd / "killed"]
+        equal = killed = 0
+        while killed < KILLS:
+            if line.run_and_kill(*command, cwd=cwd, after_s=moments.uniform(0.3, 0.95) * seconds):
+                killed += 1
+                line.run(*command, cwd=cwd)
+                equal += line.final_status(cwd / "killed")["weights_sha256"] == expected
+            shutil.rmtree(cwd / "killed")
+        return equal / killed
 
 
 @row(
@@ -63,15 +61,15 @@ def convert_sigkill() -> float:
         convert = ["convert", "--source-uri", "r.hdf5", "--store-uri"]
         _, seconds = line.run(*convert, "whole", cwd=cwd)
         (expected,) = (cwd / "whole").glob("datasets/demos/*/manifest.json")
-        equal = killed = rounds = 0
-        while killed < KILLS:  # one that ended before its moment is none of them, and is equal too
-            rounds += 1
-            killed += line.run_and_kill(*convert, "again", cwd=cwd, after_s=moments.uniform(0.2, 0.95) * seconds)
-            line.run(*convert, "again", cwd=cwd)
-            (manifest,) = (cwd / "again").glob("datasets/demos/*/manifest.json")
-            equal += manifest.read_bytes() == expected.read_bytes()
+        equal = killed = 0
+        while killed < KILLS:
+            if line.run_and_kill(*convert, "again", cwd=cwd, after_s=moments.uniform(0.2, 0.95) * seconds):
+                killed += 1
+                line.run(*convert, "again", cwd=cwd)
+                (manifest,) = (cwd / "again").glob("datasets/demos/*/manifest.json")
+                equal += manifest.read_bytes() == expected.read_bytes()
             shutil.rmtree(cwd / "again")
-        return equal / rounds
+        return equal / killed
 
 
 @row(

@@ -167,10 +167,14 @@ def written(episodes: int, format: str) -> dict[str, tuple[float, float]]:
     return measured
 
 
-def growth(layout: str) -> float:
+def growth_of(times: list[float]) -> float:
     """The largest CPU time of ten times as many episodes, over ten times the CPU time."""
-    times = [converted(episodes, layout)[0] for episodes in DECADES]
     return max(after / (10 * before) for before, after in itertools.pairwise(times))
+
+
+def growth(layout: str) -> float:
+    """That of converting a layout."""
+    return growth_of([converted(episodes, layout)[0] for episodes in DECADES])
 
 
 @row(
@@ -222,14 +226,10 @@ FORMATS = ("lerobot-v3.0", "lerobot-v2.1", "modality", "robomimic", "minestudio-
 
 
 def growth_of_formats(what: str) -> float:
-    """The largest CPU time of ten times as many episodes, over ten times the CPU time, of all formats."""
-    worst = 0.0
-    for each in FORMATS:
-        times = [written(episodes, each)[what][0] for episodes in DECADES]
-        growths = [after / (10 * before) for before, after in itertools.pairwise(times)]
-        print(f"  {each} {what}: {', '.join(f'{growth:.2f}' for growth in growths)}", file=sys.stderr)
-        worst = max(worst, *growths)
-    return worst
+    """That of reading or writing, of all formats."""
+    growths = {each: growth_of([written(episodes, each)[what][0] for episodes in DECADES]) for each in FORMATS}
+    print(f"  {what}: {growths}", file=sys.stderr)
+    return max(growths.values())
 
 
 @row(

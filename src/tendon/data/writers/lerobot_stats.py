@@ -6,6 +6,7 @@ squares their bytes without widening them, so that its std of a camera is wrong 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -22,7 +23,6 @@ QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 FRAMES_PER_EPISODE = 8  # of every camera; a video gives the key frames that are nearest, which decode alone
 LARGE_SIDE = 300  # pixels from which on a picture is thinned to about half of it
 STACKED_AT_ONCE = 1024  # episodes
-VALUES_AT_ONCE = 1 << 22  # that quantiles are made of
 Stats = dict[str, np.ndarray]
 
 
@@ -61,34 +61,43 @@ def _picture_stats(frames: np.ndarray, quantiles: bool) -> Stats:
     return stats | {"count": np.array([len(frames)])}
 
 
+class _Pile:
+    """Arrays that become one, below each other; of many small ones, a thousand are joined at a time, which takes less memory."""
+
+    def __init__(self) -> None:
+        self._large: list[np.ndarray] = []
+        self._small: list[np.ndarray] = []
+
+    def add(self, values: np.ndarray) -> None:
+        self._small.append(values)
+        if len(self._small) >= STACKED_AT_ONCE:
+            self._large.append(np.concatenate(self._small))
+            self._small = []
+
+    def joined(self) -> np.ndarray:
+        return np.concatenate([*self._large, *self._small])
+
+
 class AllStats:
     """The statistics of many episodes, a hundred thousand of them in some hundred megabytes, and those of all together."""
 
     def __init__(self) -> None:
-        self._loose: list[Mapping[str, Stats]] = []
-        self._stacks: dict[str, dict[str, list[np.ndarray]]] = {}
+        self._piles: defaultdict[str, defaultdict[str, _Pile]] = defaultdict(lambda: defaultdict(_Pile))
 
     def add(self, stats: Mapping[str, Stats]) -> None:
         """Take an episode into account."""
-        self._loose.append(stats)
-        if len(self._loose) >= STACKED_AT_ONCE:
-            self._stack()
+        for name, each in stats.items():
+            piles = self._piles[name]
+            for kind, values in each.items():
+                piles[kind].add(values[None])
 
     def merged(self, steps: Sequence[int]) -> dict[str, Stats]:
         """For every feature; an episode counts by its ``steps``, however many of its pictures were looked at."""
-        self._stack()
         merged = {}
-        for name in list(self._stacks):
-            stacks = self._stacks.pop(name)
-            merged[name] = _merged({kind: np.concatenate(parts) for kind, parts in stacks.items()}, steps)
+        for name in list(self._piles):
+            piles = self._piles.pop(name)
+            merged[name] = _merged({kind: pile.joined() for kind, pile in piles.items()}, steps)
         return merged
-
-    def _stack(self) -> None:
-        for name in self._loose[0] if self._loose else ():
-            stacks = self._stacks.setdefault(name, {})
-            for kind in self._loose[0][name]:
-                stacks.setdefault(kind, []).append(np.stack([each[name][kind] for each in self._loose]))
-        self._loose = []
 
 
 def _merged(stacks: Mapping[str, np.ndarray], steps: Sequence[int]) -> Stats:
@@ -117,34 +126,21 @@ class Quantiles:
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
-        self._kept: dict[str, list[np.ndarray]] = {}
-        self._loose: dict[str, list[np.ndarray]] = {}
+        self._piles: defaultdict[str, _Pile] = defaultdict(_Pile)
 
     def add(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take an episode into account."""
         for name, values in arrays.items():
             every = -(-self.steps * int(np.prod(values.shape[1:])) // MAX_VALUES)
-            loose = self._loose.setdefault(name, [])
-            loose.append(values[:: max(every, 1)])
-            if len(loose) >= STACKED_AT_ONCE:
-                self._stack(name)
+            self._piles[name].add(values[:: max(every, 1)])
 
     def of(self, name: str) -> Stats:
         """The quantiles of a feature."""
-        self._stack(name)
-        values = np.concatenate(self._kept.pop(name))
-        shape, flat = values.shape[1:] or (1,), values.reshape(len(values), -1)
-        at_once = max(VALUES_AT_ONCE // len(flat), 1)  # columns
-        parts = [
-            np.quantile(flat[:, first : first + at_once].astype(np.float64), list(QUANTILES.values()), axis=0)
-            for first in range(0, flat.shape[1], at_once)
-        ]
-        at = np.concatenate(parts, axis=1)
-        return {kind: each.reshape(shape) for kind, each in zip(QUANTILES, at, strict=True)}
-
-    def _stack(self, name: str) -> None:
-        if loose := self._loose.pop(name, None):
-            self._kept.setdefault(name, []).append(np.concatenate(loose))
+        values = self._piles.pop(name).joined()
+        columns = values.reshape(len(values), -1).T  # one at a time in float64, which takes less memory
+        at = [np.quantile(each.astype(np.float64), list(QUANTILES.values())) for each in columns]
+        by_kind = np.reshape(at, (-1, len(QUANTILES))).T
+        return {kind: each.reshape(values.shape[1:] or (1,)) for kind, each in zip(QUANTILES, by_kind, strict=True)}
 
 
 class Totals:

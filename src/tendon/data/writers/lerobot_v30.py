@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 FILES_PER_CHUNK = 1000
 DATA_MB, VIDEO_MB = 100, 200
 MB = 1 << 20
-ROWS_AT_ONCE = 500
-EPISODES_PER_FILE = 10_000  # of the table of episodes; and in a file of rows, whose footer grows with its row groups
+ROWS_PER_BLOCK, BLOCKS_PER_FILE = 500, 20  # of the table of episodes
+EPISODES_PER_FILE = ROWS_PER_BLOCK * BLOCKS_PER_FILE  # of rows too, whose footer grows with its row groups
 
 
 def write(dataset: Demonstrations, target: Path, progress: Callable[[int, int, str], None]) -> None:
@@ -99,18 +99,17 @@ class _EpisodeTable:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._number = self._held = 0
+        self._number = 0
         self._rows: list[dict[str, Any]] = []
         self._blocks: list[pa.Table] = []  # a row is ten times smaller in them
 
     def add(self, row: dict[str, Any]) -> None:
         chunk, file = divmod(self._number, FILES_PER_CHUNK)
         self._rows.append(row | {"meta/episodes/chunk_index": chunk, "meta/episodes/file_index": file})
-        self._held += 1
-        if self._held >= EPISODES_PER_FILE:
-            self.flush()
-        elif len(self._rows) >= ROWS_AT_ONCE:
+        if len(self._rows) >= ROWS_PER_BLOCK:
             self._pack()
+            if len(self._blocks) >= BLOCKS_PER_FILE:
+                self.flush()
 
     def _pack(self) -> None:
         import pyarrow as pa
@@ -131,7 +130,7 @@ class _EpisodeTable:
         path.parent.mkdir(parents=True, exist_ok=True)
         table = pa.concat_tables(self._blocks, promote_options="permissive").combine_chunks()
         pq.write_table(table, path, compression="snappy")
-        self._number, self._held, self._blocks = self._number + 1, 0, []
+        self._number, self._blocks = self._number + 1, []
 
 
 def _stats(out: Outgoing, row: EpisodeRow, arrays: dict[str, np.ndarray]) -> dict[str, Stats]:
